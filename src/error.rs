@@ -1,0 +1,95 @@
+//! The one error type of the crate: a stable number for programs, a sentence for people. The numbers are the
+//! result codes of the C API; one is never reused for another meaning. Knows nothing of who reports it.
+
+use std::fmt;
+
+/// What went wrong, as a number that callers in any language can rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Code {
+    /// An argument is missing, malformed or too large. The call changed nothing.
+    InvalidArgument = 1,
+    /// The handle was never opened or is closed already.
+    InvalidHandle = 2,
+    /// The caller was compiled against another version of the header.
+    VersionMismatch = 3,
+    /// `[journal] enable` is 0: there is no journal to talk to.
+    Disabled = 4,
+    /// The disk or the file system refused: what was asked for is not durable.
+    Storage = 5,
+    /// What is on disk is damaged or no journal of ours.
+    Corrupt = 6,
+    /// Another process holds the journal.
+    Locked = 7,
+    /// More changes wait for the disk than memory is set aside for.
+    QueueFull = 8,
+    /// The journal is closing or closed.
+    Closed = 9,
+    /// A defect in zlm-journal: a panic was caught at the boundary.
+    Panic = 10,
+    /// The file was written by a newer zlm-journal.
+    NewerSchema = 11,
+}
+
+/// An error with its code and a sentence that says what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    pub code: Code,
+    pub message: String,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidArgument, message)
+    }
+
+    pub fn corrupt(message: impl Into<String>) -> Self {
+        Self::new(Code::Corrupt, message)
+    }
+
+    /// An I/O error with the path and the step at which it happened.
+    pub fn io(step: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
+        Self::new(Code::Storage, format!("{step} {}: {error}", path.display()))
+    }
+
+    /// The same error with what was being done put before it.
+    pub fn context(self, step: impl fmt::Display) -> Self {
+        Self::new(self.code, format!("{step}: {}", self.message))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, TypeMismatch};
+        let code = match &error {
+            rusqlite::Error::SqliteFailure(inner, _) => match inner.code {
+                DatabaseCorrupt | NotADatabase | TypeMismatch => Code::Corrupt,
+                // SQLITE_ERROR: a table or column that the schema promises is not there.
+                rusqlite::ErrorCode::Unknown => Code::Corrupt,
+                _ => Code::Storage,
+            },
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::Utf8Error(..)
+            | rusqlite::Error::QueryReturnedNoRows
+            | rusqlite::Error::SqlInputError { .. } => Code::Corrupt,
+            _ => Code::Storage,
+        };
+        Self::new(code, format!("SQLite: {error}"))
+    }
+}

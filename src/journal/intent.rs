@@ -1,0 +1,196 @@
+//! Intent in memory: what operators asked for and have not taken back. It is changed first and at once, on the
+//! thread of the call; the disk follows. Knows nothing of files or threads.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::record::{Args, Change, Entry, Kind, Op, State};
+
+type Key = (Kind, Arc<str>);
+
+/// Proves that no row of `proxies` is missing or foreign: how many there are, and the XOR of their checksums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Digest {
+    pub count: u64,
+    pub xor: u32,
+}
+
+/// Who changed intent, and by which call.
+#[derive(Debug, Clone, Default)]
+pub struct Cause {
+    pub origin: String,
+    pub reason: String,
+}
+
+/// One change, with all that its transaction writes.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    pub change: Change,
+    /// The row of `proxies` afterwards; none when it is gone.
+    pub entry: Option<Entry>,
+    /// The whole of `proxies` afterwards.
+    pub digest: Digest,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Intent {
+    entries: BTreeMap<Key, Entry>,
+    by_state: BTreeMap<State, u64>,
+    digest: Digest,
+    seq: u64,
+}
+
+impl Intent {
+    /// An intent whose next change gets `seq + 1`.
+    pub fn starting_at(seq: u64) -> Self {
+        Self { seq, ..Self::default() }
+    }
+
+    /// The number of the last change.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    pub fn count(&self, state: State) -> u64 {
+        self.by_state.get(&state).copied().unwrap_or(0)
+    }
+
+    pub fn get(&self, kind: Kind, key: &str) -> Option<&Entry> {
+        self.entries.get(&(kind, key.into()))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Kind, &Arc<str>, &Entry)> {
+        self.entries.iter().map(|((kind, key), entry)| (*kind, key, entry))
+    }
+
+    /// At most `most` entries that follow `cursor` in the order of kind and key, so that a long walk holds no
+    /// lock for long.
+    pub fn after(&self, cursor: Option<&Key>, most: usize) -> Vec<(Key, Entry)> {
+        let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        self.entries
+            .range((from, Bound::Unbounded))
+            .take(most)
+            .map(|(key, entry)| (key.clone(), entry.clone()))
+            .collect()
+    }
+
+    /// Puts in what was read back from disk, or replaces it.
+    pub fn put(&mut self, kind: Kind, key: Arc<str>, entry: Entry) {
+        let crc = entry.crc(kind, &key);
+        self.take(kind, &key);
+        self.seq = self.seq.max(entry.seq);
+        self.digest.count += 1;
+        self.digest.xor ^= crc;
+        *self.by_state.entry(entry.state).or_default() += 1;
+        self.entries.insert((kind, key), entry);
+    }
+
+    /// An accepted add: the proxy is wanted from now on, with these arguments.
+    pub fn add(&mut self, at: i64, kind: Kind, key: &str, args: Args, cause: Cause) -> Applied {
+        let created_at = self.get(kind, key).map_or(at, |entry| entry.created_at);
+        let key: Arc<str> = key.into();
+        let entry =
+            Entry { args: args.clone(), state: State::Enabled, seq: self.seq + 1, created_at, updated_at: at };
+        self.put(kind, Arc::clone(&key), entry.clone());
+        self.applied(at, Op::Add, kind, key, Some(args), Some(entry), cause)
+    }
+
+    /// An accepted delete. None when the proxy was not wanted anyway: then nothing changes.
+    pub fn remove(&mut self, at: i64, kind: Kind, key: &str, cause: Cause) -> Option<Applied> {
+        let key = self.take(kind, key)?;
+        self.seq += 1;
+        Some(self.applied(at, Op::Remove, kind, key, None, None, cause))
+    }
+
+    #[allow(clippy::too_many_arguments)] // private, and each is a column
+    fn applied(
+        &self,
+        at: i64,
+        op: Op,
+        kind: Kind,
+        key: Arc<str>,
+        args: Option<Args>,
+        entry: Option<Entry>,
+        cause: Cause,
+    ) -> Applied {
+        Applied {
+            change: Change { seq: self.seq, at, op, kind, key, args, origin: cause.origin, reason: cause.reason },
+            entry,
+            digest: self.digest,
+        }
+    }
+
+    fn take(&mut self, kind: Kind, key: &str) -> Option<Arc<str>> {
+        let ((_, key), entry) = self.entries.remove_entry(&(kind, key.into()))?;
+        self.digest.count -= 1;
+        self.digest.xor ^= entry.crc(kind, &key);
+        if let Some(count) = self.by_state.get_mut(&entry.state) {
+            *count -= 1;
+        }
+        Some(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(url: &str) -> Args {
+        Args::from_pairs([(b"url".as_slice(), url.as_bytes())]).unwrap()
+    }
+
+    #[test]
+    fn a_readd_keeps_its_age_and_a_second_remove_changes_nothing() {
+        let mut intent = Intent::default();
+        intent.add(10, Kind::Pull, "v/a/s", args("rtsp://1"), Cause::default());
+        let again = intent.add(20, Kind::Pull, "v/a/s", args("rtsp://2"), Cause::default());
+        let entry = again.entry.unwrap();
+        assert_eq!((entry.created_at, entry.updated_at, entry.seq), (10, 20, 2));
+        assert_eq!(intent.digest().count, 1);
+        assert_eq!(intent.count(State::Enabled), 1);
+
+        let removed = intent.remove(30, Kind::Pull, "v/a/s", Cause::default()).unwrap();
+        assert_eq!((removed.change.seq, removed.digest), (3, Digest::default()));
+        assert!(intent.remove(40, Kind::Pull, "v/a/s", Cause::default()).is_none());
+        assert_eq!((intent.seq(), intent.count(State::Enabled)), (3, 0));
+    }
+
+    #[test]
+    fn the_digest_tells_the_set_not_the_way_to_it() {
+        let mut long = Intent::default();
+        long.add(1, Kind::Pull, "v/a/1", args("x"), Cause::default());
+        long.add(2, Kind::Pull, "v/a/2", args("y"), Cause::default());
+        long.remove(3, Kind::Pull, "v/a/1", Cause::default());
+
+        let mut read_back = Intent::starting_at(long.seq());
+        for (kind, key, entry) in long.iter() {
+            read_back.put(kind, Arc::clone(key), entry.clone());
+        }
+        assert_eq!(read_back.digest(), long.digest());
+        assert_ne!(read_back.digest(), Digest::default());
+        assert_eq!(read_back.seq(), 3);
+    }
+
+    #[test]
+    fn a_walk_in_pieces_meets_every_entry_once() {
+        let mut intent = Intent::default();
+        for n in 0..10 {
+            intent.add(n, Kind::Pull, &format!("v/a/{n}"), args("x"), Cause::default());
+        }
+        let mut met = Vec::new();
+        let mut cursor = None;
+        loop {
+            let piece = intent.after(cursor.as_ref(), 3);
+            let Some((last, _)) = piece.last() else { break };
+            cursor = Some(last.clone());
+            met.extend(piece.into_iter().map(|((_, key), _)| key));
+        }
+        assert_eq!(met.len(), 10);
+        assert!(met.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+}

@@ -1,0 +1,118 @@
+//! The maintenance thread: checkpoints and snapshots, on a connection of its own, so that no commit ever waits
+//! for either. What only the writing connection may do, it asks the writer for.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::place::{self, SnapshotFile};
+use super::store::{self, Store};
+use super::writer::CHECKPOINT_CHANGES;
+use super::{Core, now_ms};
+use crate::error::{Error, Result};
+
+/// However little was written, it is in the database file after this long.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+const TICK: Duration = Duration::from_secs(1);
+
+pub struct Maintenance {
+    core: Arc<Core>,
+    checkpointed: Instant,
+    snapshot_at: Instant,
+}
+
+impl Maintenance {
+    pub fn new(core: Arc<Core>) -> Self {
+        let snapshot_at = Instant::now() + core.options.snapshot_every;
+        Self { core, checkpointed: Instant::now(), snapshot_at }
+    }
+
+    pub fn run(mut self) {
+        loop {
+            {
+                let mut stopping = self.core.stop_maintenance.lock();
+                if !*stopping {
+                    self.core.wake_maintenance.wait_for(&mut stopping, TICK);
+                }
+                if *stopping {
+                    return;
+                }
+            }
+            if let Err(error) = self.tick() {
+                log::error!("journal: {error}");
+                self.core.noted(error);
+            }
+        }
+    }
+
+    fn tick(&mut self) -> Result<()> {
+        let pending = self.core.unchecked.load(Ordering::Relaxed);
+        let overdue = pending > 0 && self.checkpointed.elapsed() >= CHECKPOINT_EVERY;
+        if pending >= CHECKPOINT_CHANGES || overdue {
+            self.checkpoint(pending)?;
+        }
+        if Instant::now() >= self.snapshot_at {
+            self.snapshot_at = Instant::now() + self.core.options.snapshot_every;
+            self.core.take_snapshot()?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, pending: u64) -> Result<()> {
+        let _files = self.core.files.lock();
+        if !self.core.is_healthy() {
+            return Ok(());
+        }
+        self.checkpointed = Instant::now();
+        Store::open(&self.core.place.file)?.checkpoint()?;
+        self.core.unchecked.fetch_sub(pending, Ordering::Relaxed);
+        self.core.front.lock().chores.finish_checkpoint = true;
+        self.core.wake_writer.notify_one();
+        Ok(())
+    }
+}
+
+impl Core {
+    /// Makes a snapshot of what is on disk, unless nothing has changed since the last one. It appears under its
+    /// name only whole, verified and synced. Returns the newest snapshot.
+    pub fn take_snapshot(&self) -> Result<Option<SnapshotFile>> {
+        let _files = self.files.lock();
+        if !self.is_healthy() {
+            return Err(self.health.lock().failure.clone().map_or_else(
+                || Error::invalid("the journal is not open"),
+                |(_, error)| error.context("no snapshot"),
+            ));
+        }
+        let newest = self.place.list_snapshots().into_iter().next();
+        // Rows are checked one by one as they are read: a snapshot is also the test of the journal itself.
+        let intent = Store::open_for_reading(&self.place.file)?
+            .load()
+            .map_err(|error| error.context(format!("no snapshot of {}", self.place.file.display())))?;
+        if newest.as_ref().is_some_and(|snapshot| snapshot.seq == intent.seq()) {
+            return Ok(newest);
+        }
+        let temporary = self.place.temporary_snapshot();
+        let snapshot = self.place.snapshot(intent.seq(), now_ms());
+        store::create(&temporary, &intent)?;
+        self.place.publish_snapshot(&temporary, &snapshot)?;
+        self.health.lock().snapshot = Some(snapshot.clone());
+        self.drop_old_snapshots()?;
+        Ok(Some(snapshot))
+    }
+
+    /// Keeps the newest ones, and has history pruned up to the oldest that could still be needed.
+    fn drop_old_snapshots(&self) -> Result<()> {
+        let snapshots = self.place.list_snapshots();
+        for old in snapshots.iter().skip(self.options.snapshot_keep) {
+            place::remove_file(&old.path)?;
+        }
+        // The second newest: should the newest prove bad one day, the journal still leads on from that one.
+        if let Some(older) = snapshots.get(1) {
+            let history = i64::try_from(self.options.history.as_millis()).unwrap_or(i64::MAX);
+            let before = now_ms().saturating_sub(history);
+            self.front.lock().chores.prune = Some((older.seq, before));
+            self.wake_writer.notify_one();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+DELETE FROM proxies WHERE kind = ?1 AND key = ?2;

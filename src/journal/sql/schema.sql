@@ -1,0 +1,49 @@
+-- Schema version 1. Written so that any sqlite3 since 3.9 reads it (no STRICT, no generated columns).
+-- Times are milliseconds since 1970-01-01 UTC; the views show them as text.
+
+CREATE TABLE proxies (            -- intent now: restore reads only this
+    kind       TEXT    NOT NULL,  -- pull
+    key        TEXT    NOT NULL,  -- vhost/app/stream, as MediaServer returned it
+    args       TEXT    NOT NULL,  -- the call's arguments, one JSON object, without the secret
+    state      TEXT    NOT NULL,  -- enabled, disabled, dormant, quarantined
+    seq        INTEGER NOT NULL,  -- the journal row that made it so
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    crc        INTEGER NOT NULL,  -- CRC-32 of all the above
+    PRIMARY KEY (kind, key)
+);
+
+CREATE TABLE journal (            -- every change, written in the transaction that made it
+    seq    INTEGER PRIMARY KEY,
+    at     INTEGER NOT NULL,
+    op     TEXT    NOT NULL,      -- add, remove
+    kind   TEXT    NOT NULL,
+    key    TEXT    NOT NULL,
+    args   TEXT,                  -- of an add
+    origin TEXT    NOT NULL,      -- who asked: ip:port
+    reason TEXT    NOT NULL,      -- which call it was
+    crc    INTEGER NOT NULL
+);
+
+CREATE TABLE meta (
+    name  TEXT PRIMARY KEY,       -- seq: of the last change; count, digest: rows of proxies and the XOR of their crc
+    value INTEGER NOT NULL
+);
+
+CREATE VIEW proxies_view AS
+SELECT kind, key, state,
+       json_extract(args, '$.url') AS url,
+       seq,
+       strftime('%Y-%m-%d %H:%M:%f', created_at / 1000.0, 'unixepoch') AS created,
+       strftime('%Y-%m-%d %H:%M:%f', updated_at / 1000.0, 'unixepoch') AS updated
+FROM proxies
+ORDER BY kind, key;
+
+CREATE VIEW journal_view AS
+SELECT seq,
+       strftime('%Y-%m-%d %H:%M:%f', at / 1000.0, 'unixepoch') AS time,
+       op, kind, key,
+       json_extract(args, '$.url') AS url,
+       origin, reason
+FROM journal
+ORDER BY seq;

@@ -1,0 +1,16 @@
+//! zlm-journal makes ZLMediaKit's stream proxies survive a restart.
+//!
+//! Accepted API calls are journaled in SQLite ([`journal`]); after a restart the [`reconcile`]r dispatches them
+//! again inside the server, until MediaServer lists what its operators asked for. [`plugin`] ties both together,
+//! `ffi` makes them a C library. Imports run one way: `ffi → plugin → {reconcile, journal} → {record, error}`.
+
+pub mod error;
+pub mod ffi;
+pub mod journal;
+pub mod plugin;
+pub mod reconcile;
+pub mod record;
+pub mod settings;
+
+/// The hash of the sources that this library was built from (src, cpp, patches, Cargo.lock).
+pub const BUILD_ID: &str = env!("ZLMJ_BUILD_ID");

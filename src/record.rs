@@ -1,0 +1,372 @@
+//! What the journal remembers: an accepted call of MediaServer's API. A record is a kind, the key that
+//! MediaServer gave the proxy, and the call's arguments as one JSON object, verbatim, less the secret.
+//! Knows nothing of files, threads or how calls arrive.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// Names, values and braces of one call's arguments may take this much; MediaServer's own limit on a
+/// request is far smaller.
+pub const MAX_ARGS_BYTES: usize = 1 << 20;
+/// A key is `vhost/app/stream`; longer than this is no key of MediaServer's.
+pub const MAX_KEY_BYTES: usize = 4096;
+
+/// The kinds of proxy that are journaled. [`Kind::info`] is the one table that says all about each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Pull,
+}
+
+/// One row of the table of kinds: MediaServer's names for the calls that make, end and list it.
+#[derive(Debug)]
+pub struct KindInfo {
+    pub name: &'static str,
+    pub add: &'static str,
+    pub remove: &'static str,
+    pub list: &'static str,
+    /// Tells whether a key is there (code 0) without listing them all.
+    pub find: &'static str,
+    /// Arguments that a replay sets on top of the recorded ones. `force=1` makes MediaServer keep a pull whose
+    /// first connect fails, so that a camera that is off at boot is retried instead of dropped.
+    pub replay: &'static [(&'static str, &'static str)],
+}
+
+impl Kind {
+    pub const ALL: &'static [Kind] = &[Kind::Pull];
+
+    pub fn info(self) -> &'static KindInfo {
+        match self {
+            Kind::Pull => &KindInfo {
+                name: "pull",
+                add: "addStreamProxy",
+                remove: "delStreamProxy",
+                list: "listStreamProxy",
+                find: "getProxyInfo",
+                replay: &[("force", "1")],
+            },
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        self.info().name
+    }
+
+    pub fn from_name(name: &str) -> Option<Kind> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+}
+
+/// Where a proxy stands in intent. Only `Enabled` ones are restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    Enabled,
+    Disabled,
+    Dormant,
+    Quarantined,
+}
+
+impl State {
+    pub const ALL: &'static [State] = &[State::Enabled, State::Disabled, State::Dormant, State::Quarantined];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Enabled => "enabled",
+            State::Disabled => "disabled",
+            State::Dormant => "dormant",
+            State::Quarantined => "quarantined",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<State> {
+        Self::ALL.iter().copied().find(|state| state.name() == name)
+    }
+}
+
+/// What a journal row did to its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    Add,
+    Remove,
+}
+
+impl Op {
+    pub fn name(self) -> &'static str {
+        match self {
+            Op::Add => "add",
+            Op::Remove => "remove",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Op> {
+        [Op::Add, Op::Remove].into_iter().find(|op| op.name() == name)
+    }
+}
+
+/// A call's arguments as the text of one JSON object, names sorted, `secret` left out. Every value is the
+/// string that was given; one that is not UTF-8 is kept as `{"hex":"…"}`, so that no byte is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Args(Arc<str>);
+
+impl Args {
+    /// From the names and values of a call. Of a name given twice the last value counts.
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Result<Args> {
+        let mut map = Map::new();
+        let mut bytes = 2_usize;
+        for (name, value) in pairs {
+            let name =
+                std::str::from_utf8(name).map_err(|_| Error::invalid("the name of an argument is not UTF-8"))?;
+            if name.eq_ignore_ascii_case("secret") {
+                continue;
+            }
+            bytes = bytes.saturating_add(name.len()).saturating_add(value.len());
+            if bytes > MAX_ARGS_BYTES {
+                return Err(Error::invalid(format!(
+                    "the arguments take more than {MAX_ARGS_BYTES} bytes, the most that is journaled"
+                )));
+            }
+            let value = match std::str::from_utf8(value) {
+                Ok(text) => Value::String(text.to_owned()),
+                Err(_) => Value::Object(Map::from_iter([(
+                    "hex".to_owned(),
+                    Value::String(value.iter().map(|byte| format!("{byte:02x}")).collect()),
+                )])),
+            };
+            map.insert(name.to_owned(), value);
+        }
+        Ok(Args(Value::Object(map).to_string().into()))
+    }
+
+    /// From the column of a row whose CRC holds; still checked, since a CRC is no proof of sense.
+    pub fn from_stored(text: &str) -> Result<Args> {
+        let args = Args(text.into());
+        args.pairs()?;
+        Ok(args)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The body of the call that replays these arguments: a JSON object in which every value is again the bytes
+    /// that were given (hence bytes, not text), with `replay` set on top.
+    pub fn request_body(&self, replay: &[(&str, &str)]) -> Result<Vec<u8>> {
+        let mut pairs = self.pairs()?;
+        for (name, value) in replay {
+            pairs.retain(|(given, _)| !given.eq_ignore_ascii_case(name));
+            pairs.push(((*name).to_owned(), value.as_bytes().to_vec()));
+        }
+        let mut body = Vec::with_capacity(self.0.len() + 32);
+        body.push(b'{');
+        for (index, (name, value)) in pairs.iter().enumerate() {
+            if index > 0 {
+                body.push(b',');
+            }
+            push_json_string(&mut body, name.as_bytes());
+            body.push(b':');
+            push_json_string(&mut body, value);
+        }
+        body.push(b'}');
+        Ok(body)
+    }
+
+    fn pairs(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let map: Map<String, Value> = serde_json::from_str(&self.0)
+            .map_err(|error| Error::corrupt(format!("stored arguments are no JSON object: {error}")))?;
+        map.into_iter()
+            .map(|(name, value)| {
+                let bytes = match &value {
+                    Value::String(text) => Some(text.as_bytes().to_vec()),
+                    Value::Object(object) => object.get("hex").and_then(Value::as_str).and_then(from_hex),
+                    _ => None,
+                };
+                bytes
+                    .map(|bytes| (name.clone(), bytes))
+                    .ok_or_else(|| Error::corrupt(format!("the stored argument {name} is no string")))
+            })
+            .collect()
+    }
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+/// JSON's string escapes, byte-wise: serde_json refuses what is not UTF-8, a camera's vendor does not.
+fn push_json_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' => out.extend([b'\\', byte]),
+            0..=0x1f => out.extend(format!("\\u{byte:04x}").into_bytes()),
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+}
+
+/// One proxy as intent has it. Times are milliseconds since 1970-01-01 UTC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub args: Args,
+    pub state: State,
+    /// The change that made it what it is.
+    pub seq: u64,
+    pub created_at: i64,
+    pub updated_at: i64,
+}
+
+impl Entry {
+    /// The checksum that its row in `proxies` carries.
+    pub fn crc(&self, kind: Kind, key: &str) -> u32 {
+        Checksum::default()
+            .text(kind.name())
+            .text(key)
+            .text(self.args.as_str())
+            .text(self.state.name())
+            .number(self.seq)
+            .number(self.created_at.cast_unsigned())
+            .number(self.updated_at.cast_unsigned())
+            .finish()
+    }
+}
+
+/// One change of intent: a row of `journal`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub seq: u64,
+    pub at: i64,
+    pub op: Op,
+    pub kind: Kind,
+    pub key: Arc<str>,
+    /// Those of the added proxy; none for a removal.
+    pub args: Option<Args>,
+    /// Who asked: the peer's address, as `ip:port`.
+    pub origin: String,
+    /// Which call it was.
+    pub reason: String,
+}
+
+impl Change {
+    /// The checksum that its row carries.
+    pub fn crc(&self) -> u32 {
+        Checksum::default()
+            .number(self.seq)
+            .number(self.at.cast_unsigned())
+            .text(self.op.name())
+            .text(self.kind.name())
+            .text(&self.key)
+            .text(self.args.as_ref().map_or("", Args::as_str))
+            .text(&self.origin)
+            .text(&self.reason)
+            .finish()
+    }
+}
+
+/// CRC-32 (IEEE) over fields that each carry their length, so that no two records read alike.
+#[derive(Default)]
+struct Checksum(crc32fast::Hasher);
+
+impl Checksum {
+    fn text(mut self, text: &str) -> Self {
+        self.0.update(&(text.len() as u64).to_le_bytes());
+        self.0.update(text.as_bytes());
+        self
+    }
+
+    fn number(mut self, number: u64) -> Self {
+        self.0.update(&number.to_le_bytes());
+        self
+    }
+
+    fn finish(self) -> u32 {
+        self.0.finalize()
+    }
+}
+
+/// A key as MediaServer returned it, checked for what no key can be.
+pub fn check_key(key: &str) -> Result<()> {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        return Err(Error::invalid(format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one has {}", key.len())));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(pairs: &[(&str, &[u8])]) -> Args {
+        Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), *value))).unwrap()
+    }
+
+    #[test]
+    fn the_secret_is_never_kept_however_it_is_spelled() {
+        let args = args(&[("Secret", b"x"), ("secret", b"y"), ("SECRET", b"z"), ("app", b"live")]);
+        assert_eq!(args.as_str(), r#"{"app":"live"}"#);
+    }
+
+    #[test]
+    fn every_byte_of_a_value_comes_back_in_the_replayed_call() {
+        let gbk: &[u8] = b"rtsp://\xc4\xe3\xba\xc3";
+        let args = args(&[
+            ("empty", b""),
+            ("gbk", gbk),
+            ("quoted", br#"a"b\c%20 d"#),
+            ("nul", b"a\0b\n"),
+            ("unicode", "摄像头 1".as_bytes()),
+        ]);
+        let stored = Args::from_stored(args.as_str()).unwrap();
+        let body = stored.request_body(&[]).unwrap();
+        let expected: Vec<u8> = [
+            br#"{"empty":"","gbk":"rtsp://"#.as_slice(),
+            b"\xc4\xe3\xba\xc3",
+            br#"","nul":"a\u0000b\u000a","quoted":"a\"b\\c%20 d","unicode":""#,
+            "摄像头 1\"}".as_bytes(),
+        ]
+        .concat();
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn a_replay_overrides_what_was_given() {
+        let args = args(&[("Force", b"0"), ("app", b"live")]);
+        let body = args.request_body(Kind::Pull.info().replay).unwrap();
+        assert_eq!(body, br#"{"app":"live","force":"1"}"#);
+    }
+
+    #[test]
+    fn arguments_beyond_the_limit_are_refused() {
+        let value = vec![b'x'; MAX_ARGS_BYTES];
+        let error = Args::from_pairs([(b"url".as_slice(), value.as_slice())]).unwrap_err();
+        assert_eq!(error.code, crate::error::Code::InvalidArgument);
+        assert!(Args::from_pairs([(b"url".as_slice(), &value[..60 << 10])]).is_ok());
+    }
+
+    #[test]
+    fn any_changed_field_changes_the_checksum() {
+        let entry = Entry {
+            args: args(&[("url", b"rtsp://a")]),
+            state: State::Enabled,
+            seq: 1,
+            created_at: 2,
+            updated_at: 3,
+        };
+        let base = entry.crc(Kind::Pull, "v/a/s");
+        let variants = [
+            Entry { args: args(&[("url", b"rtsp://b")]), ..entry.clone() }.crc(Kind::Pull, "v/a/s"),
+            Entry { state: State::Disabled, ..entry.clone() }.crc(Kind::Pull, "v/a/s"),
+            Entry { seq: 2, ..entry.clone() }.crc(Kind::Pull, "v/a/s"),
+            Entry { created_at: 3, ..entry.clone() }.crc(Kind::Pull, "v/a/s"),
+            Entry { updated_at: 2, ..entry.clone() }.crc(Kind::Pull, "v/a/s"),
+            entry.crc(Kind::Pull, "v/a/t"),
+        ];
+        assert!(variants.iter().all(|&crc| crc != base), "{variants:?} {base}");
+    }
+}

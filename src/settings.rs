@@ -1,0 +1,196 @@
+//! The `[journal]` section of the ini file: one table of keys with default, range and meaning, and the reading
+//! of values. A bad value is reported and its default used; it never keeps the server from starting.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// When a call is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// After its change is on disk.
+    Full,
+    /// At once; its change is on disk within 100 ms unless the disk is slower than that.
+    Async,
+}
+
+/// What happens to the journaled proxies when the server starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restore {
+    /// All are started, and revived when they fall over.
+    Eager,
+    /// None is started; calls are journaled all the same.
+    Off,
+}
+
+/// One key of the section, as it stands in a fresh config.ini.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    pub name: &'static str,
+    pub default: &'static str,
+    rule: Rule,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    Number { least: u64, most: u64 },
+    OneOf(&'static [&'static str]),
+    Path,
+}
+
+const DAY_SEC: u64 = 24 * 60 * 60;
+
+/// All keys, in the order in which they are documented.
+pub const KEYS: &[Key] = &[
+    Key { name: "enable", default: "0", rule: Rule::Number { least: 0, most: 1 } },
+    Key { name: "path", default: "./journal/proxies.db", rule: Rule::Path },
+    Key { name: "durability", default: "full", rule: Rule::OneOf(&["full", "async"]) },
+    Key { name: "snapshot_sec", default: "300", rule: Rule::Number { least: 1, most: 30 * DAY_SEC } },
+    Key { name: "snapshot_keep", default: "24", rule: Rule::Number { least: 2, most: 10_000 } },
+    Key { name: "history_days", default: "30", rule: Rule::Number { least: 0, most: 36_500 } },
+    Key { name: "restore", default: "eager", rule: Rule::OneOf(&["eager", "off"]) },
+    Key { name: "restore_rate", default: "0", rule: Rule::Number { least: 0, most: 1_000_000 } },
+    Key { name: "revive_sec", default: "30", rule: Rule::Number { least: 0, most: 30 * 60 } },
+];
+
+/// The section as the plugin uses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub enable: bool,
+    /// The journal file; what stands relative in the ini is relative to the directory of the server's program.
+    pub path: PathBuf,
+    pub durability: Durability,
+    pub snapshot_every: Duration,
+    pub snapshot_keep: usize,
+    pub history: Duration,
+    pub restore: Restore,
+    /// Proxies started a second; 0 leaves it to the host's number of pollers.
+    pub restore_rate: u64,
+    /// First re-add of what fell over; zero turns reviving off.
+    pub revive: Duration,
+}
+
+impl Settings {
+    /// Reads ini pairs (names without the section). Returns with the settings one sentence for each value or
+    /// name that is no good; names unknown to this version are reported and ignored.
+    pub fn read<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+        base_dir: &Path,
+    ) -> (Settings, Vec<String>) {
+        let mut values: Vec<&str> = KEYS.iter().map(|key| key.default).collect();
+        let mut problems = Vec::new();
+        for (name, value) in pairs {
+            let value = value.trim();
+            let Some((key, slot)) = KEYS.iter().zip(&mut values).find(|(key, _)| key.name == name) else {
+                problems.push(format!("[journal] {name} is no setting of this version: ignored"));
+                continue;
+            };
+            match key.rule.check(value) {
+                Ok(()) => *slot = value,
+                Err(expected) => problems.push(format!(
+                    "[journal] {name}={value:?} is not {expected}: using the default {}",
+                    key.default
+                )),
+            }
+        }
+        let text = |name: &str| {
+            KEYS.iter().zip(&values).find(|(key, _)| key.name == name).map_or("", |(_, value)| *value)
+        };
+        let number = |name: &str| text(name).parse::<u64>().unwrap_or(0);
+        let settings = Settings {
+            enable: number("enable") == 1,
+            path: base_dir.join(text("path")),
+            durability: if text("durability") == "async" { Durability::Async } else { Durability::Full },
+            snapshot_every: Duration::from_secs(number("snapshot_sec")),
+            snapshot_keep: usize::try_from(number("snapshot_keep")).unwrap_or(usize::MAX),
+            history: Duration::from_secs(number("history_days") * DAY_SEC),
+            restore: if text("restore") == "off" { Restore::Off } else { Restore::Eager },
+            restore_rate: number("restore_rate"),
+            revive: Duration::from_secs(number("revive_sec")),
+        };
+        (settings, problems)
+    }
+}
+
+impl Durability {
+    pub fn name(self) -> &'static str {
+        match self {
+            Durability::Full => "full",
+            Durability::Async => "async",
+        }
+    }
+}
+
+impl Rule {
+    /// What was expected, in words, where `value` is not it.
+    fn check(self, value: &str) -> Result<(), String> {
+        match self {
+            Rule::Number { least, most } => match value.parse::<u64>() {
+                Ok(number) if (least..=most).contains(&number) => Ok(()),
+                _ => Err(format!("a number from {least} to {most}")),
+            },
+            Rule::OneOf(names) if names.contains(&value) => Ok(()),
+            Rule::OneOf(names) => Err(format!("one of {}", names.join(", "))),
+            Rule::Path if value.is_empty() || value.contains('\0') => Err("the name of a file".to_owned()),
+            Rule::Path => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_good_values_themselves() {
+        let (settings, problems) =
+            Settings::read(KEYS.iter().map(|key| (key.name, key.default)), Path::new("/opt/zlm"));
+        assert_eq!(problems, Vec::<String>::new());
+        assert!(!settings.enable);
+        assert_eq!(settings.path, Path::new("/opt/zlm/./journal/proxies.db"));
+        assert_eq!(settings, Settings::read([], Path::new("/opt/zlm")).0);
+    }
+
+    #[test]
+    fn a_bad_value_is_named_and_its_default_used() {
+        for (name, value) in [
+            ("enable", "yes"),
+            ("enable", "2"),
+            ("path", ""),
+            ("durability", "fast"),
+            ("snapshot_sec", "0"),
+            ("snapshot_sec", "-1"),
+            ("snapshot_keep", "1"),
+            ("history_days", "99999999999999999999"),
+            ("restore", "sometimes"),
+            ("restore_rate", "1.5"),
+            ("revive_sec", "1801"),
+        ] {
+            let (settings, problems) = Settings::read([(name, value)], Path::new("/"));
+            assert_eq!(settings, Settings::read([], Path::new("/")).0, "{name}={value}");
+            assert_eq!(problems.len(), 1, "{name}={value}");
+            assert!(problems[0].contains(name) && problems[0].contains("default"), "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn good_values_count_and_unknown_names_are_told() {
+        let (settings, problems) = Settings::read(
+            [
+                ("enable", " 1 "),
+                ("path", "/var/lib/zlm/j.db"),
+                ("durability", "async"),
+                ("restore", "off"),
+                ("snapshot_sec", "7"),
+                ("colour", "blue"),
+            ],
+            Path::new("/opt"),
+        );
+        assert!(settings.enable);
+        assert_eq!(settings.path, Path::new("/var/lib/zlm/j.db"));
+        assert_eq!(settings.durability, Durability::Async);
+        assert_eq!(settings.restore, Restore::Off);
+        assert_eq!(settings.snapshot_every, Duration::from_secs(7));
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].contains("colour"));
+    }
+}

@@ -1,0 +1,431 @@
+//! The journal on its own: what was on disk, what happened, what must hold.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use zlm_journal::error::{Code, Result};
+use zlm_journal::journal::{Ack, Call, Cause, Done, Journal, Persisted};
+use zlm_journal::record::{Args, Kind, Op};
+use zlm_journal::settings::Settings;
+
+struct Disk {
+    dir: TempDir,
+}
+
+impl Disk {
+    fn new() -> Disk {
+        Disk { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.path().join("journal/proxies.db")
+    }
+
+    fn settings(&self) -> Settings {
+        let file = self.file();
+        let (settings, problems) =
+            Settings::read([("enable", "1"), ("path", file.to_str().unwrap())], Path::new("/"));
+        assert!(problems.is_empty());
+        settings
+    }
+
+    fn open(&self) -> Journal {
+        Journal::open(&self.settings()).unwrap()
+    }
+
+    fn sqlite3(&self, sql: &str) -> String {
+        let output = Command::new("sqlite3").arg(self.file()).arg(sql).output().expect("install sqlite3");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn quarantined(&self) -> Vec<PathBuf> {
+        let folder = self.dir.path().join("journal/proxies.db.quarantine");
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            files.extend(fs::read_dir(entry.unwrap().path()).unwrap().map(|file| file.unwrap().path()));
+        }
+        files
+    }
+}
+
+fn call(op: Op, key: &str, url: &str) -> Call<'static> {
+    let args = (op == Op::Add).then(|| Args::from_pairs([(b"url".as_slice(), url.as_bytes())]).unwrap());
+    Call {
+        op,
+        kind: Kind::Pull,
+        key: key.to_owned().leak(),
+        args,
+        cause: Cause { origin: "127.0.0.1:1".to_owned(), reason: "test".to_owned() },
+    }
+}
+
+fn record(journal: &Journal, op: Op, key: &str, url: &str) -> (u64, Result<Persisted>) {
+    let (told, ack) = mpsc::channel::<Ack>();
+    journal.record(call(op, key, url), Done::new(move |ack| told.send(ack).unwrap()));
+    let ack = ack.recv_timeout(Duration::from_secs(30)).unwrap();
+    (ack.seq, ack.result)
+}
+
+fn add(journal: &Journal, key: &str, url: &str) -> u64 {
+    let (seq, result) = record(journal, Op::Add, key, url);
+    assert_eq!(result, Ok(Persisted::Yes));
+    seq
+}
+
+fn remove(journal: &Journal, key: &str) -> u64 {
+    let (seq, result) = record(journal, Op::Remove, key, "");
+    assert_eq!(result, Ok(Persisted::Yes));
+    seq
+}
+
+fn state(journal: &Journal) -> BTreeMap<String, String> {
+    journal
+        .after(None, usize::MAX)
+        .into_iter()
+        .map(|((_, key), entry)| (key.to_string(), entry.args.as_str().to_owned()))
+        .collect()
+}
+
+fn expected(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, url)| (key.to_string(), format!("{{\"url\":\"{url}\"}}"))).collect()
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_restart_and_what_was_removed_is_not() {
+    let disk = Disk::new();
+    {
+        let journal = disk.open();
+        assert_eq!(add(&journal, "v/live/1", "rtsp://1"), 1);
+        assert_eq!(add(&journal, "v/live/2", "rtsp://2"), 2);
+        assert_eq!(add(&journal, "v/live/1", "rtsp://1b"), 3);
+        assert_eq!(remove(&journal, "v/live/2"), 4);
+        assert_eq!(remove(&journal, "v/live/none"), 4, "nothing to remove changes nothing");
+    }
+    let journal = disk.open();
+    assert_eq!(state(&journal), expected(&[("v/live/1", "rtsp://1b")]));
+    assert_eq!(add(&journal, "v/live/3", "rtsp://3"), 5, "numbers go on where they ended");
+}
+
+#[test]
+fn an_acknowledged_change_is_on_disk_before_its_acknowledgement() {
+    let disk = Disk::new();
+    let journal = disk.open();
+    for n in 0..20 {
+        add(&journal, &format!("v/live/{n}"), "rtsp://x");
+        // A copy of the files as they are at this moment is what a kill -9 would leave.
+        let copy = Disk::new();
+        fs::create_dir_all(copy.file().parent().unwrap()).unwrap();
+        for suffix in ["", "-wal"] {
+            let name = |disk: &Disk| PathBuf::from(format!("{}{suffix}", disk.file().display()));
+            fs::copy(name(&disk), name(&copy)).unwrap();
+        }
+        assert_eq!(state(&copy.open()).len(), n + 1);
+    }
+}
+
+#[test]
+fn the_operator_reads_the_file_while_the_server_writes() {
+    let disk = Disk::new();
+    let journal = disk.open();
+    add(&journal, "v/live/摄像头", "rtsp://user:pass@10.0.0.1/一");
+    let seen = disk.sqlite3("select kind, key, args, state, seq from proxies");
+    assert_eq!(seen, "pull|v/live/摄像头|{\"url\":\"rtsp://user:pass@10.0.0.1/一\"}|enabled|1\n");
+    assert_eq!(disk.sqlite3("select key, url from proxies_view"), "v/live/摄像头|rtsp://user:pass@10.0.0.1/一\n");
+    remove(&journal, "v/live/摄像头");
+    assert_eq!(
+        disk.sqlite3("select seq, op, origin, reason from journal_view"),
+        "1|add|127.0.0.1:1|test\n2|remove|127.0.0.1:1|test\n"
+    );
+    assert_eq!(disk.sqlite3("select count(*) from proxies"), "0\n");
+    add(&journal, "v/live/2", "rtsp://after");
+}
+
+#[test]
+fn files_are_for_their_owner_alone() {
+    let disk = Disk::new();
+    let journal = disk.open();
+    add(&journal, "v/live/1", "rtsp://1");
+    journal.take_snapshot().unwrap().unwrap();
+    let mut checked = 0;
+    let mut folders = vec![disk.file().parent().unwrap().to_owned()];
+    while let Some(folder) = folders.pop() {
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700, "{folder:?}");
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{path:?}");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked >= 5, "db, wal, shm, lock and snapshot, got {checked}");
+}
+
+#[test]
+fn a_second_server_is_told_that_the_journal_is_taken() {
+    let disk = Disk::new();
+    let first = disk.open();
+    let error = Journal::open(&disk.settings()).err().unwrap();
+    assert_eq!(error.code, Code::Locked);
+    assert!(error.message.contains("path of its own"), "{error}");
+    add(&first, "v/live/1", "rtsp://1");
+    drop(first);
+    assert_eq!(state(&disk.open()).len(), 1);
+}
+
+#[test]
+fn changes_from_many_threads_are_all_kept() {
+    let disk = Disk::new();
+    {
+        let journal = disk.open();
+        std::thread::scope(|scope| {
+            for thread in 0..16 {
+                let journal = &journal;
+                scope.spawn(move || {
+                    for n in 0..50 {
+                        add(journal, &format!("v/{thread}/{n}"), "rtsp://x");
+                        if n % 2 == 1 {
+                            remove(journal, &format!("v/{thread}/{n}"));
+                        }
+                    }
+                });
+            }
+        });
+    }
+    assert_eq!(state(&disk.open()).len(), 16 * 25);
+    assert_eq!(disk.sqlite3("select count(*), max(seq) from journal"), "1200|1200\n");
+}
+
+#[test]
+fn closing_writes_what_is_queued_and_refuses_what_comes_later() {
+    let disk = Disk::new();
+    let journal = disk.open();
+    let (told, acks) = mpsc::channel::<Ack>();
+    for n in 0..500 {
+        let told = told.clone();
+        journal.record(call(Op::Add, &format!("v/live/{n}"), "x"), Done::new(move |ack| told.send(ack).unwrap()));
+    }
+    journal.close();
+    assert_eq!(acks.try_iter().filter(|ack| ack.result == Ok(Persisted::Yes)).count(), 500);
+    let (_, late) = record(&journal, Op::Add, "v/live/late", "x");
+    assert_eq!(late.unwrap_err().code, Code::Closed);
+    drop(journal);
+    assert_eq!(state(&disk.open()).len(), 500);
+}
+
+#[test]
+fn async_durability_answers_at_once_and_writes_soon() {
+    let disk = Disk::new();
+    {
+        let file = disk.file();
+        let (settings, _) =
+            Settings::read([("path", file.to_str().unwrap()), ("durability", "async")], Path::new("/"));
+        let journal = Journal::open(&settings).unwrap();
+        let (seq, result) = record(&journal, Op::Add, "v/live/1", "rtsp://1");
+        assert_eq!((seq, result), (1, Ok(Persisted::Soon)));
+    }
+    assert_eq!(state(&disk.open()).len(), 1);
+}
+
+// ---- snapshots and recovery
+
+#[test]
+fn a_snapshot_is_a_whole_journal_and_only_made_when_something_changed() {
+    let disk = Disk::new();
+    let journal = disk.open();
+    add(&journal, "v/live/1", "rtsp://1");
+    let first = journal.take_snapshot().unwrap().unwrap();
+    assert_eq!(journal.take_snapshot().unwrap().unwrap(), first);
+    add(&journal, "v/live/2", "rtsp://2");
+    let second = journal.take_snapshot().unwrap().unwrap();
+    assert_eq!((first.seq, second.seq), (1, 2));
+    let output = Command::new("sqlite3").arg(&second.path).arg("select key from proxies").output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "v/live/1\nv/live/2\n");
+    assert_eq!(zlm_journal::journal::inspect(&second.path).unwrap(), (2, 2));
+}
+
+#[test]
+fn only_the_newest_snapshots_are_kept_and_history_is_pruned_behind_them() {
+    let disk = Disk::new();
+    let file = disk.file();
+    let pairs = [("path", file.to_str().unwrap()), ("snapshot_keep", "2"), ("history_days", "0")];
+    let journal = Journal::open(&Settings::read(pairs, Path::new("/")).0).unwrap();
+    for n in 0..5 {
+        add(&journal, &format!("v/live/{n}"), "rtsp://x");
+        std::thread::sleep(Duration::from_millis(2)); // history older than "now"
+        journal.take_snapshot().unwrap();
+    }
+    add(&journal, "v/live/last", "rtsp://x");
+    drop(journal);
+    assert_eq!(fs::read_dir(disk.dir.path().join("journal/proxies.db.snapshots")).unwrap().count(), 2);
+    // Snapshots of changes 4 and 5 are there: the journal leads on from 4.
+    assert_eq!(disk.sqlite3("select group_concat(seq) from journal"), "5,6\n");
+    assert_eq!(state(&disk.open()).len(), 6);
+}
+
+/// What a damaged journal must come back as, and that the damaged file is kept.
+fn damaged(damage: impl Fn(&Disk)) -> (BTreeMap<String, String>, Disk) {
+    let disk = Disk::new();
+    {
+        let journal = disk.open();
+        add(&journal, "v/live/kept", "rtsp://kept");
+        add(&journal, "v/live/gone", "rtsp://gone");
+        journal.take_snapshot().unwrap();
+        add(&journal, "v/live/later", "rtsp://later");
+        remove(&journal, "v/live/gone");
+    }
+    damage(&disk);
+    let journal = disk.open();
+    let found = state(&journal);
+    let report = journal.report().last_error.expect("a recovery is reported").1;
+    assert_eq!(report.code, Code::Corrupt);
+    assert!(report.message.contains("kept in"), "{report}");
+    // It works again at once, and the next start finds nothing wrong.
+    add(&journal, "v/live/new", "rtsp://new");
+    drop(journal);
+    let journal = disk.open();
+    assert!(journal.report().last_error.is_none());
+    assert_eq!(state(&journal).len(), found.len() + 1);
+    drop(journal);
+    (found, disk)
+}
+
+#[test]
+fn a_proxies_row_that_was_tampered_with_is_not_believed() {
+    let (found, disk) = damaged(|disk| {
+        disk.sqlite3("update proxies set args = '{\"url\":\"rtsp://evil\"}' where key = 'v/live/kept'");
+    });
+    assert_eq!(found, expected(&[("v/live/kept", "rtsp://kept"), ("v/live/later", "rtsp://later")]));
+    assert!(!disk.quarantined().is_empty());
+}
+
+#[test]
+fn a_missing_row_is_noticed_and_comes_back() {
+    let (found, _) = damaged(|disk| {
+        disk.sqlite3("delete from proxies where key = 'v/live/later'");
+    });
+    assert_eq!(found, expected(&[("v/live/kept", "rtsp://kept"), ("v/live/later", "rtsp://later")]));
+}
+
+#[test]
+fn a_lost_proxies_table_is_rebuilt_from_snapshot_and_journal() {
+    let (found, _) = damaged(|disk| {
+        disk.sqlite3("drop table proxies");
+    });
+    assert_eq!(found, expected(&[("v/live/kept", "rtsp://kept"), ("v/live/later", "rtsp://later")]));
+}
+
+#[test]
+fn a_file_that_is_no_database_leaves_the_snapshot() {
+    let (found, disk) = damaged(|disk| fs::write(disk.file(), "[general]\nmode=1\n".repeat(100)).unwrap());
+    assert_eq!(found, expected(&[("v/live/kept", "rtsp://kept"), ("v/live/gone", "rtsp://gone")]));
+    let kept = disk.quarantined();
+    assert!(kept.iter().any(|path| fs::read(path).unwrap().starts_with(b"[general]")), "{kept:?}");
+}
+
+#[test]
+fn a_deleted_file_leaves_the_snapshot() {
+    let disk = Disk::new();
+    {
+        let journal = disk.open();
+        add(&journal, "v/live/1", "rtsp://1");
+        journal.take_snapshot().unwrap();
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{suffix}", disk.file().display()));
+    }
+    assert_eq!(state(&disk.open()), expected(&[("v/live/1", "rtsp://1")]));
+}
+
+#[test]
+fn a_bad_newest_snapshot_gives_way_to_the_one_before() {
+    let disk = Disk::new();
+    {
+        let journal = disk.open();
+        add(&journal, "v/live/1", "rtsp://1");
+        journal.take_snapshot().unwrap();
+        add(&journal, "v/live/2", "rtsp://2");
+        let newest = journal.take_snapshot().unwrap().unwrap();
+        let mut bytes = fs::read(&newest.path).unwrap();
+        let at = bytes.windows(8).rposition(|window| window == b"rtsp://2").unwrap();
+        bytes[at] ^= 1;
+        fs::write(&newest.path, bytes).unwrap();
+    }
+    disk.sqlite3("drop table proxies; drop table journal");
+    assert_eq!(state(&disk.open()), expected(&[("v/live/1", "rtsp://1")]));
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_recovery_is_carried_to_its_end() {
+    let disk = Disk::new();
+    {
+        let journal = disk.open();
+        add(&journal, "v/live/1", "rtsp://1");
+    }
+    // The whole fresh file is written, the old one put away, and then the power went.
+    fs::rename(disk.file(), disk.dir.path().join("journal/proxies.db.recovered")).unwrap();
+    assert_eq!(state(&disk.open()), expected(&[("v/live/1", "rtsp://1")]));
+    // Half a fresh file counts for nothing.
+    fs::write(disk.dir.path().join("journal/proxies.db.recovered"), b"SQLite format 3\0 and no more").unwrap();
+    assert_eq!(state(&disk.open()), expected(&[("v/live/1", "rtsp://1")]));
+}
+
+#[test]
+fn a_newer_schema_is_left_alone() {
+    let disk = Disk::new();
+    drop(disk.open());
+    disk.sqlite3("pragma user_version = 2");
+    let before = fs::read(disk.file()).unwrap();
+    let error = Journal::open(&disk.settings()).err().unwrap();
+    assert_eq!(error.code, Code::NewerSchema);
+    assert!(error.message.contains("newer"), "{error}");
+    assert_eq!(fs::read(disk.file()).unwrap(), before);
+}
+
+#[test]
+fn a_path_that_cannot_be_a_journal_is_explained() {
+    let disk = Disk::new();
+    fs::create_dir_all(disk.file()).unwrap();
+    let error = Journal::open(&disk.settings()).err().unwrap();
+    assert!(error.message.contains("is a directory"), "{error}");
+
+    fs::write(disk.dir.path().join("plain"), "").unwrap();
+    let path = disk.dir.path().join("plain/proxies.db");
+    let (settings, _) = Settings::read([("path", path.to_str().unwrap())], Path::new("/"));
+    let error = Journal::open(&settings).err().unwrap();
+    assert_eq!(error.code, Code::Storage);
+    assert!(error.message.contains("plain"), "{error}");
+}
+
+#[test]
+fn a_failed_write_is_never_acknowledged_and_all_is_written_when_storage_is_back() {
+    let disk = Disk::new();
+    {
+        let journal = disk.open();
+        add(&journal, "v/live/1", "rtsp://1");
+        // Someone's tool breaks the table under the running server: the next commit fails.
+        disk.sqlite3("drop table journal");
+        let (seq, result) = record(&journal, Op::Add, "v/live/2", "rtsp://2");
+        assert_eq!(seq, 2);
+        assert!(result.is_err(), "{result:?}");
+        assert!(!journal.report().healthy);
+        let healed = (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            journal.report().healthy
+        });
+        assert!(healed, "{:?}", journal.report());
+        add(&journal, "v/live/3", "rtsp://3");
+    }
+    let names: Vec<String> = state(&disk.open()).into_keys().collect();
+    assert_eq!(names, ["v/live/1", "v/live/2", "v/live/3"]);
+    assert!(!disk.quarantined().is_empty(), "the old file is kept");
+}
