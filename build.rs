@@ -8,9 +8,7 @@ fn main() -> io::Result<()> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?);
     println!("cargo:rustc-env=ZLMJ_BUILD_ID={:016x}", build_id(&root)?);
 
-    //    cxx_build::bridge("src/ffi/bridge.rs")
-    //        .std("c++11")
-    //        .compile("zlm_journal_bridge");
+    cxx_build::bridge("src/ffi/bridge.rs").std("c++11").compile("zlm_journal_bridge");
     Ok(())
 }
 

@@ -429,3 +429,20 @@ fn a_failed_write_is_never_acknowledged_and_all_is_written_when_storage_is_back(
     assert_eq!(names, ["v/live/1", "v/live/2", "v/live/3"]);
     assert!(!disk.quarantined().is_empty(), "the old file is kept");
 }
+
+#[test]
+fn a_log_without_its_database_is_not_mixed_into_a_fresh_one() {
+    let disk = Disk::new();
+    let saved = disk.dir.path().join("wal");
+    {
+        let journal = disk.open();
+        add(&journal, "v/live/old", "rtsp://old");
+        fs::copy(format!("{}-wal", disk.file().display()), &saved).unwrap();
+    }
+    fs::remove_file(disk.file()).unwrap();
+    fs::copy(&saved, format!("{}-wal", disk.file().display())).unwrap();
+    let journal = disk.open();
+    assert_eq!(state(&journal), expected(&[]));
+    assert_eq!(add(&journal, "v/live/new", "rtsp://new"), 1);
+    assert!(disk.quarantined().iter().any(|path| path.to_string_lossy().ends_with("-wal")));
+}

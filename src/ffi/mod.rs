@@ -1,1 +1,12 @@
+//! The boundary: the C API (life cycle, recording, the host's callbacks) and the cxx bridge (what answers with
+//! text). Only here is `unsafe`. Translates and guards; decides nothing.
 
+// Every dereference of a caller's pointer says why it is sound.
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod bridge;
+pub mod c_api;
+mod guard;
+mod handles;
+mod logger;
+mod values;

@@ -75,13 +75,13 @@ impl Place {
     }
 
     /// What SQLite keeps beside the file.
-    pub fn sidecar(&self, suffix: &str) -> PathBuf {
+    fn sidecar(&self, suffix: &str) -> PathBuf {
         self.dir.join(format!("{}{suffix}", self.name))
     }
 
     /// Moves the file and its sidecars, as far as they exist, into a new folder of the quarantine. Returns the
-    /// folder, or none when there was nothing to move. The sidecars go first: a database without its log reads
-    /// as an older state, a log without its database reads as nothing.
+    /// folder, or none when there was nothing to move. The database goes first, and durably: without it the next
+    /// start knows that its sidecars are to follow, while a database without its log would pass for an older state.
     pub fn quarantine_files(&self, at: i64) -> Result<Option<PathBuf>> {
         let files: Vec<PathBuf> = ["", "-wal", "-shm", "-journal"]
             .iter()
@@ -91,19 +91,21 @@ impl Place {
         if files.is_empty() {
             return Ok(None);
         }
-        let folder = (0..)
-            .map(|n| self.quarantine().join(format!("{at}-{n}")))
-            .find(|folder| !folder.exists())
-            .unwrap_or_else(|| self.quarantine().join(at.to_string()));
+        let mut number = 0;
+        let mut folder = self.quarantine().join(format!("{at}-{number}"));
+        while folder.exists() {
+            number += 1;
+            folder = self.quarantine().join(format!("{at}-{number}"));
+        }
         create_dir(&folder).map_err(|error| Error::io("cannot create the directory", &folder, &error))?;
-        for path in files.iter().rev() {
+        sync_dir(&self.quarantine())?;
+        for path in &files {
             if let Some(name) = path.file_name() {
                 rename(path, &folder.join(name))?;
+                sync_dir(&folder)?;
+                sync_dir(&self.dir)?;
             }
         }
-        sync_dir(&folder)?;
-        sync_dir(&self.quarantine())?;
-        sync_dir(&self.dir)?;
         Ok(Some(folder))
     }
 

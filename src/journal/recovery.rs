@@ -27,6 +27,8 @@ pub struct Opened {
 pub fn open(place: &Place, now: i64) -> Result<Opened> {
     let recovered = place.recovered();
     if !place.file.exists() {
+        // The log of a database that is gone must not be taken for that of the next one.
+        place.quarantine_files(now)?;
         // A crash between putting the damaged files away and this rename.
         if Store::open_for_reading(&recovered).and_then(|store| store.load()).is_ok() {
             place.adopt_recovered()?;

@@ -1,0 +1,432 @@
+//! The C API, from which `include/zlm_journal.h` is generated. Every function may be called from any thread; each
+//! returns 0 or a `zlm_journal_code`, and none lets a panic through. The comments below are the header's.
+
+// The names are C's.
+#![allow(non_camel_case_types)]
+
+use std::ffi::{c_char, c_void};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::guard::{c_result, last_error};
+use super::logger::set_sink;
+use super::values::{by_pointer, slice, write_out, zlm_journal_pair, zlm_journal_text};
+use super::{guard, handles};
+use crate::error::{Code, Error, Result};
+use crate::journal::{Ack, Call, Cause, Done, Persisted};
+use crate::plugin::Plugin;
+use crate::reconcile::{Add, Added, Host};
+use crate::record::{Args, Kind, Op};
+
+/// The version of this header. It grows with every change that an old caller would not understand.
+pub const ZLM_JOURNAL_ABI: u32 = 1;
+
+/// `zlm_journal_call.op`: the call made a proxy.
+pub const ZLM_JOURNAL_ADD: u32 = 1;
+/// `zlm_journal_call.op`: the call ended a proxy.
+pub const ZLM_JOURNAL_REMOVE: u32 = 2;
+
+/// `zlm_journal_ack.persisted`: not on disk; `error` says why.
+pub const ZLM_JOURNAL_NOT_PERSISTED: u32 = 0;
+/// `zlm_journal_ack.persisted`: on disk; no crash takes it back.
+pub const ZLM_JOURNAL_PERSISTED: u32 = 1;
+/// `zlm_journal_ack.persisted`: durability=async; on its way to disk.
+pub const ZLM_JOURNAL_PERSISTED_SOON: u32 = 2;
+
+/// `zlm_journal_host_added`: the proxy plays.
+pub const ZLM_JOURNAL_ACCEPTED: u32 = 1;
+/// `zlm_journal_host_added`: refused, or the first connect failed.
+pub const ZLM_JOURNAL_FAILED: u32 = 2;
+/// `zlm_journal_host_added`: zlm_journal_wants said no; nothing was done.
+pub const ZLM_JOURNAL_UNWANTED: u32 = 3;
+
+/// An open journal. 0 is never one. A number, not a pointer: using it after zlm_journal_close is an error
+/// (ZLM_JOURNAL_CODE_INVALID_HANDLE), never a crash.
+pub type zlm_journal_handle = u64;
+
+/// How to open a journal.
+#[repr(C)]
+pub struct zlm_journal_options {
+    /// ZLM_JOURNAL_ABI of the header that the caller was compiled with.
+    pub abi: u32,
+    /// How many poller threads the host has; the default pace of a restore follows from it.
+    pub host_threads: u32,
+    /// The [journal] section of the host's ini file, names without the section. What is missing has its default.
+    pub settings: *const zlm_journal_pair,
+    pub settings_len: usize,
+    /// Where a relative `path` starts.
+    pub base_dir: zlm_journal_text,
+}
+
+/// An API call that the host has carried out.
+#[repr(C)]
+pub struct zlm_journal_call {
+    /// ZLM_JOURNAL_ADD or ZLM_JOURNAL_REMOVE.
+    pub op: u32,
+    /// The kind of proxy: "pull".
+    pub kind: zlm_journal_text,
+    /// The proxy's key as the host knows it: 1 to 4096 bytes of UTF-8.
+    pub key: zlm_journal_text,
+    /// All arguments of an add, at most 1 MiB; `secret` is left out by itself. Unused for a removal.
+    pub args: *const zlm_journal_pair,
+    pub args_len: usize,
+    /// Who called, for the operator to read: "ip:port".
+    pub origin: zlm_journal_text,
+    /// Which call it was, for the operator to read: "addStreamProxy".
+    pub reason: zlm_journal_text,
+}
+
+/// How a recorded call ended.
+#[repr(C)]
+pub struct zlm_journal_ack {
+    /// The number of the change; 0 when there was none.
+    pub seq: u64,
+    /// One of ZLM_JOURNAL_NOT_PERSISTED, _PERSISTED, _PERSISTED_SOON.
+    pub persisted: u32,
+    /// 0, or the zlm_journal_code of the error.
+    pub code: i32,
+    /// Empty, or the error in words. Valid until the callback returns.
+    pub error: zlm_journal_text,
+}
+
+/// Told exactly once for each zlm_journal_record, whatever that returns: on the journal's writer thread, or before
+/// zlm_journal_record returns. It must not block and must not throw. `context` belongs to the caller.
+pub type zlm_journal_done = Option<extern "C" fn(context: *mut c_void, ack: *const zlm_journal_ack)>;
+
+/// A proxy that the journal wants the host to start.
+#[repr(C)]
+pub struct zlm_journal_add {
+    pub kind: zlm_journal_text,
+    pub key: zlm_journal_text,
+    /// To be given to zlm_journal_wants.
+    pub seq: u64,
+    /// The arguments of the call, as the text of one JSON object whose values are all strings. A value that was
+    /// not UTF-8 when it was recorded is not UTF-8 here.
+    pub body: zlm_journal_text,
+}
+
+/// The host: what the journal asks of the server. The functions are called from the journal's own threads, one call
+/// at a time, between zlm_journal_start and the end of zlm_journal_close. They must not throw; what they are given
+/// is valid until they return. `context` must live as long.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct zlm_journal_host {
+    pub context: *mut c_void,
+    /// Start a proxy. First ask zlm_journal_wants, with every other call on this key kept out until the server's
+    /// own handler has run. Answer with zlm_journal_host_added, now or later.
+    pub add: Option<extern "C" fn(context: *mut c_void, call: u64, add: *const zlm_journal_add)>,
+    /// Tell which proxies of a kind there are. Answer with zlm_journal_host_listed, now or later.
+    pub list: Option<extern "C" fn(context: *mut c_void, call: u64, kind: zlm_journal_text)>,
+}
+
+/// Takes a log line. Level 1 is an error, 2 a warning, 3 information, 4 for debugging. Called from any thread; it
+/// must not throw. `line` is valid until it returns.
+pub type zlm_journal_log = Option<extern "C" fn(context: *mut c_void, level: u32, line: zlm_journal_text)>;
+
+/// A caller's `context`, on its way through our threads and back.
+#[derive(Clone, Copy)]
+struct Context(*mut c_void);
+
+// SAFETY: we never look behind the pointer; the header tells its owner that it comes back on other threads.
+unsafe impl Send for Context {}
+// SAFETY: as above.
+unsafe impl Sync for Context {}
+
+impl Context {
+    /// A method, so that closures capture the whole `Context` and not the bare pointer in it.
+    fn get(self) -> *mut c_void {
+        self.0
+    }
+}
+
+/// Opens or creates the journal that `options` describe, and sets `*handle`. Blocks on the disk: not for media
+/// threads. A journal that cannot be used is no error here: the handle is good, everything recorded is answered with
+/// ZLM_JOURNAL_NOT_PERSISTED, and the status says why. Errors: ZLM_JOURNAL_CODE_DISABLED when `enable` is 0,
+/// _VERSION_MISMATCH, _INVALID_ARGUMENT. Close the handle with zlm_journal_close.
+///
+/// # Safety
+/// Pointers are NULL or point to what their types say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_open(
+    options: *const zlm_journal_options,
+    handle: *mut zlm_journal_handle,
+) -> i32 {
+    c_result("zlm_journal_open", || {
+        // SAFETY: the caller promises valid pointers. `abi` comes first in every version of the struct, so it is
+        // there to be read whatever the caller was compiled with.
+        let abi = *unsafe { by_pointer(options.cast::<u32>(), "options") }?;
+        if abi != ZLM_JOURNAL_ABI {
+            return Err(Error::new(
+                Code::VersionMismatch,
+                format!(
+                    "the caller was compiled with version {abi} of zlm_journal.h, the library is of version \
+                     {ZLM_JOURNAL_ABI}: compile it again with the header that came with the library"
+                ),
+            ));
+        }
+        // SAFETY: as promised by the caller, who has this very struct.
+        let options = unsafe { by_pointer(options, "options") }?;
+        // SAFETY: as promised by the caller.
+        let pairs = unsafe { slice(options.settings, options.settings_len) }?;
+        let pairs = pairs
+            .iter()
+            // SAFETY: as promised by the caller.
+            .map(|pair| unsafe {
+                Ok((pair.name.utf8("a setting's name")?, pair.value.utf8("a setting's value")?))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        // SAFETY: as promised by the caller.
+        let base_dir = unsafe { options.base_dir.utf8("base_dir") }?;
+        // SAFETY: as promised by the caller. Nothing is opened for a result that cannot be handed out.
+        unsafe { write_out(handle, 0) }?;
+        let plugin = Plugin::open(pairs, Path::new(base_dir), u64::from(options.host_threads))?;
+        // SAFETY: as promised by the caller.
+        unsafe { write_out(handle, handles::insert(plugin)) }
+    })
+}
+
+/// Begins the restore: from here on the host is asked to start what the journal has. Call it when the server accepts
+/// calls. Without effect where the ini says restore=off, and the second time.
+///
+/// # Safety
+/// `host` is NULL or points to a zlm_journal_host whose functions can be called.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_start(handle: zlm_journal_handle, host: *const zlm_journal_host) -> i32 {
+    c_result("zlm_journal_start", || {
+        // SAFETY: as promised by the caller.
+        let host = *unsafe { by_pointer(host, "host") }?;
+        let (Some(add), Some(list)) = (host.add, host.list) else {
+            return Err(Error::invalid("host.add and host.list must both be set"));
+        };
+        handles::get(handle)?.start(Arc::new(CHost { context: Context(host.context), add, list }))
+    })
+}
+
+/// Records a call. Intent is changed when this returns, and `done` is told when the change is on disk. Two calls on
+/// one key count in the order in which they get here. Takes microseconds, allocates a copy of the arguments, touches
+/// no storage and waits for no disk: made for media threads. `done` may be NULL.
+///
+/// # Safety
+/// Pointers are NULL or point to what their types say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_record(
+    handle: zlm_journal_handle,
+    call: *const zlm_journal_call,
+    done: zlm_journal_done,
+    context: *mut c_void,
+) -> i32 {
+    let context = Context(context);
+    let done = Done::new(move |ack| {
+        if let Some(done) = done {
+            tell(done, context, &ack);
+        }
+    });
+    c_result("zlm_journal_record", move || {
+        // SAFETY: as promised by the caller.
+        let prepared = handles::get(handle).and_then(|plugin| Ok((plugin, unsafe { read_call(call) }?)));
+        match prepared {
+            Ok((plugin, call)) => {
+                plugin.record(call, done);
+                Ok(())
+            }
+            Err(error) => {
+                done.call(Ack { seq: 0, result: Err(error.clone()) });
+                Err(error)
+            }
+        }
+    })
+}
+
+/// Sets `*wanted` to true while the journal wants the proxy exactly as change `seq` left it.
+///
+/// # Safety
+/// Pointers are NULL or point to what their types say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_wants(
+    handle: zlm_journal_handle,
+    kind: zlm_journal_text,
+    key: zlm_journal_text,
+    seq: u64,
+    wanted: *mut bool,
+) -> i32 {
+    c_result("zlm_journal_wants", || {
+        // SAFETY: as promised by the caller.
+        let (kind, key) = unsafe { (read_kind(kind)?, key.utf8("key")?) };
+        let answer = handles::get(handle)?.wants(kind, key, seq);
+        // SAFETY: as promised by the caller.
+        unsafe { write_out(wanted, answer) }
+    })
+}
+
+/// Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED (with the reason) or _UNWANTED. Any
+/// thread, also from within the callback.
+///
+/// # Safety
+/// `reason` is valid until this returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_host_added(
+    handle: zlm_journal_handle,
+    call: u64,
+    outcome: u32,
+    reason: zlm_journal_text,
+) -> i32 {
+    c_result("zlm_journal_host_added", || {
+        let outcome = match outcome {
+            ZLM_JOURNAL_ACCEPTED => Added::Accepted,
+            // SAFETY: as promised by the caller.
+            ZLM_JOURNAL_FAILED => Added::Failed(String::from_utf8_lossy(unsafe { reason.bytes() }?).into_owned()),
+            ZLM_JOURNAL_UNWANTED => Added::Unwanted,
+            other => return Err(Error::invalid(format!("{other} is no outcome of an add"))),
+        };
+        if let Some(reconciler) = handles::get(handle)?.reconciler() {
+            reconciler.added(call, outcome);
+        }
+        Ok(())
+    })
+}
+
+/// Answers zlm_journal_host.list with the keys of all proxies of the kind, or, where the server cannot tell, with no
+/// keys and the reason in `error`. Any thread, also from within the callback.
+///
+/// # Safety
+/// Pointers are NULL or point to what their types say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_host_listed(
+    handle: zlm_journal_handle,
+    call: u64,
+    keys: *const zlm_journal_text,
+    keys_len: usize,
+    error: zlm_journal_text,
+) -> i32 {
+    c_result("zlm_journal_host_listed", || {
+        // SAFETY: as promised by the caller.
+        let error = String::from_utf8_lossy(unsafe { error.bytes() }?);
+        // SAFETY: as promised by the caller.
+        let keys = unsafe { slice(keys, keys_len) }?
+            .iter()
+            // SAFETY: as promised by the caller.
+            .map(|key| Ok(String::from_utf8_lossy(unsafe { key.bytes() }?).into_owned()))
+            .collect::<Result<Vec<String>>>()?;
+        if let Some(reconciler) = handles::get(handle)?.reconciler() {
+            reconciler.listed(call, if error.is_empty() { Ok(keys) } else { Err(Error::invalid(error)) });
+        }
+        Ok(())
+    })
+}
+
+/// Closes the journal: the host is called no more, everything recorded is written and acknowledged. Call it before
+/// the host takes its proxies down. Blocks on the disk. Closing twice is ZLM_JOURNAL_CODE_INVALID_HANDLE.
+#[unsafe(no_mangle)]
+pub extern "C" fn zlm_journal_close(handle: zlm_journal_handle) -> i32 {
+    c_result("zlm_journal_close", || {
+        // The handle stays good until all answers are in: the host may still be answering.
+        handles::get(handle)?.close();
+        handles::remove(handle).map(drop)
+    })
+}
+
+/// Sends the log lines of all journals of this process to `log`; NULL ends that, and when this returns, the function
+/// before is called no more. Not from within a log callback.
+#[unsafe(no_mangle)]
+pub extern "C" fn zlm_journal_set_log(log: zlm_journal_log, context: *mut c_void) -> i32 {
+    let context = Context(context);
+    c_result("zlm_journal_set_log", || {
+        set_sink(log.map(|log| -> super::logger::Sink {
+            Box::new(move |level, line| log(context.get(), level, zlm_journal_text::of(line.as_bytes())))
+        }));
+        Ok(())
+    })
+}
+
+/// Copies the text of the last error of this thread to `buffer`, cut to `capacity` bytes with the terminating zero,
+/// and sets `*len` to its whole length without it. `buffer` may be NULL when `capacity` is 0.
+///
+/// # Safety
+/// `buffer` is NULL or has room for `capacity` bytes; `len` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_last_error(buffer: *mut c_char, capacity: usize, len: *mut usize) -> i32 {
+    // Through the guard without its memory: asking for the last error must not replace it.
+    let result = guard::guarded("zlm_journal_last_error", || {
+        let text = last_error();
+        if capacity > 0 {
+            if buffer.is_null() {
+                return Err(Error::invalid("buffer is NULL though its capacity is not 0"));
+            }
+            let copied = text.len().min(capacity - 1);
+            // SAFETY: `buffer` has room for `capacity` bytes, of which these are at most `capacity - 1`.
+            unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast::<u8>(), copied) };
+            // SAFETY: `copied` is less than `capacity`.
+            unsafe { buffer.add(copied).write(0) };
+        }
+        // SAFETY: as promised by the caller.
+        unsafe { write_out(len, text.len()) }
+    });
+    result.map_or_else(|error| error.code as i32, |()| 0)
+}
+
+/// # Safety
+/// `call` is NULL or valid, with all that it points to, for `'a`.
+unsafe fn read_call<'a>(call: *const zlm_journal_call) -> Result<Call<'a>> {
+    // SAFETY: as promised by the caller, here and below.
+    let call: &zlm_journal_call = unsafe { by_pointer(call, "call") }?;
+    let kind = unsafe { read_kind(call.kind) }?;
+    let key = unsafe { call.key.utf8("key") }?;
+    let (op, args) = match call.op {
+        ZLM_JOURNAL_ADD => {
+            let pairs = unsafe { slice(call.args, call.args_len) }?
+                .iter()
+                .map(|pair| Ok((unsafe { pair.name.bytes() }?, unsafe { pair.value.bytes() }?)))
+                .collect::<Result<Vec<_>>>()?;
+            (Op::Add, Some(Args::from_pairs(pairs)?))
+        }
+        ZLM_JOURNAL_REMOVE => (Op::Remove, None),
+        other => return Err(Error::invalid(format!("{other} is no operation"))),
+    };
+    let cause = Cause {
+        origin: String::from_utf8_lossy(unsafe { call.origin.bytes() }?).into_owned(),
+        reason: String::from_utf8_lossy(unsafe { call.reason.bytes() }?).into_owned(),
+    };
+    Ok(Call { op, kind, key, args, cause })
+}
+
+/// # Safety
+/// `kind` is valid.
+unsafe fn read_kind(kind: zlm_journal_text) -> Result<Kind> {
+    // SAFETY: as promised by the caller.
+    let name = unsafe { kind.utf8("kind") }?;
+    Kind::from_name(name).ok_or_else(|| Error::invalid(format!("{name:?} is no kind of proxy")))
+}
+
+fn tell(done: extern "C" fn(*mut c_void, *const zlm_journal_ack), context: Context, ack: &Ack) {
+    let (persisted, code, error) = match &ack.result {
+        Ok(Persisted::Yes) => (ZLM_JOURNAL_PERSISTED, 0, zlm_journal_text::NULL),
+        Ok(Persisted::Soon) => (ZLM_JOURNAL_PERSISTED_SOON, 0, zlm_journal_text::NULL),
+        Err(error) => {
+            (ZLM_JOURNAL_NOT_PERSISTED, error.code as i32, zlm_journal_text::of(error.message.as_bytes()))
+        }
+    };
+    done(context.get(), &zlm_journal_ack { seq: ack.seq, persisted, code, error });
+}
+
+/// The host behind the C API, as the reconciler sees it.
+struct CHost {
+    context: Context,
+    add: extern "C" fn(*mut c_void, u64, *const zlm_journal_add),
+    list: extern "C" fn(*mut c_void, u64, zlm_journal_text),
+}
+
+impl Host for CHost {
+    fn add(&self, call: u64, add: Add) {
+        let add_c = zlm_journal_add {
+            kind: zlm_journal_text::of(add.kind.name().as_bytes()),
+            key: zlm_journal_text::of(add.key.as_bytes()),
+            seq: add.seq,
+            body: zlm_journal_text::of(&add.body),
+        };
+        (self.add)(self.context.get(), call, &add_c);
+    }
+
+    fn list(&self, call: u64, kind: Kind) {
+        (self.list)(self.context.get(), call, zlm_journal_text::of(kind.name().as_bytes()));
+    }
+}
