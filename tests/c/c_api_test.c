@@ -1,0 +1,258 @@
+/* The C API as a host uses it: what goes in comes back through the host's callbacks after a restart; misuse is an
+ * error, never a crash. */
+#define _GNU_SOURCE
+#include "check.h"
+
+#define KEYS 8
+#define CALLERS 64
+#define ROUNDS 50
+
+typedef struct media {
+    zlm_journal_handle handle;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    int adds;
+    int lists;
+    char key[KEYS][64];
+    char body[KEYS][256];
+} media;
+
+static void copy(char *to, size_t room, zlm_journal_text from) {
+    size_t len = from.len < room - 1 ? from.len : room - 1;
+    memcpy(to, from.data, len);
+    to[len] = 0;
+}
+
+static void media_add(void *context, uint64_t call, const zlm_journal_add *add) {
+    media *self = (media *)context;
+    bool wanted = false;
+    CHECK(zlm_journal_wants(self->handle, add->kind, add->key, add->seq, &wanted) == 0);
+    CHECK(wanted);
+    CHECK(zlm_journal_wants(self->handle, add->kind, add->key, add->seq + 1, &wanted) == 0);
+    CHECK(!wanted);
+    pthread_mutex_lock(&self->mutex);
+    CHECK(self->adds < KEYS);
+    copy(self->key[self->adds], sizeof self->key[0], add->key);
+    copy(self->body[self->adds], sizeof self->body[0], add->body);
+    self->adds += 1;
+    pthread_cond_signal(&self->changed);
+    pthread_mutex_unlock(&self->mutex);
+    CHECK(zlm_journal_host_added(self->handle, call, ZLM_JOURNAL_ACCEPTED, text("")) == 0);
+}
+
+static void media_list(void *context, uint64_t call, zlm_journal_text kind) {
+    media *self = (media *)context;
+    zlm_journal_text keys[1];
+    CHECK(kind.len == 4 && memcmp(kind.data, "pull", 4) == 0);
+    /* One is there already: nobody may start it again. */
+    keys[0] = text("__defaultVhost__/live/there");
+    pthread_mutex_lock(&self->mutex);
+    self->lists += 1;
+    pthread_mutex_unlock(&self->mutex);
+    CHECK(zlm_journal_host_listed(self->handle, call, keys, 1, text("")) == 0);
+}
+
+static void record(zlm_journal_handle handle, uint32_t op, const char *key, const zlm_journal_pair *args, size_t len,
+                   waiter *told) {
+    zlm_journal_call call = call_of(op, key, args, len);
+    waiter_init(told);
+    CHECK(zlm_journal_record(handle, &call, on_ack, told) == 0);
+    wait_ack(told);
+}
+
+static void restored_after_restart(const char *dir) {
+    zlm_journal_handle handle = 0;
+    zlm_journal_pair args[3];
+    zlm_journal_host host;
+    media server;
+    waiter told;
+
+    args[0] = pair("url", "rtsp://user:p%20w@127.0.0.1/\"1\"");
+    args[1] = pair("secret", "035c73f7");
+    args[2] = pair("stream", "");
+    CHECK(open_in(dir, &handle) == 0 && handle != 0);
+    record(handle, ZLM_JOURNAL_ADD, "__defaultVhost__/live/1", args, 3, &told);
+    CHECK(told.ack.seq == 1 && told.ack.persisted == ZLM_JOURNAL_PERSISTED && told.ack.code == 0);
+    record(handle, ZLM_JOURNAL_ADD, "__defaultVhost__/live/there", args, 1, &told);
+    record(handle, ZLM_JOURNAL_ADD, "__defaultVhost__/live/gone", args, 1, &told);
+    record(handle, ZLM_JOURNAL_REMOVE, "__defaultVhost__/live/gone", NULL, 0, &told);
+    CHECK(told.ack.seq == 4 && told.ack.persisted == ZLM_JOURNAL_PERSISTED);
+    CHECK(zlm_journal_close(handle) == 0);
+
+    memset(&server, 0, sizeof server);
+    pthread_mutex_init(&server.mutex, NULL);
+    pthread_cond_init(&server.changed, NULL);
+    memset(&host, 0, sizeof host);
+    host.context = &server;
+    CHECK(open_in(dir, &server.handle) == 0 && server.handle != handle);
+    CHECK(zlm_journal_start(server.handle, &host) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    host.add = media_add;
+    host.list = media_list;
+    CHECK(zlm_journal_start(server.handle, &host) == 0);
+    CHECK(zlm_journal_start(server.handle, &host) == 0);
+    pthread_mutex_lock(&server.mutex);
+    while (server.adds == 0) {
+        pthread_cond_wait(&server.changed, &server.mutex);
+    }
+    pthread_mutex_unlock(&server.mutex);
+    CHECK(zlm_journal_close(server.handle) == 0);
+    CHECK(server.adds == 1 && server.lists == 1);
+    CHECK(strcmp(server.key[0], "__defaultVhost__/live/1") == 0);
+    CHECK(strcmp(server.body[0],
+                 "{\"stream\":\"\",\"url\":\"rtsp://user:p%20w@127.0.0.1/\\\"1\\\"\",\"force\":\"1\"}") == 0);
+}
+
+static void misuse_is_an_error(const char *dir) {
+    zlm_journal_handle handle = 0;
+    zlm_journal_options options;
+    zlm_journal_call call;
+    zlm_journal_pair bad;
+    char buffer[16];
+    size_t len = 0;
+    bool wanted;
+    waiter told;
+
+    CHECK(zlm_journal_open(NULL, &handle) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    memset(&options, 0, sizeof options);
+    options.abi = ZLM_JOURNAL_ABI + 1;
+    CHECK(zlm_journal_open(&options, &handle) == ZLM_JOURNAL_CODE_VERSION_MISMATCH);
+    options.abi = ZLM_JOURNAL_ABI;
+    CHECK(zlm_journal_open(&options, &handle) == ZLM_JOURNAL_CODE_DISABLED);
+    CHECK(zlm_journal_last_error(buffer, sizeof buffer, &len) == 0);
+    CHECK(len == strlen("[journal] enable is 0") && strcmp(buffer, "[journal] enabl") == 0);
+    CHECK(zlm_journal_last_error(NULL, 0, &len) == 0);
+    CHECK(zlm_journal_last_error(NULL, 1, &len) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    options.settings_len = 1;
+    CHECK(zlm_journal_open(&options, &handle) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+
+    CHECK(open_in(dir, &handle) == 0);
+    CHECK(open_in(dir, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    waiter_init(&told);
+    CHECK(zlm_journal_record(handle, NULL, on_ack, &told) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    wait_ack(&told);
+    CHECK(told.ack.persisted == ZLM_JOURNAL_NOT_PERSISTED && told.ack.code == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(strcmp(told.error, "call is NULL or misaligned") == 0);
+
+    call = call_of(3, "v/a/s", NULL, 0);
+    CHECK(zlm_journal_record(handle, &call, NULL, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    call = call_of(ZLM_JOURNAL_REMOVE, "v/a/\xff", NULL, 0);
+    CHECK(zlm_journal_record(handle, &call, NULL, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    call = call_of(ZLM_JOURNAL_REMOVE, "v/a/s", NULL, 0);
+    call.kind = text("ftp");
+    CHECK(zlm_journal_record(handle, &call, NULL, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    bad = pair("na\xffme", "x");
+    call = call_of(ZLM_JOURNAL_ADD, "v/a/s", &bad, 1);
+    CHECK(zlm_journal_record(handle, &call, NULL, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    bad = pair("url", "x");
+    bad.value.len = (size_t)-1;
+    call = call_of(ZLM_JOURNAL_ADD, "v/a/s", &bad, 1);
+    CHECK(zlm_journal_record(handle, &call, NULL, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    call = call_of(ZLM_JOURNAL_REMOVE, "", NULL, 0);
+    waiter_init(&told);
+    CHECK(zlm_journal_record(handle, &call, on_ack, &told) == 0);
+    wait_ack(&told);
+    CHECK(told.ack.code == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+
+    CHECK(zlm_journal_wants(handle, text("pull"), text("v/a/s"), 1, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_host_added(handle, 1, 9, text("")) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_close(handle) == 0);
+
+    CHECK(zlm_journal_close(handle) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
+    CHECK(zlm_journal_close(0) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
+    call = call_of(ZLM_JOURNAL_REMOVE, "v/a/s", NULL, 0);
+    waiter_init(&told);
+    CHECK(zlm_journal_record(handle, &call, on_ack, &told) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
+    wait_ack(&told);
+    CHECK(told.ack.persisted == ZLM_JOURNAL_NOT_PERSISTED && told.ack.code == ZLM_JOURNAL_CODE_INVALID_HANDLE);
+    CHECK(zlm_journal_wants(handle, text("pull"), text("v/a/s"), 1, &wanted) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
+}
+
+static int log_lines;
+static char first_error[512];
+
+static void on_log(void *context, uint32_t level, zlm_journal_text line) {
+    (void)context;
+    if (level == 1 && first_error[0] == 0) {
+        copy(first_error, sizeof first_error, line);
+    }
+    __atomic_add_fetch(&log_lines, 1, __ATOMIC_RELAXED);
+}
+
+static void a_bad_journal_is_told_and_keeps_nobody_from_starting(void) {
+    zlm_journal_pair settings[2];
+    zlm_journal_options options;
+    zlm_journal_handle handle = 0;
+    zlm_journal_pair args;
+    zlm_journal_host host;
+    waiter told;
+
+    settings[0] = pair("enable", "1");
+    settings[1] = pair("path", "/proc/no/such/place.db");
+    memset(&options, 0, sizeof options);
+    options.abi = ZLM_JOURNAL_ABI;
+    options.settings = settings;
+    options.settings_len = 2;
+    options.base_dir = text("/");
+    CHECK(zlm_journal_set_log(on_log, NULL) == 0);
+    CHECK(zlm_journal_open(&options, &handle) == 0);
+    CHECK(strstr(first_error, "/proc/no/such") != NULL);
+    memset(&host, 0, sizeof host);
+    host.add = media_add;
+    host.list = media_list;
+    CHECK(zlm_journal_start(handle, &host) == 0);
+    args = pair("url", "rtsp://x");
+    record(handle, ZLM_JOURNAL_ADD, "v/a/s", &args, 1, &told);
+    CHECK(told.ack.persisted == ZLM_JOURNAL_NOT_PERSISTED && told.ack.code == ZLM_JOURNAL_CODE_STORAGE);
+    CHECK(zlm_journal_close(handle) == 0);
+    CHECK(zlm_journal_set_log(NULL, NULL) == 0);
+}
+
+typedef struct caller {
+    zlm_journal_handle handle;
+    int number;
+} caller;
+
+static void *call_around(void *context) {
+    caller *self = (caller *)context;
+    zlm_journal_pair args = pair("url", "rtsp://x");
+    char key[64];
+    for (int round = 0; round < ROUNDS; ++round) {
+        waiter told;
+        zlm_journal_call call;
+        snprintf(key, sizeof key, "v/%d/%d", self->number, round);
+        call = call_of(ZLM_JOURNAL_ADD, key, &args, 1);
+        waiter_init(&told);
+        (void)zlm_journal_record(self->handle, &call, on_ack, &told);
+        /* Told exactly once, whether the journal was open, closing or closed. */
+        wait_ack(&told);
+    }
+    return NULL;
+}
+
+static void closing_in_the_middle_leaves_no_caller_waiting(const char *dir) {
+    pthread_t threads[CALLERS];
+    caller callers[CALLERS];
+    zlm_journal_handle handle = 0;
+    CHECK(open_in(dir, &handle) == 0);
+    for (int n = 0; n < CALLERS; ++n) {
+        callers[n].handle = handle;
+        callers[n].number = n;
+        CHECK(pthread_create(&threads[n], NULL, call_around, &callers[n]) == 0);
+    }
+    usleep(20000);
+    CHECK(zlm_journal_close(handle) == 0);
+    for (int n = 0; n < CALLERS; ++n) {
+        pthread_join(threads[n], NULL);
+    }
+}
+
+int main(void) {
+    const char *dir = scratch_dir();
+    restored_after_restart(dir);
+    misuse_is_an_error(dir);
+    a_bad_journal_is_told_and_keeps_nobody_from_starting();
+    closing_in_the_middle_leaves_no_caller_waiting(dir);
+    CHECK(remove_scratch(dir) == 0);
+    puts("c_api_test: 4 passed");
+    return 0;
+}

@@ -1,0 +1,43 @@
+// The cxx bridge as the glue uses it.
+#include <string>
+
+#include "../c/check.h"
+#include "rust/cxx.h"
+#include "zlm-journal/src/ffi/bridge.rs.h"
+
+static bool has(const std::string &text, const std::string &part) {
+    return text.find(part) != std::string::npos;
+}
+
+int main() {
+    const char *dir = scratch_dir();
+    zlm_journal_handle handle = 0;
+    CHECK(open_in(dir, &handle) == 0);
+
+    std::string status(zlm_journal::status(handle));
+    CHECK(has(status, "\"state\":\"ok\""));
+    CHECK(has(status, "\"schema\":1"));
+    CHECK(has(status, "\"durability\":\"full\""));
+    CHECK(has(status, "/journal/proxies.db\""));
+    CHECK(has(status, "\"phase\":\"not started\""));
+    CHECK(zlm_journal_close(handle) == 0);
+
+    bool thrown = false;
+    try {
+        zlm_journal::status(handle);
+    } catch (const rust::Error &error) {
+        thrown = has(error.what(), "closed or never opened");
+    }
+    CHECK(thrown);
+
+    bool off_by_default = false;
+    for (const auto &setting : zlm_journal::settings()) {
+        off_by_default |= setting.name == "enable" && setting.value == "0";
+    }
+    CHECK(off_by_default);
+
+    auto kinds = zlm_journal::kinds();
+    CHECK(kinds.size() == 1 && kinds[0].name == "pull" && kinds[0].add == "addStreamProxy");
+    CHECK(remove_scratch(dir) == 0);
+    puts("bridge_test: passed");
+}
