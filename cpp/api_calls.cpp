@@ -1,0 +1,132 @@
+#include "api_calls.h"
+
+#include <atomic>
+#include <stdexcept>
+
+#include "Common/config.h"
+#include "Util/NoticeCenter.h"
+#include "Util/mini.h"
+
+using namespace toolkit;
+using namespace mediakit;
+
+namespace zlm_journal {
+
+namespace {
+
+const char kPrefix[] = "/index/api/";
+const int kException = -400;
+
+// The first address of http.allow_ip_range ("a,b-c,…"), which no check of that range can refuse.
+std::string allowedIp() {
+    const std::string ranges = mINI::Instance()["http.allow_ip_range"];
+    const std::string first = ranges.substr(0, ranges.find_first_of(",-"));
+    return first.empty() ? "127.0.0.1" : first;
+}
+
+} // namespace
+
+Json::Value Reply::json() const {
+    Json::Value root;
+    Json::CharReaderBuilder builder;
+    std::unique_ptr<Json::CharReader> reader(builder.newCharReader());
+    std::string errors;
+    if (!reader->parse(body.data(), body.data() + body.size(), &root, &errors) || !root.isObject()) {
+        return Json::Value();
+    }
+    return root;
+}
+
+int Reply::code() const {
+    const Json::Value root = json();
+    return root.isObject() && root["code"].isInt() ? root["code"].asInt() : kException;
+}
+
+Invoker captureReply(std::function<void(Reply)> done) {
+    return HttpResponseInvokerImp::HttpResponseInvokerLambda0(
+        [done](int status, const StrCaseMap &headers, const HttpBody::Ptr &body) {
+            Reply reply;
+            reply.status = status;
+            reply.headers = headers;
+            while (body && body->remainSize() > 0) {
+                auto piece = body->readData(body->remainSize());
+                if (!piece || piece->size() == 0) {
+                    break;
+                }
+                reply.body.append(piece->data(), piece->size());
+            }
+            done(std::move(reply));
+        });
+}
+
+InProcessCaller::InProcessCaller(const Socket::Ptr &socket, std::string ip)
+    : SocketHelper(socket)
+    , _ip(std::move(ip)) {}
+
+InProcessCaller::Ptr InProcessCaller::create() {
+    auto socket = Socket::createSocket(EventPollerPool::Instance().getPoller(false));
+    return Ptr(new InProcessCaller(socket, allowedIp()));
+}
+
+ApiCalls::ApiCalls()
+    : _caller(InProcessCaller::create()) {}
+
+bool ApiCalls::isOurs(SockInfo &sender) {
+    return dynamic_cast<InProcessCaller *>(&sender) != nullptr;
+}
+
+bool ApiCalls::introduce(const std::string &name) {
+    bool consumed = false;
+    auto parser = request(name, "{}");
+    auto invoker = captureReply([](Reply) {});
+    NOTICE_EMIT(
+        BroadcastHttpRequestArgs, Broadcast::kBroadcastHttpRequest, parser, invoker, consumed,
+        static_cast<SockInfo &>(*_caller));
+    return consumed;
+}
+
+bool ApiCalls::learn(const Lookup &lookup) {
+    bool first = false;
+    std::call_once(_learned, [&] {
+        _lookup = lookup;
+        first = true;
+    });
+    return first;
+}
+
+Parser ApiCalls::request(const std::string &name, const std::string &body) const {
+    const std::string secret = mINI::Instance()["api.secret"];
+    const std::string secret_arg = "{\"secret\":" + Json::valueToQuotedString(secret.c_str());
+    // `body` is "{}" or "{…}".
+    const std::string content = secret_arg + (body.size() > 2 ? "," : "") + body.substr(1);
+    const std::string text = "POST " + (kPrefix + name)
+        + " HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(content.size())
+        + "\r\n\r\n" + content;
+    Parser parser;
+    parser.parse(text.data(), text.size());
+    return parser;
+}
+
+void ApiCalls::dispatch(const std::string &name, const std::string &body, const Invoker &invoker) const {
+    const Handler handler = _lookup ? _lookup(kPrefix + name) : Handler();
+    if (!handler) {
+        throw std::runtime_error("this server has no API " + name);
+    }
+    handler(request(name, body), invoker, *_caller);
+}
+
+bool ApiCalls::exists(const std::string &find, const std::string &key) const {
+    Json::Value args;
+    args["key"] = key;
+    Json::StreamWriterBuilder builder;
+    builder["indentation"] = "";
+    auto code = std::make_shared<std::atomic<int>>(0);
+    try {
+        dispatch(find, Json::writeString(builder, args), captureReply([code](Reply reply) { *code = reply.code(); }));
+    } catch (const std::exception &) {
+        return false;
+    }
+    return *code == 0;
+}
+
+} // namespace zlm_journal

@@ -1,0 +1,85 @@
+// MediaServer's API, called from inside the process: requests are built, handed to the server's own handlers and
+// their replies read, as if a client had sent them. Knows nothing of the journal.
+#ifndef ZLM_JOURNAL_API_CALLS_H
+#define ZLM_JOURNAL_API_CALLS_H
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+
+#include "WebApi.h"
+#include "zlm_journal_hooks.h"
+
+namespace zlm_journal {
+
+using Invoker = mediakit::HttpSession::HttpResponseInvoker;
+using Headers = mediakit::HttpSession::KeyValue;
+
+// A reply on its way to a client, held back.
+struct Reply {
+    int status = 200;
+    Headers headers;
+    std::string body;
+
+    // The JSON object that the body is; null where it is none.
+    Json::Value json() const;
+    // `code` of that object; -400 (API::Exception) where there is none.
+    int code() const;
+};
+
+// An invoker that hands over the whole reply, once, on whatever thread it comes.
+Invoker captureReply(std::function<void(Reply)> done);
+
+// Stands for the caller of an in-process call. Its address is one that http.allow_ip_range lets pass.
+class InProcessCaller : public toolkit::SocketHelper {
+public:
+    using Ptr = std::shared_ptr<InProcessCaller>;
+
+    static Ptr create();
+
+    std::string get_peer_ip() override { return _ip; }
+
+    // A socket that is never connected receives nothing.
+    void onRecv(const toolkit::Buffer::Ptr &) override {}
+    void onError(const toolkit::SockException &) override {}
+    void onManager() override {}
+
+private:
+    InProcessCaller(const toolkit::Socket::Ptr &socket, std::string ip);
+
+    std::string _ip;
+};
+
+// The dispatch table from inside.
+class ApiCalls {
+public:
+    ApiCalls();
+
+    // True for a call that an object of this class has made.
+    static bool isOurs(toolkit::SockInfo &sender);
+
+    // Asks the server for its own dispatch table, by sending it one call, of the API `name`, through the same event
+    // that a client's call takes. learn() follows on a poller thread. False where nobody handles API calls.
+    bool introduce(const std::string &name);
+    // The dispatch table as the hook sees it. The first time counts; true then.
+    bool learn(const Lookup &lookup);
+
+    // Runs the handler of the API `name` on this thread with the arguments in `body`, one JSON object. Throws what the
+    // handler throws, and std::runtime_error where there is no such API.
+    void dispatch(const std::string &name, const std::string &body, const Invoker &invoker) const;
+    // Asks by key, with an API that fails at once for a key that is not there.
+    bool exists(const std::string &find, const std::string &key) const;
+
+private:
+    mediakit::Parser request(const std::string &name, const std::string &body) const;
+
+    InProcessCaller::Ptr _caller;
+    std::once_flag _learned;
+    Lookup _lookup;
+};
+
+} // namespace zlm_journal
+
+#endif

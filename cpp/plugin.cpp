@@ -1,0 +1,535 @@
+#include "plugin.h"
+
+#include <set>
+#include <stdexcept>
+#include <utility>
+
+#include "Common/MediaSource.h"
+#include "Common/config.h"
+#include "Poller/EventPoller.h"
+#include "Util/NoticeCenter.h"
+#include "Util/logger.h"
+#include "Util/mini.h"
+#include "Util/onceToken.h"
+#include "Util/util.h"
+#include "rust/cxx.h"
+#include "zlm-journal/src/ffi/bridge.rs.h"
+
+using namespace toolkit;
+using namespace mediakit;
+
+namespace zlm_journal {
+
+namespace {
+
+const char kSection[] = "journal.";
+const char kStatusApi[] = "getJournalStatus";
+
+// The section appears in a fresh config.ini with the others, which set their defaults the same way.
+onceToken s_defaults([] {
+    for (const auto &setting : settings()) {
+        mINI::Instance()[kSection + std::string(setting.name)] = std::string(setting.value);
+    }
+});
+
+zlm_journal_text textOf(const std::string &string) {
+    return zlm_journal_text{string.data(), string.size()};
+}
+
+std::string stringOf(const zlm_journal_text &text) {
+    return std::string(text.data, text.len);
+}
+
+std::string apiName(const Parser &parser) {
+    static const std::string prefix = "/index/api/";
+    const std::string path = parser.url();
+    return path.compare(0, prefix.size(), prefix) == 0 ? path.substr(prefix.size()) : std::string();
+}
+
+std::string lastError() {
+    char buffer[1024] = "";
+    size_t len = 0;
+    (void)zlm_journal_last_error(buffer, sizeof(buffer), &len);
+    return buffer;
+}
+
+} // namespace
+
+////////////////////////////////////////////////////////////// calls on their way
+
+struct Plugin::Call : std::enable_shared_from_this<Plugin::Call> {
+    Call(const Parser &parser, const Invoker &invoker, SockInfo &sender, std::string name)
+        : client(invoker)
+        , poller(EventPollerPool::Instance().getPoller())
+        , origin(sender.get_peer_ip() + ":" + std::to_string(sender.get_peer_port()))
+        , reason(std::move(name)) {
+        for (const auto &arg : getAllArgs(parser)) {
+            args[arg.first] = arg.second;
+        }
+    }
+
+    std::string arg(const char *name) const {
+        auto it = args.find(name);
+        return it == args.end() ? std::string() : it->second;
+    }
+
+    // Takes the server's reply instead of the client. Called from within whatever locks the server holds, so what
+    // follows from a late reply is done in a turn of its own.
+    void replied(Reply its) {
+        std::lock_guard<std::mutex> lock(mutex);
+        reply = std::make_shared<Reply>(std::move(its));
+        if (late) {
+            poller->async(std::move(late), false);
+        }
+    }
+
+    // The reply, or none; then `then` is run on the call's poller once it is there.
+    std::shared_ptr<Reply> replyOr(std::function<void()> then) {
+        std::lock_guard<std::mutex> lock(mutex);
+        if (!reply) {
+            late = std::move(then);
+        }
+        return reply;
+    }
+
+    // Expects one more change to be acknowledged before the reply may leave.
+    void expect() {
+        std::lock_guard<std::mutex> lock(mutex);
+        ++outstanding;
+        recorded = true;
+    }
+
+    void acknowledged(const zlm_journal_ack &ack) {
+        {
+            std::lock_guard<std::mutex> lock(mutex);
+            --outstanding;
+            seq = ack.seq > seq ? ack.seq : seq;
+            soon = soon || ack.persisted == ZLM_JOURNAL_PERSISTED_SOON;
+            if (ack.persisted == ZLM_JOURNAL_NOT_PERSISTED) {
+                error = stringOf(ack.error);
+            }
+        }
+        sendIfComplete();
+    }
+
+    // No more change will be expected.
+    void complete() {
+        {
+            std::lock_guard<std::mutex> lock(mutex);
+            completed = true;
+        }
+        sendIfComplete();
+    }
+
+    // Lets the reply go once the server has given it and the journal has answered for all of it. On the poller of the
+    // call, so that neither the writer thread nor another stream's poller spends time on it.
+    void sendIfComplete() {
+        {
+            std::lock_guard<std::mutex> lock(mutex);
+            if (!reply || !completed || outstanding > 0 || sent) {
+                return;
+            }
+            sent = true;
+        }
+        auto self = shared_from_this();
+        poller->async([self] { self->send(); });
+    }
+
+    void send() {
+        std::string body = reply->body;
+        Json::Value root = recorded || !error.empty() ? reply->json() : Json::Value();
+        if (root.isObject()) {
+            Json::Value journal;
+            journal["seq"] = static_cast<Json::UInt64>(seq);
+            journal["persisted"] = error.empty() && !soon;
+            if (!error.empty()) {
+                journal["error"] = error;
+            } else if (soon) {
+                journal["pending"] = true;
+            }
+            root["journal"] = journal;
+            body = root.toStyledString();
+        }
+        client(reply->status, reply->headers, body);
+    }
+
+    const Invoker client;
+    const EventPoller::Ptr poller;
+    const std::string origin;
+    const std::string reason;
+    std::map<std::string, std::string, StrCaseCompare> args;
+
+    std::mutex mutex;
+    std::shared_ptr<Reply> reply;
+    std::function<void()> late;
+    int outstanding = 0;
+    bool recorded = false;
+    bool completed = false;
+    bool sent = false;
+    bool soon = false;
+    uint64_t seq = 0;
+    std::string error;
+};
+
+struct Plugin::Add : Plugin::Call {
+    using Call::Call;
+
+    // Both under the stream's lock.
+    std::string stream;
+    bool took_effect = false;
+};
+
+////////////////////////////////////////////////////////////// watching calls
+
+Plugin &Plugin::Instance() {
+    static Plugin *plugin = new Plugin;
+    return *plugin;
+}
+
+Plugin::Plugin() {
+    for (const auto &row : kinds()) {
+        _kinds.push_back(
+            {std::string(row.name), std::string(row.add), std::string(row.remove), std::string(row.list),
+             std::string(row.find)});
+    }
+}
+
+bool Plugin::intercept(
+    const Lookup &lookup, const Handler &handler, const Parser &parser, const Invoker &invoker, SockInfo &sender) {
+    if (!_api) {
+        return false;
+    }
+    const std::string name = apiName(parser);
+    if (name == kStatusApi && ApiCalls::isOurs(sender)) {
+        if (_api->learn(lookup)) {
+            const zlm_journal_host host{this, hostAdd, hostList};
+            if (zlm_journal_start(_journal, &host) != 0) {
+                ErrorL << "journal: no restore: " << lastError();
+            }
+        }
+        return false;
+    }
+    for (const auto &kind : _kinds) {
+        if (name == kind.add) {
+            onAdd(kind, std::make_shared<Add>(parser, invoker, sender, name), handler, parser, sender);
+            return true;
+        }
+        if (name == kind.remove) {
+            onRemove(kind, std::make_shared<Call>(parser, invoker, sender, name), handler, parser, sender);
+            return true;
+        }
+    }
+    if (name == "close_stream" || name == "close_streams") {
+        onClose(std::make_shared<Call>(parser, invoker, sender, name), handler, parser, sender);
+        return true;
+    }
+    return false;
+}
+
+void Plugin::onAdd(
+    const Kind &kind, const std::shared_ptr<Add> &add, const Handler &handler, const Parser &parser,
+    SockInfo &sender) {
+    const std::string key = add->arg("vhost") + "/" + add->arg("app") + "/" + add->arg("stream");
+    add->stream = streamOfKey(key);
+    const std::string force = add->arg("force");
+    const bool forced = !force.empty() && force != "0" && force != "false";
+
+    auto lock = _order.lock(add->stream);
+    const bool was_there = forced && _api->exists(kind.find, key);
+    handler(parser, captureReply([add](Reply reply) { add->replied(std::move(reply)); }), sender);
+    const auto reply = add->replyOr([this, &kind, add] {
+        auto lock = _order.lock(add->stream);
+        settle(kind, add);
+    });
+
+    // A forced proxy stays whatever becomes of its first connect, so it is journaled as soon as the server has it;
+    // any other when its connect has succeeded.
+    const bool stays = forced && !was_there && _api->exists(kind.find, key);
+    add->took_effect = stays || !reply || reply->code() == 0;
+    if (add->took_effect) {
+        _order.effective(add->stream, add);
+    }
+    if (stays) {
+        record(add, ZLM_JOURNAL_ADD, kind, key);
+    }
+    if (reply) {
+        settle(kind, add);
+    }
+}
+
+// The server has answered. Under the stream's lock.
+void Plugin::settle(const Kind &kind, const std::shared_ptr<Add> &add) {
+    const bool is_last = add->took_effect && _order.finish(add->stream, add);
+    if (!add->recorded && add->reply->code() == 0) {
+        const Json::Value key = add->reply->json()["data"]["key"];
+        if (is_last && key.isString()) {
+            record(add, ZLM_JOURNAL_ADD, kind, key.asString());
+        } else {
+            add->error = is_last ? "the server named no key" : "another call ended or replaced it before this answer";
+        }
+    }
+    add->complete();
+}
+
+void Plugin::onRemove(
+    const Kind &kind, const std::shared_ptr<Call> &call, const Handler &handler, const Parser &parser,
+    SockInfo &sender) {
+    const std::string key = call->arg("key");
+    const auto settle = [this, &kind, call, key] {
+        if (call->reply->code() == 0) {
+            // Also where the server had no such proxy: one that it has lost is not wanted any more either.
+            _order.ended(streamOfKey(key));
+            record(call, ZLM_JOURNAL_REMOVE, kind, key);
+        }
+        call->complete();
+    };
+    auto lock = _order.lock(streamOfKey(key));
+    handler(parser, captureReply([call](Reply reply) { call->replied(std::move(reply)); }), sender);
+    const auto reply = call->replyOr([this, key, settle] {
+        auto lock = _order.lock(streamOfKey(key));
+        settle();
+    });
+    if (reply) {
+        settle();
+    }
+}
+
+void Plugin::onClose(
+    const std::shared_ptr<Call> &call, const Handler &handler, const Parser &parser, SockInfo &sender) {
+    const std::string app = call->arg("app"), stream = call->arg("stream");
+    std::vector<CallOrder::Lock> locks;
+    if (!app.empty() && !stream.empty()) {
+        locks.push_back(_order.lock(app + "/" + stream));
+    } else {
+        locks = _order.lockAll();
+    }
+
+    // The proxied ones of the streams that the call means.
+    std::set<std::string> keys;
+    MediaSource::for_each_media(
+        [&keys](const MediaSource::Ptr &source) { keys.insert(source->getMediaTuple().shortUrl()); },
+        call->arg("schema"), call->arg("vhost"), app, stream);
+    std::vector<std::pair<const Kind *, std::string>> proxied;
+    for (const auto &key : keys) {
+        for (const auto &kind : _kinds) {
+            if (_api->exists(kind.find, key)) {
+                proxied.emplace_back(&kind, key);
+            }
+        }
+    }
+
+    handler(parser, captureReply([call](Reply reply) { call->replied(std::move(reply)); }), sender);
+    const auto reply = call->replyOr([call] { call->complete(); });
+    if (!reply) {
+        ErrorL << "journal: " << call->reason << " did not answer at once: what it closes is not journaled";
+        return;
+    }
+    if (reply->code() == 0) {
+        const Json::Value root = reply->json();
+        // close_streams says how many of how many it closed, close_stream has closed the one it was asked for.
+        const bool all = !root["count_hit"].isInt() || root["count_closed"].asInt() == root["count_hit"].asInt();
+        for (const auto &proxy : proxied) {
+            if (all || !_api->exists(proxy.first->find, proxy.second)) {
+                _order.ended(streamOfKey(proxy.second));
+                record(call, ZLM_JOURNAL_REMOVE, *proxy.first, proxy.second);
+            }
+        }
+    }
+    call->complete();
+}
+
+// Under the lock of the key's stream: the order of these calls is that of the journal.
+void Plugin::record(const std::shared_ptr<Call> &call, uint32_t op, const Kind &kind, const std::string &key) {
+    call->expect();
+    std::vector<zlm_journal_pair> args;
+    if (op == ZLM_JOURNAL_ADD) {
+        for (const auto &arg : call->args) {
+            args.push_back({textOf(arg.first), textOf(arg.second)});
+        }
+    }
+    const zlm_journal_call record{
+        op,           textOf(kind.name),    textOf(key),         args.data(),
+        args.size(), textOf(call->origin), textOf(call->reason),
+    };
+    auto *context = new std::shared_ptr<Call>(call);
+    const auto done = [](void *context, const zlm_journal_ack *ack) {
+        std::unique_ptr<std::shared_ptr<Call>> call(static_cast<std::shared_ptr<Call> *>(context));
+        try {
+            (*call)->acknowledged(*ack);
+        } catch (const std::exception &error) {
+            ErrorL << "journal: a reply was lost: " << error.what();
+        }
+    };
+    if (zlm_journal_record(_journal, &record, done, context) != 0) {
+        ErrorL << "journal: " << call->reason << " of " << key << " is not journaled: " << lastError();
+    }
+}
+
+const Plugin::Kind *Plugin::kindOf(const std::string &name) const {
+    for (const auto &kind : _kinds) {
+        if (kind.name == name) {
+            return &kind;
+        }
+    }
+    return nullptr;
+}
+
+////////////////////////////////////////////////////////////// start and stop
+
+void Plugin::open() {
+    zlm_journal_set_log(log, nullptr);
+    std::vector<std::pair<std::string, std::string>> section;
+    for (const auto &pair : mINI::Instance()) {
+        if (pair.first.compare(0, sizeof(kSection) - 1, kSection) == 0) {
+            section.emplace_back(pair.first.substr(sizeof(kSection) - 1), pair.second);
+        }
+    }
+    std::vector<zlm_journal_pair> pairs;
+    for (const auto &setting : section) {
+        pairs.push_back({textOf(setting.first), textOf(setting.second)});
+    }
+    const std::string base_dir = exeDir();
+    const zlm_journal_options options{
+        ZLM_JOURNAL_ABI,
+        static_cast<uint32_t>(EventPollerPool::Instance().getExecutorSize()),
+        pairs.data(),
+        pairs.size(),
+        textOf(base_dir),
+    };
+    const int result = zlm_journal_open(&options, &_journal);
+    if (result == ZLM_JOURNAL_CODE_DISABLED) {
+        return;
+    }
+    if (result != 0) {
+        ErrorL << "journal: " << lastError() << ". The server runs without a journal";
+        return;
+    }
+    const zlm_journal_handle journal = _journal;
+    GET_CONFIG(std::string, api_secret, API::kSecret);
+    api_regist(std::string("/index/api/") + kStatusApi, [journal](API_ARGS_MAP) {
+        CHECK_SECRET();
+        Reply status;
+        status.body = std::string(zlm_journal::status(journal));
+        val["data"] = status.json();
+    });
+    _api.reset(new ApiCalls);
+}
+
+void Plugin::restore() {
+    if (_api && !_api->introduce(kStatusApi)) {
+        ErrorL << "journal: nobody handles API calls: nothing is journaled or restored";
+    }
+}
+
+void Plugin::close() {
+    if (_api && zlm_journal_close(_journal) != 0) {
+        ErrorL << "journal: " << lastError();
+    }
+    // The handle is kept: calls that come in from now on are answered with persisted:false.
+}
+
+////////////////////////////////////////////////////////////// what the journal asks for
+
+void Plugin::hostAdd(void *self, uint64_t call, const zlm_journal_add *add) {
+    auto *plugin = static_cast<Plugin *>(self);
+    const Kind *kind = plugin->kindOf(stringOf(add->kind));
+    if (!kind) {
+        return;
+    }
+    const std::string key = stringOf(add->key), body = stringOf(add->body);
+    const uint64_t seq = add->seq;
+    // On a poller, as a client's call would be, and on each in turn.
+    EventPollerPool::Instance().getPoller(false)->async(
+        [plugin, call, kind, key, seq, body] { plugin->startAgain(call, *kind, key, seq, body); });
+}
+
+void Plugin::startAgain(
+    uint64_t call, const Kind &kind, const std::string &key, uint64_t seq, const std::string &body) {
+    const zlm_journal_handle journal = _journal;
+    const auto answer = [journal, call](uint32_t outcome, const std::string &reason) {
+        (void)zlm_journal_host_added(journal, call, outcome, textOf(reason));
+    };
+    try {
+        auto lock = _order.lock(streamOfKey(key));
+        bool wanted = false;
+        if (zlm_journal_wants(journal, textOf(kind.name), textOf(key), seq, &wanted) != 0 || !wanted) {
+            answer(ZLM_JOURNAL_UNWANTED, "");
+            return;
+        }
+        _api->dispatch(kind.add, body, captureReply([answer](Reply reply) {
+            const Json::Value root = reply.json();
+            const std::string message = root.isObject() && root["msg"].isString() ? root["msg"].asString() : "";
+            answer(reply.code() == 0 ? ZLM_JOURNAL_ACCEPTED : ZLM_JOURNAL_FAILED, message);
+        }));
+    } catch (const std::exception &error) {
+        answer(ZLM_JOURNAL_FAILED, error.what());
+    }
+}
+
+void Plugin::hostList(void *self, uint64_t call, zlm_journal_text kind_text) {
+    auto *plugin = static_cast<Plugin *>(self);
+    const zlm_journal_handle journal = plugin->_journal;
+    const auto failed = [journal, call](const std::string &reason) {
+        (void)zlm_journal_host_listed(journal, call, nullptr, 0, textOf(reason));
+    };
+    const Kind *kind = plugin->kindOf(stringOf(kind_text));
+    if (!kind) {
+        failed("no such kind of proxy");
+        return;
+    }
+    try {
+        // On this thread, not a poller: the list of 10,000 proxies takes a while to write.
+        plugin->_api->dispatch(kind->list, "{}", captureReply([journal, call, failed](Reply reply) {
+            const Json::Value root = reply.json();
+            if (reply.code() != 0) {
+                failed(root.isObject() && root["msg"].isString() ? root["msg"].asString() : "no list in the reply");
+                return;
+            }
+            std::vector<std::string> keys;
+            for (const auto &item : root["data"]) {
+                if (item.isObject() && item["key"].isString()) {
+                    keys.push_back(item["key"].asString());
+                }
+            }
+            std::vector<zlm_journal_text> texts;
+            for (const auto &key : keys) {
+                texts.push_back(textOf(key));
+            }
+            (void)zlm_journal_host_listed(journal, call, texts.data(), texts.size(), textOf(""));
+        }));
+    } catch (const std::exception &error) {
+        failed(error.what());
+    }
+}
+
+void Plugin::log(void *, uint32_t level, zlm_journal_text line) {
+    const std::string text = stringOf(line);
+    switch (level) {
+        case 1: ErrorL << text; break;
+        case 2: WarnL << text; break;
+        case 3: InfoL << text; break;
+        default: DebugL << text; break;
+    }
+}
+
+////////////////////////////////////////////////////////////// the hooks
+
+bool intercept(
+    const Lookup &lookup, const Handler &handler, const Parser &parser, const HttpResponseInvokerImp &invoker,
+    SockInfo &sender) {
+    return Plugin::Instance().intercept(lookup, handler, parser, invoker, sender);
+}
+
+void open() {
+    Plugin::Instance().open();
+}
+
+void restore() {
+    Plugin::Instance().restore();
+}
+
+void close() {
+    Plugin::Instance().close();
+}
+
+} // namespace zlm_journal

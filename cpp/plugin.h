@@ -1,0 +1,73 @@
+// The plugin inside MediaServer: watches API calls go by, has them journaled, and starts again what the journal asks
+// for. One object a process; it is never destroyed, since pollers outlive main().
+#ifndef ZLM_JOURNAL_PLUGIN_H
+#define ZLM_JOURNAL_PLUGIN_H
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api_calls.h"
+#include "call_order.h"
+#include "zlm_journal.h"
+
+namespace zlm_journal {
+
+class Plugin {
+public:
+    static Plugin &Instance();
+
+    bool intercept(
+        const Lookup &lookup, const Handler &handler, const mediakit::Parser &parser, const Invoker &invoker,
+        toolkit::SockInfo &sender);
+    void open();
+    void restore();
+    void close();
+
+private:
+    // MediaServer's names for the calls of one kind of proxy.
+    struct Kind {
+        std::string name;
+        std::string add;
+        std::string remove;
+        std::string list;
+        std::string find;
+    };
+    // One client's call on its way through; shared by the handler's thread and whoever answers.
+    struct Call;
+    struct Add;
+
+    Plugin();
+
+    void onAdd(
+        const Kind &kind, const std::shared_ptr<Add> &add, const Handler &handler, const mediakit::Parser &parser,
+        toolkit::SockInfo &sender);
+    void settle(const Kind &kind, const std::shared_ptr<Add> &add);
+    void onRemove(
+        const Kind &kind, const std::shared_ptr<Call> &call, const Handler &handler, const mediakit::Parser &parser,
+        toolkit::SockInfo &sender);
+    void onClose(
+        const std::shared_ptr<Call> &call, const Handler &handler, const mediakit::Parser &parser,
+        toolkit::SockInfo &sender);
+
+    void record(const std::shared_ptr<Call> &call, uint32_t op, const Kind &kind, const std::string &key);
+
+    const Kind *kindOf(const std::string &name) const;
+
+    // The host, as the C API calls it.
+    static void hostAdd(void *self, uint64_t call, const zlm_journal_add *add);
+    static void hostList(void *self, uint64_t call, zlm_journal_text kind);
+    static void log(void *, uint32_t level, zlm_journal_text line);
+    void startAgain(
+        uint64_t call, const Kind &kind, const std::string &key, uint64_t seq, const std::string &body);
+
+    std::vector<Kind> _kinds;
+    zlm_journal_handle _journal = 0;
+    // None where the journal is off: then every call goes its stock way.
+    std::unique_ptr<ApiCalls> _api;
+    CallOrder _order;
+};
+
+} // namespace zlm_journal
+
+#endif

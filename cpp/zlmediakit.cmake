@@ -1,0 +1,50 @@
+# Takes zlm-journal into a build of ZLMediaKit. Its own CMake files stay as they are; configure it with
+#
+#   cmake -DCMAKE_PROJECT_ZLMediaKit_INCLUDE=<zlm-journal>/cpp/zlmediakit.cmake …
+#
+# after applying the patches (see patches/README.md). CMake runs this file right after ZLMediaKit's project() call.
+if(CMAKE_VERSION VERSION_LESS 3.19)
+    message(FATAL_ERROR "zlm-journal: needs CMake 3.19 or newer to join ZLMediaKit's build, this is ${CMAKE_VERSION}")
+endif()
+
+get_filename_component(ZLM_JOURNAL_DIR "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)
+
+foreach(pair "server/WebApi.cpp|ZLM_JOURNAL_CALL" "server/main.cpp|ZLM_JOURNAL_OPEN"
+             "server/main.cpp|ZLM_JOURNAL_RESTORE" "server/main.cpp|ZLM_JOURNAL_CLOSE")
+    string(REPLACE "|" ";" pair "${pair}")
+    list(GET pair 0 file)
+    list(GET pair 1 hook)
+    file(STRINGS "${CMAKE_CURRENT_SOURCE_DIR}/${file}" found REGEX "${hook}\\(" ENCODING UTF-8)
+    list(LENGTH found times)
+    if(NOT times EQUAL 1)
+        message(FATAL_ERROR
+            "zlm-journal: ${file} has ${times} lines with ${hook}( instead of 1. Apply the patches in the ZLMediaKit tree:\n"
+            "  git apply ${ZLM_JOURNAL_DIR}/patches/*.patch")
+    endif()
+endforeach()
+
+add_subdirectory("${ZLM_JOURNAL_DIR}" "${CMAKE_BINARY_DIR}/zlm-journal" EXCLUDE_FROM_ALL)
+
+# ZLMediaKit defines MediaServer further down; this runs when all of it is there.
+function(zlm_journal_join_mediaserver)
+    if(NOT TARGET MediaServer)
+        message(FATAL_ERROR "zlm-journal: this build has no MediaServer: set -DENABLE_SERVER=ON")
+    endif()
+    set_property(TARGET MediaServer APPEND PROPERTY SOURCES
+        "${ZLM_JOURNAL_DIR}/cpp/api_calls.cpp" "${ZLM_JOURNAL_DIR}/cpp/plugin.cpp")
+    set_property(TARGET MediaServer APPEND PROPERTY INCLUDE_DIRECTORIES
+        "${ZLM_JOURNAL_DIR}/cpp"
+        "${CMAKE_SOURCE_DIR}/server"
+        "$<TARGET_PROPERTY:zlm_journal,INTERFACE_INCLUDE_DIRECTORIES>")
+    set_property(TARGET MediaServer APPEND PROPERTY LINK_LIBRARIES zlm_journal)
+    if(MSVC)
+        set(include_flag "/FI")
+    else()
+        set(include_flag "-include ")
+    endif()
+    set_property(TARGET MediaServer APPEND PROPERTY COMPILE_OPTIONS
+        "$<$<COMPILE_LANGUAGE:CXX>:SHELL:${include_flag}${ZLM_JOURNAL_DIR}/cpp/zlm_journal_hooks.h>")
+    add_dependencies(MediaServer zlm_journal_cargo)
+    message(STATUS "zlm-journal: joins MediaServer")
+endfunction()
+cmake_language(DEFER DIRECTORY "${CMAKE_SOURCE_DIR}" CALL zlm_journal_join_mediaserver)

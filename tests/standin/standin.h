@@ -1,0 +1,420 @@
+// The classes of the stand-in, under ZLMediaKit's names. See README.md.
+#ifndef ZLM_JOURNAL_STANDIN_H
+#define ZLM_JOURNAL_STANDIN_H
+
+#include <strings.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace toolkit {
+
+//////////////////////////////////////////////////////////// text
+
+struct onceToken {
+    explicit onceToken(const std::function<void()> &run) { run(); }
+};
+
+inline std::string exeDir() {
+    char path[4096];
+    const ssize_t len = readlink("/proc/self/exe", path, sizeof(path));
+    const std::string exe(path, len > 0 ? len : 0);
+    return exe.substr(0, exe.rfind('/') + 1);
+}
+
+// One whole line to standard output when it goes out of scope.
+class LogLine {
+public:
+    explicit LogLine(char level) { _line << level << ' '; }
+    ~LogLine() {
+        _line << '\n';
+        static std::mutex mutex;
+        std::lock_guard<std::mutex> lock(mutex);
+        std::cout << _line.str() << std::flush;
+    }
+    template <typename T>
+    LogLine &operator<<(const T &value) {
+        _line << value;
+        return *this;
+    }
+
+private:
+    std::ostringstream _line;
+};
+
+class mINI : public std::map<std::string, std::string> {
+public:
+    static mINI &Instance() {
+        static mINI *ini = new mINI;
+        return *ini;
+    }
+
+    bool parseFile(const std::string &path) {
+        std::ifstream file(path);
+        std::string line, section;
+        while (std::getline(file, line)) {
+            const auto equals = line.find('=');
+            if (!line.empty() && line[0] == '[') {
+                section = line.substr(1, line.find(']') - 1);
+            } else if (!line.empty() && line[0] != '#' && equals != std::string::npos) {
+                (*this)[section + "." + line.substr(0, equals)] = line.substr(equals + 1);
+            }
+        }
+        return file.eof();
+    }
+
+    void dumpFile(const std::string &path) const {
+        std::ofstream file(path);
+        std::string section;
+        for (const auto &pair : *this) {
+            const auto dot = pair.first.find('.');
+            if (pair.first.substr(0, dot) != section) {
+                section = pair.first.substr(0, dot);
+                file << "[" << section << "]\n";
+            }
+            file << pair.first.substr(dot + 1) << "=" << pair.second << "\n";
+        }
+    }
+};
+
+//////////////////////////////////////////////////////////// pollers
+
+class EventPoller {
+public:
+    using Ptr = std::shared_ptr<EventPoller>;
+
+    EventPoller() {
+        std::thread([this] { run(); }).detach();
+    }
+
+    // may_sync: run at once where this is the poller's own thread.
+    void async(std::function<void()> task, bool may_sync = true) {
+        if (may_sync && current() == this) {
+            task();
+            return;
+        }
+        std::lock_guard<std::mutex> lock(_mutex);
+        _tasks.push_back(std::move(task));
+        _wake.notify_one();
+    }
+
+    static EventPoller *&current() {
+        static thread_local EventPoller *poller = nullptr;
+        return poller;
+    }
+
+private:
+    void run() {
+        current() = this;
+        while (true) {
+            std::function<void()> task;
+            {
+                std::unique_lock<std::mutex> lock(_mutex);
+                _wake.wait(lock, [this] { return !_tasks.empty(); });
+                task = std::move(_tasks.front());
+                _tasks.pop_front();
+            }
+            try {
+                task();
+            } catch (const std::exception &error) {
+                LogLine('E') << "a task threw: " << error.what();
+            }
+        }
+    }
+
+    std::mutex _mutex;
+    std::condition_variable _wake;
+    std::deque<std::function<void()>> _tasks;
+};
+
+class EventPollerPool {
+public:
+    static EventPollerPool &Instance() {
+        static EventPollerPool *pool = new EventPollerPool;
+        return *pool;
+    }
+
+    EventPoller::Ptr getPoller(bool prefer_current_thread = true) {
+        for (const auto &poller : _pollers) {
+            if (prefer_current_thread && poller.get() == EventPoller::current()) {
+                return poller;
+            }
+        }
+        return _pollers[_next++ % _pollers.size()];
+    }
+
+    size_t getExecutorSize() const { return _pollers.size(); }
+
+private:
+    EventPollerPool() {
+        for (int n = 0; n < 4; ++n) {
+            _pollers.push_back(std::make_shared<EventPoller>());
+        }
+    }
+
+    std::vector<EventPoller::Ptr> _pollers;
+    std::atomic<size_t> _next{0};
+};
+
+//////////////////////////////////////////////////////////// sockets
+
+class Buffer {
+public:
+    using Ptr = std::shared_ptr<Buffer>;
+    explicit Buffer(std::string content) : _content(std::move(content)) {}
+    const char *data() const { return _content.data(); }
+    size_t size() const { return _content.size(); }
+
+private:
+    std::string _content;
+};
+
+struct SockException : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+class Socket {
+public:
+    using Ptr = std::shared_ptr<Socket>;
+    static Ptr createSocket(const EventPoller::Ptr &poller) {
+        auto socket = std::make_shared<Socket>();
+        socket->poller = poller;
+        return socket;
+    }
+    EventPoller::Ptr poller;
+};
+
+class SockInfo {
+public:
+    virtual ~SockInfo() = default;
+    virtual std::string get_peer_ip() = 0;
+    virtual uint16_t get_peer_port() = 0;
+};
+
+class SocketHelper : public SockInfo, public std::enable_shared_from_this<SocketHelper> {
+public:
+    explicit SocketHelper(const Socket::Ptr &socket) : _socket(socket) {}
+    const EventPoller::Ptr &getPoller() const { return _socket->poller; }
+    std::string get_peer_ip() override { return "127.0.0.1"; }
+    uint16_t get_peer_port() override { return 0; }
+    virtual void onRecv(const Buffer::Ptr &) = 0;
+    virtual void onError(const SockException &) = 0;
+    virtual void onManager() = 0;
+
+private:
+    Socket::Ptr _socket;
+};
+
+} // namespace toolkit
+
+#define ErrorL ::toolkit::LogLine('E')
+#define WarnL ::toolkit::LogLine('W')
+#define InfoL ::toolkit::LogLine('I')
+#define DebugL ::toolkit::LogLine('D')
+#define GET_CONFIG(type, name, key) const type name = ::toolkit::mINI::Instance()[key]
+
+namespace mediakit {
+
+//////////////////////////////////////////////////////////// HTTP
+
+struct StrCaseCompare {
+    bool operator()(const std::string &a, const std::string &b) const { return strcasecmp(a.c_str(), b.c_str()) < 0; }
+};
+using StrCaseMap = std::map<std::string, std::string, StrCaseCompare>;
+
+inline std::string urlDecode(const std::string &text) {
+    std::string out;
+    for (size_t n = 0; n < text.size(); ++n) {
+        if (text[n] == '%' && n + 2 < text.size()) {
+            out += static_cast<char>(std::stoi(text.substr(n + 1, 2), nullptr, 16));
+            n += 2;
+        } else {
+            out += text[n] == '+' ? ' ' : text[n];
+        }
+    }
+    return out;
+}
+
+class Parser {
+public:
+    // A whole request, the body included.
+    void parse(const char *data, size_t size) {
+        const std::string text(data, size);
+        const auto end = text.find("\r\n\r\n");
+        std::istringstream head(text.substr(0, end));
+        std::string method, target, line;
+        head >> method >> target;
+        std::getline(head, line);
+        while (std::getline(head, line)) {
+            const auto colon = line.find(':');
+            if (colon != std::string::npos) {
+                auto value = line.substr(colon + 1);
+                value.erase(0, value.find_first_not_of(' '));
+                value.erase(value.find_last_not_of('\r') + 1);
+                _headers[line.substr(0, colon)] = value;
+            }
+        }
+        const auto question = target.find('?');
+        _url = target.substr(0, question);
+        if (question != std::string::npos) {
+            _url_args = parseArgs(target.substr(question + 1));
+        }
+        _content = end == std::string::npos ? "" : text.substr(end + 4);
+    }
+
+    static StrCaseMap parseArgs(const std::string &text) {
+        StrCaseMap args;
+        std::istringstream pairs(text);
+        std::string pair;
+        while (std::getline(pairs, pair, '&')) {
+            const auto equals = pair.find('=');
+            const auto value = equals == std::string::npos ? "" : pair.substr(equals + 1);
+            args[urlDecode(pair.substr(0, equals))] = urlDecode(value);
+        }
+        return args;
+    }
+
+    const std::string &url() const { return _url; }
+    const std::string &content() const { return _content; }
+    const StrCaseMap &getUrlArgs() const { return _url_args; }
+    std::string operator[](const char *name) const {
+        auto it = _headers.find(name);
+        return it == _headers.end() ? "" : it->second;
+    }
+
+private:
+    std::string _url, _content;
+    StrCaseMap _headers, _url_args;
+};
+
+class HttpBody {
+public:
+    using Ptr = std::shared_ptr<HttpBody>;
+    explicit HttpBody(std::string content) : _content(std::move(content)) {}
+    int64_t remainSize() { return _content.size(); }
+    toolkit::Buffer::Ptr readData(size_t size) {
+        auto buffer = std::make_shared<toolkit::Buffer>(_content.substr(0, size));
+        _content.erase(0, size);
+        return buffer;
+    }
+
+private:
+    std::string _content;
+};
+
+class HttpResponseInvokerImp {
+public:
+    using HttpResponseInvokerLambda0 = std::function<void(int, const StrCaseMap &, const HttpBody::Ptr &)>;
+    HttpResponseInvokerImp(HttpResponseInvokerLambda0 lambda) : _lambda(std::move(lambda)) {}
+    void operator()(int status, const StrCaseMap &headers, const std::string &body) const {
+        _lambda(status, headers, std::make_shared<HttpBody>(body));
+    }
+
+private:
+    HttpResponseInvokerLambda0 _lambda;
+};
+
+struct HttpSession {
+    using HttpResponseInvoker = HttpResponseInvokerImp;
+    using KeyValue = StrCaseMap;
+};
+
+//////////////////////////////////////////////////////////// media
+
+struct MediaTuple {
+    std::string vhost, app, stream;
+    std::string shortUrl() const { return vhost + '/' + app + '/' + stream; }
+};
+
+class MediaSource {
+public:
+    using Ptr = std::shared_ptr<MediaSource>;
+    MediaSource(MediaTuple tuple, std::function<bool()> close) : _tuple(std::move(tuple)), _close(std::move(close)) {}
+
+    const MediaTuple &getMediaTuple() const { return _tuple; }
+    bool close(bool) { return _close(); }
+
+    static void for_each_media(
+        const std::function<void(const Ptr &)> &each, const std::string &schema = "", const std::string &vhost = "",
+        const std::string &app = "", const std::string &stream = "") {
+        std::vector<Ptr> found;
+        {
+            std::lock_guard<std::mutex> lock(mutex());
+            for (const auto &source : all()) {
+                const auto &tuple = source.second->_tuple;
+                if ((schema.empty() || schema == "rtsp") && (vhost.empty() || vhost == tuple.vhost)
+                    && (app.empty() || app == tuple.app) && (stream.empty() || stream == tuple.stream)) {
+                    found.push_back(source.second);
+                }
+            }
+        }
+        for (const auto &source : found) {
+            each(source);
+        }
+    }
+
+    static std::mutex &mutex() {
+        static std::mutex *mutex = new std::mutex;
+        return *mutex;
+    }
+    static std::map<std::string, Ptr> &all() {
+        static auto *all = new std::map<std::string, Ptr>;
+        return *all;
+    }
+
+private:
+    MediaTuple _tuple;
+    std::function<bool()> _close;
+};
+
+} // namespace mediakit
+
+//////////////////////////////////////////////////////////// events
+
+#define BroadcastHttpRequestArgs                                                                              \
+    const mediakit::Parser &parser, const mediakit::HttpSession::HttpResponseInvoker &invoker, bool &consumed, \
+        toolkit::SockInfo &sender
+
+namespace mediakit {
+namespace Broadcast {
+const std::string kBroadcastHttpRequest = "kBroadcastHttpRequest";
+}
+} // namespace mediakit
+
+namespace toolkit {
+
+// Of all events, the one that carries API calls.
+class NoticeCenter {
+public:
+    using Listener = std::function<void(BroadcastHttpRequestArgs)>;
+    static NoticeCenter &Instance() {
+        static NoticeCenter *center = new NoticeCenter;
+        return *center;
+    }
+    void addListener(const std::string &, Listener listener) { _listener = std::move(listener); }
+    void emit(const std::string &, BroadcastHttpRequestArgs) { _listener(parser, invoker, consumed, sender); }
+
+private:
+    Listener _listener;
+};
+
+} // namespace toolkit
+
+#define NOTICE_EMIT(types, ...) ::toolkit::NoticeCenter::Instance().emit(__VA_ARGS__)
+
+#endif
