@@ -1,0 +1,191 @@
+//! Starting and stopping, in every way that a MediaServer is started and stopped.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+fn two_cameras(fixture: &Fixture) -> (Source, Vec<(String, String)>) {
+    let source = fixture.source();
+    for stream in ["a", "b"] {
+        assert_persisted(&add(&fixture.server, stream, &source.url, &[]));
+    }
+    let before = fixture.server.proxies();
+    (source, before)
+}
+
+#[test]
+fn a_shutdown_by_signal_removes_nothing() {
+    for signal in ["TERM", "INT"] {
+        let mut fixture = Fixture::start(&[]);
+        let (_source, before) = two_cameras(&fixture);
+        Server::signal(fixture.server.pid(), signal);
+        fixture.server.wait_for_end();
+        assert_eq!(fixture.sqlite3("select count(*) from proxies"), "2\n", "after SIG{signal}");
+        fixture.server.start();
+        fixture.server.wait_until_restored();
+        assert_eq!(fixture.server.proxies(), before, "after SIG{signal}");
+    }
+}
+
+#[test]
+fn the_restart_api_removes_nothing() {
+    let mut fixture = Fixture::start(&[]);
+    let (_source, before) = two_cameras(&fixture);
+    assert_eq!(fixture.server.get("restartServer", &[])["code"], 0);
+    fixture.server.wait_for_end();
+    fixture.server.start();
+    fixture.server.wait_until_restored();
+    assert_eq!(fixture.server.proxies(), before);
+}
+
+#[test]
+fn the_guardian_of_a_daemon_brings_a_child_that_has_all_proxies() {
+    let Fixture { dir, server } = Fixture::prepare(&[]);
+    let mut fixture = Fixture { dir, server: server.as_daemon() };
+    fixture.server.start();
+    let (_source, before) = two_cameras(&fixture);
+    let guardian = fixture.server.pid();
+    let children = || {
+        let output = Command::new("pgrep").args(["-P", &guardian.to_string()]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let child = children();
+    assert_eq!(child.len(), 1, "{child:?}");
+    Server::signal(child[0].parse().unwrap(), "KILL");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while children() == child || children().is_empty() {
+        assert!(Instant::now() < deadline, "no new child:\n{}", fixture.server.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+    fixture.server.wait_until_up();
+    fixture.server.wait_until_restored();
+    assert_eq!(fixture.server.proxies(), before);
+}
+
+#[test]
+fn a_camera_that_is_off_at_the_restart_is_kept_and_plays_when_it_is_on_again() {
+    let mut fixture = Fixture::start(&[]);
+    let source = fixture.source();
+    let address = source.address();
+    assert_persisted(&add(&fixture.server, "a", &source.url, &[("timeout_sec", "2")]));
+    drop(source);
+    let status = fixture.crash_and_restore();
+    assert_eq!(status["restore"]["failing"], 1, "{status}");
+    assert_eq!(keys(&fixture.server), [key("a")]);
+    assert_eq!(status["proxies"]["enabled"], 1);
+
+    let _on_again = Source::live_at(fixture.dir.path(), address);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !fixture.server.get("getMediaList", &[("stream", "a")])["data"].is_array() {
+        assert!(Instant::now() < deadline, "it does not play again:\n{}", fixture.server.log());
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_proxy_that_gave_up_is_started_again() {
+    let mut fixture = Fixture::start(&[("revive_sec", "1")]);
+    let source = fixture.source();
+    let address = source.address();
+    assert_persisted(&add(&fixture.server, "a", &source.url, &[("retry_count", "0"), ("timeout_sec", "1")]));
+    drop(source);
+    fixture.server.kill();
+    fixture.server.start();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while fixture.server.status()["restore"]["revived"].as_u64() < Some(2) {
+        assert!(Instant::now() < deadline, "not tried again: {}", fixture.server.status());
+        thread::sleep(Duration::from_millis(100));
+    }
+    let _on_again = Source::live_at(fixture.dir.path(), address);
+    while !fixture.server.get("getMediaList", &[("stream", "a")])["data"].is_array() {
+        assert!(Instant::now() < deadline, "it does not play again: {}", fixture.server.status());
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn black_holes_hold_nobody_up() {
+    let mut fixture = Fixture::start(&[]);
+    let (live, hole) = (fixture.source(), Source::black_hole());
+    for n in 0..20 {
+        let stream = format!("live{n}");
+        assert_persisted(&add(&fixture.server, &stream, &live.url, &[]));
+    }
+    thread::scope(|scope| {
+        for n in 0..20 {
+            let (server, url) = (&fixture.server, &hole.url);
+            scope.spawn(move || {
+                let reply = add(server, &format!("hole{n}"), url, &[("force", "1"), ("timeout_sec", "2")]);
+                assert_eq!(reply["journal"]["persisted"], true, "{reply}");
+            });
+        }
+    });
+    fixture.server.kill();
+    fixture.server.start();
+    fixture.server.wait_until_started();
+    assert_eq!(keys(&fixture.server).len(), 40, "all are listed while the holes still connect");
+    let status = fixture.server.status();
+    assert_eq!(status["restore"]["phase"], "running", "{status}");
+    let status = fixture.server.wait_until_restored();
+    assert_eq!((&status["restore"]["live"], &status["restore"]["failing"]), (&20.into(), &20.into()));
+    let log = fixture.server.log();
+    assert!(log.contains("journal: restoring 40 proxies"), "a progress line:\n{log}");
+    assert!(log.contains("journal: restored 40 proxies"), "a line of totals:\n{log}");
+}
+
+#[test]
+fn the_journal_is_read_with_sqlite3_while_the_server_runs() {
+    let fixture = Fixture::start(&[("snapshot_sec", "1")]);
+    let source = fixture.source();
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for n in 0..100 {
+                assert_persisted(&add(&fixture.server, &format!("s{n}"), &source.url, &[]));
+            }
+        });
+        let mut reads = 0;
+        while !writer.is_finished() || reads == 0 {
+            let rows = fixture.sqlite3("select * from proxies");
+            assert!(rows.lines().all(|row| row.starts_with("pull|__defaultVhost__/live/s")));
+            reads += 1;
+        }
+    });
+    let status = fixture.server.status();
+    assert_eq!((&status["state"], &status["seq"]), (&"ok".into(), &100.into()));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while fixture.server.status()["snapshot"]["seq"] != 100 {
+        assert!(Instant::now() < deadline, "no snapshot: {}", fixture.server.status());
+        thread::sleep(Duration::from_millis(100));
+    }
+    let snapshot = fixture.server.status()["snapshot"]["file"].as_str().unwrap().to_owned();
+    assert!(fs::metadata(&snapshot).unwrap().len() > 0);
+    assert_eq!(support::sqlite3(snapshot.as_ref(), "select count(*) from proxies"), "100\n");
+}
+
+#[test]
+fn the_status_needs_the_secret_and_tells_everything() {
+    let fixture = Fixture::start(&[]);
+    let source = fixture.source();
+    assert_persisted(&add(&fixture.server, "a", &source.url, &[]));
+    assert_ne!(fixture.server.get_without_secret("getJournalStatus")["code"], 0);
+    let status = fixture.server.status();
+    for (pointer, expected) in [
+        ("/state", Value::from("ok")),
+        ("/schema", 1.into()),
+        ("/durability", "full".into()),
+        ("/file", fixture.server.journal_file().to_str().unwrap().into()),
+        ("/proxies/enabled", 1.into()),
+        ("/seq", 1.into()),
+        ("/durable_seq", 1.into()),
+        ("/queue/depth", 0.into()),
+        ("/snapshot", Value::Null),
+        ("/last_error", Value::Null),
+        ("/restore/phase", "done".into()),
+        ("/settings_errors", Value::Array(Vec::new())),
+    ] {
+        assert_eq!(status.pointer(pointer), Some(&expected), "{pointer} of {status}");
+    }
+}

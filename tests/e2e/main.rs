@@ -1,0 +1,92 @@
+//! The main job, end to end: a MediaServer with the plugin is a stock one to its clients, except that its proxies are
+//! back after it died.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod capture;
+mod lifecycle;
+mod schedules;
+mod settings;
+
+use serde_json::Value;
+use support::server::Server;
+use support::{HOST, Source};
+use tempfile::TempDir;
+
+/// A patched server with a journal, in a directory of its own.
+struct Fixture {
+    dir: TempDir,
+    server: Server,
+}
+
+impl Fixture {
+    /// Prepared, not started; `more` are further lines of the [journal] section.
+    fn prepare(more: &[(&str, &str)]) -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::prepare(&HOST.patched, dir.path(), &[]);
+        server.write_config(&Self::journal(&server, more));
+        Self { dir, server }.checked()
+    }
+
+    fn start(more: &[(&str, &str)]) -> Fixture {
+        let mut fixture = Self::prepare(more);
+        fixture.server.start();
+        let built_from = fixture.server.status()["build_id"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(
+            built_from,
+            zlm_journal::BUILD_ID,
+            "{} was linked from other sources than this tree's: relink it (see README.md)",
+            HOST.patched.display()
+        );
+        fixture
+    }
+
+    fn checked(self) -> Fixture {
+        assert!(self.server.binary.exists(), "{}", self.server.binary.display());
+        self
+    }
+
+    fn journal<'a>(server: &Server, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let path: &'static str = server.journal_file().to_str().unwrap().to_owned().leak();
+        [&[("enable", "1"), ("path", path)], more].concat()
+    }
+
+    fn source(&self) -> Source {
+        Source::live(self.dir.path())
+    }
+
+    fn sqlite3(&self, sql: &str) -> String {
+        support::sqlite3(&self.server.journal_file(), sql)
+    }
+
+    /// kill -9, start again, wait until the restore is over.
+    fn crash_and_restore(&mut self) -> Value {
+        self.server.kill();
+        self.server.start();
+        self.server.wait_until_restored()
+    }
+}
+
+fn key(stream: &str) -> String {
+    format!("__defaultVhost__/live/{stream}")
+}
+
+fn add_args<'a>(stream: &'a str, url: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    [&[("vhost", "__defaultVhost__"), ("app", "live"), ("stream", stream), ("url", url)], more].concat()
+}
+
+fn add(server: &Server, stream: &str, url: &str, more: &[(&str, &str)]) -> Value {
+    server.get("addStreamProxy", &add_args(stream, url, more))
+}
+
+/// The reply says yes, and that the journal has it.
+fn assert_persisted(reply: &Value) -> u64 {
+    assert_eq!(reply["code"], 0, "{reply}");
+    assert_eq!(reply["journal"]["persisted"], true, "{reply}");
+    reply["journal"]["seq"].as_u64().expect("a change number")
+}
+
+fn keys(server: &Server) -> Vec<String> {
+    server.proxies().into_iter().map(|(key, _)| key).collect()
+}

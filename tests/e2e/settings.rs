@@ -1,0 +1,127 @@
+//! The ini section: off is stock, bad values and bad paths are told and keep nobody from starting.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+/// The same calls to two servers; what they answer.
+fn conversation(server: &Server, source: &str) -> Vec<String> {
+    let add = |stream| add_args(stream, source, &[]);
+    let (a, missing) = (key("a"), key("missing"));
+    [
+        ("addStreamProxy", add("a")),
+        ("addStreamProxy", add("a")),
+        ("addStreamProxy", vec![("app", "live")]),
+        ("delStreamProxy", vec![("key", missing.as_str())]),
+        ("delStreamProxy", vec![("key", a.as_str())]),
+        ("close_streams", vec![("app", "live"), ("force", "1")]),
+        ("listStreamProxy", vec![]),
+        ("getJournalStatus", vec![]),
+    ]
+    .into_iter()
+    .map(|(api, args)| server.get_text(api, &args).unwrap())
+    .collect()
+}
+
+#[test]
+fn switched_off_it_is_the_stock_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = Source::live(dir.path());
+    let mut stock = Server::prepare(&HOST.pristine, &dir.path().join("stock"), &[]);
+    stock.start();
+    let expected = conversation(&stock, &source.url);
+    for section in [&[][..], &[("enable", "0")][..], &[("enable", "perhaps")][..]] {
+        let name = format!("patched-{section:?}").replace(['"', '[', ']', '(', ')', ' ', ','], "");
+        let mut patched = Server::prepare(&HOST.patched, &dir.path().join(name), section);
+        patched.start();
+        assert_eq!(conversation(&patched, &source.url), expected, "{section:?}");
+        assert!(!patched.journal_file().exists());
+    }
+}
+
+#[test]
+fn a_fresh_config_has_the_section_with_its_defaults() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::prepare(&HOST.patched, dir.path(), &[]);
+    fs::remove_file(dir.path().join("config.ini")).unwrap();
+    server.spawn();
+    let written = (0..200).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        fs::read_to_string(dir.path().join("config.ini")).ok().filter(|ini| ini.contains("[journal]"))
+    });
+    server.kill();
+    let ini = written.expect("a config.ini with [journal]");
+    let section = ini.split("[journal]").nth(1).unwrap().split("\n[").next().unwrap();
+    for setting in zlm_journal::settings::KEYS {
+        assert!(section.lines().any(|line| line == format!("{}={}", setting.name, setting.default)), "{section}");
+    }
+}
+
+#[test]
+fn bad_values_are_told_and_their_defaults_used() {
+    let fixture = Fixture::start(&[("durability", "sometimes"), ("snapshot_sec", "-5"), ("restore", "lazily")]);
+    let status = fixture.server.status();
+    let errors = status["settings_errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 3, "{status}");
+    assert_eq!(status["durability"], "full");
+    let log = fixture.server.log();
+    for name in ["durability", "snapshot_sec", "restore"] {
+        assert!(log.contains(&format!("[journal] {name}=")), "{log}");
+    }
+}
+
+/// A server whose journal cannot be used: it runs, says why, and answers calls.
+fn unusable(path: &Path, why: &str) {
+    let fixture = Fixture::start(&[("path", path.to_str().unwrap())]);
+    let source = fixture.source();
+    let status = fixture.server.status();
+    assert_eq!(status["state"], "unavailable", "{status}");
+    assert!(status["last_error"]["message"].as_str().unwrap().contains(why), "{status}");
+    assert!(fixture.server.log().contains(why), "{}", fixture.server.log());
+    let reply = add(&fixture.server, "a", &source.url, &[]);
+    assert_eq!((&reply["code"], &reply["journal"]["persisted"]), (&0.into(), &false.into()), "{reply}");
+    assert!(reply["journal"]["error"].as_str().unwrap().contains(why), "{reply}");
+}
+
+#[test]
+fn an_unwritable_path_is_told() {
+    unusable(Path::new("/proc/zlm-journal/proxies.db"), "/proc/zlm-journal");
+}
+
+#[test]
+fn a_path_that_is_a_directory_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    unusable(dir.path(), "is a directory");
+}
+
+#[test]
+fn a_file_that_is_no_database_is_put_aside_and_told() {
+    let fixture = {
+        let mut fixture = Fixture::prepare(&[]);
+        fs::create_dir_all(fixture.server.journal_file().parent().unwrap()).unwrap();
+        fs::write(fixture.server.journal_file(), "precious text, no database").unwrap();
+        fixture.server.start();
+        fixture
+    };
+    let source = fixture.source();
+    let status = fixture.server.status();
+    assert_eq!(status["state"], "ok", "{status}");
+    let message = status["last_error"]["message"].as_str().unwrap();
+    assert!(message.contains("not a database") && message.contains("quarantine"), "{status}");
+    assert!(fixture.server.log().contains("not a database"), "{}", fixture.server.log());
+    assert_persisted(&add(&fixture.server, "a", &source.url, &[]));
+    let kept = support::run(
+        std::process::Command::new("grep").args(["-rl", "precious text"]).arg(fixture.server.dir.join("journal")),
+    );
+    assert!(kept.contains("quarantine"), "{kept}");
+}
+
+#[test]
+fn a_second_server_on_the_same_file_runs_without_it() {
+    let first = Fixture::start(&[]);
+    let source = first.source();
+    assert_persisted(&add(&first.server, "a", &source.url, &[]));
+    unusable(&first.server.journal_file(), "another server has the journal");
+    assert_persisted(&add(&first.server, "b", &source.url, &[]));
+}

@@ -1,0 +1,90 @@
+//! The C and C++ tests, built and run by CMake as their users would, and what the CMake files promise.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::process::Command;
+
+use support::{build_dir, root, run, standin};
+
+#[test]
+fn the_c_and_cpp_tests_pass() {
+    let build = build_dir("native");
+    run(Command::new("cmake")
+        .arg("-S")
+        .arg(root())
+        .arg("-B")
+        .arg(&build)
+        .args(["-DZLM_JOURNAL_PROFILE=dev", "-DZLM_JOURNAL_FEATURES=fault-injection"]));
+    run(Command::new("cmake").arg("--build").arg(&build));
+    let output = run(Command::new("ctest").arg("--output-on-failure").current_dir(&build));
+    for test in ["c_api_test", "bridge_test", "panic_test"] {
+        assert!(output.contains(test), "{test} did not run:\n{output}");
+    }
+}
+
+#[test]
+fn the_documented_link_libraries_are_the_real_ones() {
+    let target = build_dir("link-libraries");
+    let output = Command::new(env!("CARGO"))
+        .args(["rustc", "--locked", "--lib", "--crate-type", "staticlib", "--", "--print", "native-static-libs"])
+        .env("CARGO_TARGET_DIR", target)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = output
+        .lines()
+        .find_map(|line| line.split("native-static-libs:").nth(1))
+        .unwrap_or_else(|| panic!("rustc named no libraries:\n{output}"))
+        .replace("-l", "");
+    let cmake = fs::read_to_string(root().join("CMakeLists.txt")).unwrap();
+    let documented = cmake
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("set(ZLM_JOURNAL_LINK_LIBRARIES ")?.strip_suffix(')'))
+        .unwrap();
+    assert_eq!(documented.split_whitespace().collect::<Vec<_>>(), printed.split_whitespace().collect::<Vec<_>>());
+}
+
+#[test]
+fn an_unpatched_tree_is_told_to_apply_the_patches() {
+    let dir = build_dir("unpatched");
+    let output = Command::new("cmake")
+        .arg("-S")
+        .arg(root().join("tests/standin"))
+        .arg("-B")
+        .arg(&dir)
+        .arg(format!("-DCMAKE_PROJECT_ZLMediaKit_INCLUDE={}/cpp/zlmediakit.cmake", root().display()))
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(!output.status.success());
+    assert!(message.contains("git apply") && message.contains("patches/*.patch"), "{message}");
+}
+
+#[test]
+fn a_patch_only_adds_quotes_one_line_a_hunk_and_lands_at_its_anchors() {
+    for patch in standin::patches() {
+        let text = fs::read_to_string(&patch).unwrap();
+        for hunk in text.split("\n@@ ").skip(1) {
+            let lines: Vec<&str> = hunk.lines().skip(1).collect();
+            let quoted = lines.iter().filter(|line| line.starts_with(' ')).count();
+            assert!(quoted <= 1, "{}: {hunk}", patch.display());
+            assert!(lines.iter().all(|line| line.starts_with([' ', '+'])), "add-only: {hunk}");
+        }
+    }
+    let tree = tempfile::tempdir().unwrap();
+    standin::copy_tree(&root().join("tests/standin"), tree.path());
+    standin::apply_patches(tree.path());
+    let hooked = fs::read_to_string(tree.path().join("server/main.cpp")).unwrap();
+    let lines: Vec<&str> = hooked.lines().map(str::trim).collect();
+    for (hook, before) in [
+        ("ZLM_JOURNAL_OPEN();", "installWebApi();"),
+        ("ZLM_JOURNAL_RESTORE();", "sem.wait();"),
+        ("ZLM_JOURNAL_CLOSE();", "unInstallWebApi();"),
+    ] {
+        let at = lines.iter().position(|line| *line == hook).unwrap();
+        assert_eq!((lines[at + 1], lines[at + 2]), ("#endif", before));
+    }
+}

@@ -1,0 +1,236 @@
+//! What the end-to-end tests stand on: which MediaServer they run against, and sources for its proxies to pull.
+//! Not every test uses all of it.
+#![allow(dead_code)]
+
+pub mod server;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::thread;
+use std::time::Duration;
+use std::{env, fs, io};
+
+use server::Server;
+
+/// The binaries under test.
+pub struct Host {
+    pub patched: PathBuf,
+    pub pristine: PathBuf,
+    /// A real MediaServer, not the stand-in.
+    pub real: bool,
+}
+
+/// The real MediaServer where there is one, else the stand-in, which is built first.
+pub static HOST: LazyLock<Host> = LazyLock::new(|| {
+    let cache = PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/zlm-journal");
+    let find = |variable: &str, name: &str| env::var_os(variable).map_or_else(|| cache.join(name), PathBuf::from);
+    let patched = find("ZLMJ_MEDIASERVER", "MediaServer");
+    let pristine = find("ZLMJ_PRISTINE", "MediaServer.pristine");
+    if patched.exists() && pristine.exists() {
+        Host { patched, pristine, real: true }
+    } else {
+        say(&format!(
+            "!!! NO REAL MEDIASERVER at {} and {}: the end-to-end tests run against the stand-in, which proves \
+             nothing about ZLMediaKit",
+            patched.display(),
+            pristine.display()
+        ));
+        standin::build()
+    }
+});
+
+/// One line that the test runner does not swallow.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "\n{line}");
+}
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs a command; its whole output in the panic when it fails.
+pub fn run(command: &mut Command) -> String {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}. Is it installed? See README.md, \"Tests\""));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A place for what tests build, that survives from one run to the next.
+pub fn build_dir(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+pub mod standin {
+    use super::*;
+
+    /// The stand-in's tree, patched as a user patches ZLMediaKit's, and built with and without the plugin.
+    pub fn build() -> Host {
+        let dir = build_dir("standin");
+        let tree = dir.join("tree");
+        copy_tree(&root().join("tests/standin"), &tree);
+        let configure = |build: &Path, source: &Path, with: &[String]| {
+            run(Command::new("cmake").arg("-S").arg(source).arg("-B").arg(build).args(with));
+            run(Command::new("cmake").arg("--build").arg(build));
+        };
+        configure(&dir.join("stock"), &root().join("tests/standin"), &[]);
+        apply_patches(&tree);
+        let plugin = [
+            format!("-DCMAKE_PROJECT_ZLMediaKit_INCLUDE={}/cpp/zlmediakit.cmake", root().display()),
+            "-DZLM_JOURNAL_PROFILE=dev".to_owned(),
+        ];
+        configure(&dir.join("patched"), &tree, &plugin);
+        Host { patched: dir.join("patched/MediaServer"), pristine: dir.join("stock/MediaServer"), real: false }
+    }
+
+    pub fn apply_patches(tree: &Path) {
+        run(Command::new("git").args(["init", "-q", "."]).current_dir(tree));
+        run(Command::new("git").arg("apply").args(patches()).current_dir(tree));
+    }
+
+    pub fn patches() -> Vec<PathBuf> {
+        let mut patches: Vec<PathBuf> = fs::read_dir(root().join("patches"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "patch"))
+            .collect();
+        patches.sort();
+        assert!(!patches.is_empty());
+        patches
+    }
+
+    pub fn copy_tree(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                copy_tree(&entry.path(), &target);
+            } else {
+                fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+}
+
+/// A camera on a loopback port of its own.
+pub struct Source {
+    pub url: String,
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    // For a real server: the stock one that serves the stream, and what pushes into it.
+    _server: Option<Server>,
+    _push: Option<Killed>,
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Source {
+    /// One that plays. For a real MediaServer: a stock one into which ffmpeg pushes a picture and a tone.
+    pub fn live(dir: &Path) -> Source {
+        if HOST.real { Self::real(dir, server::free_port()) } else { Self::socket(true, "127.0.0.1:0") }
+    }
+
+    /// One that accepts and never answers.
+    pub fn black_hole() -> Source {
+        Self::socket(false, "127.0.0.1:0")
+    }
+
+    /// The same camera again, after it was off.
+    pub fn live_at(dir: &Path, before: SocketAddr) -> Source {
+        if HOST.real { Self::real(dir, before.port()) } else { Self::socket(true, &before.to_string()) }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn socket(answers: bool, address: &str) -> Source {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        thread::spawn(move || {
+            let mut connections = Vec::new();
+            for connection in listener.incoming() {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(mut connection) = connection else { continue };
+                if answers {
+                    let _ = connection.write_all(b".");
+                }
+                connections.push(connection);
+            }
+        });
+        Source { url: format!("rtsp://{address}/live"), address, stop, _server: None, _push: None }
+    }
+
+    fn real(dir: &Path, port: u16) -> Source {
+        let mut server = Server::prepare(&HOST.pristine, &dir.join(format!("source-{port}")), &[]);
+        server.rtmp_port = port;
+        server.write_config(&[]);
+        server.start();
+        let url = format!("rtmp://127.0.0.1:{port}/live/source");
+        let push = Command::new("ffmpeg")
+            .args(["-v", "error", "-re", "-f", "lavfi", "-i", "testsrc=size=160x120:rate=10"])
+            .args(["-f", "lavfi", "-i", "sine", "-c:v", "libx264", "-preset", "ultrafast", "-g", "10"])
+            .args(["-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "flv", &url])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("ffmpeg: install it, see README.md");
+        let push = Killed(push);
+        for _ in 0..200 {
+            if server.get("getMediaList", &[("app", "live")])["data"].is_array() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Source {
+            url,
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            stop: Arc::new(AtomicBool::new(false)),
+            _server: Some(server),
+            _push: Some(push),
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // Wakes the listening thread, which then closes the port and every connection.
+        self.stop.store(true, Ordering::SeqCst);
+        if self._server.is_none()
+            && let Ok(mut connection) = TcpStream::connect(self.address)
+        {
+            let _ = connection.set_read_timeout(Some(Duration::from_secs(5)));
+            let _ = connection.read(&mut [0; 1]);
+        }
+    }
+}
+
+/// What an operator's tool says about the journal.
+pub fn sqlite3(file: &Path, sql: &str) -> String {
+    run(Command::new("sqlite3").arg(file).arg(sql))
+}

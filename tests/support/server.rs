@@ -1,0 +1,270 @@
+//! A MediaServer process on free loopback ports, and its HTTP API as a client sees it. Shared by the end-to-end tests,
+//! the benchmark and the quickstart.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub const SECRET: &str = "zlmj-test-0123456789abcdef0123456789";
+
+/// A server, running or killed, and the directory with all that it keeps.
+pub struct Server {
+    pub binary: PathBuf,
+    pub dir: PathBuf,
+    pub port: u16,
+    pub rtmp_port: u16,
+    daemon: bool,
+    child: Option<Child>,
+    http: ureq::Agent,
+}
+
+/// A port that nobody listens on just now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a loopback port").port()
+}
+
+impl Server {
+    /// Writes the config (`journal` are lines of its section) but starts nothing yet.
+    pub fn prepare(binary: &Path, dir: &Path, journal: &[(&str, &str)]) -> Server {
+        fs::create_dir_all(dir).expect("the server's directory");
+        let server = Server {
+            binary: binary.to_owned(),
+            dir: dir.to_owned(),
+            port: free_port(),
+            rtmp_port: free_port(),
+            daemon: false,
+            child: None,
+            http: ureq::Agent::new_with_config(
+                ureq::Agent::config_builder()
+                    .http_status_as_error(false)
+                    .timeout_global(Some(Duration::from_secs(40)))
+                    .build(),
+            ),
+        };
+        server.write_config(journal);
+        server
+    }
+
+    pub fn write_config(&self, journal: &[(&str, &str)]) {
+        let mut ini = format!(
+            "[api]\napiDebug=0\nsecret={SECRET}\n\
+             [general]\nlisten_ip=127.0.0.1\nstreamNoneReaderDelayMS=3600000\n\
+             [hook]\nenable=0\n\
+             [http]\nport={}\nsslport=0\nallow_ip_range=127.0.0.1\n\
+             [rtmp]\nport={}\nsslport=0\n\
+             [rtsp]\nport=0\nsslport=0\n\
+             [rtp_proxy]\nport=0\n[rtc]\nport=0\ntcpPort=0\nsignalingPort=0\nicePort=0\niceTcpPort=0\n\
+             [srt]\nport=0\n[shell]\nport=0\n[onvif]\nport=0\n",
+            self.port, self.rtmp_port
+        );
+        if !journal.is_empty() {
+            ini.push_str("[journal]\n");
+            for (name, value) in journal {
+                ini.push_str(&format!("{name}={value}\n"));
+            }
+        }
+        fs::write(self.dir.join("config.ini"), ini).expect("config.ini");
+    }
+
+    pub fn as_daemon(mut self) -> Server {
+        self.daemon = true;
+        self
+    }
+
+    /// Starts the process and waits until it answers.
+    pub fn start(&mut self) {
+        self.spawn();
+        self.wait_until_up();
+    }
+
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "the server runs already");
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("server.log");
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("-c")
+            .arg(self.dir.join("config.ini"))
+            .args(["-l", "1", "-t", "4"])
+            .current_dir(&self.dir)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("server.log"))
+            .stderr(log);
+        if let Some(pem) = self.binary.parent().map(|dir| dir.join("default.pem")).filter(|pem| pem.exists()) {
+            command.arg("-s").arg(pem);
+        }
+        if self.daemon {
+            command.arg("-d");
+        }
+        self.child = Some(command.spawn().expect("the server starts"));
+    }
+
+    /// Waits until API calls are answered.
+    pub fn wait_until_up(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err()
+            || self.try_get("listStreamProxy", &[]).is_none()
+        {
+            if let Some(child) = &mut self.child
+                && let Ok(Some(status)) = child.try_wait()
+            {
+                panic!("the server ended with {status}:\n{}", self.log());
+            }
+            assert!(Instant::now() < deadline, "the server does not answer:\n{}", self.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a running server").id()
+    }
+
+    /// Sends a signal by name to a process.
+    pub fn signal(pid: u32, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().expect("kill");
+        assert!(sent.success(), "no process {pid} to send SIG{name} to");
+    }
+
+    /// kill -9, and all that was only in memory is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait_for_end(&mut self) {
+        let mut child = self.child.take().expect("a running server");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while child.try_wait().expect("its status").is_none() {
+            assert!(Instant::now() < deadline, "the server does not end:\n{}", self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn journal_file(&self) -> PathBuf {
+        self.dir.join("journal/proxies.db")
+    }
+
+    /// What the server said: its standard output.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join("server.log")
+    }
+
+    // ---- its API
+
+    fn url(&self, api: &str) -> String {
+        format!("http://127.0.0.1:{}/index/api/{api}", self.port)
+    }
+
+    /// None where the server cannot be reached or ends before it has answered.
+    pub fn try_get(&self, api: &str, args: &[(&str, &str)]) -> Option<Value> {
+        self.get_text(api, args).and_then(|text| serde_json::from_str(&text).ok())
+    }
+
+    /// The reply as it came, with the secret given.
+    pub fn get_text(&self, api: &str, args: &[(&str, &str)]) -> Option<String> {
+        self.http
+            .get(self.url(api))
+            .query("secret", SECRET)
+            .query_pairs(args.iter().copied())
+            .call()
+            .ok()?
+            .body_mut()
+            .read_to_string()
+            .ok()
+    }
+
+    pub fn get_without_secret(&self, api: &str) -> Value {
+        let mut reply = self.http.get(self.url(api)).call().expect("a reply");
+        reply.body_mut().read_json().expect("JSON")
+    }
+
+    pub fn get(&self, api: &str, args: &[(&str, &str)]) -> Value {
+        self.try_get(api, args).unwrap_or_else(|| panic!("no reply to {api}:\n{}", self.log()))
+    }
+
+    pub fn post_form(&self, api: &str, args: &[(&str, &str)]) -> Value {
+        let mut reply = self
+            .http
+            .post(self.url(api))
+            .query("secret", SECRET)
+            .send_form(args.iter().copied())
+            .expect("a reply");
+        reply.body_mut().read_json().expect("JSON")
+    }
+
+    pub fn post_json(&self, api: &str, args: &[(&str, &str)]) -> Value {
+        let mut body: serde_json::Map<String, Value> =
+            args.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect();
+        body.insert("secret".to_owned(), Value::from(SECRET));
+        let mut reply = self.http.post(self.url(api)).send_json(Value::Object(body)).expect("a reply");
+        reply.body_mut().read_json().expect("JSON")
+    }
+
+    /// Keys and urls of all pull proxies, sorted.
+    pub fn proxies(&self) -> Vec<(String, String)> {
+        let reply = self.get("listStreamProxy", &[]);
+        let text = |item: &Value, name: &str| item[name].as_str().unwrap_or_default().to_owned();
+        let mut found: Vec<(String, String)> = reply["data"]
+            .as_array()
+            .map(|items| items.iter().map(|item| (text(item, "key"), text(item, "url"))).collect())
+            .unwrap_or_default();
+        found.sort();
+        found
+    }
+
+    pub fn status(&self) -> Value {
+        let reply = self.get("getJournalStatus", &[]);
+        assert_eq!(reply["code"], 0, "{reply}");
+        reply["data"].clone()
+    }
+
+    /// Waits until every journaled proxy has been started and answered for.
+    pub fn wait_until_restored(&self) -> Value {
+        self.wait_for_status("the restore to end", |status| status["restore"]["phase"] == "done")
+    }
+
+    /// Waits until every journaled proxy is in the server's list, whether it plays or not.
+    pub fn wait_until_started(&self) -> Value {
+        self.wait_for_status("the restore to start all", |status| {
+            let restore = &status["restore"];
+            restore["phase"] == "done"
+                || (restore["phase"] == "running" && restore["waiting"] == 0 && restore["total"] != 0)
+        })
+    }
+
+    fn wait_for_status(&self, what: &str, done: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let status = self.status();
+            if done(&status) {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "waited in vain for {what}: {status}\n{}", self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.daemon
+            && let Some(child) = &self.child
+        {
+            // The guardian takes its child along when it is asked to end, not when it is shot.
+            let _ = Command::new("kill").arg("-INT").arg(child.id().to_string()).status();
+            thread::sleep(Duration::from_millis(500));
+        }
+        self.kill();
+    }
+}
