@@ -1,0 +1,330 @@
+//! `cargo bench`: what the journal costs, as ratios to what the machine can do, each measured side by side with its
+//! yardstick in interleaved rounds (median of 7). P7 needs a patched and a stock MediaServer ($ZLMJ_MEDIASERVER,
+//! $ZLMJ_PRISTINE). Files go to $ZLMJ_BENCH_DIR, else to cargo's target directory: keep it on the disk in question.
+
+#[path = "../tests/support/server.rs"]
+#[allow(dead_code)]
+mod server;
+
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use zlm_journal::journal::{Ack, Call, Cause, Done, Journal, Persisted};
+use zlm_journal::record::{Args, Kind, Op};
+use zlm_journal::settings::Settings;
+
+const ROUNDS: usize = 7;
+
+fn main() {
+    let dir =
+        env::var_os("ZLMJ_BENCH_DIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    let dir = dir.join(format!("bench-{}", std::process::id()));
+    fs::create_dir_all(&dir).expect("a directory for the benchmark");
+    println!("zlm-journal {} (build {}), {}\n", env!("CARGO_PKG_VERSION"), zlm_journal::BUILD_ID, machine());
+    println!("| # | ratio | measured | gate | aim | |\n|---|---|---|---|---|---|");
+    one_client(&dir);
+    many_clients(&dir);
+    calling_thread(&dir);
+    media_server(&dir);
+    let _ = fs::remove_dir_all(&dir);
+}
+
+fn row(number: &str, ratio: &str, measured: &str, gate: &str, aim: &str, ok: bool) {
+    println!("| {number} | {ratio} | {measured} | {gate} | {aim} | {} |", if ok { "ok" } else { "**missed**" });
+}
+
+fn machine() -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model =
+        cpu.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1)).unwrap_or("unknown");
+    format!("{} x {model}", thread::available_parallelism().map_or(0, |cores| cores.get()))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn quantile(mut times: Vec<Duration>, of_thousand: usize) -> Duration {
+    times.sort();
+    times.get((times.len().saturating_sub(1)) * of_thousand / 1000).copied().unwrap_or_default()
+}
+
+fn progress(line: &str) {
+    eprint!("\r{line:60}\r");
+    let _ = io::stderr().flush();
+}
+
+// ---- the journal
+
+fn open(dir: &Path, name: &str) -> Journal {
+    let path = dir.join(name).join("proxies.db");
+    let pairs = [("enable", "1"), ("path", path.to_str().expect("a plain path"))];
+    Journal::open(&Settings::read(pairs, Path::new("/")).0).expect("a journal")
+}
+
+/// The arguments of an ordinary call.
+fn call(key: &str) -> Call<'_> {
+    let pairs: [(&[u8], &[u8]); 7] = [
+        (b"vhost", b"__defaultVhost__"),
+        (b"app", b"live"),
+        (b"stream", key.as_bytes()),
+        (b"url", b"rtsp://admin:password@192.168.100.100:554/Streaming/Channels/101"),
+        (b"rtp_type", b"0"),
+        (b"enable_mp4", b"1"),
+        (b"auto_close", b"0"),
+    ];
+    Call {
+        op: Op::Add,
+        kind: Kind::Pull,
+        key,
+        args: Some(Args::from_pairs(pairs).expect("good arguments")),
+        cause: Cause { origin: "127.0.0.1:40000".into(), reason: "addStreamProxy".into() },
+    }
+}
+
+fn record_and_wait(journal: &Journal, key: &str) {
+    let (told, ack) = mpsc::sync_channel::<Ack>(1);
+    journal.record(call(key), Done::new(move |ack| told.send(ack).unwrap_or(())));
+    assert_eq!(ack.recv().expect("an answer").result, Ok(Persisted::Yes));
+}
+
+fn one_client(dir: &Path) {
+    const RECORDS: usize = 1000;
+    let raw = File::create(dir.join("raw")).expect("a file");
+    raw.write_all_at(&vec![0; RECORDS * 4096], 0).expect("room");
+    raw.sync_all().expect("sync");
+    let journal = open(dir, "p1");
+    let (mut ratios, mut ours, mut yardstick) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        progress(&format!("P1 round {} of {ROUNDS}", round + 1));
+        let mut syncs = Vec::new();
+        for n in 0..RECORDS {
+            let began = Instant::now();
+            raw.write_all_at(&[round as u8; 4096], (n * 4096) as u64).expect("write");
+            raw.sync_data().expect("fdatasync");
+            syncs.push(began.elapsed());
+        }
+        let mut records = Vec::new();
+        for n in 0..RECORDS {
+            let key = format!("__defaultVhost__/live/{round}-{n}");
+            let began = Instant::now();
+            record_and_wait(&journal, &key);
+            records.push(began.elapsed());
+        }
+        let (record, sync) = (quantile(records, 500).as_secs_f64(), quantile(syncs, 500).as_secs_f64());
+        ratios.push(record / sync);
+        ours.push(record * 1e6);
+        yardstick.push(sync * 1e6);
+    }
+    let ratio = median(ratios);
+    row(
+        "P1",
+        "one client's durable record, p50 ÷ raw fdatasync p50",
+        &format!("{ratio:.2} ({:.0} µs ÷ {:.0} µs)", median(ours), median(yardstick)),
+        "≤ 2.0",
+        "≤ 1.5",
+        ratio <= 2.0,
+    );
+}
+
+fn many_clients(dir: &Path) {
+    const PRODUCERS: usize = 64;
+    const EACH: usize = 150;
+    let (mut ratios, mut ours, mut yardstick) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        progress(&format!("P2 round {} of {ROUNDS}", round + 1));
+        let journal = open(dir, &format!("p2-{round}"));
+        let began = Instant::now();
+        thread::scope(|scope| {
+            for producer in 0..PRODUCERS {
+                let journal = &journal;
+                scope.spawn(move || {
+                    for n in 0..EACH {
+                        record_and_wait(journal, &format!("__defaultVhost__/live/{producer}-{n}"));
+                    }
+                });
+            }
+        });
+        let durable = (PRODUCERS * EACH) as f64 / began.elapsed().as_secs_f64();
+        drop(journal);
+        let bulk = bulk_insert(&dir.join(format!("p2-{round}/proxies.db")), PRODUCERS * EACH);
+        ratios.push(durable / bulk);
+        ours.push(durable);
+        yardstick.push(bulk);
+    }
+    let ratio = median(ratios);
+    row(
+        "P2",
+        "durable records/s, 64 producers ÷ bulk insert in batches of 64",
+        &format!("{ratio:.2} ({:.0} ÷ {:.0})", median(ours), median(yardstick)),
+        "≥ 0.5",
+        "≥ 0.75",
+        ratio >= 0.5,
+    );
+}
+
+/// Rows a second into a copy of the schema at `journal`, 64 to a transaction, written as durably as ours are.
+fn bulk_insert(journal: &Path, rows: usize) -> f64 {
+    let copy = journal.with_extension("bulk");
+    fs::copy(journal, &copy).expect("a copy");
+    let mut connection = rusqlite::Connection::open(&copy).expect("a database");
+    connection
+        .execute_batch(
+            "delete from proxies; delete from journal;
+             pragma journal_mode = wal; pragma synchronous = full; pragma wal_autocheckpoint = 0;",
+        )
+        .expect("the same schema");
+    let began = Instant::now();
+    for batch in 0..rows.div_ceil(64) {
+        let transaction = connection.transaction().expect("a transaction");
+        for n in 0..64 {
+            let (seq, key) = (batch * 64 + n + 1, format!("__defaultVhost__/live/{batch}-{n}"));
+            let call = call(&key);
+            let args = call.args.expect("arguments");
+            transaction
+                .prepare_cached("insert into journal values (?1, ?2, 'add', 'pull', ?3, ?4, ?5, ?6, ?7)")
+                .and_then(|mut statement| {
+                    let cause = (&call.cause.origin, &call.cause.reason);
+                    statement.execute(rusqlite::params![seq as i64, 0, key, args.as_str(), cause.0, cause.1, 7])
+                })
+                .expect("a row");
+            transaction
+                .prepare_cached("insert into proxies values ('pull', ?1, ?2, 'enabled', ?3, 0, 0, 7)")
+                .and_then(|mut statement| statement.execute(rusqlite::params![key, args.as_str(), seq as i64]))
+                .expect("a row");
+        }
+        transaction.commit().expect("commit");
+    }
+    let rate = rows as f64 / began.elapsed().as_secs_f64();
+    drop(connection);
+    let _ = fs::remove_file(copy);
+    rate
+}
+
+/// Read and write system calls of this thread so far, and bytes it sent towards storage.
+fn storage_calls() -> (u64, u64, u64) {
+    let text = fs::read_to_string("/proc/thread-self/io").unwrap_or_default();
+    let field = |name: &str| {
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(u64::MAX)
+    };
+    (field("syscr:"), field("syscw:"), field("write_bytes:"))
+}
+
+fn calling_thread(dir: &Path) {
+    const RECORDS: usize = 5000;
+    let journal = open(dir, "p5");
+    let mut p99s = Vec::new();
+    let mut calls = 0;
+    for round in 0..ROUNDS {
+        progress(&format!("P5 round {} of {ROUNDS}", round + 1));
+        let answered = Arc::new(AtomicUsize::new(0));
+        let mut times = Vec::with_capacity(RECORDS);
+        let keys: Vec<String> = (0..RECORDS).map(|n| format!("__defaultVhost__/live/{round}-{n}")).collect();
+        // Reading the counters is itself a read; measured once and taken off.
+        let (before, again) = (storage_calls(), storage_calls());
+        let own = again.0 - before.0;
+        for key in &keys {
+            let answered = Arc::clone(&answered);
+            let done = Done::new(move |_| {
+                answered.fetch_add(1, Ordering::Relaxed);
+            });
+            let began = Instant::now();
+            journal.record(call(key), done);
+            times.push(began.elapsed());
+            // A call every 200 µs: 5,000 a second, what 32 clients get out of a server.
+            while began.elapsed() < Duration::from_micros(200) {
+                black_box(());
+                thread::yield_now();
+            }
+        }
+        let after = storage_calls();
+        calls += (after.0 - again.0).saturating_sub(own) + (after.1 - again.1) + (after.2 - again.2);
+        while answered.load(Ordering::Relaxed) < RECORDS {
+            thread::sleep(Duration::from_millis(1));
+        }
+        p99s.push(quantile(times, 990).as_secs_f64() * 1e6);
+    }
+    let p99 = median(p99s);
+    row(
+        "P5",
+        "time on the calling thread per record, p99; storage system calls there",
+        &format!("{p99:.1} µs; {calls}"),
+        "≤ 50 µs; none",
+        "≤ 10 µs",
+        p99 <= 50.0 && calls == 0,
+    );
+}
+
+// ---- the server
+
+fn media_server(dir: &Path) {
+    let cache = PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/zlm-journal");
+    let find = |variable: &str, name: &str| env::var_os(variable).map_or_else(|| cache.join(name), PathBuf::from);
+    let (patched, stock) =
+        (find("ZLMJ_MEDIASERVER", "MediaServer"), find("ZLMJ_PRISTINE", "MediaServer.pristine"));
+    if !patched.exists() || !stock.exists() {
+        println!("| P7 | addStreamProxy rate, plugin ÷ stock | not measured: no MediaServer | ≥ 0.9 | ≥ 0.97 | |");
+        return;
+    }
+    let (mut ratios, mut ours, mut yardstick) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        progress(&format!("P7 round {} of {ROUNDS}", round + 1));
+        let without = add_rate(&stock, &dir.join(format!("stock-{round}")), false);
+        let with = add_rate(&patched, &dir.join(format!("patched-{round}")), true);
+        ratios.push(with / without);
+        ours.push(with);
+        yardstick.push(without);
+    }
+    let ratio = median(ratios);
+    row(
+        "P7",
+        "addStreamProxy rate, 32 clients, plugin ÷ stock",
+        &format!("{ratio:.2} ({:.0}/s ÷ {:.0}/s)", median(ours), median(yardstick)),
+        "≥ 0.9",
+        "≥ 0.97",
+        ratio >= 0.9,
+    );
+}
+
+/// Calls a second of 32 clients, each for a stream of its own whose camera refuses at once (force=1).
+fn add_rate(binary: &Path, dir: &Path, journal: bool) -> f64 {
+    const CLIENTS: usize = 32;
+    const EACH: usize = 40;
+    let mut server = server::Server::prepare(binary, dir, &[]);
+    if journal {
+        let path = server.journal_file();
+        server.write_config(&[("enable", "1"), ("path", path.to_str().expect("a plain path"))]);
+    }
+    server.start();
+    let url = format!("rtsp://127.0.0.1:{}/camera", server::free_port());
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (server, url) = (&server, &url);
+            scope.spawn(move || {
+                for n in 0..EACH {
+                    let stream = format!("{client}-{n}");
+                    let args = [
+                        ("vhost", "__defaultVhost__"),
+                        ("app", "live"),
+                        ("stream", &stream),
+                        ("url", url),
+                        ("force", "1"),
+                    ];
+                    let reply = server.get("addStreamProxy", &args);
+                    assert!(!journal || reply["journal"]["persisted"] == true, "{reply}");
+                }
+            });
+        }
+    });
+    (CLIENTS * EACH) as f64 / began.elapsed().as_secs_f64()
+}
