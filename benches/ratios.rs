@@ -11,9 +11,8 @@ use std::hint::black_box;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
@@ -91,10 +90,21 @@ fn call(key: &str) -> Call<'_> {
     }
 }
 
+/// Records a call and sleeps until it is answered: what a client does, with as little on top as there can be.
 fn record_and_wait(journal: &Journal, key: &str) {
-    let (told, ack) = mpsc::sync_channel::<Ack>(1);
-    journal.record(call(key), Done::new(move |ack| told.send(ack).unwrap_or(())));
-    assert_eq!(ack.recv().expect("an answer").result, Ok(Persisted::Yes));
+    let told = Arc::new(OnceLock::new());
+    let (teller, client) = (Arc::clone(&told), thread::current());
+    journal.record(
+        call(key),
+        Done::new(move |ack: Ack| {
+            let _ = teller.set(ack.result);
+            client.unpark();
+        }),
+    );
+    while told.get().is_none() {
+        thread::park();
+    }
+    assert_eq!(told.get(), Some(&Ok(Persisted::Yes)));
 }
 
 fn one_client(dir: &Path) {

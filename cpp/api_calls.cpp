@@ -26,20 +26,21 @@ std::string allowedIp() {
 
 } // namespace
 
-Json::Value Reply::json() const {
-    Json::Value root;
-    Json::CharReaderBuilder builder;
+Json::Value parseObject(const std::string &text) {
+    static const Json::CharReaderBuilder builder;
     std::unique_ptr<Json::CharReader> reader(builder.newCharReader());
+    Json::Value root;
     std::string errors;
-    if (!reader->parse(body.data(), body.data() + body.size(), &root, &errors) || !root.isObject()) {
-        return Json::Value();
-    }
-    return root;
+    const bool good = reader->parse(text.data(), text.data() + text.size(), &root, &errors);
+    return good && root.isObject() ? root : Json::Value();
 }
 
 int Reply::code() const {
-    const Json::Value root = json();
-    return root.isObject() && root["code"].isInt() ? root["code"].asInt() : kException;
+    return json.isObject() && json["code"].isInt() ? json["code"].asInt() : kException;
+}
+
+std::string Reply::message() const {
+    return json.isObject() && json["msg"].isString() ? json["msg"].asString() : std::string();
 }
 
 Invoker captureReply(std::function<void(Reply)> done) {
@@ -55,6 +56,7 @@ Invoker captureReply(std::function<void(Reply)> done) {
                 }
                 reply.body.append(piece->data(), piece->size());
             }
+            reply.json = parseObject(reply.body);
             done(std::move(reply));
         });
 }

@@ -6,7 +6,6 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
 
 #include "WebApi.h"
@@ -22,14 +21,19 @@ struct Reply {
     int status = 200;
     Headers headers;
     std::string body;
+    // The object that the body is; null where it is no JSON object.
+    Json::Value json;
 
-    // The JSON object that the body is; null where it is none.
-    Json::Value json() const;
     // `code` of that object; -400 (API::Exception) where there is none.
     int code() const;
+    // `msg` of it, or nothing.
+    std::string message() const;
 };
 
-// An invoker that hands over the whole reply, once, on whatever thread it comes.
+// The object that a text is; null where it is none.
+Json::Value parseObject(const std::string &text);
+
+// An invoker that hands over the whole reply, on whatever thread it comes.
 Invoker captureReply(std::function<void(Reply)> done);
 
 // Stands for the caller of an in-process call. Its address is one that http.allow_ip_range lets pass.

@@ -2,6 +2,7 @@
 
 #include <set>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 
 #include "Common/MediaSource.h"
@@ -78,6 +79,7 @@ struct Plugin::Call : std::enable_shared_from_this<Plugin::Call> {
     void replied(Reply its) {
         std::lock_guard<std::mutex> lock(mutex);
         reply = std::make_shared<Reply>(std::move(its));
+        answered_by = std::this_thread::get_id();
         if (late) {
             poller->async(std::move(late), false);
         }
@@ -137,8 +139,8 @@ struct Plugin::Call : std::enable_shared_from_this<Plugin::Call> {
 
     void send() {
         std::string body = reply->body;
-        Json::Value root = recorded || !error.empty() ? reply->json() : Json::Value();
-        if (root.isObject()) {
+        Json::Value &root = reply->json;
+        if ((recorded || !error.empty()) && root.isObject()) {
             Json::Value journal;
             journal["seq"] = static_cast<Json::UInt64>(seq);
             journal["persisted"] = error.empty() && !soon;
@@ -161,6 +163,7 @@ struct Plugin::Call : std::enable_shared_from_this<Plugin::Call> {
 
     std::mutex mutex;
     std::shared_ptr<Reply> reply;
+    std::thread::id answered_by;
     std::function<void()> late;
     int outstanding = 0;
     bool recorded = false;
@@ -235,22 +238,22 @@ void Plugin::onAdd(
     const bool forced = !force.empty() && force != "0" && force != "false";
 
     auto lock = _order.lock(add->stream);
-    const bool was_there = forced && _api->exists(kind.find, key);
     handler(parser, captureReply([add](Reply reply) { add->replied(std::move(reply)); }), sender);
     const auto reply = add->replyOr([this, &kind, add] {
         auto lock = _order.lock(add->stream);
         settle(kind, add);
     });
 
-    // A forced proxy stays whatever becomes of its first connect, so it is journaled as soon as the server has it;
-    // any other when its connect has succeeded.
-    const bool stays = forced && !was_there && _api->exists(kind.find, key);
-    add->took_effect = stays || !reply || reply->code() == 0;
-    if (add->took_effect) {
+    // The server refuses a call from within its handler; whatever it answers later or from another thread is about
+    // the first connect of a proxy that it has taken into its map.
+    const bool refused = reply && reply->code() != 0 && add->answered_by == std::this_thread::get_id();
+    if (!refused) {
+        add->took_effect = true;
         _order.effective(add->stream, add);
-    }
-    if (stays) {
-        record(add, ZLM_JOURNAL_ADD, kind, key);
+        // A forced proxy stays whatever becomes of that connect, so it is journaled now; any other once it plays.
+        if (forced) {
+            record(add, ZLM_JOURNAL_ADD, kind, key);
+        }
     }
     if (reply) {
         settle(kind, add);
@@ -261,7 +264,7 @@ void Plugin::onAdd(
 void Plugin::settle(const Kind &kind, const std::shared_ptr<Add> &add) {
     const bool is_last = add->took_effect && _order.finish(add->stream, add);
     if (!add->recorded && add->reply->code() == 0) {
-        const Json::Value key = add->reply->json()["data"]["key"];
+        const Json::Value key = add->reply->json["data"]["key"];
         if (is_last && key.isString()) {
             record(add, ZLM_JOURNAL_ADD, kind, key.asString());
         } else {
@@ -325,7 +328,7 @@ void Plugin::onClose(
         return;
     }
     if (reply->code() == 0) {
-        const Json::Value root = reply->json();
+        const Json::Value &root = reply->json;
         // close_streams says how many of how many it closed, close_stream has closed the one it was asked for.
         const bool all = !root["count_hit"].isInt() || root["count_closed"].asInt() == root["count_hit"].asInt();
         for (const auto &proxy : proxied) {
@@ -408,9 +411,7 @@ void Plugin::open() {
     GET_CONFIG(std::string, api_secret, API::kSecret);
     api_regist(std::string("/index/api/") + kStatusApi, [journal](API_ARGS_MAP) {
         CHECK_SECRET();
-        Reply status;
-        status.body = std::string(zlm_journal::status(journal));
-        val["data"] = status.json();
+        val["data"] = parseObject(std::string(zlm_journal::status(journal)));
     });
     _api.reset(new ApiCalls);
 }
@@ -457,9 +458,7 @@ void Plugin::startAgain(
             return;
         }
         _api->dispatch(kind.add, body, captureReply([answer](Reply reply) {
-            const Json::Value root = reply.json();
-            const std::string message = root.isObject() && root["msg"].isString() ? root["msg"].asString() : "";
-            answer(reply.code() == 0 ? ZLM_JOURNAL_ACCEPTED : ZLM_JOURNAL_FAILED, message);
+            answer(reply.code() == 0 ? ZLM_JOURNAL_ACCEPTED : ZLM_JOURNAL_FAILED, reply.message());
         }));
     } catch (const std::exception &error) {
         answer(ZLM_JOURNAL_FAILED, error.what());
@@ -480,13 +479,12 @@ void Plugin::hostList(void *self, uint64_t call, zlm_journal_text kind_text) {
     try {
         // On this thread, not a poller: the list of 10,000 proxies takes a while to write.
         plugin->_api->dispatch(kind->list, "{}", captureReply([journal, call, failed](Reply reply) {
-            const Json::Value root = reply.json();
             if (reply.code() != 0) {
-                failed(root.isObject() && root["msg"].isString() ? root["msg"].asString() : "no list in the reply");
+                failed("listing failed: " + reply.message());
                 return;
             }
             std::vector<std::string> keys;
-            for (const auto &item : root["data"]) {
+            for (const auto &item : reply.json["data"]) {
                 if (item.isObject() && item["key"].isString()) {
                     keys.push_back(item["key"].asString());
                 }

@@ -446,3 +446,17 @@ fn a_log_without_its_database_is_not_mixed_into_a_fresh_one() {
     assert_eq!(add(&journal, "v/live/new", "rtsp://new"), 1);
     assert!(disk.quarantined().iter().any(|path| path.to_string_lossy().ends_with("-wal")));
 }
+
+#[test]
+fn the_log_starts_over_instead_of_growing_for_ever() {
+    let disk = Disk::new();
+    let journal = disk.open();
+    let length = || fs::metadata(format!("{}-wal", disk.file().display())).unwrap().len();
+    let preallocated = length();
+    assert!(preallocated >= 8 << 20, "room is made beforehand: {preallocated}");
+    for n in 0..6000 {
+        add(&journal, &format!("v/live/{n}"), &"x".repeat(300));
+    }
+    // Each commit alone writes at least four pages: about 96 MiB if nothing was ever copied away.
+    assert!(length() < 48 << 20, "{}", length());
+}

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::place::{self, SnapshotFile};
 use super::store::{self, Store};
-use super::writer::CHECKPOINT_CHANGES;
 use super::{Core, now_ms};
 use crate::error::{Error, Result};
 
@@ -46,10 +45,9 @@ impl Maintenance {
     }
 
     fn tick(&mut self) -> Result<()> {
-        let pending = self.core.unchecked.load(Ordering::Relaxed);
-        let overdue = pending > 0 && self.checkpointed.elapsed() >= CHECKPOINT_EVERY;
-        if pending >= CHECKPOINT_CHANGES || overdue {
-            self.checkpoint(pending)?;
+        let overdue = self.checkpointed.elapsed() >= CHECKPOINT_EVERY && self.core.dirty.load(Ordering::Relaxed);
+        if overdue || self.core.checkpoint_due.swap(false, Ordering::Relaxed) {
+            self.checkpoint()?;
         }
         if Instant::now() >= self.snapshot_at {
             self.snapshot_at = Instant::now() + self.core.options.snapshot_every;
@@ -58,14 +56,14 @@ impl Maintenance {
         Ok(())
     }
 
-    fn checkpoint(&mut self, pending: u64) -> Result<()> {
+    fn checkpoint(&mut self) -> Result<()> {
         let _files = self.core.files.lock();
         if !self.core.is_healthy() {
             return Ok(());
         }
         self.checkpointed = Instant::now();
+        self.core.dirty.store(false, Ordering::Relaxed);
         Store::open(&self.core.place.file)?.checkpoint()?;
-        self.core.unchecked.fetch_sub(pending, Ordering::Relaxed);
         self.core.front.lock().chores.finish_checkpoint = true;
         self.core.wake_writer.notify_one();
         Ok(())

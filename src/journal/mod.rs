@@ -15,7 +15,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -116,8 +116,10 @@ struct Core {
     /// Held by whoever opens or moves the files, other than the writer's own connection.
     files: Mutex<()>,
     durable_seq: AtomicU64,
-    /// Changes written since the last checkpoint.
-    unchecked: AtomicU64,
+    /// Something was written since the last checkpoint.
+    dirty: AtomicBool,
+    /// The log has grown so long that one should come now.
+    checkpoint_due: AtomicBool,
 }
 
 /// What callers touch.
@@ -191,7 +193,8 @@ impl Journal {
             wake_maintenance: Condvar::new(),
             health: Mutex::new(health),
             files: Mutex::new(()),
-            unchecked: AtomicU64::new(0),
+            dirty: AtomicBool::new(false),
+            checkpoint_due: AtomicBool::new(false),
         });
         let journal = Journal { core: Arc::clone(&core), threads: Mutex::new(Vec::new()), _lock: lock };
         let writer = Writer::new(Arc::clone(&core), opened.store);

@@ -2,7 +2,7 @@
 //! whole or not at all. Knows nothing of what is in the files.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error, Result};
@@ -158,6 +158,28 @@ pub struct SnapshotFile {
     pub seq: u64,
     pub at: i64,
     pub path: PathBuf,
+}
+
+/// The name of the write-ahead log that SQLite keeps beside a database.
+pub fn log_of(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// Makes a file at least `bytes` long, the new part being zeros that take up room on the disk. SQLite reads zeros at
+/// the end of its log as the end of it.
+pub fn preallocate(path: &Path, bytes: u64) -> Result<()> {
+    let fill = || -> io::Result<()> {
+        let mut file = private(OpenOptions::new().create(true).append(true)).open(path)?;
+        let missing = bytes.saturating_sub(file.metadata()?.len());
+        if missing > 0 {
+            io::copy(&mut io::repeat(0).take(missing), &mut file)?;
+            file.sync_all()?;
+        }
+        Ok(())
+    };
+    fill().map_err(|error| Error::io("cannot make room in", path, &error))
 }
 
 /// Creates an empty file that only this user may read, in place of whatever was there.

@@ -2,6 +2,8 @@
 //! text is a file under `sql/`. Knows nothing of queues, acknowledgements or what to do about an error.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -30,9 +32,17 @@ const SELECT_JOURNAL: &str = "SELECT seq, at, op, kind, key, args, origin, reaso
 /// How long a statement waits for an operator who holds the file locked with a tool of his own.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// Room for this much is made in the log beforehand, so that a commit overwrites instead of making a file grow, which
+/// costs a file system about as much again as the data. It holds what is written between two checkpoints.
+const LOG_BYTES: u64 = 8 << 20;
+/// The same in pages, of SQLite's ordinary size.
+pub const LOG_PAGES: u32 = (LOG_BYTES / 4096) as u32;
+
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
+    /// Of the log, after the last commit; SQLite tells it then.
+    log_pages: Arc<AtomicU32>,
 }
 
 /// How far the write-ahead log is copied into the database file, in pages.
@@ -46,7 +56,7 @@ impl Store {
     /// Opens a journal that exists, for writing, and checks that it is one of ours. Until [`Store::trust`] is
     /// called, closing it again leaves every byte as it was.
     pub fn open(path: &Path) -> Result<Store> {
-        let store = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let mut store = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         store.check_identity(path)?;
         let connection = &store.connection;
         let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -68,6 +78,14 @@ impl Store {
                 ),
             ));
         }
+        // SQLite makes the log with the first read.
+        let _: i64 = connection.query_row("SELECT count(*) FROM meta", [], |row| row.get(0))?;
+        place::preallocate(&place::log_of(path), LOG_BYTES)?;
+        let log_pages = Arc::clone(&store.log_pages);
+        store.connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
+            log_pages.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        }))?;
         Ok(store)
     }
 
@@ -85,7 +103,7 @@ impl Store {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         connection.execute_batch("PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0;")?;
-        Ok(Store { connection })
+        Ok(Store { connection, log_pages: Arc::default() })
     }
 
     fn check_identity(&self, path: &Path) -> Result<()> {
@@ -183,6 +201,11 @@ impl Store {
         }
         transaction.commit()?;
         Ok(())
+    }
+
+    /// How long the log is that the next checkpoint will copy.
+    pub fn log_pages(&self) -> u32 {
+        self.log_pages.load(Ordering::Relaxed)
     }
 
     /// Copies the log into the database as far as readers allow, waiting for nobody.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::intent::{Applied, Intent};
 use super::recovery;
-use super::store::Store;
+use super::store::{LOG_PAGES, Store};
 use super::{Ack, Core, Done, Persisted, now_ms};
 use crate::error::{Code, Error};
 
@@ -31,14 +31,13 @@ pub struct Chores {
 const PRUNE_ROWS: u32 = 1000;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
-/// A log of this many changes since the last checkpoint wakes the maintenance thread.
-pub const CHECKPOINT_CHANGES: u64 = 4000;
-
 pub struct Writer {
     core: Arc<Core>,
     store: Option<Store>,
     retry: Duration,
     retry_at: Option<Instant>,
+    /// Length of the log when a checkpoint was last asked for; 0 once it has started over.
+    asked_at: u32,
 }
 
 /// What one turn of the loop has to do.
@@ -52,7 +51,7 @@ struct Work {
 
 impl Writer {
     pub fn new(core: Arc<Core>, store: Store) -> Self {
-        Self { core, store: Some(store), retry: FIRST_RETRY, retry_at: None }
+        Self { core, store: Some(store), retry: FIRST_RETRY, retry_at: None, asked_at: 0 }
     }
 
     pub fn run(mut self) {
@@ -112,9 +111,8 @@ impl Writer {
                 if let Some((seq, _)) = waiting.last() {
                     self.core.durable_seq.fetch_max(*seq, Ordering::Release);
                 }
-                let written = self.core.unchecked.fetch_add(batch.len() as u64, Ordering::Relaxed);
-                if written + batch.len() as u64 >= CHECKPOINT_CHANGES {
-                    self.core.wake_maintenance.notify_one();
+                if !batch.is_empty() {
+                    self.ask_for_checkpoint();
                 }
             }
             // Not an answer to "is it on disk?": after a failed sync it may or may not be there.
@@ -125,6 +123,19 @@ impl Writer {
             if let Some(done) = done {
                 done.call(Ack { seq, result: outcome.clone().map(|()| Persisted::Yes) });
             }
+        }
+    }
+
+    fn ask_for_checkpoint(&mut self) {
+        self.core.dirty.store(true, Ordering::Relaxed);
+        let pages = self.store.as_ref().map_or(0, Store::log_pages);
+        if pages < self.asked_at {
+            self.asked_at = 0;
+        }
+        if pages - self.asked_at >= LOG_PAGES / 2 {
+            self.asked_at = pages;
+            self.core.checkpoint_due.store(true, Ordering::Relaxed);
+            self.core.wake_maintenance.notify_one();
         }
     }
 
