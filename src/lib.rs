@@ -4,6 +4,11 @@
 //! again inside the server, until MediaServer lists what its operators asked for. [`plugin`] ties both together,
 //! `ffi` makes them a C library. Imports run one way: `ffi → plugin → {reconcile, journal} → {record, error}`.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)
+)]
+
 pub mod error;
 pub mod ffi;
 pub mod journal;

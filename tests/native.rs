@@ -64,6 +64,24 @@ fn an_unpatched_tree_is_told_to_apply_the_patches() {
 }
 
 #[test]
+fn a_patched_tree_without_the_plugin_is_the_stock_server_to_the_compiler() {
+    let tree = tempfile::tempdir().unwrap();
+    standin::copy_tree(&root().join("tests/standin"), tree.path());
+    let json = ["/usr/include/jsoncpp", "/usr/local/include/jsoncpp"].map(|dir| format!("-I{dir}"));
+    let preprocessed = || {
+        ["WebApi.cpp", "main.cpp"].map(|file| {
+            let mut compiler = Command::new("c++");
+            compiler.args(["-std=c++11", "-E", "-P"]).args(&json).arg("-I").arg(tree.path());
+            run(compiler.arg(tree.path().join("server").join(file)))
+        })
+    };
+    let stock = preprocessed();
+    standin::apply_patches(tree.path());
+    assert!(fs::read_to_string(tree.path().join("server/WebApi.cpp")).unwrap().contains("ZLM_JOURNAL_CALL("));
+    assert!(preprocessed() == stock, "the patched lines leave something behind");
+}
+
+#[test]
 fn a_patch_only_adds_quotes_one_line_a_hunk_and_lands_at_its_anchors() {
     for patch in standin::patches() {
         let text = fs::read_to_string(&patch).unwrap();

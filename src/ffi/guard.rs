@@ -47,6 +47,7 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 
 /// Tests name the entry point that is to panic in this variable.
 #[cfg(feature = "fault-injection")]
+#[allow(clippy::panic)] // it is what the function is for
 fn injected_panic(entry: &'static str) {
     if std::env::var("ZLMJ_PANIC_AT").is_ok_and(|name| name == entry) {
         panic!("forced by ZLMJ_PANIC_AT");

@@ -27,7 +27,8 @@ pub trait Intent: Send + Sync {
 pub struct Pace {
     /// Proxies started a second, at least 1.
     pub per_second: u64,
-    /// How often what fell over is looked for, and the first pause after a failed attempt. Zero: one pass only.
+    /// How often the server is asked what it has while something has failed, and the first pause after a failed
+    /// attempt. Zero: one pass only.
     pub revive: Duration,
 }
 
@@ -175,7 +176,8 @@ impl Driver {
         }
         match self.listing {
             Some((_, _, since)) => wake.min(since + LIST_TIMEOUT),
-            None => wake.min(self.next_pass),
+            None if self.plan.is_unsettled() => wake.min(self.next_pass),
+            None => wake,
         }
     }
 
@@ -185,7 +187,7 @@ impl Driver {
                 self.fault("the server did not say in time which proxies it has".to_owned());
                 self.list(kind, now);
             }
-            None if now >= self.next_pass && !self.plan.has_due() => {
+            None if now >= self.next_pass && !self.plan.has_due() && self.plan.is_unsettled() => {
                 self.listed.clear();
                 self.list(0, now);
             }
@@ -219,7 +221,7 @@ impl Driver {
                 continue;
             };
             self.calls += 1;
-            self.plan.started(self.calls, key, now);
+            self.plan.started(self.calls, key, seq, now);
             self.host.add(self.calls, add);
         }
         self.next_burst = now

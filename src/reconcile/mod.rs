@@ -1,5 +1,6 @@
 //! The reconciler: the only code that acts on MediaServer. It compares intent with what the server lists and adds
-//! what is missing, at a pace; the restore after a start is its first pass. [`plan`] decides, [`driver`] does.
+//! what is missing, at a pace. The restore after a start is its first pass; further passes see to what has failed in
+//! it, until that has played once. [`plan`] decides, [`driver`] does.
 
 mod driver;
 mod plan;

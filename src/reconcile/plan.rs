@@ -12,7 +12,7 @@ pub type Key = (Kind, Arc<str>);
 
 /// The longest pause between two attempts at one proxy.
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(30 * 60);
-/// An add that was not answered for this long is given up on; the next listing tells what became of it.
+/// An add that was not answered for this long counts as failed.
 const LOST: Duration = Duration::from_secs(120);
 
 /// How far the reconciler is. The numbers are of proxies.
@@ -36,18 +36,21 @@ pub struct Progress {
     pub connecting: usize,
     /// Every proxy of the first pass is answered for.
     pub finished: bool,
-    /// Adds after the first pass, of what had fallen over.
+    /// Adds after the first pass, of what had failed in it and was then given up by the server.
     pub revived: usize,
 }
 
-#[derive(Debug, Clone, Default)]
+/// A proxy whose add has failed.
+#[derive(Debug, Clone)]
 struct Attempt {
+    seq: u64,
     failures: u32,
     not_before: Duration,
 }
 
 struct InFlight {
     key: Key,
+    seq: u64,
     since: Duration,
     first_pass: bool,
 }
@@ -74,18 +77,27 @@ impl Plan {
         }
     }
 
-    /// Begins a pass: of `wanted` (key and change number, in the order to start them) whatever is not in `actual`
-    /// is due, unless it is being started already or has to wait.
+    /// Begins a pass: what of `wanted` (key and change number, in the order to start them) is not in `actual` is due.
+    /// After the first pass only what has failed is, and only when it has waited long enough: of a proxy that has
+    /// played since the start nobody knows yet why it is gone, it may have been closed for lack of viewers.
     pub fn observe(&mut self, wanted: Vec<(Key, u64)>, actual: &HashSet<Key>, now: Duration) {
-        self.in_flight.retain(|_, call| now.saturating_sub(call.since) < LOST);
+        let lost: Vec<u64> = self
+            .in_flight
+            .iter()
+            .filter(|(_, call)| now.saturating_sub(call.since) >= LOST)
+            .map(|(call, _)| *call)
+            .collect();
+        for call in lost {
+            self.answered(call, &Added::Failed("no answer".to_owned()), now);
+        }
         let in_flight: BTreeSet<&Key> = self.in_flight.values().map(|call| &call.key).collect();
         let first = self.passes == 0;
         if first {
             self.progress.total = wanted.len();
         } else {
-            // What is no longer wanted needs no memory of its attempts.
-            let keys: BTreeSet<&Key> = wanted.iter().map(|(key, _)| key).collect();
-            self.attempts.retain(|key, _| keys.contains(key));
+            // A proxy that was deleted or replaced has no failures any more.
+            let now_wanted: BTreeMap<&Key, u64> = wanted.iter().map(|(key, seq)| (key, *seq)).collect();
+            self.attempts.retain(|key, attempt| now_wanted.get(key) == Some(&attempt.seq));
         }
         self.due.clear();
         for (key, seq) in wanted {
@@ -93,12 +105,20 @@ impl Plan {
                 self.progress.present += usize::from(first);
                 continue;
             }
-            let waits = self.attempts.get(&key).is_some_and(|attempt| attempt.not_before > now);
-            if !waits && !in_flight.contains(&key) {
+            let its_turn = match self.attempts.get(&key) {
+                Some(attempt) => attempt.not_before <= now,
+                None => first,
+            };
+            if its_turn && !in_flight.contains(&key) {
                 self.due.push_back((key, seq));
             }
         }
         self.passes += 1;
+    }
+
+    /// True while another pass could find something to do.
+    pub fn is_unsettled(&self) -> bool {
+        self.passes == 0 || !self.attempts.is_empty() || !self.in_flight.is_empty()
     }
 
     /// The next proxy to start.
@@ -111,14 +131,14 @@ impl Plan {
     }
 
     /// Say that `key` was handed to the server as call `call`.
-    pub fn started(&mut self, call: u64, key: Key, now: Duration) {
+    pub fn started(&mut self, call: u64, key: Key, seq: u64, now: Duration) {
         let first_pass = self.passes == 1;
         if first_pass {
             self.progress.started += 1;
         } else {
             self.progress.revived += 1;
         }
-        self.in_flight.insert(call, InFlight { key, since: now, first_pass });
+        self.in_flight.insert(call, InFlight { key, seq, since: now, first_pass });
     }
 
     /// Say that a due proxy turned out to be wanted no more before it was started.
@@ -128,7 +148,7 @@ impl Plan {
 
     /// Takes the answer to call `call`. Answers to calls that are long given up on are ignored.
     pub fn answered(&mut self, call: u64, answer: &Added, now: Duration) {
-        let Some(InFlight { key, first_pass, .. }) = self.in_flight.remove(&call) else {
+        let Some(InFlight { key, seq, first_pass, .. }) = self.in_flight.remove(&call) else {
             return;
         };
         let counter = match answer {
@@ -141,8 +161,9 @@ impl Plan {
                 &mut self.progress.unwanted
             }
             Added::Failed(_) => {
-                let attempt = self.attempts.entry(key).or_default();
+                let attempt = self.attempts.entry(key).or_insert(Attempt { seq, failures: 0, not_before: now });
                 let pause = self.revive.saturating_mul(1 << attempt.failures.min(20));
+                attempt.seq = seq;
                 attempt.failures += 1;
                 attempt.not_before = now + pause.min(LONGEST_BACKOFF);
                 &mut self.progress.failing
@@ -192,9 +213,9 @@ mod tests {
         let mut plan = Plan::new(REVIVE);
         plan.observe(wanted(&["c", "a", "b"]), &actual(&["a"]), secs(0));
         assert_eq!(plan.next(), Some((key("c"), 1)));
-        plan.started(7, key("c"), secs(0));
+        plan.started(7, key("c"), 1, secs(0));
         assert_eq!(plan.next(), Some((key("b"), 3)));
-        plan.started(8, key("b"), secs(0));
+        plan.started(8, key("b"), 3, secs(0));
         assert_eq!(plan.next(), None);
         assert!(!plan.progress().finished);
 
@@ -210,11 +231,13 @@ mod tests {
         let mut plan = Plan::new(REVIVE);
         plan.observe(wanted(&["a"]), &actual(&[]), secs(0));
         plan.next();
-        plan.started(1, key("a"), secs(0));
+        plan.started(1, key("a"), 1, secs(0));
         plan.observe(wanted(&["a"]), &actual(&[]), secs(30));
         assert!(!plan.has_due());
-        // Its answer never comes: in the end it is tried again.
+        // Its answer never comes: in the end that counts as a failure, and it is tried again.
         plan.observe(wanted(&["a"]), &actual(&[]), secs(200));
+        assert!(!plan.has_due());
+        plan.observe(wanted(&["a"]), &actual(&[]), secs(300));
         assert!(plan.has_due());
     }
 
@@ -235,7 +258,7 @@ mod tests {
             pauses.extend(last.map(|last: Duration| (now - last).as_secs()));
             last = Some(now);
             plan.next();
-            plan.started(call, key("a"), now);
+            plan.started(call, key("a"), 1, now);
             plan.answered(call, &Added::Failed("off".into()), now);
         }
         assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1800, 1800, 1800, 1800, 1800]);
@@ -243,17 +266,31 @@ mod tests {
     }
 
     #[test]
-    fn a_success_forgets_the_failures_before_it() {
+    fn what_has_played_is_not_started_again_when_it_is_gone() {
         let mut plan = Plan::new(REVIVE);
-        for call in 0..2 {
-            plan.observe(wanted(&["a"]), &actual(&[]), secs(call * 1000));
-            plan.next();
-            plan.started(call, key("a"), secs(call * 1000));
-            let answer = if call == 0 { Added::Failed("off".into()) } else { Added::Accepted };
-            plan.answered(call, &answer, secs(call * 1000));
-        }
-        plan.observe(wanted(&["a"]), &actual(&[]), secs(1001));
-        assert!(plan.has_due());
+        plan.observe(wanted(&["a"]), &actual(&[]), secs(0));
+        plan.next();
+        plan.started(1, key("a"), 1, secs(0));
+        plan.answered(1, &Added::Failed("off".into()), secs(0));
+        assert!(plan.is_unsettled());
+        plan.observe(wanted(&["a"]), &actual(&[]), secs(1000));
+        plan.next();
+        plan.started(2, key("a"), 1, secs(1000));
+        plan.answered(2, &Added::Accepted, secs(1000));
+        assert!(!plan.is_unsettled());
+        plan.observe(wanted(&["a"]), &actual(&[]), secs(5000));
+        assert!(!plan.has_due());
+    }
+
+    #[test]
+    fn a_proxy_that_was_replaced_has_no_failures() {
+        let mut plan = Plan::new(REVIVE);
+        plan.observe(wanted(&["a"]), &actual(&[]), secs(0));
+        plan.next();
+        plan.started(1, key("a"), 1, secs(0));
+        plan.answered(1, &Added::Failed("off".into()), secs(0));
+        plan.observe(vec![(key("a"), 9)], &actual(&["a"]), secs(1000));
+        assert!(!plan.is_unsettled());
     }
 
     #[test]
@@ -263,7 +300,7 @@ mod tests {
         plan.next();
         plan.skipped();
         plan.next();
-        plan.started(1, key("b"), secs(0));
+        plan.started(1, key("b"), 2, secs(0));
         plan.answered(1, &Added::Unwanted, secs(0));
         assert_eq!(plan.progress().unwanted, 2);
         assert!(plan.progress().finished);

@@ -44,7 +44,7 @@ fn the_restart_api_removes_nothing() {
 #[test]
 fn the_guardian_of_a_daemon_brings_a_child_that_has_all_proxies() {
     let Fixture { dir, server } = Fixture::prepare(&[]);
-    let mut fixture = Fixture { dir, server: server.as_daemon() };
+    let mut fixture = Fixture { dir, server: server.daemonized() };
     fixture.server.start();
     let (_source, before) = two_cameras(&fixture);
     let guardian = fixture.server.pid();

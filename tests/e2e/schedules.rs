@@ -18,23 +18,29 @@ fn number(variable: &str, default: u64) -> u64 {
 /// What a client knows of a key: wanted or not, or, where a call was cut off by the kill, nothing.
 type Model = BTreeMap<String, Option<bool>>;
 
-/// One random call. Returns the stream, and what it is from now on if the call was acknowledged.
-fn random_call(server: &Server, random: &mut fastrand::Rng, stream: &str, url: &str) -> Option<bool> {
-    match random.u32(0..10) {
-        0..=5 => {
-            let reply = server.try_get("addStreamProxy", &add_args(stream, url, &[]))?;
-            // Refused means that it is there, or that another call ended it before it was answered.
-            (reply["code"] == 0 && reply["journal"]["persisted"] == true).then_some(true)
-        }
-        6..=8 => {
-            let reply = server.try_get("delStreamProxy", &[("key", &key(stream))])?;
-            (reply["journal"]["persisted"] == true).then_some(false)
-        }
+/// How a call ended, as its client saw it.
+enum Outcome {
+    /// From now on the stream is wanted, or not: said to be on disk.
+    Journaled(bool),
+    /// The server said no.
+    Refused,
+    /// No answer came.
+    Unheard,
+}
+
+fn random_call(server: &Server, random: &mut fastrand::Rng, stream: &str, url: &str) -> Outcome {
+    let (reply, wanted) = match random.u32(0..10) {
+        0..=5 => (server.try_get("addStreamProxy", &add_args(stream, url, &[])), true),
+        6..=8 => (server.try_get("delStreamProxy", &[("key", &key(stream))]), false),
         _ => {
             let args = [("app", "live"), ("stream", stream), ("force", "1")];
-            let reply = server.try_get("close_streams", &args)?;
-            (reply["journal"]["persisted"] == true).then_some(false)
+            (server.try_get("close_streams", &args), false)
         }
+    };
+    match reply {
+        None => Outcome::Unheard,
+        Some(reply) if reply["code"] == 0 && reply["journal"]["persisted"] == true => Outcome::Journaled(wanted),
+        Some(_) => Outcome::Refused,
     }
 }
 
@@ -65,21 +71,25 @@ fn no_acknowledged_change_is_lost_and_nothing_deleted_comes_back() {
                         let mut acknowledged = 0;
                         while running.load(Ordering::SeqCst) {
                             let stream = format!("c{client}k{}", random.usize(0..KEYS));
-                            let before = model.insert(stream.clone(), None).unwrap_or(Some(false));
-                            let known = random_call(server, &mut random, &stream, url);
-                            acknowledged += u64::from(known.is_some());
-                            // A refusal, of one who is alone on the key and heard to the end, changed nothing.
-                            let heard = known.is_some() || running.load(Ordering::SeqCst);
-                            model.insert(stream, if heard { known.or(before) } else { None });
+                            match random_call(server, &mut random, &stream, url) {
+                                Outcome::Journaled(wanted) => {
+                                    acknowledged += 1;
+                                    model.insert(stream, Some(wanted));
+                                }
+                                Outcome::Refused => {}
+                                Outcome::Unheard => {
+                                    model.insert(stream, None);
+                                }
+                            }
                         }
                         acknowledged
                     })
                 })
                 .collect();
             thread::sleep(pause);
-            // Only then the kill: a client that hears nothing must not take it for a refusal.
-            running.store(false, Ordering::SeqCst);
+            // In the middle of their calls.
             Server::signal(fixture.server.pid(), "KILL");
+            running.store(false, Ordering::SeqCst);
             acknowledged += clients.into_iter().map(|client| client.join().unwrap()).sum::<u64>();
         });
         fixture.crash_and_restore();

@@ -71,7 +71,7 @@ impl Server {
         fs::write(self.dir.join("config.ini"), ini).expect("config.ini");
     }
 
-    pub fn as_daemon(mut self) -> Server {
+    pub fn daemonized(mut self) -> Server {
         self.daemon = true;
         self
     }
