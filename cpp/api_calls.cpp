@@ -5,7 +5,6 @@
 
 #include "Common/config.h"
 #include "Util/NoticeCenter.h"
-#include "Util/mini.h"
 
 using namespace toolkit;
 using namespace mediakit;
@@ -16,13 +15,6 @@ namespace {
 
 const char kPrefix[] = "/index/api/";
 const int kException = -400;
-
-// The first address of http.allow_ip_range ("a,b-c,…"), which no check of that range can refuse.
-std::string allowedIp() {
-    const std::string ranges = mINI::Instance()["http.allow_ip_range"];
-    const std::string first = ranges.substr(0, ranges.find_first_of(",-"));
-    return first.empty() ? "127.0.0.1" : first;
-}
 
 } // namespace
 
@@ -61,13 +53,15 @@ Invoker captureReply(std::function<void(Reply)> done) {
         });
 }
 
-InProcessCaller::InProcessCaller(const Socket::Ptr &socket, std::string ip)
-    : SocketHelper(socket)
-    , _ip(std::move(ip)) {}
-
 InProcessCaller::Ptr InProcessCaller::create() {
-    auto socket = Socket::createSocket(EventPollerPool::Instance().getPoller(false));
-    return Ptr(new InProcessCaller(socket, allowedIp()));
+    return Ptr(new InProcessCaller(Socket::createSocket(EventPollerPool::Instance().getPoller(false))));
+}
+
+std::string InProcessCaller::get_peer_ip() {
+    // "a,b-c,…": no check of the list can refuse its own first address.
+    GET_CONFIG(std::string, ranges, "http.allow_ip_range");
+    const std::string first = ranges.substr(0, ranges.find_first_of(",-"));
+    return first.empty() ? "127.0.0.1" : first;
 }
 
 ApiCalls::ApiCalls()
@@ -87,17 +81,12 @@ bool ApiCalls::introduce(const std::string &name) {
     return consumed;
 }
 
-bool ApiCalls::learn(const Lookup &lookup) {
-    bool first = false;
-    std::call_once(_learned, [&] {
-        _lookup = lookup;
-        first = true;
-    });
-    return first;
+void ApiCalls::learn(const Lookup &lookup) {
+    std::call_once(_learned, [&] { _lookup = lookup; });
 }
 
 Parser ApiCalls::request(const std::string &name, const std::string &body) const {
-    const std::string secret = mINI::Instance()["api.secret"];
+    GET_CONFIG(std::string, secret, API::kSecret);
     const std::string secret_arg = "{\"secret\":" + Json::valueToQuotedString(secret.c_str());
     // `body` is "{}" or "{…}".
     const std::string content = secret_arg + (body.size() > 2 ? "," : "") + body.substr(1);

@@ -36,14 +36,15 @@ Json::Value parseObject(const std::string &text);
 // An invoker that hands over the whole reply, on whatever thread it comes.
 Invoker captureReply(std::function<void(Reply)> done);
 
-// Stands for the caller of an in-process call. Its address is one that http.allow_ip_range lets pass.
+// Stands for the caller of an in-process call.
 class InProcessCaller : public toolkit::SocketHelper {
 public:
     using Ptr = std::shared_ptr<InProcessCaller>;
 
     static Ptr create();
 
-    std::string get_peer_ip() override { return _ip; }
+    // An address that http.allow_ip_range lets pass, whatever it is.
+    std::string get_peer_ip() override;
 
     // A socket that is never connected receives nothing.
     void onRecv(const toolkit::Buffer::Ptr &) override {}
@@ -51,9 +52,7 @@ public:
     void onManager() override {}
 
 private:
-    InProcessCaller(const toolkit::Socket::Ptr &socket, std::string ip);
-
-    std::string _ip;
+    using SocketHelper::SocketHelper;
 };
 
 // The dispatch table from inside.
@@ -64,11 +63,11 @@ public:
     // True for a call that an object of this class has made.
     static bool isOurs(toolkit::SockInfo &sender);
 
-    // Asks the server for its own dispatch table, by sending it one call, of the API `name`, through the same event
-    // that a client's call takes. learn() follows on a poller thread. False where nobody handles API calls.
+    // Sends the server one call, of the API `name`, through the same event that a client's call takes, so that it
+    // passes by the hook on a poller thread. False where nobody handles API calls.
     bool introduce(const std::string &name);
-    // The dispatch table as the hook sees it. The first time counts; true then.
-    bool learn(const Lookup &lookup);
+    // The dispatch table as the hook sees it. To be told at every call, before any of the below; the first time counts.
+    void learn(const Lookup &lookup);
 
     // Runs the handler of the API `name` on this thread with the arguments in `body`, one JSON object. Throws what the
     // handler throws, and std::runtime_error where there is no such API.

@@ -71,7 +71,7 @@ private:
         return _stripes[std::hash<std::string>()(stream) % _stripes.size()];
     }
 
-    std::array<Stripe, 256> _stripes;
+    std::array<Stripe, 32> _stripes;
 };
 
 } // namespace zlm_journal

@@ -41,10 +41,15 @@ std::string stringOf(const zlm_journal_text &text) {
     return std::string(text.data, text.len);
 }
 
+// The dispatch table does not tell upper from lower case.
+bool isSame(const std::string &a, const std::string &b) {
+    return strcasecmp(a.c_str(), b.c_str()) == 0;
+}
+
 std::string apiName(const Parser &parser) {
     static const std::string prefix = "/index/api/";
     const std::string path = parser.url();
-    return path.compare(0, prefix.size(), prefix) == 0 ? path.substr(prefix.size()) : std::string();
+    return isSame(path.substr(0, prefix.size()), prefix) ? path.substr(prefix.size()) : std::string();
 }
 
 std::string lastError() {
@@ -78,6 +83,9 @@ struct Plugin::Call : std::enable_shared_from_this<Plugin::Call> {
     // follows from a late reply is done in a turn of its own.
     void replied(Reply its) {
         std::lock_guard<std::mutex> lock(mutex);
+        if (reply) {
+            return; // there is but one
+        }
         reply = std::make_shared<Reply>(std::move(its));
         answered_by = std::this_thread::get_id();
         if (late) {
@@ -202,27 +210,27 @@ bool Plugin::intercept(
     if (!_api) {
         return false;
     }
+    _api->learn(lookup);
     const std::string name = apiName(parser);
-    if (name == kStatusApi && ApiCalls::isOurs(sender)) {
-        if (_api->learn(lookup)) {
-            const zlm_journal_host host{this, hostAdd, hostList};
-            if (zlm_journal_start(_journal, &host) != 0) {
-                ErrorL << "journal: no restore: " << lastError();
-            }
+    if (ApiCalls::isOurs(sender)) {
+        // What restore() has sent: everything is in place now.
+        const zlm_journal_host host{this, hostAdd, hostList};
+        if (zlm_journal_start(_journal, &host) != 0) {
+            ErrorL << "journal: no restore: " << lastError();
         }
         return false;
     }
     for (const auto &kind : _kinds) {
-        if (name == kind.add) {
+        if (isSame(name, kind.add)) {
             onAdd(kind, std::make_shared<Add>(parser, invoker, sender, name), handler, parser, sender);
             return true;
         }
-        if (name == kind.remove) {
+        if (isSame(name, kind.remove)) {
             onRemove(kind, std::make_shared<Call>(parser, invoker, sender, name), handler, parser, sender);
             return true;
         }
     }
-    if (name == "close_stream" || name == "close_streams") {
+    if (isSame(name, "close_stream") || isSame(name, "close_streams")) {
         onClose(std::make_shared<Call>(parser, invoker, sender, name), handler, parser, sender);
         return true;
     }

@@ -460,3 +460,21 @@ fn the_log_starts_over_instead_of_growing_for_ever() {
     // Each commit alone writes at least four pages: about 96 MiB if nothing was ever copied away.
     assert!(length() < 48 << 20, "{}", length());
 }
+
+#[test]
+fn damage_that_a_snapshot_meets_is_mended_from_memory() {
+    let disk = Disk::new();
+    let journal = disk.open();
+    add(&journal, "v/live/1", "rtsp://1");
+    disk.sqlite3("update proxies set args = '{}'");
+    let error = journal.take_snapshot().unwrap_err();
+    assert_eq!(error.code, Code::Corrupt);
+    let snapshot = (0..200).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        journal.take_snapshot().ok().flatten()
+    });
+    assert_eq!(snapshot.expect("a snapshot of the mended file").seq, 1);
+    assert!(!disk.quarantined().is_empty());
+    drop(journal);
+    assert_eq!(state(&disk.open()), expected(&[("v/live/1", "rtsp://1")]));
+}

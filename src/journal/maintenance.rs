@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::place::{self, SnapshotFile};
 use super::store::{self, Store};
 use super::{Core, now_ms};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// However little was written, it is in the database file after this long.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
@@ -83,9 +83,17 @@ impl Core {
         }
         let newest = self.place.list_snapshots().into_iter().next();
         // Rows are checked one by one as they are read: a snapshot is also the test of the journal itself.
-        let intent = Store::open_for_reading(&self.place.file)?
-            .load()
-            .map_err(|error| error.context(format!("no snapshot of {}", self.place.file.display())))?;
+        let intent = match Store::open_for_reading(&self.place.file).and_then(|store| store.load()) {
+            Ok(intent) => intent,
+            Err(error) => {
+                if error.code == Code::Corrupt {
+                    // Memory is not damaged: the file is written anew from it.
+                    self.front.lock().behind = true;
+                    self.wake_writer.notify_one();
+                }
+                return Err(error.context(format!("no snapshot of {}", self.place.file.display())));
+            }
+        };
         if newest.as_ref().is_some_and(|snapshot| snapshot.seq == intent.seq()) {
             return Ok(newest);
         }

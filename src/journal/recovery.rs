@@ -48,7 +48,7 @@ pub fn open(place: &Place, now: i64) -> Result<Opened> {
 fn open_healthy(place: &Place) -> Result<(Store, Intent)> {
     let store = Store::open(&place.file)?;
     let intent = store.load()?;
-    store.trust()?;
+    store.trust(&place.file)?;
     Ok((store, intent))
 }
 

@@ -78,9 +78,6 @@ impl Store {
                 ),
             ));
         }
-        // SQLite makes the log with the first read.
-        let _: i64 = connection.query_row("SELECT count(*) FROM meta", [], |row| row.get(0))?;
-        place::preallocate(&place::log_of(path), LOG_BYTES)?;
         let log_pages = Arc::clone(&store.log_pages);
         store.connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
             log_pages.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
@@ -130,8 +127,9 @@ impl Store {
         Ok(())
     }
 
-    /// From now on closing the store may tidy up the file: what is in it was found good.
-    pub fn trust(&self) -> Result<()> {
+    /// What is in the file was found good: its log may be prepared for writing, and tidied up when it is closed.
+    pub fn trust(&self, path: &Path) -> Result<()> {
+        place::preallocate(&place::log_of(path), LOG_BYTES)?;
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         Ok(())
     }

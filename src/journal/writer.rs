@@ -147,13 +147,14 @@ impl Writer {
         match recovery::replace(&self.core.place, intent, now_ms()) {
             Ok((store, kept)) => {
                 log::warn!(
-                    "journal: storage is back: all {} proxies written afresh to {}; {kept}",
+                    "journal: all {} proxies were written afresh to {}, it is complete again; {kept}",
                     intent.digest().count,
                     self.core.place.file.display()
                 );
                 self.store = Some(store);
                 self.retry = FIRST_RETRY;
                 self.retry_at = None;
+                self.core.durable_seq.fetch_max(intent.seq(), Ordering::Release);
                 self.core.recovered();
             }
             Err(error) => {

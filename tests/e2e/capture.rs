@@ -76,6 +76,18 @@ fn every_argument_is_kept_verbatim_and_the_secret_never() {
 }
 
 #[test]
+fn a_call_in_another_case_is_journaled_where_the_server_takes_it() {
+    let fixture = Fixture::start(&[]);
+    let source = fixture.source();
+    let reply = fixture.server.try_get("AddStreamPROXY", &add_args("a", &source.url, &[]));
+    if keys(&fixture.server).is_empty() {
+        assert_eq!(fixture.sqlite3("select count(*) from journal"), "0\n", "{reply:?}");
+    } else {
+        assert_persisted(&reply.unwrap());
+    }
+}
+
+#[test]
 fn what_the_server_refuses_is_not_journaled_and_answered_as_stock() {
     let fixture = Fixture::start(&[]);
     let source = fixture.source();
