@@ -57,7 +57,7 @@ InProcessCaller::Ptr InProcessCaller::create() {
     return Ptr(new InProcessCaller(Socket::createSocket(EventPollerPool::Instance().getPoller(false))));
 }
 
-std::string InProcessCaller::get_peer_ip() {
+std::string InProcessCaller::get_peer_ip() const {
     // "a,b-c,…": no check of the list can refuse its own first address.
     GET_CONFIG(std::string, ranges, "http.allow_ip_range");
     const std::string first = ranges.substr(0, ranges.find_first_of(",-"));

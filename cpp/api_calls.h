@@ -43,8 +43,10 @@ public:
 
     static Ptr create();
 
-    // An address that http.allow_ip_range lets pass, whatever it is.
-    std::string get_peer_ip() override;
+    // An address that http.allow_ip_range lets pass, whatever it is. Both, without `override`: the base has the const
+    // one in some versions of ZLToolKit, the other in others.
+    std::string get_peer_ip() const;
+    std::string get_peer_ip() { return static_cast<const InProcessCaller *>(this)->get_peer_ip(); }
 
     // A socket that is never connected receives nothing.
     void onRecv(const toolkit::Buffer::Ptr &) override {}

@@ -46,7 +46,7 @@ impl Disk {
     }
 
     fn quarantined(&self) -> Vec<PathBuf> {
-        let folder = self.dir.path().join("journal/proxies.db.quarantine");
+        let folder = self.dir.path().join("journal/quarantine");
         let mut files = Vec::new();
         for entry in fs::read_dir(folder).unwrap() {
             files.extend(fs::read_dir(entry.unwrap().path()).unwrap().map(|file| file.unwrap().path()));
@@ -266,7 +266,7 @@ fn only_the_newest_snapshots_are_kept_and_history_is_pruned_behind_them() {
     }
     add(&journal, "v/live/last", "rtsp://x");
     drop(journal);
-    assert_eq!(fs::read_dir(disk.dir.path().join("journal/proxies.db.snapshots")).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(disk.dir.path().join("journal/snapshots")).unwrap().count(), 2);
     // Snapshots of changes 4 and 5 are there: the journal leads on from 4.
     assert_eq!(disk.sqlite3("select group_concat(seq) from journal"), "5,6\n");
     assert_eq!(state(&disk.open()).len(), 6);

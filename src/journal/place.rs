@@ -1,4 +1,5 @@
-//! Where the journal lives: the file, what lies beside it, and the file-system steps that make a file appear
+//! Where the journal lives: the file, what lies beside it (journals in one directory share it: all that is theirs
+//! bears their name), and the file-system steps that make a file appear
 //! whole or not at all. Knows nothing of what is in the files.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -62,11 +63,11 @@ impl Place {
     }
 
     pub fn snapshots(&self) -> PathBuf {
-        self.dir.join(format!("{}.snapshots", self.name))
+        self.dir.join("snapshots")
     }
 
     pub fn quarantine(&self) -> PathBuf {
-        self.dir.join(format!("{}.quarantine", self.name))
+        self.dir.join("quarantine")
     }
 
     /// A complete replacement of the journal, on its way to become it.
@@ -92,10 +93,10 @@ impl Place {
             return Ok(None);
         }
         let mut number = 0;
-        let mut folder = self.quarantine().join(format!("{at}-{number}"));
+        let mut folder = self.quarantine().join(format!("{}-{at}-{number}", self.name));
         while folder.exists() {
             number += 1;
-            folder = self.quarantine().join(format!("{at}-{number}"));
+            folder = self.quarantine().join(format!("{}-{at}-{number}", self.name));
         }
         create_dir(&folder).map_err(|error| Error::io("cannot create the directory", &folder, &error))?;
         sync_dir(&self.quarantine())?;

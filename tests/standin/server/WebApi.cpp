@@ -414,7 +414,4 @@ void installWebApi() {
 
 void unInstallWebApi() {
     s_player_proxy.clear();
-    NoticeCenter::Instance().addListener(Broadcast::kBroadcastHttpRequest, [](BroadcastHttpRequestArgs) {
-        (void)parser, (void)invoker, (void)consumed, (void)sender;
-    });
 }
