@@ -323,14 +323,7 @@ fn add_rate(binary: &Path, dir: &Path, journal: bool) -> f64 {
             scope.spawn(move || {
                 for n in 0..EACH {
                     let stream = format!("{client}-{n}");
-                    let args = [
-                        ("vhost", "__defaultVhost__"),
-                        ("app", "live"),
-                        ("stream", &stream),
-                        ("url", url),
-                        ("force", "1"),
-                    ];
-                    let reply = server.get("addStreamProxy", &args);
+                    let reply = server.get("addStreamProxy", &server::add_args(&stream, url, &[("force", "1")]));
                     assert!(!journal || reply["journal"]["persisted"] == true, "{reply}");
                 }
             });

@@ -61,136 +61,15 @@ std::string lastError() {
 
 } // namespace
 
-////////////////////////////////////////////////////////////// calls on their way
+////////////////////////////////////////////////////////////// watching calls
 
-struct Plugin::Call : std::enable_shared_from_this<Plugin::Call> {
-    Call(const Parser &parser, const Invoker &invoker, SockInfo &sender, std::string name)
-        : client(invoker)
-        , poller(EventPollerPool::Instance().getPoller())
-        , origin(sender.get_peer_ip() + ":" + std::to_string(sender.get_peer_port()))
-        , reason(std::move(name)) {
-        for (const auto &arg : getAllArgs(parser)) {
-            args[arg.first] = arg.second;
-        }
-    }
-
-    std::string arg(const char *name) const {
-        auto it = args.find(name);
-        return it == args.end() ? std::string() : it->second;
-    }
-
-    // Takes the server's reply instead of the client. Called from within whatever locks the server holds, so what
-    // follows from a late reply is done in a turn of its own.
-    void replied(Reply its) {
-        std::lock_guard<std::mutex> lock(mutex);
-        if (reply) {
-            return; // there is but one
-        }
-        reply = std::make_shared<Reply>(std::move(its));
-        answered_by = std::this_thread::get_id();
-        if (late) {
-            poller->async(std::move(late), false);
-        }
-    }
-
-    // The reply, or none; then `then` is run on the call's poller once it is there.
-    std::shared_ptr<Reply> replyOr(std::function<void()> then) {
-        std::lock_guard<std::mutex> lock(mutex);
-        if (!reply) {
-            late = std::move(then);
-        }
-        return reply;
-    }
-
-    // Expects one more change to be acknowledged before the reply may leave.
-    void expect() {
-        std::lock_guard<std::mutex> lock(mutex);
-        ++outstanding;
-        recorded = true;
-    }
-
-    void acknowledged(const zlm_journal_ack &ack) {
-        {
-            std::lock_guard<std::mutex> lock(mutex);
-            --outstanding;
-            seq = ack.seq > seq ? ack.seq : seq;
-            soon = soon || ack.persisted == ZLM_JOURNAL_PERSISTED_SOON;
-            if (ack.persisted == ZLM_JOURNAL_NOT_PERSISTED) {
-                error = stringOf(ack.error);
-            }
-        }
-        sendIfComplete();
-    }
-
-    // No more change will be expected.
-    void complete() {
-        {
-            std::lock_guard<std::mutex> lock(mutex);
-            completed = true;
-        }
-        sendIfComplete();
-    }
-
-    // Lets the reply go once the server has given it and the journal has answered for all of it. On the poller of the
-    // call, so that neither the writer thread nor another stream's poller spends time on it.
-    void sendIfComplete() {
-        {
-            std::lock_guard<std::mutex> lock(mutex);
-            if (!reply || !completed || outstanding > 0 || sent) {
-                return;
-            }
-            sent = true;
-        }
-        auto self = shared_from_this();
-        poller->async([self] { self->send(); });
-    }
-
-    void send() {
-        std::string body = reply->body;
-        Json::Value &root = reply->json;
-        if ((recorded || !error.empty()) && root.isObject()) {
-            Json::Value journal;
-            journal["seq"] = static_cast<Json::UInt64>(seq);
-            journal["persisted"] = error.empty() && !soon;
-            if (!error.empty()) {
-                journal["error"] = error;
-            } else if (soon) {
-                journal["pending"] = true;
-            }
-            root["journal"] = journal;
-            body = root.toStyledString();
-        }
-        client(reply->status, reply->headers, body);
-    }
-
-    const Invoker client;
-    const EventPoller::Ptr poller;
-    const std::string origin;
-    const std::string reason;
-    std::map<std::string, std::string, StrCaseCompare> args;
-
-    std::mutex mutex;
-    std::shared_ptr<Reply> reply;
-    std::thread::id answered_by;
-    std::function<void()> late;
-    int outstanding = 0;
-    bool recorded = false;
-    bool completed = false;
-    bool sent = false;
-    bool soon = false;
-    uint64_t seq = 0;
-    std::string error;
-};
-
-struct Plugin::Add : Plugin::Call {
-    using Call::Call;
+struct Plugin::Add : ClientCall {
+    using ClientCall::ClientCall;
 
     // Both under the stream's lock.
     std::string stream;
     bool took_effect = false;
 };
-
-////////////////////////////////////////////////////////////// watching calls
 
 Plugin &Plugin::Instance() {
     static Plugin *plugin = new Plugin;
@@ -226,12 +105,12 @@ bool Plugin::intercept(
             return true;
         }
         if (isSame(name, kind.remove)) {
-            onRemove(kind, std::make_shared<Call>(parser, invoker, sender, name), handler, parser, sender);
+            onRemove(kind, std::make_shared<ClientCall>(parser, invoker, sender, name), handler, parser, sender);
             return true;
         }
     }
     if (isSame(name, "close_stream") || isSame(name, "close_streams")) {
-        onClose(std::make_shared<Call>(parser, invoker, sender, name), handler, parser, sender);
+        onClose(std::make_shared<ClientCall>(parser, invoker, sender, name), handler, parser, sender);
         return true;
     }
     return false;
@@ -283,7 +162,7 @@ void Plugin::settle(const Kind &kind, const std::shared_ptr<Add> &add) {
 }
 
 void Plugin::onRemove(
-    const Kind &kind, const std::shared_ptr<Call> &call, const Handler &handler, const Parser &parser,
+    const Kind &kind, const std::shared_ptr<ClientCall> &call, const Handler &handler, const Parser &parser,
     SockInfo &sender) {
     const std::string key = call->arg("key");
     const auto settle = [this, &kind, call, key] {
@@ -306,7 +185,7 @@ void Plugin::onRemove(
 }
 
 void Plugin::onClose(
-    const std::shared_ptr<Call> &call, const Handler &handler, const Parser &parser, SockInfo &sender) {
+    const std::shared_ptr<ClientCall> &call, const Handler &handler, const Parser &parser, SockInfo &sender) {
     const std::string app = call->arg("app"), stream = call->arg("stream");
     std::vector<CallOrder::Lock> locks;
     if (!app.empty() && !stream.empty()) {
@@ -350,7 +229,7 @@ void Plugin::onClose(
 }
 
 // Under the lock of the key's stream: the order of these calls is that of the journal.
-void Plugin::record(const std::shared_ptr<Call> &call, uint32_t op, const Kind &kind, const std::string &key) {
+void Plugin::record(const std::shared_ptr<ClientCall> &call, uint32_t op, const Kind &kind, const std::string &key) {
     call->expect();
     std::vector<zlm_journal_pair> args;
     if (op == ZLM_JOURNAL_ADD) {
@@ -362,9 +241,9 @@ void Plugin::record(const std::shared_ptr<Call> &call, uint32_t op, const Kind &
         op,           textOf(kind.name),    textOf(key),         args.data(),
         args.size(), textOf(call->origin), textOf(call->reason),
     };
-    auto *context = new std::shared_ptr<Call>(call);
+    auto *context = new std::shared_ptr<ClientCall>(call);
     const auto done = [](void *context, const zlm_journal_ack *ack) {
-        std::unique_ptr<std::shared_ptr<Call>> call(static_cast<std::shared_ptr<Call> *>(context));
+        std::unique_ptr<std::shared_ptr<ClientCall>> call(static_cast<std::shared_ptr<ClientCall> *>(context));
         try {
             (*call)->acknowledged(*ack);
         } catch (const std::exception &error) {

@@ -9,6 +9,7 @@
 
 #include "api_calls.h"
 #include "call_order.h"
+#include "client_call.h"
 #include "zlm_journal.h"
 
 namespace zlm_journal {
@@ -33,8 +34,7 @@ private:
         std::string list;
         std::string find;
     };
-    // One client's call on its way through; shared by the handler's thread and whoever answers.
-    struct Call;
+    // A client's add, which takes effect before it is answered.
     struct Add;
 
     Plugin();
@@ -44,13 +44,13 @@ private:
         toolkit::SockInfo &sender);
     void settle(const Kind &kind, const std::shared_ptr<Add> &add);
     void onRemove(
-        const Kind &kind, const std::shared_ptr<Call> &call, const Handler &handler, const mediakit::Parser &parser,
+        const Kind &kind, const std::shared_ptr<ClientCall> &call, const Handler &handler, const mediakit::Parser &parser,
         toolkit::SockInfo &sender);
     void onClose(
-        const std::shared_ptr<Call> &call, const Handler &handler, const mediakit::Parser &parser,
+        const std::shared_ptr<ClientCall> &call, const Handler &handler, const mediakit::Parser &parser,
         toolkit::SockInfo &sender);
 
-    void record(const std::shared_ptr<Call> &call, uint32_t op, const Kind &kind, const std::string &key);
+    void record(const std::shared_ptr<ClientCall> &call, uint32_t op, const Kind &kind, const std::string &key);
 
     const Kind *kindOf(const std::string &name) const;
 

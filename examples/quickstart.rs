@@ -176,13 +176,7 @@ fn with_media_server(binary: &Path, dir: &Path, proxies: usize) -> Result<PathBu
                         .step_by(CLIENTS)
                         .filter(|n| {
                             let stream = format!("camera{n}");
-                            let args = [
-                                ("vhost", "__defaultVhost__"),
-                                ("app", "live"),
-                                ("stream", &stream),
-                                ("url", url),
-                                ("force", "1"),
-                            ];
+                            let args = server::add_args(&stream, url, &[("force", "1")]);
                             let reply = server.try_get("addStreamProxy", &args);
                             reply.is_some_and(|reply| reply["journal"]["persisted"] == true)
                         })

@@ -10,7 +10,7 @@ mod schedules;
 mod settings;
 
 use serde_json::Value;
-use support::server::Server;
+use support::server::{Server, add_args};
 use support::{HOST, Source};
 use tempfile::TempDir;
 
@@ -70,10 +70,6 @@ impl Fixture {
 
 fn key(stream: &str) -> String {
     format!("__defaultVhost__/live/{stream}")
-}
-
-fn add_args<'a>(stream: &'a str, url: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-    [&[("vhost", "__defaultVhost__"), ("app", "live"), ("stream", stream), ("url", url)], more].concat()
 }
 
 fn add(server: &Server, stream: &str, url: &str, more: &[(&str, &str)]) -> Value {

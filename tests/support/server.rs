@@ -28,6 +28,11 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a loopback port").port()
 }
 
+/// The arguments of an addStreamProxy call, with `more` after them.
+pub fn add_args<'a>(stream: &'a str, url: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    [&[("vhost", "__defaultVhost__"), ("app", "live"), ("stream", stream), ("url", url)], more].concat()
+}
+
 impl Server {
     /// Writes the config (`journal` are lines of its section) but starts nothing yet.
     pub fn prepare(binary: &Path, dir: &Path, journal: &[(&str, &str)]) -> Server {
