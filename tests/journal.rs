@@ -478,3 +478,31 @@ fn damage_that_a_snapshot_meets_is_mended_from_memory() {
     drop(journal);
     assert_eq!(state(&disk.open()), expected(&[("v/live/1", "rtsp://1")]));
 }
+
+/// Read and write system calls that this thread has made, and the bytes that it has sent towards a disk.
+fn storage_calls() -> Vec<u64> {
+    let counters = fs::read_to_string("/proc/thread-self/io").unwrap();
+    ["syscr", "syscw", "write_bytes"]
+        .map(|name| {
+            let line = counters.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap();
+            line.parse().unwrap()
+        })
+        .to_vec()
+}
+
+#[test]
+fn recording_touches_no_storage_on_the_callers_thread() {
+    let disk = Disk::new();
+    let journal = disk.open();
+    let (told, acks) = mpsc::channel::<Ack>();
+    // Reading the counters is a read itself: what one look costs is measured first.
+    let looks = [storage_calls(), storage_calls()];
+    for n in 0..500 {
+        let told = told.clone();
+        journal.record(call(Op::Add, &format!("v/live/{n}"), "x"), Done::new(move |ack| told.send(ack).unwrap()));
+    }
+    let after = storage_calls();
+    let cost = |from: &[u64], to: &[u64]| from.iter().zip(to).map(|(from, to)| to - from).collect::<Vec<_>>();
+    assert_eq!(cost(&looks[1], &after), cost(&looks[0], &looks[1]));
+    assert!((0..500).all(|_| acks.recv().unwrap().result == Ok(Persisted::Yes)));
+}

@@ -129,7 +129,9 @@ impl Store {
 
     /// What is in the file was found good: its log may be prepared for writing, and tidied up when it is closed.
     pub fn trust(&self, path: &Path) -> Result<()> {
-        place::preallocate(&place::log_of(path), LOG_BYTES)?;
+        if let Err(error) = place::preallocate(&place::log_of(path), LOG_BYTES) {
+            log::warn!("journal: {error}. Commits will be slower; is the disk nearly full?");
+        }
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         Ok(())
     }

@@ -135,6 +135,7 @@ impl Plan {
         let first_pass = self.passes == 1;
         if first_pass {
             self.progress.started += 1;
+            self.progress.connecting += 1;
         } else {
             self.progress.revived += 1;
         }
@@ -171,18 +172,14 @@ impl Plan {
         };
         if first_pass {
             *counter += 1;
+            self.progress.connecting -= 1;
         }
     }
 
     pub fn progress(&self) -> Progress {
-        let connecting = self.in_flight.values().filter(|call| call.first_pass).count();
         let waiting = if self.passes == 1 { self.due.len() } else { 0 };
-        Progress {
-            waiting,
-            connecting,
-            finished: self.passes > 0 && waiting + connecting == 0,
-            ..self.progress.clone()
-        }
+        let finished = self.passes > 0 && waiting + self.progress.connecting == 0;
+        Progress { waiting, finished, ..self.progress.clone() }
     }
 }
 
