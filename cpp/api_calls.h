@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "WebApi.h"
 #include "zlm_journal_hooks.h"
@@ -76,6 +77,8 @@ public:
     void dispatch(const std::string &name, const std::string &body, const Invoker &invoker) const;
     // Asks by key, with an API that fails at once for a key that is not there.
     bool exists(const std::string &find, const std::string &key) const;
+    // The keys in the reply of an API that lists proxies, at once. Throws std::runtime_error where it does not.
+    std::vector<std::string> keys(const std::string &list) const;
 
 private:
     mediakit::Parser request(const std::string &name, const std::string &body) const;

@@ -25,6 +25,7 @@ namespace {
 
 const char kSection[] = "journal.";
 const char kStatusApi[] = "getJournalStatus";
+const std::string kDefaultVhost = "__defaultVhost__";
 
 // The section appears in a fresh config.ini with the others, which set their defaults the same way.
 onceToken s_defaults([] {
@@ -184,6 +185,37 @@ void Plugin::onRemove(
     }
 }
 
+// The proxies that a close call can mean: of one stream by asking for it, of more from the server's list.
+std::set<Plugin::Proxy> Plugin::proxiesMeant(const ClientCall &call, const std::set<std::string> &sources) const {
+    const std::string vhost = call.arg("vhost"), app = call.arg("app"), stream = call.arg("stream");
+    std::set<Proxy> meant;
+    for (const auto &kind : _kinds) {
+        if (!app.empty() && !stream.empty()) {
+            // Also where it has no source now: it can have one by the time that the handler looks.
+            auto keys = sources;
+            keys.insert((vhost.empty() ? kDefaultVhost : vhost) + "/" + app + "/" + stream);
+            for (const auto &key : keys) {
+                if (_api->exists(kind.find, key)) {
+                    meant.emplace(&kind, key);
+                }
+            }
+            continue;
+        }
+        for (const auto &key : _api->keys(kind.list)) {
+            const std::string rest = streamOfKey(key);
+            const std::string end = "/" + stream;
+            const bool same_vhost = vhost.empty() || key.compare(0, vhost.size() + 1, vhost + "/") == 0;
+            const bool same_app = app.empty() || rest.compare(0, app.size() + 1, app + "/") == 0;
+            const bool same_stream = stream.empty()
+                || (rest.size() > end.size() && rest.compare(rest.size() - end.size(), end.size(), end) == 0);
+            if (same_vhost && same_app && same_stream) {
+                meant.emplace(&kind, key);
+            }
+        }
+    }
+    return meant;
+}
+
 void Plugin::onClose(
     const std::shared_ptr<ClientCall> &call, const Handler &handler, const Parser &parser, SockInfo &sender) {
     const std::string app = call->arg("app"), stream = call->arg("stream");
@@ -194,20 +226,11 @@ void Plugin::onClose(
         locks = _order.lockAll();
     }
 
-    // The proxied ones of the streams that the call means.
-    std::set<std::string> keys;
+    std::set<std::string> sources;
     MediaSource::for_each_media(
-        [&keys](const MediaSource::Ptr &source) { keys.insert(source->getMediaTuple().shortUrl()); },
+        [&sources](const MediaSource::Ptr &source) { sources.insert(source->getMediaTuple().shortUrl()); },
         call->arg("schema"), call->arg("vhost"), app, stream);
-    std::vector<std::pair<const Kind *, std::string>> proxied;
-    for (const auto &key : keys) {
-        for (const auto &kind : _kinds) {
-            if (_api->exists(kind.find, key)) {
-                proxied.emplace_back(&kind, key);
-            }
-        }
-    }
-
+    const auto before = proxiesMeant(*call, sources);
     handler(parser, captureReply([call](Reply reply) { call->replied(std::move(reply)); }), sender);
     const auto reply = call->replyOr([call] { call->complete(); });
     if (!reply) {
@@ -218,8 +241,11 @@ void Plugin::onClose(
         const Json::Value &root = reply->json;
         // close_streams says how many of how many it closed, close_stream has closed the one it was asked for.
         const bool all = !root["count_hit"].isInt() || root["count_closed"].asInt() == root["count_hit"].asInt();
-        for (const auto &proxy : proxied) {
-            if (all || !_api->exists(proxy.first->find, proxy.second)) {
+        const bool none = root["count_closed"].isInt() && root["count_closed"].asInt() == 0;
+        const auto after = none ? before : proxiesMeant(*call, sources);
+        for (const auto &proxy : before) {
+            // Gone, or told to go: a server may let it go in a later turn.
+            if (!after.count(proxy) || (all && sources.count(proxy.second))) {
                 _order.ended(streamOfKey(proxy.second));
                 record(call, ZLM_JOURNAL_REMOVE, *proxy.first, proxy.second);
             }
@@ -365,23 +391,12 @@ void Plugin::hostList(void *self, uint64_t call, zlm_journal_text kind_text) {
     }
     try {
         // On this thread, not a poller: the list of 10,000 proxies takes a while to write.
-        plugin->_api->dispatch(kind->list, "{}", captureReply([journal, call, failed](Reply reply) {
-            if (reply.code() != 0) {
-                failed("listing failed: " + reply.message());
-                return;
-            }
-            std::vector<std::string> keys;
-            for (const auto &item : reply.json["data"]) {
-                if (item.isObject() && item["key"].isString()) {
-                    keys.push_back(item["key"].asString());
-                }
-            }
-            std::vector<zlm_journal_text> texts;
-            for (const auto &key : keys) {
-                texts.push_back(textOf(key));
-            }
-            (void)zlm_journal_host_listed(journal, call, texts.data(), texts.size(), textOf(""));
-        }));
+        const auto keys = plugin->_api->keys(kind->list);
+        std::vector<zlm_journal_text> texts;
+        for (const auto &key : keys) {
+            texts.push_back(textOf(key));
+        }
+        (void)zlm_journal_host_listed(journal, call, texts.data(), texts.size(), textOf(""));
     } catch (const std::exception &error) {
         failed(error.what());
     }

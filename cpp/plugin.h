@@ -4,7 +4,9 @@
 #define ZLM_JOURNAL_PLUGIN_H
 
 #include <memory>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "api_calls.h"
@@ -34,6 +36,8 @@ private:
         std::string list;
         std::string find;
     };
+    // A running proxy: its kind and key.
+    using Proxy = std::pair<const Kind *, std::string>;
     // A client's add, which takes effect before it is answered.
     struct Add;
 
@@ -49,6 +53,8 @@ private:
     void onClose(
         const std::shared_ptr<ClientCall> &call, const Handler &handler, const mediakit::Parser &parser,
         toolkit::SockInfo &sender);
+
+    std::set<Proxy> proxiesMeant(const ClientCall &call, const std::set<std::string> &sources) const;
 
     void record(const std::shared_ptr<ClientCall> &call, uint32_t op, const Kind &kind, const std::string &key);
 

@@ -181,6 +181,9 @@ impl Source {
                 if answers {
                     let _ = connection.write_all(b".");
                 }
+                // Those whose proxy is gone are let go, or a long test runs out of descriptors.
+                let _ = connection.set_nonblocking(true);
+                connections.retain(|old: &TcpStream| !matches!(old.peek(&mut [0; 1]), Ok(0)));
                 connections.push(connection);
             }
         });

@@ -186,7 +186,7 @@ private:
     std::atomic<int> _fd{-1};
 };
 
-// Destructors run under the lock, as they do in the host: the glue has to live with that.
+// Destructors run under the lock, as they may in the host: the glue has to live with that.
 class Proxies {
 public:
     PlayerProxy::Ptr find(const std::string &key) {
@@ -200,11 +200,19 @@ public:
     }
     size_t erase(const std::string &key) {
         std::lock_guard<std::recursive_mutex> lock(_mutex);
-        return _map.erase(key);
+        auto it = _map.find(key);
+        if (it == _map.end()) {
+            return 0;
+        }
+        // Its destructor may come back here.
+        const PlayerProxy::Ptr last = std::move(it->second);
+        _map.erase(it);
+        return 1;
     }
     void clear() {
         std::lock_guard<std::recursive_mutex> lock(_mutex);
-        _map.clear();
+        std::map<std::string, PlayerProxy::Ptr> last;
+        last.swap(_map);
     }
     void forEach(const std::function<void(const std::string &, const PlayerProxy::Ptr &)> &each) {
         std::lock_guard<std::recursive_mutex> lock(_mutex);
