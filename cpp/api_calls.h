@@ -44,15 +44,17 @@ public:
 
     static Ptr create();
 
-    // An address that http.allow_ip_range lets pass, whatever it is. Both, without `override`: the base has the const
-    // one in some versions of ZLToolKit, the other in others.
+    // None is marked `override`: which of the first two the base has depends on the version of ZLToolKit, and a mix of
+    // marked and unmarked ones is a warning.
+
+    // An address that http.allow_ip_range lets pass, whatever it is.
     std::string get_peer_ip() const;
     std::string get_peer_ip() { return static_cast<const InProcessCaller *>(this)->get_peer_ip(); }
 
     // A socket that is never connected receives nothing.
-    void onRecv(const toolkit::Buffer::Ptr &) override {}
-    void onError(const toolkit::SockException &) override {}
-    void onManager() override {}
+    void onRecv(const toolkit::Buffer::Ptr &) {}
+    void onError(const toolkit::SockException &) {}
+    void onManager() {}
 
 private:
     using SocketHelper::SocketHelper;
