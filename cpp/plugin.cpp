@@ -1,7 +1,7 @@
 #include "plugin.h"
 
 #include <set>
-#include <stdexcept>
+#include <exception>
 #include <thread>
 #include <utility>
 

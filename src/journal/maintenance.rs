@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::place::{self, SnapshotFile};
 use super::store::{self, Store};
 use super::{Core, now_ms};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 
 /// However little was written, it is in the database file after this long.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
@@ -76,10 +76,7 @@ impl Core {
     pub fn take_snapshot(&self) -> Result<Option<SnapshotFile>> {
         let _files = self.files.lock();
         if !self.is_healthy() {
-            return Err(self.health.lock().failure.clone().map_or_else(
-                || Error::invalid("the journal is not open"),
-                |(_, error)| error.context("no snapshot"),
-            ));
+            return Err(self.last_failure().context("no snapshot"));
         }
         let newest = self.place.list_snapshots().into_iter().next();
         // Rows are checked one by one as they are read: a snapshot is also the test of the journal itself.

@@ -13,7 +13,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -145,16 +145,10 @@ struct Health {
 /// An open journal. Dropping it closes it.
 pub struct Journal {
     core: Arc<Core>,
-    threads: Mutex<Vec<(Stop, JoinHandle<()>)>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    maintenance: Mutex<Option<JoinHandle<()>>>,
     /// Held, and with it the journal, until the process ends or the journal is closed.
     _lock: File,
-}
-
-/// Which thread, in the order in which they are stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    Maintenance,
-    Writer,
 }
 
 impl Journal {
@@ -196,25 +190,21 @@ impl Journal {
             dirty: AtomicBool::new(false),
             checkpoint_due: AtomicBool::new(false),
         });
-        let journal = Journal { core: Arc::clone(&core), threads: Mutex::new(Vec::new()), _lock: lock };
+        let journal = Journal {
+            core: Arc::clone(&core),
+            writer: Mutex::new(None),
+            maintenance: Mutex::new(None),
+            _lock: lock,
+        };
         let writer = Writer::new(Arc::clone(&core), opened.store);
         let front = Arc::clone(&core);
-        journal.spawn(Stop::Writer, "zlmj-writer", move || {
+        *journal.writer.lock() = Some(spawn("zlmj-writer", move || {
             if catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
                 front.writer_died();
             }
-        })?;
-        journal.spawn(Stop::Maintenance, "zlmj-upkeep", move || Maintenance::new(core).run())?;
+        })?);
+        *journal.maintenance.lock() = Some(spawn("zlmj-upkeep", move || Maintenance::new(core).run())?);
         Ok(journal)
-    }
-
-    fn spawn(&self, stop: Stop, name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
-        let thread = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(run)
-            .map_err(|error| Error::new(Code::Storage, format!("cannot start the thread {name}: {error}")))?;
-        self.threads.lock().push((stop, thread));
-        Ok(())
     }
 
     /// Records a call. Intent is changed when this returns; `done` is told when the change is on disk. Takes
@@ -318,23 +308,29 @@ impl Journal {
 
     /// Writes what is queued, acknowledges it and ends the threads. Later calls are refused. Blocks on the disk.
     pub fn close(&self) {
-        let mut threads = self.threads.lock();
-        threads.sort_by_key(|(stop, _)| *stop == Stop::Writer);
-        for (stop, thread) in threads.drain(..) {
-            match stop {
-                Stop::Maintenance => {
-                    *self.core.stop_maintenance.lock() = true;
-                    self.core.wake_maintenance.notify_all();
-                }
-                Stop::Writer => {
-                    self.core.front.lock().closing = true;
-                    self.core.wake_writer.notify_all();
-                }
-            }
-            if thread.join().is_err() {
-                log::error!("journal: the thread {stop:?} ended in a panic");
-            }
-        }
+        // Maintenance first: it asks the writer for chores.
+        *self.core.stop_maintenance.lock() = true;
+        self.core.wake_maintenance.notify_all();
+        join(&self.maintenance);
+        self.core.front.lock().closing = true;
+        self.core.wake_writer.notify_all();
+        join(&self.writer);
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(|error| Error::new(Code::Storage, format!("cannot start the thread {name}: {error}")))
+}
+
+/// Whoever comes second waits for the first.
+fn join(thread: &Mutex<Option<JoinHandle<()>>>) {
+    if let Some(thread) = thread.lock().take()
+        && thread.join().is_err()
+    {
+        log::error!("journal: a thread ended in a panic");
     }
 }
 
@@ -353,6 +349,15 @@ impl Core {
         let mut health = self.health.lock();
         health.last_error = Some((now_ms(), error));
         health.failure = health.last_error.clone();
+    }
+
+    /// Why the storage does not work now.
+    fn last_failure(&self) -> Error {
+        self.health
+            .lock()
+            .failure
+            .as_ref()
+            .map_or_else(|| Error::new(Code::Storage, "the journal cannot be written"), |(_, error)| error.clone())
     }
 
     /// An error that leaves the journal writable.
@@ -376,13 +381,6 @@ impl Core {
     fn recovered(&self) {
         self.health.lock().failure = None;
     }
-}
-
-/// Opens a snapshot, or a journal that no server has open, and reads intent from it: how many proxies there are,
-/// and the last change.
-pub fn inspect(path: &Path) -> Result<(u64, u64)> {
-    let intent = store::Store::open_for_reading(path)?.load()?;
-    Ok((intent.digest().count, intent.seq()))
 }
 
 /// Milliseconds since 1970-01-01 UTC.

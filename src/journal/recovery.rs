@@ -3,6 +3,7 @@
 //! of `proxies` whose checksums hold), the change with the highest number counts.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::intent::Intent;
@@ -30,7 +31,8 @@ pub fn open(place: &Place, now: i64) -> Result<Opened> {
         // The log of a database that is gone must not be taken for that of the next one.
         place.quarantine_files(now)?;
         // A crash between putting the damaged files away and this rename.
-        if Store::open_for_reading(&recovered).and_then(|store| store.load()).is_ok() {
+        let left_whole = recovered.exists() && is_whole(&recovered)?;
+        if left_whole {
             place.adopt_recovered()?;
         } else if place.list_snapshots().is_empty() {
             store::create(&recovered, &Intent::default())?;
@@ -41,6 +43,15 @@ pub fn open(place: &Place, now: i64) -> Result<Opened> {
     match open_healthy(place) {
         Ok((store, intent)) => Ok(Opened { store, intent, report: None }),
         Err(error) if error.code == Code::Corrupt || !place.file.exists() => recover(place, now, &error.message),
+        Err(error) => Err(error),
+    }
+}
+
+/// False for a file that was not written to its end. An error, where the disk does not tell: then nothing is decided.
+fn is_whole(path: &Path) -> Result<bool> {
+    match Store::open_for_reading(path).and_then(|store| store.load()) {
+        Ok(_) => Ok(true),
+        Err(error) if error.code == Code::Corrupt => Ok(false),
         Err(error) => Err(error),
     }
 }

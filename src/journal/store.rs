@@ -45,13 +45,6 @@ pub struct Store {
     log_pages: Arc<AtomicU32>,
 }
 
-/// How far the write-ahead log is copied into the database file, in pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Checkpoint {
-    pub log: i64,
-    pub done: i64,
-}
-
 impl Store {
     /// Opens a journal that exists, for writing, and checks that it is one of ours. Until [`Store::trust`] is
     /// called, closing it again leaves every byte as it was.
@@ -209,10 +202,8 @@ impl Store {
     }
 
     /// Copies the log into the database as far as readers allow, waiting for nobody.
-    pub fn checkpoint(&self) -> Result<Checkpoint> {
-        Ok(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
-            Ok(Checkpoint { log: row.get(1)?, done: row.get(2)? })
-        })?)
+    pub fn checkpoint(&self) -> Result<()> {
+        Ok(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
     }
 
     /// Drops at most `most` journal rows up to change `seq` that are older than `before` (milliseconds UTC).

@@ -10,7 +10,7 @@ use super::intent::{Applied, Intent};
 use super::recovery;
 use super::store::{LOG_PAGES, Store};
 use super::{Ack, Core, Done, Persisted, now_ms};
-use crate::error::{Code, Error};
+use crate::error::Error;
 
 /// A change on its way to disk, or (without one) a call that waits for those before it.
 pub struct Job {
@@ -31,6 +31,7 @@ pub struct Chores {
 const PRUNE_ROWS: u32 = 1000;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
 pub struct Writer {
     core: Arc<Core>,
     store: Option<Store>,
@@ -179,7 +180,7 @@ impl Writer {
         let Some(store) = &self.store else { return };
         let mut outcome = Ok(());
         if chores.finish_checkpoint {
-            outcome = store.checkpoint().map(|_| ());
+            outcome = store.checkpoint();
         }
         if let (Ok(()), Some((seq, before))) = (&outcome, chores.prune) {
             match store.prune(seq, before, PRUNE_ROWS) {
@@ -194,15 +195,5 @@ impl Writer {
         if let Err(error) = outcome {
             self.fail(&error);
         }
-    }
-}
-
-impl Core {
-    fn last_failure(&self) -> Error {
-        self.health
-            .lock()
-            .failure
-            .clone()
-            .map_or_else(|| Error::new(Code::Storage, "the journal cannot be written"), |(_, error)| error)
     }
 }

@@ -198,6 +198,9 @@ fn async_durability_says_that_it_is_pending() {
     let reply = add(&fixture.server, "a", &source.url, &[]);
     assert_eq!(reply["journal"]["persisted"], false, "{reply}");
     assert_eq!(reply["journal"]["pending"], true, "{reply}");
-    thread::sleep(Duration::from_millis(100));
-    assert_eq!(fixture.sqlite3("select count(*) from proxies"), "1\n");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while fixture.sqlite3("select count(*) from proxies") != "1\n" {
+        assert!(Instant::now() < deadline, "never written");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
