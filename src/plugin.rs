@@ -1,17 +1,18 @@
 //! Ties the parts together for one server: settings, journal, reconciler, and the status that tells of all three.
-//! A journal that cannot be opened is a state of the plugin, not an error: the server runs on, and is told why.
+//! A journal that cannot be opened is a state of the journal, not an error: the server runs on, and is told why.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
-use crate::journal::{Ack, Call, Done, Journal, Report, SCHEMA_VERSION};
+use crate::journal::{Ack, Call, Condition, Deaths, Done, Journal, Report, SCHEMA_VERSION};
 use crate::reconcile::{self, Add, Handle, Host, Pace, Progress};
-use crate::record::{Kind, State};
-use crate::settings::{Restore, Settings};
+use crate::record::{Kind, State, redact};
+use crate::settings::{OnError, Restore, Settings};
 
 /// Proxies started a second for each poller thread of the host, where the ini leaves it open.
 const RATE_PER_THREAD: u64 = 1000;
@@ -22,13 +23,14 @@ pub struct Plugin {
     settings: Settings,
     problems: Vec<String>,
     host_threads: u64,
-    journal: Result<Arc<Journal>>,
+    journal: Arc<Journal>,
     reconciler: OnceLock<Arc<Handle>>,
 }
 
 impl Plugin {
     /// Reads the settings (ini pairs without the section) and opens the journal. `host_threads` is how many
-    /// pollers the server has. Blocks on the disk. The one error is [`Code::Disabled`].
+    /// pollers the server has. Blocks on the disk. Fails with [`Code::Disabled`], and where no journal can ever be
+    /// had with these settings.
     pub fn open<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
         base_dir: &Path,
@@ -41,44 +43,53 @@ impl Plugin {
         if !settings.enable {
             return Err(Error::new(Code::Disabled, "[journal] enable is 0"));
         }
-        let journal = Journal::open(&settings).map(Arc::new);
-        if let Err(error) = &journal {
-            log::error!("journal: {error}. The server runs without a journal: nothing is remembered or restored");
-        }
+        let journal = Arc::new(Journal::open(&settings)?);
         Ok(Plugin { settings, problems, host_threads: host_threads.max(1), journal, reconciler: OnceLock::new() })
     }
 
-    /// Begins the restore. Once; later calls do nothing.
+    /// Begins the restore, once intent is known. Once; later calls do nothing.
     pub fn start(&self, host: Arc<dyn Host>) -> Result<()> {
-        let Ok(journal) = &self.journal else {
-            return Ok(());
-        };
-        if self.settings.restore == Restore::Off || self.reconciler.get().is_some() {
+        if self.reconciler.get().is_some() {
             return Ok(());
         }
         let pace = Pace {
+            restore: self.settings.restore == Restore::Eager,
             per_second: match self.settings.restore_rate {
                 0 => RATE_PER_THREAD * self.host_threads,
                 rate => rate,
             },
             revive: self.settings.revive,
         };
-        let handle = reconcile::start(host, Arc::new(Wanted(Arc::clone(journal))), pace)?;
-        self.reconciler.get_or_init(|| handle).begin();
+        let handle = reconcile::start(host, Arc::new(Wanted::of(Arc::clone(&self.journal))), pace)?;
+        let handle = Arc::clone(self.reconciler.get_or_init(|| handle));
+        let undone = Arc::clone(&handle);
+        self.journal.when_undone(move |kind, key| undone.converge((kind, Arc::clone(key))));
+        self.journal.when_known(move || handle.begin());
         Ok(())
+    }
+
+    /// See [`Journal::admit`].
+    pub fn admit(&self) -> Result<()> {
+        self.journal.admit()
+    }
+
+    /// Answers an add that no journal can hold; with `on_error=reject` it is undone.
+    pub fn refuse(&self, kind: Kind, key: &str, error: Error, done: Done) {
+        let undone = self.settings.on_error == OnError::Reject && !self.wants(kind, key, 0);
+        if let Some(reconciler) = self.reconciler().filter(|_| undone) {
+            reconciler.converge((kind, key.into()));
+        }
+        done.call(Ack { undone, ..Ack::failed(error) });
     }
 
     /// See [`Journal::record`].
     pub fn record(&self, call: Call<'_>, done: Done) {
-        match &self.journal {
-            Ok(journal) => journal.record(call, done),
-            Err(error) => done.call(Ack { seq: 0, result: Err(error.clone()) }),
-        }
+        self.journal.record(call, done);
     }
 
     /// See [`Journal::wants`].
     pub fn wants(&self, kind: Kind, key: &str, seq: u64) -> bool {
-        self.journal.as_ref().is_ok_and(|journal| journal.wants(kind, key, seq))
+        self.journal.wants(kind, key, seq)
     }
 
     /// Where the host's answers go; none while nothing is being restored.
@@ -91,14 +102,12 @@ impl Plugin {
         if let Some(reconciler) = self.reconciler() {
             reconciler.stop();
         }
-        if let Ok(journal) = &self.journal {
-            journal.close();
-        }
+        self.journal.close();
     }
 
     /// The state of everything, as one JSON object.
     pub fn status(&self) -> Result<String> {
-        let report = self.journal.as_ref().map(|journal| journal.report());
+        let report = self.journal.report();
         let shown = self.reconciler().map(Handle::shown).unwrap_or_default();
         let status = Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -106,66 +115,89 @@ impl Plugin {
             schema: SCHEMA_VERSION,
             sqlite: rusqlite::version(),
             file: self.settings.path.display().to_string(),
-            state: match &report {
-                Ok(report) if report.healthy => "ok",
-                Ok(_) => "storage_failed",
-                Err(_) => "unavailable",
+            state: match report.condition {
+                Condition::Healthy => "ok",
+                Condition::StorageFailed => "storage_failed",
+                Condition::Unavailable => "unavailable",
+                Condition::ReadOnly => "read_only",
             },
             durability: self.settings.durability.name(),
-            proxies: State::ALL
-                .iter()
-                .map(|state| {
-                    let count = report.as_ref().ok().and_then(|report| report.by_state.get(state.name()));
-                    (state.name(), count.copied().unwrap_or(0))
-                })
-                .collect(),
-            seq: report.as_ref().map_or(0, |report| report.seq),
-            durable_seq: report.as_ref().map_or(0, |report| report.durable_seq),
-            snapshot: report.as_ref().ok().and_then(SnapshotStatus::of),
-            queue: QueueStatus {
-                depth: report.as_ref().map_or(0, |report| report.queue),
-                capacity: report.as_ref().map_or(0, |report| report.queue_capacity),
-            },
+            snapshot: SnapshotStatus::of(&report),
+            queue: QueueStatus { depth: report.queue, capacity: report.queue_capacity },
             restore: RestoreStatus::new(self, &shown.progress, shown.elapsed.as_secs_f64(), shown.last_error),
-            last_error: match &report {
-                Ok(report) => report
-                    .last_error
-                    .as_ref()
-                    .map(|(at, error)| ErrorStatus { at: Some(*at), message: error.message.clone() }),
-                Err(error) => Some(ErrorStatus { at: None, message: error.message.clone() }),
-            },
+            last_error: report
+                .last_error
+                .map(|(at, error)| ErrorStatus { at, message: error.message }),
+            proxies: report.by_state,
+            seq: report.seq,
+            durable_seq: report.durable_seq,
             settings_errors: &self.problems,
         };
+        // Errors quote what the server said of a camera.
         serde_json::to_string(&status)
+            .map(|status| redact(&status))
             .map_err(|error| Error::new(Code::Panic, format!("cannot write the status: {error}")))
     }
 }
 
-/// Intent as the reconciler needs it.
-struct Wanted(Arc<Journal>);
+/// Intent as the reconciler needs it, and the note of what is being started.
+struct Wanted {
+    journal: Arc<Journal>,
+    deaths: Mutex<Option<Deaths>>,
+}
+
+impl Wanted {
+    fn of(journal: Arc<Journal>) -> Self {
+        Self { journal, deaths: Mutex::new(None) }
+    }
+
+    /// The note is read when it is first asked for: by then the journal is ours.
+    fn deaths<T>(&self, ask: impl FnOnce(&mut Deaths) -> T) -> T {
+        ask(self.deaths.lock().get_or_insert_with(|| self.journal.deaths()))
+    }
+}
 
 impl reconcile::Intent for Wanted {
-    fn wanted(&self) -> Vec<((Kind, Arc<str>), u64)> {
+    fn wanted(&self) -> Vec<reconcile::Wanted> {
         let mut wanted = Vec::new();
         let mut cursor = None;
         loop {
-            let piece = self.0.after(cursor.as_ref(), WALK);
+            let piece = self.journal.after(cursor.as_ref(), WALK);
             let Some((last, _)) = piece.last() else { break };
             cursor = Some(last.clone());
-            wanted.extend(
-                piece
-                    .into_iter()
-                    .filter(|(_, entry)| entry.state == State::Enabled)
-                    .map(|(key, entry)| (key, entry.seq)),
-            );
+            wanted.extend(piece.into_iter().filter(|(_, entry)| entry.state == State::Enabled).map(|(key, entry)| {
+                let deaths = self.deaths(|deaths| deaths.of(entry.seq));
+                reconcile::Wanted { key, seq: entry.seq, deaths }
+            }));
         }
         // The oldest first: they are what the server has run the longest.
-        wanted.sort_by_key(|(_, seq)| *seq);
+        wanted.sort_by_key(|want| want.seq);
         wanted
     }
 
+    fn wants(&self, (kind, key): &(Kind, Arc<str>)) -> Option<u64> {
+        self.journal.get(*kind, key).filter(|entry| entry.state == State::Enabled).map(|entry| entry.seq)
+    }
+
+    fn begins(&self, seq: u64) {
+        self.deaths(|deaths| deaths.begins(seq));
+    }
+
+    fn survived(&self, seq: u64) {
+        self.deaths(|deaths| deaths.survived(seq));
+    }
+
+    fn quarantine(&self, (kind, key): &(Kind, Arc<str>), seq: u64, reason: &str) {
+        self.journal.quarantine(*kind, key, seq, reason);
+        self.survived(seq);
+    }
+
+    fn clean_end(&self) {
+        self.deaths(Deaths::clean_end);
+    }
+
     fn add(&self, (kind, key): &(Kind, Arc<str>), seq: u64) -> Option<Add> {
-        let entry = self.0.get(*kind, key)?;
+        let entry = self.journal.get(*kind, key)?;
         if entry.seq != seq || entry.state != State::Enabled {
             return None;
         }
@@ -223,7 +255,7 @@ struct QueueStatus {
 
 #[derive(Serialize)]
 struct ErrorStatus {
-    at: Option<i64>,
+    at: i64,
     message: String,
 }
 
@@ -239,6 +271,7 @@ struct RestoreStatus {
     connecting: usize,
     waiting: usize,
     unwanted: usize,
+    quarantined: usize,
     revived: usize,
     last_error: Option<String>,
 }
@@ -262,6 +295,7 @@ impl RestoreStatus {
             connecting: progress.connecting,
             waiting: progress.waiting,
             unwanted: progress.unwanted,
+            quarantined: progress.quarantined,
             revived: progress.revived,
             last_error,
         }

@@ -90,6 +90,8 @@ impl State {
 pub enum Op {
     Add,
     Remove,
+    /// Set aside because the server died or threw of it again and again.
+    Quarantine,
 }
 
 impl Op {
@@ -97,11 +99,21 @@ impl Op {
         match self {
             Op::Add => "add",
             Op::Remove => "remove",
+            Op::Quarantine => "quarantine",
+        }
+    }
+
+    /// The state of the proxy afterwards; none where it is gone.
+    pub fn state(self) -> Option<State> {
+        match self {
+            Op::Add => Some(State::Enabled),
+            Op::Remove => None,
+            Op::Quarantine => Some(State::Quarantined),
         }
     }
 
     pub fn from_name(name: &str) -> Option<Op> {
-        [Op::Add, Op::Remove].into_iter().find(|op| op.name() == name)
+        [Op::Add, Op::Remove, Op::Quarantine].into_iter().find(|op| op.name() == name)
     }
 }
 
@@ -245,7 +257,7 @@ pub struct Change {
     pub op: Op,
     pub kind: Kind,
     pub key: Arc<str>,
-    /// Those of the added proxy; none for a removal.
+    /// Those of the proxy afterwards; none where it is gone.
     pub args: Option<Args>,
     /// Who asked: the peer's address, as `ip:port`.
     pub origin: String,
@@ -254,6 +266,17 @@ pub struct Change {
 }
 
 impl Change {
+    /// The proxy afterwards, as far as the change alone tells: its age is that of the change.
+    pub fn entry(&self) -> Option<Entry> {
+        Some(Entry {
+            args: self.args.clone()?,
+            state: self.op.state()?,
+            seq: self.seq,
+            created_at: self.at,
+            updated_at: self.at,
+        })
+    }
+
     /// The checksum that its row carries.
     pub fn crc(&self) -> u32 {
         Checksum::default()
@@ -296,6 +319,31 @@ pub fn check_key(key: &str) -> Result<()> {
         return Err(Error::invalid(format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one has {}", key.len())));
     }
     Ok(())
+}
+
+/// The text with the credentials in its URLs (`rtsp://user:password@host`) as `***`. A password may hold any sign that
+/// a careless operator has left in it, so all up to the last `@` of the word is taken for one.
+pub fn redact(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        shown.push_str(before);
+        shown.push_str("://");
+        let end = after
+            .find(|sign: char| sign.is_whitespace() || matches!(sign, '"' | '\'' | '<' | '>' | '`'))
+            .unwrap_or(after.len());
+        let (word, behind) = after.split_at(end);
+        match word.rsplit_once('@') {
+            Some((_, host)) => {
+                shown.push_str("***@");
+                shown.push_str(host);
+            }
+            None => shown.push_str(word),
+        }
+        rest = behind;
+    }
+    shown.push_str(rest);
+    shown
 }
 
 #[cfg(test)]
@@ -368,5 +416,20 @@ mod tests {
             entry.crc(Kind::Pull, "v/a/t"),
         ];
         assert!(variants.iter().all(|&crc| crc != base), "{variants:?} {base}");
+    }
+
+    #[test]
+    fn credentials_are_not_shown() {
+        for (text, shown) in [
+            ("no url", "no url"),
+            ("rtsp://10.0.0.1/a@b is off", "rtsp://***@b is off"),
+            ("cannot pull rtsp://admin:p@ss/w?rd@10.0.0.1:554/ch1: 401", "cannot pull rtsp://***@10.0.0.1:554/ch1: 401"),
+            ("\"rtmp://u:p@h/a\" and 'rtsp://v:q@i/b'", "\"rtmp://***@h/a\" and 'rtsp://***@i/b'"),
+            ("rtsp://x://u:p@h", "rtsp://***@h"),
+            ("://", "://"),
+            ("摄像头 rtsp://管理:密码@摄像头/一 坏", "摄像头 rtsp://***@摄像头/一 坏"),
+        ] {
+            assert_eq!(redact(text), shown);
+        }
     }
 }

@@ -13,6 +13,15 @@ pub enum Durability {
     Async,
 }
 
+/// What becomes of a call that the journal cannot write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    /// It stands, and is answered as not persisted. It is written when the storage is back.
+    Accept,
+    /// It is refused, or undone where the server has carried it out already.
+    Reject,
+}
+
 /// What happens to the journaled proxies when the server starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restore {
@@ -44,6 +53,7 @@ pub const KEYS: &[Key] = &[
     Key { name: "enable", default: "0", rule: Rule::Number { least: 0, most: 1 } },
     Key { name: "path", default: "./journal/proxies.db", rule: Rule::Path },
     Key { name: "durability", default: "full", rule: Rule::OneOf(&["full", "async"]) },
+    Key { name: "on_error", default: "accept", rule: Rule::OneOf(&["accept", "reject"]) },
     Key { name: "snapshot_sec", default: "300", rule: Rule::Number { least: 1, most: 30 * DAY_SEC } },
     Key { name: "snapshot_keep", default: "24", rule: Rule::Number { least: 2, most: 10_000 } },
     Key { name: "history_days", default: "30", rule: Rule::Number { least: 0, most: 36_500 } },
@@ -59,6 +69,7 @@ pub struct Settings {
     /// The journal file; what stands relative in the ini is relative to the directory of the server's program.
     pub path: PathBuf,
     pub durability: Durability,
+    pub on_error: OnError,
     pub snapshot_every: Duration,
     pub snapshot_keep: usize,
     pub history: Duration,
@@ -100,6 +111,7 @@ impl Settings {
             enable: number("enable") == 1,
             path: base_dir.join(text("path")),
             durability: if text("durability") == "async" { Durability::Async } else { Durability::Full },
+            on_error: if text("on_error") == "reject" { OnError::Reject } else { OnError::Accept },
             snapshot_every: Duration::from_secs(number("snapshot_sec")),
             snapshot_keep: usize::try_from(number("snapshot_keep")).unwrap_or(usize::MAX),
             history: Duration::from_secs(number("history_days") * DAY_SEC),

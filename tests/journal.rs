@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use zlm_journal::error::{Code, Result};
-use zlm_journal::journal::{Ack, Call, Cause, Done, Journal, Persisted};
+use zlm_journal::journal::{Ack, Call, Cause, Condition, Done, Journal, Persisted, SCHEMA_VERSION};
 use zlm_journal::record::{Args, Kind, Op};
 use zlm_journal::settings::Settings;
 
@@ -174,12 +174,27 @@ fn files_are_for_their_owner_alone() {
 fn a_second_server_is_told_that_the_journal_is_taken() {
     let disk = Disk::new();
     let first = disk.open();
-    let error = Journal::open(&disk.settings()).err().unwrap();
+    let second = disk.open();
+    assert_eq!(second.report().condition, Condition::Unavailable);
+    let error = second.report().last_error.unwrap().1;
     assert_eq!(error.code, Code::Locked);
     assert!(error.message.contains("path of its own"), "{error}");
     add(&first, "v/live/1", "rtsp://1");
+    add(&first, "v/live/2", "rtsp://2");
+    // What it is called for meanwhile is not on disk, and it says so.
+    assert_eq!(record(&second, Op::Add, "v/live/3", "rtsp://3").1.unwrap_err().code, Code::Locked);
+    assert_eq!(record(&second, Op::Remove, "v/live/2", "").1.unwrap_err().code, Code::Locked);
+    let (told, known) = mpsc::channel();
+    second.when_known(move || told.send(()).unwrap());
+    assert!(known.try_recv().is_err());
     drop(first);
-    assert_eq!(state(&disk.open()).len(), 1);
+    // It takes over, with what it was called for on top.
+    known.recv_timeout(Duration::from_secs(30)).unwrap();
+    add(&second, "v/live/4", "rtsp://4");
+    assert_eq!(second.report().condition, Condition::Healthy);
+    drop(second);
+    let expected = [("v/live/1", "rtsp://1"), ("v/live/3", "rtsp://3"), ("v/live/4", "rtsp://4")];
+    assert_eq!(state(&disk.open()), self::expected(&expected));
 }
 
 #[test]
@@ -386,28 +401,50 @@ fn a_crash_in_the_middle_of_a_recovery_is_carried_to_its_end() {
 }
 
 #[test]
-fn a_newer_schema_is_left_alone() {
+fn a_newer_schema_is_read_and_left_alone() {
     let disk = Disk::new();
-    drop(disk.open());
-    disk.sqlite3("pragma user_version = 2");
+    {
+        let journal = disk.open();
+        add(&journal, "v/live/1", "rtsp://1");
+    }
+    disk.sqlite3(&format!("pragma user_version = {}", SCHEMA_VERSION + 1));
     let before = fs::read(disk.file()).unwrap();
-    let error = Journal::open(&disk.settings()).err().unwrap();
-    assert_eq!(error.code, Code::NewerSchema);
-    assert!(error.message.contains("newer"), "{error}");
+    {
+        let journal = disk.open();
+        let report = journal.report();
+        assert_eq!(report.condition, Condition::ReadOnly);
+        let error = report.last_error.unwrap().1;
+        assert_eq!(error.code, Code::NewerSchema);
+        assert!(error.message.contains("newer") && error.message.contains("only read"), "{error}");
+        // It is restored from, and what is called for is known for as long as this server runs.
+        assert_eq!(state(&journal), expected(&[("v/live/1", "rtsp://1")]));
+        assert_eq!(record(&journal, Op::Add, "v/live/2", "x").1.unwrap_err().code, Code::NewerSchema);
+        assert_eq!(record(&journal, Op::Remove, "v/live/1", "").1.unwrap_err().code, Code::NewerSchema);
+        assert_eq!(state(&journal), expected(&[("v/live/2", "x")]));
+    }
     assert_eq!(fs::read(disk.file()).unwrap(), before);
+    disk.sqlite3(&format!("pragma user_version = {SCHEMA_VERSION}"));
+    assert_eq!(state(&disk.open()), expected(&[("v/live/1", "rtsp://1")]));
 }
 
 #[test]
 fn a_path_that_cannot_be_a_journal_is_explained() {
     let disk = Disk::new();
     fs::create_dir_all(disk.file()).unwrap();
-    let error = Journal::open(&disk.settings()).err().unwrap();
+    let journal = disk.open();
+    let error = journal.report().last_error.unwrap().1;
     assert!(error.message.contains("is a directory"), "{error}");
+    // Once it can be one, it is.
+    fs::remove_dir(disk.file()).unwrap();
+    let (told, known) = mpsc::channel();
+    journal.when_known(move || told.send(()).unwrap());
+    known.recv_timeout(Duration::from_secs(30)).unwrap();
+    add(&journal, "v/live/1", "rtsp://1");
 
     fs::write(disk.dir.path().join("plain"), "").unwrap();
     let path = disk.dir.path().join("plain/proxies.db");
     let (settings, _) = Settings::read([("path", path.to_str().unwrap())], Path::new("/"));
-    let error = Journal::open(&settings).err().unwrap();
+    let error = Journal::open(&settings).unwrap().report().last_error.unwrap().1;
     assert_eq!(error.code, Code::Storage);
     assert!(error.message.contains("plain"), "{error}");
 }
@@ -423,10 +460,10 @@ fn a_failed_write_is_never_acknowledged_and_all_is_written_when_storage_is_back(
         let (seq, result) = record(&journal, Op::Add, "v/live/2", "rtsp://2");
         assert_eq!(seq, 2);
         assert!(result.is_err(), "{result:?}");
-        assert!(!journal.report().healthy);
+        assert_eq!(journal.report().condition, Condition::StorageFailed);
         let healed = (0..200).any(|_| {
             std::thread::sleep(Duration::from_millis(50));
-            journal.report().healthy
+            journal.report().condition == Condition::Healthy
         });
         assert!(healed, "{:?}", journal.report());
         add(&journal, "v/live/3", "rtsp://3");
@@ -437,7 +474,7 @@ fn a_failed_write_is_never_acknowledged_and_all_is_written_when_storage_is_back(
 }
 
 #[test]
-fn a_log_without_its_database_is_not_mixed_into_a_fresh_one() {
+fn a_log_without_its_database_is_read_for_what_it_has_and_put_away() {
     let disk = Disk::new();
     let saved = disk.dir.path().join("wal");
     {
@@ -448,8 +485,8 @@ fn a_log_without_its_database_is_not_mixed_into_a_fresh_one() {
     fs::remove_file(disk.file()).unwrap();
     fs::copy(&saved, format!("{}-wal", disk.file().display())).unwrap();
     let journal = disk.open();
-    assert_eq!(state(&journal), expected(&[]));
-    assert_eq!(add(&journal, "v/live/new", "rtsp://new"), 1);
+    assert_eq!(state(&journal), expected(&[("v/live/old", "rtsp://old")]));
+    assert!(add(&journal, "v/live/new", "rtsp://new") > 1);
     assert!(disk.quarantined().iter().any(|path| path.to_string_lossy().ends_with("-wal")));
 }
 

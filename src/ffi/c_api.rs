@@ -19,7 +19,7 @@ use crate::reconcile::{Add, Added, Host};
 use crate::record::{Args, Kind, Op};
 
 /// The version of this header. It grows with every change that an old caller would not understand.
-pub const ZLM_JOURNAL_ABI: u32 = 1;
+pub const ZLM_JOURNAL_ABI: u32 = 2;
 
 /// `zlm_journal_call.op`: the call made a proxy.
 pub const ZLM_JOURNAL_ADD: u32 = 1;
@@ -39,6 +39,8 @@ pub const ZLM_JOURNAL_ACCEPTED: u32 = 1;
 pub const ZLM_JOURNAL_FAILED: u32 = 2;
 /// `zlm_journal_host_added`: zlm_journal_wants said no; nothing was done.
 pub const ZLM_JOURNAL_UNWANTED: u32 = 3;
+/// `zlm_journal_host_added`: the server threw an exception out of the call. After three running, the proxy is set aside.
+pub const ZLM_JOURNAL_THREW: u32 = 4;
 
 /// An open journal. 0 is never one. A number, not a pointer: using it after zlm_journal_close is an error
 /// (ZLM_JOURNAL_CODE_INVALID_HANDLE), never a crash.
@@ -85,6 +87,9 @@ pub struct zlm_journal_ack {
     pub persisted: u32,
     /// 0, or the zlm_journal_code of the error.
     pub code: i32,
+    /// on_error=reject, and not persisted: what is wanted is again what was wanted before the call. Answer it as
+    /// refused; zlm_journal_host brings the server back.
+    pub undone: bool,
     /// Empty, or the error in words. Valid until the callback returns.
     pub error: zlm_journal_text,
 }
@@ -115,6 +120,9 @@ pub struct zlm_journal_host {
     /// Start a proxy. First ask zlm_journal_wants, with every other call on this key kept out until the server's
     /// own handler has run. Answer with zlm_journal_host_added, now or later.
     pub add: Option<extern "C" fn(context: *mut c_void, call: u64, add: *const zlm_journal_add)>,
+    /// End a proxy, because the call that made it was undone. First ask zlm_journal_wants with 0, with every other call
+    /// on this key kept out until the server's own handler has run: where it says yes, do nothing. No answer.
+    pub remove: Option<extern "C" fn(context: *mut c_void, kind: zlm_journal_text, key: zlm_journal_text)>,
     /// Tell which proxies of a kind there are. Answer with zlm_journal_host_listed, now or later.
     pub list: Option<extern "C" fn(context: *mut c_void, call: u64, kind: zlm_journal_text)>,
 }
@@ -141,7 +149,7 @@ impl Context {
 
 /// Opens or creates the journal that `options` describe, and sets `*handle`. Blocks on the disk: not for media
 /// threads. A journal that cannot be used is no error here: the handle is good, everything recorded is answered with
-/// ZLM_JOURNAL_NOT_PERSISTED, and the status says why. Errors: ZLM_JOURNAL_CODE_DISABLED when `enable` is 0,
+/// ZLM_JOURNAL_NOT_PERSISTED, the status says why, and opening it is tried again every second. Errors: ZLM_JOURNAL_CODE_DISABLED when `enable` is 0,
 /// _VERSION_MISMATCH, _INVALID_ARGUMENT. Close the handle with zlm_journal_close.
 ///
 /// # Safety
@@ -195,10 +203,10 @@ pub unsafe extern "C" fn zlm_journal_start(handle: zlm_journal_handle, host: *co
     c_result("zlm_journal_start", || {
         // SAFETY: as promised by the caller.
         let host = *unsafe { by_pointer(host, "host") }?;
-        let (Some(add), Some(list)) = (host.add, host.list) else {
-            return Err(Error::invalid("host.add and host.list must both be set"));
+        let (Some(add), Some(remove), Some(list)) = (host.add, host.remove, host.list) else {
+            return Err(Error::invalid("host.add, host.remove and host.list must all be set"));
         };
-        handles::get(handle)?.start(Arc::new(CHost { context: Context(host.context), add, list }))
+        handles::get(handle)?.start(Arc::new(CHost { context: Context(host.context), add, remove, list }))
     })
 }
 
@@ -222,22 +230,37 @@ pub unsafe extern "C" fn zlm_journal_record(
         }
     });
     c_result("zlm_journal_record", move || {
-        // SAFETY: as promised by the caller.
-        let prepared = handles::get(handle).and_then(|plugin| Ok((plugin, unsafe { read_call(call) }?)));
+        let prepared = handles::get(handle).and_then(|plugin| {
+            // SAFETY: as promised by the caller.
+            let (call, args) = unsafe { read_call(call) }?;
+            Ok((plugin, call, args))
+        });
         match prepared {
-            Ok((plugin, call)) => {
-                plugin.record(call, done);
+            Ok((plugin, call, Ok(args))) => {
+                plugin.record(Call { args, ..call }, done);
                 Ok(())
             }
+            Ok((plugin, call, Err(error))) => {
+                plugin.refuse(call.kind, call.key, error.clone(), done);
+                Err(error)
+            }
             Err(error) => {
-                done.call(Ack { seq: 0, result: Err(error.clone()) });
+                done.call(Ack::failed(error.clone()));
                 Err(error)
             }
         }
     })
 }
 
-/// Sets `*wanted` to true while the journal wants the proxy exactly as change `seq` left it.
+/// Tells whether a call should be let through to the server: with on_error=reject and a journal that cannot be written
+/// now, the answer is the error (ZLM_JOURNAL_CODE_STORAGE and others), and the call should be refused with its text.
+/// Takes microseconds, touches no storage.
+#[unsafe(no_mangle)]
+pub extern "C" fn zlm_journal_admit(handle: zlm_journal_handle) -> i32 {
+    c_result("zlm_journal_admit", || handles::get(handle)?.admit())
+}
+
+/// Sets `*wanted` to true while the journal wants the proxy exactly as change `seq` left it; with 0, in whatever way.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -258,7 +281,7 @@ pub unsafe extern "C" fn zlm_journal_wants(
     })
 }
 
-/// Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED (with the reason) or _UNWANTED. Any
+/// Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED or _THREW (both with the reason), or _UNWANTED. Any
 /// thread, also from within the callback.
 ///
 /// # Safety
@@ -276,6 +299,8 @@ pub unsafe extern "C" fn zlm_journal_host_added(
             // SAFETY: as promised by the caller.
             ZLM_JOURNAL_FAILED => Added::Failed(String::from_utf8_lossy(unsafe { reason.bytes() }?).into_owned()),
             ZLM_JOURNAL_UNWANTED => Added::Unwanted,
+            // SAFETY: as promised by the caller.
+            ZLM_JOURNAL_THREW => Added::Threw(String::from_utf8_lossy(unsafe { reason.bytes() }?).into_owned()),
             other => return Err(Error::invalid(format!("{other} is no outcome of an add"))),
         };
         if let Some(reconciler) = handles::get(handle)?.reconciler() {
@@ -364,29 +389,36 @@ pub unsafe extern "C" fn zlm_journal_last_error(buffer: *mut c_char, capacity: u
     result.map_or_else(|error| error.code as i32, |()| 0)
 }
 
+/// The call, without its arguments, and these apart: they may be what is no good.
+///
 /// # Safety
 /// `call` is NULL or valid, with all that it points to, for `'a`.
-unsafe fn read_call<'a>(call: *const zlm_journal_call) -> Result<Call<'a>> {
+unsafe fn read_call<'a>(call: *const zlm_journal_call) -> Result<(Call<'a>, Result<Option<Args>>)> {
     // SAFETY: as promised by the caller, here and below.
     let call: &zlm_journal_call = unsafe { by_pointer(call, "call") }?;
     let kind = unsafe { read_kind(call.kind) }?;
     let key = unsafe { call.key.utf8("key") }?;
     let (op, args) = match call.op {
-        ZLM_JOURNAL_ADD => {
-            let pairs = unsafe { slice(call.args, call.args_len) }?
-                .iter()
-                .map(|pair| Ok((unsafe { pair.name.bytes() }?, unsafe { pair.value.bytes() }?)))
-                .collect::<Result<Vec<_>>>()?;
-            (Op::Add, Some(Args::from_pairs(pairs)?))
-        }
-        ZLM_JOURNAL_REMOVE => (Op::Remove, None),
+        ZLM_JOURNAL_ADD => (Op::Add, unsafe { read_args(call) }.map(Some)),
+        ZLM_JOURNAL_REMOVE => (Op::Remove, Ok(None)),
         other => return Err(Error::invalid(format!("{other} is no operation"))),
     };
     let cause = Cause {
         origin: String::from_utf8_lossy(unsafe { call.origin.bytes() }?).into_owned(),
         reason: String::from_utf8_lossy(unsafe { call.reason.bytes() }?).into_owned(),
     };
-    Ok(Call { op, kind, key, args, cause })
+    Ok((Call { op, kind, key, args: None, cause }, args))
+}
+
+/// # Safety
+/// `call` is valid, with all that it points to.
+unsafe fn read_args(call: &zlm_journal_call) -> Result<Args> {
+    // SAFETY: as promised by the caller, here and below.
+    let pairs = unsafe { slice(call.args, call.args_len) }?
+        .iter()
+        .map(|pair| Ok((unsafe { pair.name.bytes() }?, unsafe { pair.value.bytes() }?)))
+        .collect::<Result<Vec<_>>>()?;
+    Args::from_pairs(pairs)
 }
 
 /// # Safety
@@ -405,13 +437,14 @@ fn tell(done: extern "C" fn(*mut c_void, *const zlm_journal_ack), context: Conte
             (ZLM_JOURNAL_NOT_PERSISTED, error.code as i32, zlm_journal_text::of(error.message.as_bytes()))
         }
     };
-    done(context.get(), &zlm_journal_ack { seq: ack.seq, persisted, code, error });
+    done(context.get(), &zlm_journal_ack { seq: ack.seq, persisted, code, undone: ack.undone, error });
 }
 
 /// The host behind the C API, as the reconciler sees it.
 struct CHost {
     context: Context,
     add: extern "C" fn(*mut c_void, u64, *const zlm_journal_add),
+    remove: extern "C" fn(*mut c_void, zlm_journal_text, zlm_journal_text),
     list: extern "C" fn(*mut c_void, u64, zlm_journal_text),
 }
 
@@ -424,6 +457,11 @@ impl Host for CHost {
             body: zlm_journal_text::of(&add.body),
         };
         (self.add)(self.context.get(), call, &add_c);
+    }
+
+    fn remove(&self, kind: Kind, key: Arc<str>) {
+        let kind = zlm_journal_text::of(kind.name().as_bytes());
+        (self.remove)(self.context.get(), kind, zlm_journal_text::of(key.as_bytes()));
     }
 
     fn list(&self, call: u64, kind: Kind) {

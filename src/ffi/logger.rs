@@ -1,9 +1,11 @@
-//! Hands log lines to the host's own log.
+//! Hands log lines to the host's own log, with no credentials of a camera in them.
 
 use std::sync::Once;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::RwLock;
+
+use crate::record::redact;
 
 /// Takes a level (1 error, 2 warning, 3 information, 4 debug) and a line.
 pub type Sink = Box<dyn Fn(u32, &str) + Send + Sync>;
@@ -22,7 +24,7 @@ impl Log for ToHost {
         if self.enabled(record.metadata())
             && let Some(sink) = &*SINK.read()
         {
-            sink(record.level() as u32, &record.args().to_string());
+            sink(record.level() as u32, &redact(&record.args().to_string()));
         }
     }
 

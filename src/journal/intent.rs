@@ -29,8 +29,17 @@ pub struct Applied {
     pub change: Change,
     /// The row of `proxies` afterwards; none when it is gone.
     pub entry: Option<Entry>,
+    /// The same before.
+    pub before: Option<Entry>,
     /// The whole of `proxies` afterwards.
     pub digest: Digest,
+}
+
+impl Applied {
+    /// About the memory that it takes while it waits.
+    pub fn bytes(&self) -> usize {
+        self.change.args.as_ref().map_or(0, |args| args.as_str().len()) + self.change.key.len()
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -92,35 +101,60 @@ impl Intent {
 
     /// An accepted add: the proxy is wanted from now on, with these arguments.
     pub fn add(&mut self, at: i64, kind: Kind, key: &str, args: Args, cause: Cause) -> Applied {
-        let created_at = self.get(kind, key).map_or(at, |entry| entry.created_at);
-        let key: Arc<str> = key.into();
+        let before = self.get(kind, key).cloned();
+        let created_at = before.as_ref().map_or(at, |entry| entry.created_at);
         let entry =
-            Entry { args: args.clone(), state: State::Enabled, seq: self.seq + 1, created_at, updated_at: at };
-        self.put(kind, Arc::clone(&key), entry.clone());
-        self.applied(at, Op::Add, kind, key, Some(args), Some(entry), cause)
+            Entry { args, state: State::Enabled, seq: self.seq + 1, created_at, updated_at: at };
+        self.apply(at, Op::Add, kind, key.into(), Some(entry), before, cause)
     }
 
     /// An accepted delete. None when the proxy was not wanted anyway: then nothing changes.
     pub fn remove(&mut self, at: i64, kind: Kind, key: &str, cause: Cause) -> Option<Applied> {
-        let key = self.take(kind, key)?;
-        self.seq += 1;
-        Some(self.applied(at, Op::Remove, kind, key, None, None, cause))
+        let before = self.get(kind, key)?.clone();
+        Some(self.apply(at, Op::Remove, kind, key.into(), None, Some(before), cause))
+    }
+
+    /// The proxy is still wanted, but no longer started. None when it is not wanted as change `seq` left it.
+    pub fn quarantine(&mut self, at: i64, kind: Kind, key: &str, seq: u64, cause: Cause) -> Option<Applied> {
+        let before = self.get(kind, key).filter(|entry| entry.seq == seq)?.clone();
+        let entry = Entry { state: State::Quarantined, seq: self.seq + 1, updated_at: at, ..before.clone() };
+        Some(self.apply(at, Op::Quarantine, kind, key.into(), Some(entry), Some(before), cause))
+    }
+
+    /// Makes a change undone that was the last on its key. Its number is not given again.
+    pub fn take_back(&mut self, applied: &Applied) {
+        let (kind, key) = (applied.change.kind, &applied.change.key);
+        match &applied.before {
+            Some(entry) => self.put(kind, Arc::clone(key), entry.clone()),
+            None => {
+                self.take(kind, key);
+            }
+        }
     }
 
     #[allow(clippy::too_many_arguments)] // private, and each is a column
-    fn applied(
-        &self,
+    fn apply(
+        &mut self,
         at: i64,
         op: Op,
         kind: Kind,
         key: Arc<str>,
-        args: Option<Args>,
         entry: Option<Entry>,
+        before: Option<Entry>,
         cause: Cause,
     ) -> Applied {
+        self.seq += 1;
+        match &entry {
+            Some(entry) => self.put(kind, Arc::clone(&key), entry.clone()),
+            None => {
+                self.take(kind, &key);
+            }
+        }
+        let args = entry.as_ref().map(|entry| entry.args.clone());
         Applied {
             change: Change { seq: self.seq, at, op, kind, key, args, origin: cause.origin, reason: cause.reason },
             entry,
+            before,
             digest: self.digest,
         }
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::place::{self, SnapshotFile};
-use super::store::{self, Store};
-use super::{Core, now_ms};
+use super::Core;
+use super::place::SnapshotFile;
+use super::store::{self, Content, Store};
 use crate::error::{Code, Result};
 
 /// However little was written, it is in the database file after this long.
@@ -16,6 +16,8 @@ const TICK: Duration = Duration::from_secs(1);
 
 pub struct Maintenance {
     core: Arc<Core>,
+    /// The change that was last noted to be on disk.
+    marked: u64,
     checkpointed: Instant,
     snapshot_at: Instant,
 }
@@ -23,7 +25,7 @@ pub struct Maintenance {
 impl Maintenance {
     pub fn new(core: Arc<Core>) -> Self {
         let snapshot_at = Instant::now() + core.options.snapshot_every;
-        Self { core, checkpointed: Instant::now(), snapshot_at }
+        Self { core, marked: 0, checkpointed: Instant::now(), snapshot_at }
     }
 
     pub fn run(mut self) {
@@ -34,7 +36,7 @@ impl Maintenance {
                     self.core.wake_maintenance.wait_for(&mut stopping, TICK);
                 }
                 if *stopping {
-                    return;
+                    break;
                 }
             }
             if let Err(error) = self.tick() {
@@ -45,9 +47,12 @@ impl Maintenance {
     }
 
     fn tick(&mut self) -> Result<()> {
+        self.look_after_files();
+        self.mark()?;
         let overdue = self.checkpointed.elapsed() >= CHECKPOINT_EVERY && self.core.dirty.load(Ordering::Relaxed);
         if overdue || self.core.checkpoint_due.swap(false, Ordering::Relaxed) {
-            self.checkpoint()?;
+            self.checkpointed = Instant::now();
+            self.core.checkpoint()?;
         }
         if Instant::now() >= self.snapshot_at {
             self.snapshot_at = Instant::now() + self.core.options.snapshot_every;
@@ -56,21 +61,39 @@ impl Maintenance {
         Ok(())
     }
 
-    fn checkpoint(&mut self) -> Result<()> {
-        let _files = self.core.files.lock();
-        if !self.core.is_healthy() {
-            return Ok(());
+    /// Also while nobody calls, a journal that was deleted is soon there again.
+    fn look_after_files(&self) {
+        if let Err(error) = self.core.still_there() {
+            self.core.noted(error);
+            self.core.front.lock().behind = true;
+            self.core.wake_writer.notify_one();
         }
-        self.checkpointed = Instant::now();
-        self.core.dirty.store(false, Ordering::Relaxed);
-        Store::open(&self.core.place.file)?.checkpoint()?;
-        self.core.front.lock().chores.finish_checkpoint = true;
-        self.core.wake_writer.notify_one();
+    }
+
+    fn mark(&mut self) -> Result<()> {
+        let _files = self.core.files.lock();
+        let durable = self.core.durable_seq.load(Ordering::Acquire);
+        if durable > self.marked && self.core.is_healthy() {
+            self.core.place.write_mark(durable)?;
+            self.marked = durable;
+        }
         Ok(())
     }
 }
 
 impl Core {
+    pub fn checkpoint(&self) -> Result<()> {
+        let _files = self.files.lock();
+        if !self.is_healthy() {
+            return Ok(());
+        }
+        self.dirty.store(false, Ordering::Relaxed);
+        Store::open(&self.place, &self.place.file)?.checkpoint()?;
+        self.front.lock().chores.finish_checkpoint = true;
+        self.wake_writer.notify_one();
+        Ok(())
+    }
+
     /// Makes a snapshot of what is on disk, unless nothing has changed since the last one. It appears under its
     /// name only whole, verified and synced. Returns the newest snapshot.
     pub fn take_snapshot(&self) -> Result<Option<SnapshotFile>> {
@@ -80,7 +103,7 @@ impl Core {
         }
         let newest = self.place.list_snapshots().into_iter().next();
         // Rows are checked one by one as they are read: a snapshot is also the test of the journal itself.
-        let intent = match Store::open_for_reading(&self.place.file).and_then(|store| store.load()) {
+        let intent = match Store::open_for_reading(&self.place, &self.place.file).and_then(|store| store.load()) {
             Ok(intent) => intent,
             Err(error) => {
                 if error.code == Code::Corrupt {
@@ -95,9 +118,9 @@ impl Core {
             return Ok(newest);
         }
         let temporary = self.place.temporary_snapshot();
-        let snapshot = self.place.snapshot(intent.seq(), now_ms());
-        store::create(&temporary, &intent)?;
-        self.place.publish_snapshot(&temporary, &snapshot)?;
+        let snapshot = self.place.snapshot(intent.seq());
+        store::create(&self.place, &temporary, &Content { intent, ..Content::default() })?;
+        self.place.publish(&temporary, &snapshot.path)?;
         self.health.lock().snapshot = Some(snapshot.clone());
         self.drop_old_snapshots()?;
         Ok(Some(snapshot))
@@ -107,12 +130,12 @@ impl Core {
     fn drop_old_snapshots(&self) -> Result<()> {
         let snapshots = self.place.list_snapshots();
         for old in snapshots.iter().skip(self.options.snapshot_keep) {
-            place::remove_file(&old.path)?;
+            self.place.remove(&old.path)?;
         }
         // The second newest: should the newest prove bad one day, the journal still leads on from that one.
         if let Some(older) = snapshots.get(1) {
             let history = i64::try_from(self.options.history.as_millis()).unwrap_or(i64::MAX);
-            let before = now_ms().saturating_sub(history);
+            let before = self.place.env.now_ms().saturating_sub(history);
             self.front.lock().chores.prune = Some((older.seq, before));
             self.wake_writer.notify_one();
         }

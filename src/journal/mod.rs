@@ -1,36 +1,39 @@
 //! The journal: intent in memory, and on disk behind it. A change is applied to memory and queued on the thread of
 //! the call, which never touches storage; the writer thread makes it durable and then says so.
 //!
-//! Lock order: `files`, then `front`, then `health`. `front` is held for microseconds only.
+//! Lock order: `files`, then `front`, then `health` and `identity`. `front` is held for microseconds only.
 
+mod deaths;
+pub mod env;
 mod intent;
 mod maintenance;
 mod place;
 mod recovery;
+mod salvage;
 mod store;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex};
 
+pub use self::deaths::Deaths;
+use self::env::{Env, System};
 pub use self::intent::Cause;
-use self::intent::Intent;
+use self::intent::{Applied, Intent};
 use self::maintenance::Maintenance;
-use self::place::Place;
+use self::place::{Place, log_of};
 pub use self::place::SnapshotFile;
 pub use self::store::SCHEMA_VERSION;
 use self::writer::{Chores, Job, Writer};
 use crate::error::{Code, Error, Result};
-use crate::record::{Args, Entry, Kind, Op, State, check_key};
-use crate::settings::{Durability, Settings};
+use crate::record::{Args, Change, Entry, Kind, Op, State, check_key};
+use crate::settings::{Durability, OnError, Settings};
 
 /// Changes that may wait for the disk, and the memory they may take.
 const QUEUE_CHANGES: usize = 1 << 16;
@@ -51,6 +54,14 @@ pub struct Ack {
     /// The change by which intent is what the call asked for; 0 when it was never applied.
     pub seq: u64,
     pub result: Result<Persisted>,
+    /// `on_error=reject`: intent is again what it was before the call, and the server is to be brought back to it.
+    pub undone: bool,
+}
+
+impl Ack {
+    pub fn failed(error: Error) -> Ack {
+        Ack { seq: 0, result: Err(error), undone: false }
+    }
 }
 
 /// Told exactly once how a recorded call ended: on the writer thread, or on the caller's own for
@@ -73,7 +84,7 @@ impl Done {
 impl Drop for Done {
     fn drop(&mut self) {
         if let Some(told) = self.0.take() {
-            told(Ack { seq: 0, result: Err(Error::new(Code::Panic, "the journal lost track of this call")) });
+            told(Ack::failed(Error::new(Code::Panic, "the journal lost track of this call")));
         }
     }
 }
@@ -93,16 +104,31 @@ pub struct Call<'a> {
 #[derive(Debug, Clone)]
 pub struct Report {
     pub file: PathBuf,
+    pub condition: Condition,
     pub by_state: BTreeMap<&'static str, u64>,
     pub seq: u64,
     pub durable_seq: u64,
     pub queue: usize,
     pub queue_capacity: usize,
     pub snapshot: Option<SnapshotFile>,
-    pub healthy: bool,
     /// When (milliseconds UTC) and what.
     pub last_error: Option<(i64, Error)>,
 }
+
+/// Whether the journal works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    Healthy,
+    /// It was open, and now cannot be written. It heals by itself.
+    StorageFailed,
+    /// It could not be opened yet. It is tried again every second.
+    Unavailable,
+    /// It was written by a newer version: it is restored from, and nothing is recorded.
+    ReadOnly,
+}
+
+/// Told of a proxy that the server should be brought back to intent for.
+type Converge = Box<dyn Fn(Kind, &Arc<str>) + Send + Sync>;
 
 /// What the threads share.
 struct Core {
@@ -115,6 +141,9 @@ struct Core {
     health: Mutex<Health>,
     /// Held by whoever opens or moves the files, other than the writer's own connection.
     files: Mutex<()>,
+    /// Which files the writer's connection has open.
+    identity: Mutex<Option<Identity>>,
+    converge: OnceLock<Converge>,
     durable_seq: AtomicU64,
     /// Something was written since the last checkpoint.
     dirty: AtomicBool,
@@ -131,7 +160,34 @@ struct Front {
     behind: bool,
     closing: bool,
     chores: Chores,
+    access: Access,
+    /// Changes that are in memory but not in the file: history, for the next rewrite.
+    unwritten: Vec<Change>,
 }
+
+/// What may be done to the file.
+enum Access {
+    /// It was read: memory holds all of it, and is written to it.
+    Open,
+    /// It was read, and must not be written.
+    ReadOnly,
+    /// It was not read yet. The calls since the start wait here, the last for each proxy.
+    Waiting { calls: BTreeMap<(Kind, Arc<str>), Waiting>, bytes: usize, begin: Option<Begin> },
+}
+
+/// A call that came while the journal could not be opened.
+struct Waiting {
+    at: i64,
+    /// Those of an add; none for a removal.
+    args: Option<Args>,
+    cause: Cause,
+}
+
+/// Told once that intent is known.
+type Begin = Box<dyn FnOnce() + Send>;
+
+/// The database and its log, as [`env::Stat::identity`] tells them.
+type Identity = [(u64, u64); 2];
 
 #[derive(Default)]
 struct Health {
@@ -147,56 +203,46 @@ pub struct Journal {
     core: Arc<Core>,
     writer: Mutex<Option<JoinHandle<()>>>,
     maintenance: Mutex<Option<JoinHandle<()>>>,
-    /// Held, and with it the journal, until the process ends or the journal is closed.
-    _lock: File,
 }
 
 impl Journal {
-    /// Opens or creates the journal, recovering what can be recovered, and starts its threads. Fails only when
-    /// nothing can be written at that path or the file is another's, and then leaves everything as it was.
+    /// Opens or creates the journal on this machine; see [`Journal::open_in`].
     pub fn open(options: &Settings) -> Result<Journal> {
-        let place = Place::new(&options.path)?;
-        place.prepare()?;
-        let lock = place.lock()?;
-        let opened = recovery::open(&place, now_ms())?;
-        let mut health = Health { snapshot: place.list_snapshots().into_iter().next(), ..Health::default() };
-        if let Some(report) = opened.report {
-            log::error!("journal: {report}");
-            health.last_error = Some((now_ms(), Error::corrupt(report)));
-        }
-        log::info!(
-            "journal: {} open, {} proxies, last change {}",
-            place.file.display(),
-            opened.intent.digest().count,
-            opened.intent.seq()
-        );
+        Self::open_in(options, Arc::new(System))
+    }
+
+    /// Opens or creates the journal, recovering what can be recovered, and starts its threads. Where it cannot be
+    /// opened, that is its [`Condition`], and it is tried again every second; nothing on disk is changed. Fails only
+    /// for a path that names no file, or when the machine gives no threads. Blocks on the disk.
+    pub fn open_in(options: &Settings, env: Arc<dyn Env>) -> Result<Journal> {
+        let place = Place::new(&options.path, env)?;
         let core = Arc::new(Core {
             options: options.clone(),
             place,
-            durable_seq: AtomicU64::new(opened.intent.seq()),
+            durable_seq: AtomicU64::new(0),
             front: Mutex::new(Front {
-                intent: opened.intent,
+                intent: Intent::default(),
                 queue: Vec::new(),
                 queued_bytes: 0,
                 behind: false,
                 closing: false,
                 chores: Chores::default(),
+                access: Access::Waiting { calls: BTreeMap::new(), bytes: 0, begin: None },
+                unwritten: Vec::new(),
             }),
             wake_writer: Condvar::new(),
             stop_maintenance: Mutex::new(false),
             wake_maintenance: Condvar::new(),
-            health: Mutex::new(health),
+            health: Mutex::new(Health::default()),
             files: Mutex::new(()),
+            identity: Mutex::new(None),
+            converge: OnceLock::new(),
             dirty: AtomicBool::new(false),
             checkpoint_due: AtomicBool::new(false),
         });
-        let journal = Journal {
-            core: Arc::clone(&core),
-            writer: Mutex::new(None),
-            maintenance: Mutex::new(None),
-            _lock: lock,
-        };
-        let writer = Writer::new(Arc::clone(&core), opened.store);
+        let journal =
+            Journal { core: Arc::clone(&core), writer: Mutex::new(None), maintenance: Mutex::new(None) };
+        let writer = Writer::open(Arc::clone(&core));
         let front = Arc::clone(&core);
         *journal.writer.lock() = Some(spawn("zlmj-writer", move || {
             if catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
@@ -207,45 +253,94 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Has `begin` told once when intent is known: at once, or on the writer thread when the journal could be opened.
+    pub fn when_known(&self, told: impl FnOnce() + Send + 'static) {
+        {
+            let mut front = self.core.front.lock();
+            if let Access::Waiting { begin, .. } = &mut front.access {
+                *begin = Some(Box::new(told));
+                return;
+            }
+        }
+        told();
+    }
+
+    /// Has `told` called, on the writer thread, for every proxy whose change was undone. The first call counts.
+    pub fn when_undone(&self, told: impl Fn(Kind, &Arc<str>) + Send + Sync + 'static) {
+        let _ = self.core.converge.set(Box::new(told));
+    }
+
+    /// With `on_error=reject`, the reason why a call should be refused before the server carries it out.
+    pub fn admit(&self) -> Result<()> {
+        match (self.core.options.on_error, &self.core.health.lock().failure) {
+            (OnError::Reject, Some((_, error))) => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
     /// Records a call. Intent is changed when this returns; `done` is told when the change is on disk. Takes
     /// microseconds and touches no storage: made for media threads. Two calls on one key are recorded in the
     /// order in which they get here.
     pub fn record(&self, call: Call<'_>, done: Done) {
-        if let Err((done, seq, error)) = self.enqueue(call, done) {
-            done.call(Ack { seq, result: Err(error) });
+        if let Err((done, ack)) = self.enqueue(call, done) {
+            done.call(ack);
         }
     }
 
-    fn enqueue(&self, call: Call<'_>, done: Done) -> std::result::Result<(), (Done, u64, Error)> {
-        if let Err(error) = check_key(call.key) {
-            return Err((done, 0, error));
+    fn enqueue(&self, call: Call<'_>, done: Done) -> std::result::Result<(), (Done, Ack)> {
+        let reject = self.core.options.on_error == OnError::Reject;
+        let checked = check_key(call.key).and(match (call.op, &call.args) {
+            (Op::Add, Some(_)) | (Op::Remove, None) => Ok(()),
+            _ => Err(Error::invalid("an add has arguments, a removal none, and no other call is recorded")),
+        });
+        if let Err(error) = checked {
+            return Err((done, Ack::failed(error)));
         }
-        let at = now_ms();
+        let at = self.core.place.env.now_ms();
         let mut front = self.core.front.lock();
         if front.closing {
-            return Err((done, 0, Error::new(Code::Closed, "the journal is closed: the server is stopping")));
+            let error = Error::new(Code::Closed, "the journal is closed: the server is stopping");
+            return Err((done, Ack::failed(error)));
         }
-        let applied = match (call.op, call.args) {
-            (Op::Add, Some(args)) => Some(front.intent.add(at, call.kind, call.key, args, call.cause)),
-            (Op::Add, None) => return Err((done, 0, Error::invalid("an add has arguments"))),
-            (Op::Remove, _) => front.intent.remove(at, call.kind, call.key, call.cause),
+        if let Access::Waiting { calls, bytes, .. } = &mut front.access {
+            let error = self.core.last_failure();
+            let size = call.key.len() + call.args.as_ref().map_or(0, |args| args.as_str().len());
+            if !reject && calls.len() < QUEUE_CHANGES && *bytes + size <= QUEUE_BYTES {
+                *bytes += size;
+                let waiting = Waiting { at, args: call.args, cause: call.cause };
+                calls.insert((call.kind, call.key.into()), waiting);
+            }
+            return Err((done, Ack::failed(error)));
+        }
+        let applied = match call.args {
+            Some(args) => Some(front.intent.add(at, call.kind, call.key, args, call.cause)),
+            None => front.intent.remove(at, call.kind, call.key, call.cause),
         };
         let seq = front.intent.seq();
-        let bytes = applied.as_ref().map_or(0, |applied| {
-            applied.change.args.as_ref().map_or(0, |args| args.as_str().len()) + applied.change.key.len()
-        });
+        if matches!(front.access, Access::ReadOnly) {
+            return Err((done, Ack { seq, ..Ack::failed(self.core.last_failure()) }));
+        }
+        let bytes = applied.as_ref().map_or(0, Applied::bytes);
         if front.queue.len() >= QUEUE_CHANGES || front.queued_bytes + bytes > QUEUE_BYTES {
-            // Memory has it, the queue does not: the writer will bring the whole of memory to disk instead.
-            front.behind = true;
-            self.core.wake_writer.notify_one();
-            return Err((
-                done,
-                seq,
-                Error::new(
-                    Code::QueueFull,
-                    format!("{} changes wait for the disk already: it is too slow or stuck", front.queue.len()),
-                ),
-            ));
+            let error = Error::new(
+                Code::QueueFull,
+                format!("{} changes wait for the disk already: it is too slow or stuck", front.queue.len()),
+            );
+            let undone = reject && applied.is_some();
+            match applied {
+                Some(applied) if reject => {
+                    front.intent.take_back(&applied);
+                    drop(front);
+                    self.core.undone(&applied);
+                }
+                // Memory has it, the queue does not: the writer will bring the whole of memory to disk instead.
+                applied => {
+                    front.missed(applied);
+                    front.behind = true;
+                    self.core.wake_writer.notify_one();
+                }
+            }
+            return Err((done, Ack { seq, result: Err(error), undone }));
         }
         let (now, later) = match self.core.options.durability {
             Durability::Full => (None, Some(done)),
@@ -260,15 +355,41 @@ impl Journal {
                 Some((_, error)) => Err(error.clone()),
                 None => Ok(Persisted::Soon),
             };
-            done.call(Ack { seq, result });
+            done.call(Ack { seq, result, undone: false });
         }
         Ok(())
     }
 
-    /// True while the proxy is wanted exactly as change `seq` left it.
+    /// Sets a proxy aside that the server cannot bear: wanted still, but not started any more. False when it is no
+    /// longer wanted as change `seq` left it. Touches no storage.
+    pub fn quarantine(&self, kind: Kind, key: &str, seq: u64, reason: &str) -> bool {
+        let at = self.core.place.env.now_ms();
+        let mut front = self.core.front.lock();
+        let cause = Cause { origin: "zlm-journal".to_owned(), reason: reason.to_owned() };
+        let Some(applied) = front.intent.quarantine(at, kind, key, seq, cause) else {
+            return false;
+        };
+        if matches!(front.access, Access::Open) {
+            let seq = front.intent.seq();
+            front.queued_bytes += applied.bytes();
+            front.queue.push(Job { seq, applied: Some(applied), done: None });
+            self.core.wake_writer.notify_one();
+        }
+        true
+    }
+
+    /// What was being started when the server died.
+    pub fn deaths(&self) -> Deaths {
+        Deaths::read(&self.core.place)
+    }
+
+    /// True while the proxy is wanted exactly as change `seq` left it; with 0, in whatever way.
     pub fn wants(&self, kind: Kind, key: &str, seq: u64) -> bool {
         let front = self.core.front.lock();
-        front.intent.get(kind, key).is_some_and(|entry| entry.seq == seq && entry.state == State::Enabled)
+        front
+            .intent
+            .get(kind, key)
+            .is_some_and(|entry| (entry.seq == seq || seq == 0) && entry.state == State::Enabled)
     }
 
     /// A copy of one entry.
@@ -286,22 +407,32 @@ impl Journal {
         self.core.take_snapshot()
     }
 
+    /// Copies the log into the database file now, as happens by itself once a minute and whenever the log has grown.
+    /// Blocks on the disk: not for media threads.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.core.checkpoint()
+    }
+
     pub fn report(&self) -> Report {
-        let (by_state, seq, queue) = {
-            let front = self.core.front.lock();
-            let counts = State::ALL.iter().map(|&state| (state.name(), front.intent.count(state)));
-            (counts.collect(), front.intent.seq(), front.queue.len())
-        };
+        let front = self.core.front.lock();
+        let by_state = State::ALL.iter().map(|&state| (state.name(), front.intent.count(state))).collect();
+        let (seq, queue) = (front.intent.seq(), front.queue.len());
         let health = self.core.health.lock();
+        let condition = match (&front.access, &health.failure) {
+            (Access::Open, None) => Condition::Healthy,
+            (Access::Open, Some(_)) => Condition::StorageFailed,
+            (Access::Waiting { .. }, _) => Condition::Unavailable,
+            (Access::ReadOnly, _) => Condition::ReadOnly,
+        };
         Report {
             file: self.core.place.file.clone(),
+            condition,
             by_state,
             seq,
             durable_seq: self.core.durable_seq.load(Ordering::Acquire),
             queue,
             queue_capacity: QUEUE_CHANGES,
             snapshot: health.snapshot.clone(),
-            healthy: health.failure.is_none(),
             last_error: health.last_error.clone(),
         }
     }
@@ -340,6 +471,15 @@ impl Drop for Journal {
     }
 }
 
+impl Front {
+    /// Remembers a change that the file does not get now, so that history has it later.
+    fn missed(&mut self, applied: Option<Applied>) {
+        if self.unwritten.len() < QUEUE_CHANGES {
+            self.unwritten.extend(applied.map(|applied| applied.change));
+        }
+    }
+}
+
 impl Core {
     fn is_healthy(&self) -> bool {
         self.health.lock().failure.is_none()
@@ -347,7 +487,7 @@ impl Core {
 
     fn failed(&self, error: Error) {
         let mut health = self.health.lock();
-        health.last_error = Some((now_ms(), error));
+        health.last_error = Some((self.place.env.now_ms(), error));
         health.failure = health.last_error.clone();
     }
 
@@ -362,7 +502,7 @@ impl Core {
 
     /// An error that leaves the journal writable.
     fn noted(&self, error: Error) {
-        self.health.lock().last_error = Some((now_ms(), error));
+        self.health.lock().last_error = Some((self.place.env.now_ms(), error));
     }
 
     /// A defect of ours ended the writer: nothing more becomes durable, and everyone is told so.
@@ -381,10 +521,32 @@ impl Core {
     fn recovered(&self) {
         self.health.lock().failure = None;
     }
-}
 
-/// Milliseconds since 1970-01-01 UTC.
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    fn undone(&self, applied: &Applied) {
+        if let Some(converge) = self.converge.get() {
+            converge(applied.change.kind, &applied.change.key);
+        }
+    }
+
+    /// Which files stand at the journal's paths now; none where one is missing.
+    fn standing(&self) -> Option<Identity> {
+        let identity = |path| Some(self.place.env.stat(path).ok()??.identity);
+        Some([identity(&self.place.file)?, identity(&log_of(&self.place.file))?])
+    }
+
+    /// An error where the files that are open are no longer those at the journal's paths: what is written to them is
+    /// lost with this process.
+    fn still_there(&self) -> Result<()> {
+        let open = *self.identity.lock();
+        if open.is_none() || open == self.standing() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::Storage,
+            format!(
+                "{} or its log was deleted or replaced under the running server",
+                self.place.file.display()
+            ),
+        ))
+    }
 }

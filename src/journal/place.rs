@@ -1,23 +1,48 @@
 //! Where the journal lives: the file, what lies beside it (journals in one directory share it: all that is theirs
-//! bears their name), and the file-system steps that make a file appear
-//! whole or not at all. Knows nothing of what is in the files.
+//! bears their name), and the file-system steps that make a file appear whole or not at all. Knows nothing of what is
+//! in the files.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::env::{Env, Stat};
 use crate::error::{Code, Error, Result};
 
 /// The paths of one journal. All derive from that of the database file.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Place {
+    pub env: Arc<dyn Env>,
     pub file: PathBuf,
     dir: PathBuf,
     name: String,
 }
 
+/// A database, and what SQLite keeps beside one.
+const SIDECARS: &[&str] = &["", "-wal", "-shm", "-journal"];
+/// Old files that were replaced from memory, not for damage, are kept so many times.
+const REPLACED_KEPT: usize = 4;
+/// A mark is written in turn to one of two sectors, so that a torn one never costs the other.
+const MARK_SLOT: usize = 512;
+
+/// Why files are put away; it becomes part of the folder's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Because {
+    Damaged,
+    Replaced,
+}
+
+impl Because {
+    fn name(self) -> &'static str {
+        match self {
+            Because::Damaged => "damaged",
+            Because::Replaced => "replaced",
+        }
+    }
+}
+
 impl Place {
-    pub fn new(file: &Path) -> Result<Place> {
+    pub fn new(file: &Path, env: Arc<dyn Env>) -> Result<Place> {
         let name = file
             .file_name()
             .and_then(|name| name.to_str())
@@ -26,15 +51,15 @@ impl Place {
             Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
             _ => PathBuf::from("."),
         };
-        Ok(Place { file: dir.join(name), name: name.to_owned(), dir })
+        Ok(Place { env, file: dir.join(name), name: name.to_owned(), dir })
     }
 
     /// Makes the directories (0700), refuses a path that is itself one.
     pub fn prepare(&self) -> Result<()> {
         for dir in [&self.dir, &self.snapshots(), &self.quarantine()] {
-            create_dir(dir).map_err(|error| Error::io("cannot create the directory", dir, &error))?;
+            self.ensure_dir(dir)?;
         }
-        if self.file.is_dir() {
+        if self.stat(&self.file)?.is_some_and(|found| found.is_dir) {
             return Err(Error::new(
                 Code::Storage,
                 format!("[journal] path={} is a directory: name a file in it instead", self.file.display()),
@@ -43,89 +68,140 @@ impl Place {
         Ok(())
     }
 
-    /// Takes the journal for this process, for as long as the file that it returns lives.
-    pub fn lock(&self) -> Result<File> {
-        let path = self.dir.join(format!("{}.lock", self.name));
-        let file = private(OpenOptions::new().create(true).truncate(false).write(true))
-            .open(&path)
-            .map_err(|error| Error::io("cannot open", &path, &error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(Error::new(
+    /// Makes a directory and those above it, each durably.
+    fn ensure_dir(&self, dir: &Path) -> Result<()> {
+        if self.stat(dir)?.is_some_and(|found| found.is_dir) {
+            return Ok(());
+        }
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if parent != dir {
+            self.ensure_dir(parent)?;
+        }
+        self.env.create_dir(dir).map_err(|error| Error::io("cannot create the directory", dir, &error))?;
+        self.sync(parent)
+    }
+
+    /// Takes the journal for this process, for as long as what this returns lives.
+    pub fn lock(&self) -> Result<Box<dyn Send>> {
+        let path = self.beside(".lock");
+        match self.env.lock(&path) {
+            Ok(Some(lock)) => Ok(lock),
+            Ok(None) => Err(Error::new(
                 Code::Locked,
                 format!(
                     "another server has the journal {}: give each server a [journal] path of its own",
                     self.file.display()
                 ),
             )),
-            Err(TryLockError::Error(error)) => Err(Error::io("cannot lock", &path, &error)),
+            Err(error) => Err(Error::io("cannot lock", &path, &error)),
         }
+    }
+
+    /// False where the file that is locked is not there any more.
+    pub fn is_locked(&self) -> Result<bool> {
+        Ok(self.stat(&self.beside(".lock"))?.is_some())
     }
 
     pub fn snapshots(&self) -> PathBuf {
         self.dir.join("snapshots")
     }
 
-    pub fn quarantine(&self) -> PathBuf {
+    fn quarantine(&self) -> PathBuf {
         self.dir.join("quarantine")
+    }
+
+    /// A database that is being written, and counts for nothing yet.
+    pub fn unfinished(&self) -> PathBuf {
+        self.beside(".unfinished")
     }
 
     /// A complete replacement of the journal, on its way to become it.
     pub fn recovered(&self) -> PathBuf {
-        self.dir.join(format!("{}.recovered", self.name))
+        self.beside(".recovered")
     }
 
-    /// What SQLite keeps beside the file.
-    fn sidecar(&self, suffix: &str) -> PathBuf {
-        self.dir.join(format!("{}{suffix}", self.name))
+    /// Where it is noted what is being started; see `deaths`.
+    pub fn starting(&self) -> PathBuf {
+        self.beside(".starting")
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        with_suffix(&self.file, suffix)
     }
 
     /// Moves the file and its sidecars, as far as they exist, into a new folder of the quarantine. Returns the
     /// folder, or none when there was nothing to move. The database goes first, and durably: without it the next
     /// start knows that its sidecars are to follow, while a database without its log would pass for an older state.
-    pub fn quarantine_files(&self, at: i64) -> Result<Option<PathBuf>> {
-        let files: Vec<PathBuf> = ["", "-wal", "-shm", "-journal"]
-            .iter()
-            .map(|suffix| self.sidecar(suffix))
-            .filter(|path| fs::symlink_metadata(path).is_ok())
-            .collect();
+    pub fn quarantine_files(&self, because: Because) -> Result<Option<PathBuf>> {
+        let mut files = Vec::new();
+        for suffix in SIDECARS {
+            let path = self.beside(suffix);
+            if self.stat(&path)?.is_some() {
+                files.push(path);
+            }
+        }
         if files.is_empty() {
             return Ok(None);
         }
+        let at = self.env.now_ms();
+        let folder_no = |number| self.quarantine().join(format!("{}-{at}-{number}-{}", self.name, because.name()));
         let mut number = 0;
-        let mut folder = self.quarantine().join(format!("{}-{at}-{number}", self.name));
-        while folder.exists() {
+        while self.stat(&folder_no(number))?.is_some() {
             number += 1;
-            folder = self.quarantine().join(format!("{}-{at}-{number}", self.name));
         }
-        create_dir(&folder).map_err(|error| Error::io("cannot create the directory", &folder, &error))?;
-        sync_dir(&self.quarantine())?;
+        let folder = folder_no(number);
+        self.ensure_dir(&folder)?;
         for path in &files {
             if let Some(name) = path.file_name() {
-                rename(path, &folder.join(name))?;
-                sync_dir(&folder)?;
-                sync_dir(&self.dir)?;
+                self.rename(path, &folder.join(name))?;
+                self.sync(&folder)?;
+                self.sync(&self.dir)?;
             }
+        }
+        if because == Because::Replaced {
+            self.drop_replaced();
         }
         Ok(Some(folder))
     }
 
-    /// Makes the complete replacement the journal. Nothing may be left at its place.
-    pub fn adopt_recovered(&self) -> Result<()> {
-        rename(&self.recovered(), &self.file)?;
-        sync_dir(&self.dir)
+    /// Files that were replaced from memory while the disk failed again and again must not fill it up.
+    fn drop_replaced(&self) {
+        let end = format!("-{}", Because::Replaced.name());
+        let mut folders: Vec<PathBuf> = self
+            .env
+            .list(&self.quarantine())
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|path| {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                name.starts_with(&format!("{}-", self.name)) && name.ends_with(&end)
+            })
+            .collect();
+        folders.sort();
+        folders.reverse();
+        for folder in folders.iter().skip(REPLACED_KEPT) {
+            for file in self.env.list(folder).unwrap_or_default() {
+                // The empty folder stays: it says when it happened.
+                let _ = self.remove(&file);
+            }
+        }
+    }
+
+    /// Gives a complete, synced file its final name: what bears such a name is whole.
+    pub fn publish(&self, temporary: &Path, path: &Path) -> Result<()> {
+        self.rename(temporary, path)?;
+        path.parent().map_or(Ok(()), |dir| self.sync(dir))
     }
 
     /// The snapshots, newest first.
     pub fn list_snapshots(&self) -> Vec<SnapshotFile> {
         let prefix = format!("{}.", self.name);
-        let Ok(entries) = fs::read_dir(self.snapshots()) else {
-            return Vec::new();
-        };
-        let mut found: Vec<SnapshotFile> = entries
-            .flatten()
-            .filter_map(|entry| {
-                let path = entry.path();
+        let mut found: Vec<SnapshotFile> = self
+            .env
+            .list(&self.snapshots())
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|path| {
                 let name = path.file_name()?.to_str()?;
                 let (seq, at) = name.strip_prefix(&prefix)?.strip_suffix(".snapshot")?.split_once('-')?;
                 Some(SnapshotFile { seq: seq.parse().ok()?, at: at.parse().ok()?, path })
@@ -135,22 +211,87 @@ impl Place {
         found
     }
 
-    /// The name of a snapshot of the state after change `seq`, made at `at` (milliseconds UTC).
-    pub fn snapshot(&self, seq: u64, at: i64) -> SnapshotFile {
+    /// The name of a snapshot of the state after change `seq`, made now.
+    pub fn snapshot(&self, seq: u64) -> SnapshotFile {
+        let at = self.env.now_ms();
         let name = format!("{}.{seq:020}-{at}.snapshot", self.name);
         SnapshotFile { seq, at, path: self.snapshots().join(name) }
-    }
-
-    /// Gives a complete, synced file its final name.
-    pub fn publish_snapshot(&self, temporary: &Path, snapshot: &SnapshotFile) -> Result<()> {
-        rename(temporary, &snapshot.path)?;
-        sync_dir(&self.snapshots())
     }
 
     /// Where a snapshot is written before it is known to be good.
     pub fn temporary_snapshot(&self) -> PathBuf {
         self.snapshots().join(format!("{}.unfinished", self.name))
     }
+
+    /// The highest change that was noted to be on disk; 0 where none was, or the note cannot be read.
+    pub fn read_mark(&self) -> u64 {
+        let bytes = self.env.read(&self.beside(".mark")).unwrap_or_default();
+        bytes.chunks(MARK_SLOT).filter_map(parse_mark).max().unwrap_or(0)
+    }
+
+    /// Notes, durably, that changes up to `seq` are on disk: by it the next start knows when a log is missing.
+    pub fn write_mark(&self, seq: u64) -> Result<()> {
+        let path = self.beside(".mark");
+        let mut slot = format!("{seq} {:08x}\n", crc32fast::hash(&seq.to_le_bytes())).into_bytes();
+        slot.resize(MARK_SLOT, b' ');
+        let bytes = self.env.read(&path).unwrap_or_default();
+        let marks = bytes.chunks(MARK_SLOT).enumerate().filter_map(|(slot, bytes)| Some((parse_mark(bytes)?, slot)));
+        let offset = if marks.max().is_some_and(|(_, slot)| slot == 0) { MARK_SLOT as u64 } else { 0 };
+        self.env.write_at(&path, offset, &slot).map_err(|error| Error::io("cannot write", &path, &error))?;
+        self.sync(&path)
+    }
+
+    pub fn stat(&self, path: &Path) -> Result<Option<Stat>> {
+        self.env.stat(path).map_err(|error| Error::io("cannot look at", path, &error))
+    }
+
+    pub fn sync(&self, path: &Path) -> Result<()> {
+        self.env.sync(path).map_err(|error| Error::io("cannot sync", path, &error))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        let renamed = self.env.rename(from, to);
+        renamed.map_err(|error| Error::io(&format!("cannot move {} to", from.display()), to, &error))
+    }
+
+    /// `rm`, for which a file that is not there is as good as gone.
+    pub fn remove(&self, path: &Path) -> Result<()> {
+        match self.env.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("cannot remove", path, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a database that counts for nothing, with whatever lies beside it.
+    pub fn remove_database(&self, path: &Path) -> Result<()> {
+        SIDECARS.iter().try_for_each(|suffix| self.remove(&with_suffix(path, suffix)))
+    }
+
+    /// Makes a file at least `bytes` long, the new part being zeros that take up room on the disk, and its name
+    /// durable.
+    pub fn preallocate(&self, path: &Path, bytes: u64) -> Result<()> {
+        const ZEROS: &[u8] = &[0; 1 << 20];
+        let mut len = self.stat(path)?.map_or(0, |found| found.len);
+        if len >= bytes {
+            return Ok(());
+        }
+        while len < bytes {
+            let missing = usize::try_from(bytes - len).unwrap_or(usize::MAX).min(ZEROS.len());
+            let zeros = ZEROS.get(..missing).unwrap_or(ZEROS);
+            self.env
+                .write_at(path, len, zeros)
+                .map_err(|error| Error::io("cannot make room in", path, &error))?;
+            len += zeros.len() as u64;
+        }
+        self.sync(path)?;
+        self.sync(&self.dir)
+    }
+}
+
+fn parse_mark(slot: &[u8]) -> Option<u64> {
+    let (seq, crc) = std::str::from_utf8(slot).ok()?.trim_end().split_once(' ')?;
+    let seq: u64 = seq.parse().ok()?;
+    (u32::from_str_radix(crc, 16).ok()? == crc32fast::hash(&seq.to_le_bytes())).then_some(seq)
 }
 
 /// A snapshot by its name; what is in it is another matter.
@@ -163,67 +304,11 @@ pub struct SnapshotFile {
 
 /// The name of the write-ahead log that SQLite keeps beside a database.
 pub fn log_of(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push("-wal");
+    with_suffix(database, "-wal")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
     name.into()
-}
-
-/// Makes a file at least `bytes` long, the new part being zeros that take up room on the disk. SQLite reads zeros at
-/// the end of its log as the end of it.
-pub fn preallocate(path: &Path, bytes: u64) -> Result<()> {
-    let fill = || -> io::Result<()> {
-        let mut file = private(OpenOptions::new().create(true).append(true)).open(path)?;
-        let missing = bytes.saturating_sub(file.metadata()?.len());
-        if missing > 0 {
-            io::copy(&mut io::repeat(0).take(missing), &mut file)?;
-            file.sync_all()?;
-        }
-        Ok(())
-    };
-    fill().map_err(|error| Error::io("cannot make room in", path, &error))
-}
-
-/// Creates an empty file that only this user may read, in place of whatever was there.
-pub fn create_private(path: &Path) -> Result<File> {
-    private(OpenOptions::new().create(true).truncate(true).write(true))
-        .open(path)
-        .map_err(|error| Error::io("cannot create", path, &error))
-}
-
-pub fn sync_file(path: &Path) -> Result<()> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(|error| Error::io("cannot sync", path, &error))
-}
-
-/// A rename is durable only once its directory is.
-fn sync_dir(path: &Path) -> Result<()> {
-    if cfg!(unix) {
-        sync_file(path)?;
-    }
-    Ok(())
-}
-
-fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(|error| Error::io(&format!("cannot move {} to", from.display()), to, &error))
-}
-
-/// `rm`, for which a file that is not there is as good as gone.
-pub fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("cannot remove", path, &error)),
-        _ => Ok(()),
-    }
-}
-
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
-}
-
-fn create_dir(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }

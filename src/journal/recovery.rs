@@ -1,20 +1,23 @@
 //! Opening the journal, whatever state its files are in: as it is, or else from the newest state that can be
-//! proven. One rule decides what that is: of all that is known about a key (good snapshot, rows of `journal` and
-//! of `proxies` whose checksums hold), the change with the highest number counts.
+//! proven. One rule decides what that is: the newest good snapshot is the word on every key up to its change, and
+//! after that, of all rows whose checksums hold, the change with the highest number counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::intent::Intent;
-use super::place::{self, Place};
-use super::store::{self, Store};
-use crate::error::{Code, Result};
-use crate::record::{Entry, Kind, Op, State};
+use super::place::{Because, Place, log_of};
+use super::salvage::{Pages, Row};
+use super::store::{self, Content, Incident, Store};
+use crate::error::{Code, Error, Result};
+use crate::record::{Change, Entry, Kind};
 
 /// Change numbers that a recovery leaves out. The lost rows may have carried numbers that somebody was told; none
 /// of those is given twice.
 const SEQ_GAP: u64 = 1_000_000;
+/// Rows of history that a fresh file takes over from the old one.
+const HISTORY: usize = 100_000;
 
 /// An open journal, and what had to be done to open it.
 pub struct Opened {
@@ -24,32 +27,46 @@ pub struct Opened {
     pub report: Option<String>,
 }
 
-/// Opens the journal at `place`, whose lock is held. `now` is in milliseconds UTC.
-pub fn open(place: &Place, now: i64) -> Result<Opened> {
+/// Opens the journal at `place`, whose lock is held.
+pub fn open(place: &Place) -> Result<Opened> {
     let recovered = place.recovered();
-    if !place.file.exists() {
-        // The log of a database that is gone must not be taken for that of the next one.
-        place.quarantine_files(now)?;
-        // A crash between putting the damaged files away and this rename.
-        let left_whole = recovered.exists() && is_whole(&recovered)?;
-        if left_whole {
-            place.adopt_recovered()?;
-        } else if place.list_snapshots().is_empty() {
-            store::create(&recovered, &Intent::default())?;
-            place.adopt_recovered()?;
+    if place.stat(&place.file)?.is_none() {
+        if place.stat(&recovered)?.is_some() && is_whole(place, &recovered)? {
+            // A crash between putting the old files away and this rename. What is left of them follows.
+            place.quarantine_files(Because::Damaged)?;
+            place.publish(&recovered, &place.file)?;
+        } else if place.list_snapshots().is_empty() && place.stat(&log_of(&place.file))?.is_none() {
+            place.quarantine_files(Because::Damaged)?;
+            store::create(place, &place.unfinished(), &Content::default())?;
+            place.publish(&place.unfinished(), &place.file)?;
         }
     }
-    place::remove_file(&recovered)?;
-    match open_healthy(place) {
-        Ok((store, intent)) => Ok(Opened { store, intent, report: None }),
-        Err(error) if error.code == Code::Corrupt || !place.file.exists() => recover(place, now, &error.message),
-        Err(error) => Err(error),
-    }
+    place.remove_database(&recovered)?;
+    place.remove_database(&place.unfinished())?;
+    let damage = match open_healthy(place) {
+        Ok((store, intent)) => match behind(place, &intent)? {
+            None => {
+                let mut store = store;
+                store.trust(place, &place.file)?;
+                return Ok(Opened { store, intent, report: None });
+            }
+            Some(damage) => damage,
+        },
+        Err(error) if error.code == Code::Corrupt => error.message,
+        Err(_) if place.stat(&place.file)?.is_none() => format!("{} is gone", place.file.display()),
+        Err(error) => return Err(error),
+    };
+    recover(place, &damage)
 }
 
-/// False for a file that was not written to its end. An error, where the disk does not tell: then nothing is decided.
-fn is_whole(path: &Path) -> Result<bool> {
-    match Store::open_for_reading(path).and_then(|store| store.load()) {
+/// Reads a journal that must not be written: its schema is newer.
+pub fn read_only(place: &Place) -> Result<Intent> {
+    Store::open_for_reading(place, &place.file)?.load()
+}
+
+/// False for a file that has been damaged. An error, where the disk does not tell: then nothing is decided.
+fn is_whole(place: &Place, path: &Path) -> Result<bool> {
+    match Store::open_for_reading(place, path).and_then(|store| store.load()) {
         Ok(_) => Ok(true),
         Err(error) if error.code == Code::Corrupt => Ok(false),
         Err(error) => Err(error),
@@ -57,104 +74,201 @@ fn is_whole(path: &Path) -> Result<bool> {
 }
 
 fn open_healthy(place: &Place) -> Result<(Store, Intent)> {
-    let store = Store::open(&place.file)?;
+    let store = Store::open(place, &place.file)?;
     let intent = store.load()?;
-    store.trust(&place.file)?;
     Ok((store, intent))
 }
 
-/// Puts a fresh file with `intent` in the journal's place; what was there goes to quarantine. A crash at any point
-/// leaves either the old files or the whole fresh one to be found.
-pub fn replace(place: &Place, intent: &Intent, now: i64) -> Result<(Store, String)> {
-    store::create(&place.recovered(), intent)?;
-    let kept = place.quarantine_files(now)?;
-    place.adopt_recovered()?;
-    let (store, _) = open_healthy(place)?;
-    let kept = kept.map_or_else(
-        || "there was no old file to keep".to_owned(),
-        |folder| format!("the old files are kept in {}", folder.display()),
-    );
-    Ok((store, kept))
+/// SQLite takes a damaged log for one that ends there, and a missing one for none at all. In words, how it is known
+/// that what it has read is not the newest that was on disk.
+fn behind(place: &Place, intent: &Intent) -> Result<Option<String>> {
+    let marked = place.read_mark();
+    if marked > intent.seq() {
+        return Ok(Some(format!(
+            "{} ends with change {}, but change {marked} had been on disk: part of it or of its log is lost, or the \
+             file is an old copy",
+            place.file.display(),
+            intent.seq()
+        )));
+    }
+    let snapshot = place.list_snapshots().first().map_or(0, |snapshot| snapshot.seq);
+    if snapshot > intent.seq() {
+        return Ok(Some(format!(
+            "{} ends with change {}, but there is a snapshot after change {snapshot}",
+            place.file.display(),
+            intent.seq()
+        )));
+    }
+    let log = read(place, &log_of(&place.file))?;
+    if !Pages::new(&[], &log).log_is_damaged {
+        return Ok(None);
+    }
+    let found = Evidence::of_files(&read(place, &place.file)?, &log);
+    Ok((found.seq > intent.seq()).then(|| {
+        format!(
+            "the log of {} is damaged in its middle: SQLite stops at change {}, behind it lie changes up to {}",
+            place.file.display(),
+            intent.seq(),
+            found.seq
+        )
+    }))
 }
 
-fn recover(place: &Place, now: i64, damage: &str) -> Result<Opened> {
-    let mut evidence = Evidence::default();
+/// A file that is not there is empty.
+fn read(place: &Place, path: &Path) -> Result<Vec<u8>> {
+    match place.stat(path)? {
+        None => Ok(Vec::new()),
+        Some(_) => place.env.read(path).map_err(|error| Error::io("cannot read", path, &error)),
+    }
+}
+
+/// Puts a fresh file in the journal's place; what was there goes to quarantine. A crash at any point leaves either the
+/// old files or the whole fresh one to be found.
+pub fn replace(place: &Place, content: &Content, because: Because) -> Result<Store> {
+    let recovered = place.recovered();
+    store::create(place, &place.unfinished(), content)?;
+    place.publish(&place.unfinished(), &recovered)?;
+    place.quarantine_files(because)?;
+    place.publish(&recovered, &place.file)?;
+    let (mut store, _) = open_healthy(place)?;
+    store.trust(place, &place.file)?;
+    Ok(store)
+}
+
+/// What the old files still hold besides intent, to be taken over into a fresh one: history up to change `seq`, and
+/// incidents. A disk that does not give it keeps nobody from a fresh file.
+pub fn salvage_history(place: &Place, seq: u64) -> (BTreeMap<u64, Change>, BTreeSet<Incident>) {
+    let files = read(place, &place.file).and_then(|database| Ok((database, read(place, &log_of(&place.file))?)));
+    let Ok((database, log)) = files else {
+        return Default::default();
+    };
+    let mut found = Evidence::of_files(&database, &log);
+    found.history.retain(|number, _| *number <= seq);
+    (found.history, found.incidents)
+}
+
+fn recover(place: &Place, damage: &str) -> Result<Opened> {
     let mut sources = Vec::new();
-    for snapshot in place.list_snapshots() {
-        match Store::open_for_reading(&snapshot.path).and_then(|store| store.load()) {
+    let mut snapshot = Intent::default();
+    for file in place.list_snapshots() {
+        match Store::open_for_reading(place, &file.path).and_then(|store| store.load()) {
             Ok(intent) => {
-                evidence.snapshot(&intent);
                 sources.push(format!(
                     "the snapshot {} with {} proxies",
-                    snapshot.path.display(),
+                    file.path.display(),
                     intent.digest().count
                 ));
+                snapshot = intent;
                 break;
             }
-            Err(error) => sources.push(format!("not the snapshot {}: {error}", snapshot.path.display())),
+            Err(error) => sources.push(format!("not the snapshot {}: {error}", file.path.display())),
         }
     }
-    if let Ok(damaged) = Store::open_for_reading(&place.file) {
-        let (mut changes, mut rows) = (0_u64, 0_u64);
-        let bad_changes = damaged.salvage_journal(|change| {
-            changes += 1;
-            let entry = match (change.op, change.args) {
-                (Op::Add, Some(args)) => Some(Entry {
-                    args,
-                    state: State::Enabled,
-                    seq: change.seq,
-                    created_at: change.at,
-                    updated_at: change.at,
-                }),
-                _ => None,
-            };
-            evidence.weigh(change.kind, change.key, change.seq, entry);
-        });
-        let bad_rows = damaged.salvage_proxies(|kind, key, entry| {
-            rows += 1;
-            evidence.weigh(kind, key.into(), entry.seq, Some(entry));
-        });
-        sources.push(format!(
-            "{changes} journal rows and {rows} proxy rows of the damaged file ({bad_changes} and {bad_rows} \
-             places in it unreadable)"
-        ));
-    }
-    let intent = evidence.into_intent();
-    let (store, kept) = replace(place, &intent, now)?;
+    let known = place.read_mark();
+    let mut found =
+        Evidence::of_files(&read(place, &place.file)?, &read(place, &log_of(&place.file))?).after(&snapshot);
+    sources.push(format!(
+        "{} changes and {} proxies in the damaged files after that",
+        found.numbers.len(),
+        found.proxies
+    ));
+    let lost = found.lost(snapshot.seq(), known);
+    let (history, mut incidents) = (std::mem::take(&mut found.history), std::mem::take(&mut found.incidents));
+    let intent = found.into_intent(&snapshot, known);
     let report = format!(
-        "{damage}. Recovered {} proxies from: {}; {kept}. Compare with what should be there.",
+        "{damage}. Recovered {} proxies from: {}. {lost}. The damaged files are kept in quarantine/ beside the \
+         journal. Compare with what should be there",
         intent.digest().count,
         sources.join("; "),
     );
-    Ok(Opened { store, intent, report: Some(report) })
+    incidents.insert(Incident { at: place.env.now_ms(), report: report.clone() });
+    let content = Content { intent, history, incidents };
+    let store = replace(place, &content, Because::Damaged)?;
+    Ok(Opened { store, intent: content.intent, report: Some(report) })
 }
 
-/// What is known of each key: the highest change number, and the entry after it, or none where it was removed.
+/// What rows are found, and what they say of each key: the highest change number, and the entry after it, or none
+/// where it was removed.
 #[derive(Default)]
 struct Evidence {
     keys: BTreeMap<(Kind, Arc<str>), (u64, Option<Entry>)>,
+    history: BTreeMap<u64, Change>,
+    incidents: BTreeSet<Incident>,
+    numbers: BTreeSet<u64>,
+    proxies: u64,
     seq: u64,
 }
 
 impl Evidence {
-    fn snapshot(&mut self, intent: &Intent) {
-        self.seq = self.seq.max(intent.seq());
-        for (kind, key, entry) in intent.iter() {
-            self.weigh(kind, Arc::clone(key), entry.seq, Some(entry.clone()));
-        }
+    fn of_files(database: &[u8], log: &[u8]) -> Self {
+        let mut evidence = Self::default();
+        Pages::new(database, log).rows(|row| match row {
+            Row::Change(change) => {
+                let entry = change.entry();
+                evidence.weigh(change.kind, Arc::clone(&change.key), change.seq, entry, false);
+                evidence.history.insert(change.seq, change);
+                if evidence.history.len() > HISTORY {
+                    evidence.history.pop_first();
+                }
+            }
+            Row::Proxy(kind, key, entry) => {
+                evidence.proxies += 1;
+                evidence.weigh(kind, key.into(), entry.seq, Some(entry), true);
+            }
+            Row::Incident(incident) => {
+                evidence.incidents.insert(incident);
+            }
+        });
+        evidence
     }
 
-    fn weigh(&mut self, kind: Kind, key: Arc<str>, seq: u64, entry: Option<Entry>) {
+    fn weigh(&mut self, kind: Kind, key: Arc<str>, seq: u64, entry: Option<Entry>, complete: bool) {
         self.seq = self.seq.max(seq);
+        self.numbers.insert(seq);
         let known = self.keys.entry((kind, key)).or_insert((0, None));
-        // A row of `proxies` says more (state, age) than the journal row of the same number: it comes later.
-        if seq >= known.0 {
+        // A row of `proxies` says more (its age) than the journal row of the same number.
+        if seq > known.0 || (seq == known.0 && complete) {
             *known = (seq, entry);
         }
     }
 
-    fn into_intent(self) -> Intent {
-        let mut intent = Intent::starting_at(self.seq + SEQ_GAP);
+    /// Of what a snapshot has, it is the word.
+    fn after(mut self, snapshot: &Intent) -> Self {
+        self.keys.retain(|_, (seq, _)| *seq > snapshot.seq());
+        self.numbers.retain(|seq| *seq > snapshot.seq());
+        self.proxies = self.keys.values().filter(|(_, entry)| entry.is_some()).count() as u64;
+        self
+    }
+
+    /// In words, which changes are known to have been on disk and are nowhere to be found. Numbers that an earlier
+    /// recovery left out are not missing.
+    fn lost(&self, from: u64, known: u64) -> String {
+        let mut lost = Vec::new();
+        let mut count = 0;
+        let mut last = from;
+        for &seq in self.numbers.iter().chain([&(known + 1)]) {
+            let missing = seq.saturating_sub(last + 1);
+            if missing > 0 && missing < SEQ_GAP - 1 {
+                count += missing;
+                lost.push(if missing == 1 { format!("{}", last + 1) } else { format!("{}-{}", last + 1, seq - 1) });
+            }
+            last = last.max(seq);
+        }
+        if lost.is_empty() {
+            return format!("Every change up to {} is accounted for", self.seq.max(from));
+        }
+        let more = if lost.len() > 20 { ", …" } else { "" };
+        lost.truncate(20);
+        format!("LOST: {count} changes, numbers {}{more}", lost.join(", "))
+    }
+
+    fn into_intent(self, snapshot: &Intent, known: u64) -> Intent {
+        let mut intent = Intent::starting_at(self.seq.max(snapshot.seq()).max(known) + SEQ_GAP);
+        for (kind, key, entry) in snapshot.iter() {
+            if !self.keys.contains_key(&(kind, Arc::clone(key))) {
+                intent.put(kind, Arc::clone(key), entry.clone());
+            }
+        }
         for ((kind, key), (_, entry)) in self.keys {
             if let Some(entry) = entry {
                 intent.put(kind, key, entry);

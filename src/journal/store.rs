@@ -1,23 +1,26 @@
 //! The SQLite file: how it is opened, read back, written and made anew. One connection a [`Store`]; every SQL
 //! text is a file under `sql/`. Knows nothing of queues, acknowledgements or what to do about an error.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row, params};
 
 use super::intent::{Applied, Digest, Intent};
-use super::place;
+use super::place::{Place, log_of};
+use super::salvage::{self, Value};
 use crate::error::{Code, Error, Result};
 use crate::record::{Args, Change, Entry, Kind, Op, State};
 
 /// `application_id` of every file of ours: "ZLMJ".
 pub const APPLICATION_ID: i32 = 0x5A4C_4D4A;
 /// `user_version` of the files that this version writes.
-pub const SCHEMA_VERSION: i32 = 1;
+pub const SCHEMA_VERSION: i32 = 2;
 
 const SCHEMA: &str = include_str!("sql/schema.sql");
 const INSERT_CHANGE: &str = include_str!("sql/insert_change.sql");
@@ -25,9 +28,11 @@ const UPSERT_PROXY: &str = include_str!("sql/upsert_proxy.sql");
 const DELETE_PROXY: &str = include_str!("sql/delete_proxy.sql");
 const SET_META: &str = include_str!("sql/set_meta.sql");
 const PRUNE: &str = include_str!("sql/prune.sql");
+const INSERT_INCIDENT: &str = include_str!("sql/insert_incident.sql");
+/// From each version to the next; the first from version 1.
+const MIGRATIONS: &[&str] = &[include_str!("sql/migrate_1_to_2.sql")];
 const SELECT_PROXIES: &str =
     "SELECT kind, key, args, state, seq, created_at, updated_at, crc FROM proxies ORDER BY rowid";
-const SELECT_JOURNAL: &str = "SELECT seq, at, op, kind, key, args, origin, reason, crc FROM journal ORDER BY seq";
 
 /// How long a statement waits for an operator who holds the file locked with a tool of his own.
 const BUSY: Duration = Duration::from_secs(5);
@@ -43,14 +48,16 @@ pub struct Store {
     connection: Connection,
     /// Of the log, after the last commit; SQLite tells it then.
     log_pages: Arc<AtomicU32>,
+    /// Of the schema in the file.
+    version: i32,
 }
 
 impl Store {
     /// Opens a journal that exists, for writing, and checks that it is one of ours. Until [`Store::trust`] is
     /// called, closing it again leaves every byte as it was.
-    pub fn open(path: &Path) -> Result<Store> {
-        let mut store = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        store.check_identity(path)?;
+    pub fn open(place: &Place, path: &Path) -> Result<Store> {
+        let mut store = Self::connect(place, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        store.version = store.check_identity(path)?;
         let connection = &store.connection;
         let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         connection.execute_batch(
@@ -81,22 +88,27 @@ impl Store {
 
     /// Opens a file only to read it: a snapshot, or what is left of a damaged journal. The identity is not
     /// checked.
-    pub fn open_for_reading(path: &Path) -> Result<Store> {
-        Self::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    pub fn open_for_reading(place: &Place, path: &Path) -> Result<Store> {
+        Self::connect(place, path, OpenFlags::SQLITE_OPEN_READ_ONLY)
     }
 
-    fn connect(path: &Path, mode: OpenFlags) -> Result<Store> {
-        let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-            .map_err(|error| Error::from(error).context(format!("cannot open {}", path.display())))?;
+    fn connect(place: &Place, path: &Path, mode: OpenFlags) -> Result<Store> {
+        let mode = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = match place.env.vfs() {
+            Some(vfs) => Connection::open_with_flags_and_vfs(path, mode, vfs),
+            None => Connection::open_with_flags(path, mode),
+        }
+        .map_err(|error| Error::from(error).context(format!("cannot open {}", path.display())))?;
         connection.busy_timeout(BUSY)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         connection.execute_batch("PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0;")?;
-        Ok(Store { connection, log_pages: Arc::default() })
+        Ok(Store { connection, log_pages: Arc::default(), version: SCHEMA_VERSION })
     }
 
-    fn check_identity(&self, path: &Path) -> Result<()> {
+    /// Returns the schema's version.
+    fn check_identity(&self, path: &Path) -> Result<i32> {
         let pragma = |name: &str| -> Result<i32> {
             Ok(self.connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))?)
         };
@@ -112,20 +124,39 @@ impl Store {
                 Code::NewerSchema,
                 format!(
                     "{} was written by a newer zlm-journal (schema {version}, this one knows \
-                     {SCHEMA_VERSION}): install that version again, or name another [journal] path",
+                     {SCHEMA_VERSION}) and is only read: install that version again, or name another [journal] path",
                     path.display()
                 ),
             ));
         }
+        Ok(version)
+    }
+
+    /// What is in the file was found good: it may be brought to this version's schema, its log prepared for writing,
+    /// and tidied up when it is closed.
+    pub fn trust(&mut self, place: &Place, path: &Path) -> Result<()> {
+        if let Err(error) = place.preallocate(&log_of(path), LOG_BYTES) {
+            log::warn!("journal: {error}. Commits will be slower; is the disk nearly full?");
+        }
+        self.migrate()?;
+        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         Ok(())
     }
 
-    /// What is in the file was found good: its log may be prepared for writing, and tidied up when it is closed.
-    pub fn trust(&self, path: &Path) -> Result<()> {
-        if let Err(error) = place::preallocate(&place::log_of(path), LOG_BYTES) {
-            log::warn!("journal: {error}. Commits will be slower; is the disk nearly full?");
+    /// All the steps from the file's version to ours, in one transaction.
+    fn migrate(&mut self) -> Result<()> {
+        let done = usize::try_from(self.version).unwrap_or(1).saturating_sub(1);
+        let Some(steps) = MIGRATIONS.get(done..).filter(|steps| !steps.is_empty()) else {
+            return Ok(());
+        };
+        let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        for step in steps {
+            transaction.execute_batch(step)?;
         }
-        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        transaction.execute_batch(&format!("PRAGMA user_version = {SCHEMA_VERSION};"))?;
+        transaction.commit()?;
+        log::info!("journal: the schema was brought from version {} to {SCHEMA_VERSION}", self.version);
+        self.version = SCHEMA_VERSION;
         Ok(())
     }
 
@@ -143,7 +174,7 @@ impl Store {
         let mut statement = transaction.prepare(SELECT_PROXIES)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let (kind, key, entry) = proxy_from_row(row)?;
+            let (kind, key, entry) = proxy_of(&values_of(row, 8)?)?;
             intent.put(kind, key.into(), entry);
         }
         let stored = Digest {
@@ -174,17 +205,7 @@ impl Store {
             let mut delete = transaction.prepare_cached(DELETE_PROXY)?;
             for applied in batch {
                 let change = &applied.change;
-                insert.execute(params![
-                    change.seq.cast_signed(),
-                    change.at,
-                    change.op.name(),
-                    change.kind.name(),
-                    &*change.key,
-                    change.args.as_ref().map(Args::as_str),
-                    change.origin,
-                    change.reason,
-                    change.crc(),
-                ])?;
+                write_change(&mut insert, change)?;
                 match &applied.entry {
                     Some(entry) => write_proxy(&mut upsert, change.kind, &change.key, entry)?,
                     None => delete.execute(params![change.kind.name(), &*change.key])?,
@@ -194,6 +215,11 @@ impl Store {
         }
         transaction.commit()?;
         Ok(())
+    }
+
+    /// Closes the connection without the tidying up, which would write.
+    pub fn abandon(self) {
+        let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     }
 
     /// How long the log is that the next checkpoint will copy.
@@ -210,57 +236,42 @@ impl Store {
     pub fn prune(&self, seq: u64, before: i64, most: u32) -> Result<usize> {
         Ok(self.connection.prepare_cached(PRUNE)?.execute(params![seq.cast_signed(), before, most])?)
     }
+}
 
-    /// Every row of `proxies` that can still be read and whose checksum holds. Never fails: see `salvage`.
-    pub fn salvage_proxies(&self, found: impl FnMut(Kind, String, Entry)) -> u64 {
-        let mut found = found;
-        self.salvage(SELECT_PROXIES, |row| {
-            let (kind, key, entry) = proxy_from_row(row)?;
-            found(kind, key, entry);
-            Ok(())
-        })
-    }
+/// What has happened to the journal itself: a row of `incidents`. Time in milliseconds UTC.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Incident {
+    pub at: i64,
+    pub report: String,
+}
 
-    /// Every row of `journal` that can still be read and whose checksum holds.
-    pub fn salvage_journal(&self, found: impl FnMut(Change)) -> u64 {
-        let mut found = found;
-        self.salvage(SELECT_JOURNAL, |row| {
-            found(change_from_row(row)?);
-            Ok(())
-        })
-    }
-
-    /// Walks a damaged table from both ends, since a walk ends at the first page that cannot be read. Returns
-    /// how many rows or pages were no good.
-    fn salvage(&self, select: &str, mut each: impl FnMut(&Row) -> Result<()>) -> u64 {
-        let mut bad = 0;
-        for order in ["ASC", "DESC"] {
-            let mut walk = || -> Result<u64> {
-                let mut statement = self.connection.prepare(&format!("{select} {order}"))?;
-                let mut rows = statement.query([])?;
-                let mut bad_rows = 0;
-                while let Some(row) = rows.next()? {
-                    bad_rows += u64::from(each(row).is_err());
-                }
-                Ok(bad_rows)
-            };
-            match walk() {
-                Ok(bad_rows) => return bad + bad_rows,
-                Err(_) => bad += 1,
-            }
-        }
-        bad
+impl Incident {
+    fn crc(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new_with_initial(crc32fast::hash(&self.at.to_le_bytes()));
+        hasher.update(self.report.as_bytes());
+        hasher.finalize()
     }
 }
 
-/// Makes a complete file at `path` that holds `intent` and no history, synced to disk and read back. Its
-/// directory is not synced: that comes with the rename that gives it its name.
-pub fn create(path: &Path, intent: &Intent) -> Result<()> {
-    drop(place::create_private(path)?);
+/// All that a journal can hold.
+#[derive(Debug, Default)]
+pub struct Content {
+    pub intent: Intent,
+    /// By number, each once.
+    pub history: BTreeMap<u64, Change>,
+    pub incidents: BTreeSet<Incident>,
+}
+
+/// Makes a complete file at `path` with this content, synced to disk and read back. Its directory is not synced: that
+/// comes with the rename that gives it its name.
+pub fn create(place: &Place, path: &Path, content: &Content) -> Result<()> {
+    let intent = &content.intent;
+    place.remove_database(path)?;
+    place.env.create(path).map_err(|error| Error::io("cannot create", path, &error))?;
     {
-        let mut store = Store::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        // The file counts for nothing until it is renamed, so it needs no rollback journal of its own.
-        store.connection.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
+        let mut store = Store::connect(place, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        // The file counts for nothing until it is renamed, so it needs no rollback journal on disk.
+        store.connection.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;")?;
         let transaction = store.connection.transaction()?;
         transaction.execute_batch(SCHEMA)?;
         transaction.execute_batch(&format!(
@@ -271,12 +282,20 @@ pub fn create(path: &Path, intent: &Intent) -> Result<()> {
             for (kind, key, entry) in intent.iter() {
                 write_proxy(&mut upsert, kind, key, entry)?;
             }
+            let mut insert = transaction.prepare(INSERT_CHANGE)?;
+            for change in content.history.values() {
+                write_change(&mut insert, change)?;
+            }
+            let mut insert = transaction.prepare(INSERT_INCIDENT)?;
+            for incident in &content.incidents {
+                write_incident(&mut insert, incident)?;
+            }
         }
         write_meta(&transaction, intent.seq(), intent.digest())?;
         transaction.commit()?;
     }
-    place::sync_file(path)?;
-    let written = Store::open_for_reading(path)?.load()?;
+    place.sync(path)?;
+    let written = Store::open_for_reading(place, path)?.load()?;
     if written.digest() != intent.digest() || written.seq() != intent.seq() {
         return Err(Error::corrupt(format!(
             "{} does not hold what was just written to it: check the disk",
@@ -307,44 +326,104 @@ fn write_meta(connection: &Connection, seq: u64, digest: Digest) -> Result<()> {
     Ok(())
 }
 
-fn proxy_from_row(row: &Row) -> Result<(Kind, String, Entry)> {
-    let kind = named(row, 0, Kind::from_name)?;
-    let key: String = row.get(1)?;
-    let entry = Entry {
-        args: Args::from_stored(row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?)?,
-        state: named(row, 3, State::from_name)?,
-        seq: row.get::<_, i64>(4)?.cast_unsigned(),
-        created_at: row.get(5)?,
-        updated_at: row.get(6)?,
+fn write_change(insert: &mut rusqlite::Statement<'_>, change: &Change) -> Result<usize> {
+    Ok(insert.execute(params![
+        change.seq.cast_signed(),
+        change.at,
+        change.op.name(),
+        change.kind.name(),
+        &*change.key,
+        change.args.as_ref().map(Args::as_str),
+        change.origin,
+        change.reason,
+        change.crc(),
+    ])?)
+}
+
+fn write_incident(insert: &mut rusqlite::Statement<'_>, incident: &Incident) -> Result<usize> {
+    Ok(insert.execute(params![incident.at, incident.report, incident.crc()])?)
+}
+
+/// The columns of a row that SQLite has read.
+fn values_of<'a>(row: &'a Row, count: usize) -> Result<Vec<Value<'a>>> {
+    (0..count)
+        .map(|column| {
+            Ok(match row.get_ref(column)? {
+                ValueRef::Null => Value::Null,
+                ValueRef::Integer(number) => Value::Integer(number),
+                other => Value::Text(other.as_str().map_err(rusqlite::Error::from)?),
+            })
+        })
+        .collect()
+}
+
+/// A row of any of our tables by its columns, if it is one and its checksum holds. (`meta` has none.)
+pub fn row_of(values: &[Value], rowid: i64) -> Option<salvage::Row> {
+    match *values {
+        [_, _, _, _, _, _, _, _] => {
+            let (kind, key, entry) = proxy_of(values).ok()?;
+            Some(salvage::Row::Proxy(kind, key, entry))
+        }
+        // `seq` is the row's number: the column itself is empty.
+        [Value::Null, at, op, kind, key, args, origin, reason, crc] => {
+            let change = Change {
+                seq: rowid.cast_unsigned(),
+                at: at.integer().ok()?,
+                op: op.named(Op::from_name).ok()?,
+                kind: kind.named(Kind::from_name).ok()?,
+                key: key.text().ok()?.into(),
+                args: match args {
+                    Value::Null => None,
+                    args => Some(Args::from_stored(args.text().ok()?).ok()?),
+                },
+                origin: origin.text().ok()?.to_owned(),
+                reason: reason.text().ok()?.to_owned(),
+            };
+            (crc == Value::Integer(change.crc().into())).then_some(salvage::Row::Change(change))
+        }
+        [at, report, crc] => {
+            let incident = Incident { at: at.integer().ok()?, report: report.text().ok()?.to_owned() };
+            (crc == Value::Integer(incident.crc().into())).then_some(salvage::Row::Incident(incident))
+        }
+        _ => None,
+    }
+}
+
+fn proxy_of(values: &[Value]) -> Result<(Kind, String, Entry)> {
+    let [kind, key, args, state, seq, created_at, updated_at, crc] = *values else {
+        return Err(Error::corrupt("a row of proxies has eight columns"));
     };
-    check_crc(row, 7, entry.crc(kind, &key), &key)?;
+    let (kind, key) = (kind.named(Kind::from_name)?, key.text()?.to_owned());
+    let entry = Entry {
+        args: Args::from_stored(args.text()?)?,
+        state: state.named(State::from_name)?,
+        seq: seq.integer()?.cast_unsigned(),
+        created_at: created_at.integer()?,
+        updated_at: updated_at.integer()?,
+    };
+    if crc != Value::Integer(entry.crc(kind, &key).into()) {
+        return Err(Error::corrupt(format!("the row of {key} is damaged: its checksum does not hold")));
+    }
     Ok((kind, key, entry))
 }
 
-fn change_from_row(row: &Row) -> Result<Change> {
-    let args: Option<String> = row.get(5)?;
-    let change = Change {
-        seq: row.get::<_, i64>(0)?.cast_unsigned(),
-        at: row.get(1)?,
-        op: named(row, 2, Op::from_name)?,
-        kind: named(row, 3, Kind::from_name)?,
-        key: row.get::<_, String>(4)?.into(),
-        args: args.as_deref().map(Args::from_stored).transpose()?,
-        origin: row.get(6)?,
-        reason: row.get(7)?,
-    };
-    check_crc(row, 8, change.crc(), &change.key)?;
-    Ok(change)
-}
-
-fn named<T>(row: &Row, column: usize, parse: fn(&str) -> Option<T>) -> Result<T> {
-    let text: String = row.get(column)?;
-    parse(&text).ok_or_else(|| Error::corrupt(format!("{text:?} is no value of its column")))
-}
-
-fn check_crc(row: &Row, column: usize, computed: u32, key: &str) -> Result<()> {
-    if row.get::<_, u32>(column)? != computed {
-        return Err(Error::corrupt(format!("the row of {key} is damaged: its checksum does not hold")));
+impl<'a> Value<'a> {
+    fn integer(self) -> Result<i64> {
+        match self {
+            Value::Integer(number) => Ok(number),
+            other => Err(Error::corrupt(format!("{other:?} is no number"))),
+        }
     }
-    Ok(())
+
+    fn text(self) -> Result<&'a str> {
+        match self {
+            Value::Text(text) => Ok(text),
+            other => Err(Error::corrupt(format!("{other:?} is no text"))),
+        }
+    }
+
+    fn named<T>(self, parse: fn(&str) -> Option<T>) -> Result<T> {
+        let text = self.text()?;
+        parse(text).ok_or_else(|| Error::corrupt(format!("{text:?} is no value of its column")))
+    }
 }

@@ -1,16 +1,22 @@
 //! The writer thread: waits, takes all that is queued, writes it in one transaction, then acknowledges. It owns
 //! the one writing connection. After a failed commit nothing on disk is believed any more: the whole of intent is
-//! written from memory to a fresh file, and until that has worked nothing is acknowledged as durable.
+//! written from memory to a fresh file, and until that has worked nothing is acknowledged as durable. A journal that
+//! could not be opened is tried again in the same way.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::intent::{Applied, Intent};
-use super::recovery;
-use super::store::{LOG_PAGES, Store};
-use super::{Ack, Core, Done, Persisted, now_ms};
-use crate::error::Error;
+use super::place::Because;
+use super::recovery::{self, Opened};
+use super::store::{Content, Incident, LOG_PAGES, Store};
+use super::{Access, Ack, Core, Done, Persisted};
+use crate::error::{Code, Error, Result};
+use crate::record::Op;
+use crate::settings::OnError;
 
 /// A change on its way to disk, or (without one) a call that waits for those before it.
 pub struct Job {
@@ -29,14 +35,20 @@ pub struct Chores {
 }
 
 const PRUNE_ROWS: u32 = 1000;
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// Between two attempts to write, or open, a journal that failed.
+const RETRY: Duration = Duration::from_secs(1);
+/// A child that the server before forked as it died may have the lock for a moment.
+const LOCK_ATTEMPTS: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// The log says again that it still fails after this many.
+const SAY_EVERY: u32 = 60;
 
 pub struct Writer {
     core: Arc<Core>,
     store: Option<Store>,
-    retry: Duration,
+    lock: Option<Box<dyn Send>>,
     retry_at: Option<Instant>,
+    attempts: u32,
     /// Length of the log when a checkpoint was last asked for; 0 once it has started over.
     asked_at: u32,
 }
@@ -45,23 +57,41 @@ pub struct Writer {
 struct Work {
     jobs: Vec<Job>,
     chores: Chores,
-    /// Set when the file must be rewritten: intent as of the jobs taken.
-    rewrite: Option<Intent>,
+    repair: Repair,
     last: bool,
 }
 
+enum Repair {
+    None,
+    /// The file must be rewritten: intent as of the jobs taken.
+    Rewrite(Intent),
+    /// The file was never opened.
+    Open,
+}
+
 impl Writer {
-    pub fn new(core: Arc<Core>, store: Store) -> Self {
-        Self { core, store: Some(store), retry: FIRST_RETRY, retry_at: None, asked_at: 0 }
+    /// Opens the journal, on this thread, or leaves that to later attempts.
+    pub fn open(core: Arc<Core>) -> Self {
+        let mut writer = Self { core, store: None, lock: None, retry_at: None, attempts: 0, asked_at: 0 };
+        writer.try_to_open();
+        writer
     }
 
     pub fn run(mut self) {
         loop {
             let work = self.wait();
-            if let Some(intent) = &work.rewrite {
-                self.rewrite(intent);
-            }
-            self.settle(work.jobs, work.rewrite.is_some());
+            let rewritten = match &work.repair {
+                Repair::None => false,
+                Repair::Rewrite(intent) => {
+                    self.rewrite(intent);
+                    true
+                }
+                Repair::Open => {
+                    self.try_to_open();
+                    false
+                }
+            };
+            self.settle(work.jobs, rewritten);
             self.do_chores(work.chores);
             if work.last {
                 return;
@@ -70,21 +100,26 @@ impl Writer {
     }
 
     fn wait(&mut self) -> Work {
-        let mut front = self.core.front.lock();
+        let core = Arc::clone(&self.core);
+        let mut front = core.front.lock();
         loop {
-            let broken = self.store.is_none() || front.behind;
+            let broken = match front.access {
+                Access::Open => self.store.is_none() || front.behind,
+                Access::Waiting { .. } => !front.closing,
+                Access::ReadOnly => false,
+            };
             let due = broken && (front.closing || self.retry_at.is_none_or(|at| at <= Instant::now()));
             let idle = front.queue.is_empty() && !front.chores.finish_checkpoint && front.chores.prune.is_none();
             if due || !idle || front.closing {
                 let queue = std::mem::take(&mut front.queue);
                 front.queued_bytes = 0;
                 front.behind &= !due;
-                return Work {
-                    jobs: queue,
-                    chores: std::mem::take(&mut front.chores),
-                    rewrite: due.then(|| front.intent.clone()),
-                    last: front.closing,
+                let repair = match front.access {
+                    _ if !due => Repair::None,
+                    Access::Waiting { .. } => Repair::Open,
+                    _ => Repair::Rewrite(front.intent.clone()),
                 };
+                return Work { jobs: queue, chores: std::mem::take(&mut front.chores), repair, last: front.closing };
             }
             match self.retry_at.filter(|_| broken) {
                 Some(at) => {
@@ -105,8 +140,10 @@ impl Writer {
         let outcome = match &mut self.store {
             None => Err(self.core.last_failure()),
             Some(_) if rewritten || batch.is_empty() => Ok(()),
-            Some(store) => store.commit(&batch),
+            // What was written to a file that is no longer there is not on disk.
+            Some(store) => store.commit(&batch).and_then(|()| self.core.still_there()),
         };
+        let mut undone = BTreeSet::new();
         match &outcome {
             Ok(()) => {
                 if let Some((seq, _)) = waiting.last() {
@@ -116,15 +153,54 @@ impl Writer {
                     self.ask_for_checkpoint();
                 }
             }
-            // Not an answer to "is it on disk?": after a failed sync it may or may not be there.
-            Err(error) if self.store.is_some() => self.fail(error),
-            Err(_) => {}
+            Err(error) => {
+                // Not an answer to "is it on disk?": after a failed sync it may or may not be there.
+                if self.store.is_some() {
+                    self.fail(error);
+                }
+                undone = self.take_back(batch);
+            }
         }
         for (seq, done) in waiting {
             if let Some(done) = done {
-                done.call(Ack { seq, result: outcome.clone().map(|()| Persisted::Yes) });
+                let result = outcome.clone().map(|()| Persisted::Yes);
+                done.call(Ack { seq, result, undone: undone.contains(&seq) });
             }
         }
+    }
+
+    /// What was not written is undone where the settings say so, the newest change first. One that a later call on
+    /// the same key has built on is left to that call. Returns the numbers of those undone.
+    fn take_back(&self, batch: Vec<Applied>) -> BTreeSet<u64> {
+        let mut undone = Vec::new();
+        {
+            let mut front = self.core.front.lock();
+            if self.core.options.on_error == OnError::Accept {
+                for applied in batch {
+                    front.missed(Some(applied));
+                }
+                return BTreeSet::new();
+            }
+            let later: BTreeSet<_> = front
+                .queue
+                .iter()
+                .filter_map(|job| job.applied.as_ref())
+                .map(|applied| (applied.change.kind, Arc::clone(&applied.change.key)))
+                .collect();
+            for applied in batch.into_iter().rev() {
+                let set_aside = applied.change.op == Op::Quarantine;
+                if set_aside || later.contains(&(applied.change.kind, Arc::clone(&applied.change.key))) {
+                    front.missed(Some(applied));
+                } else {
+                    front.intent.take_back(&applied);
+                    undone.push(applied);
+                }
+            }
+        }
+        for applied in &undone {
+            self.core.undone(applied);
+        }
+        undone.iter().map(|applied| applied.change.seq).collect()
     }
 
     fn ask_for_checkpoint(&mut self) {
@@ -140,40 +216,162 @@ impl Writer {
         }
     }
 
+    // ---- opening
+
+    fn try_to_open(&mut self) {
+        let core = Arc::clone(&self.core);
+        let _files = core.files.lock();
+        match self.open_files() {
+            Ok(opened) => self.opened(opened),
+            Err(error) if error.code == Code::NewerSchema => match recovery::read_only(&core.place) {
+                Ok(intent) => self.opened_read_only(intent, error),
+                Err(unread) => self.fail(&error.context(unread)),
+            },
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn open_files(&mut self) -> Result<Opened> {
+        self.core.place.prepare()?;
+        let mut attempts = 0;
+        while self.lock.is_none() {
+            attempts += 1;
+            match self.core.place.lock() {
+                Ok(lock) => self.lock = Some(lock),
+                Err(error) if error.code == Code::Locked && attempts < LOCK_ATTEMPTS => thread::sleep(LOCK_PAUSE),
+                Err(error) => return Err(error),
+            }
+        }
+        let opened = recovery::open(&self.core.place);
+        if opened.is_err() {
+            // Another server may have more luck.
+            self.lock = None;
+        }
+        opened
+    }
+
+    fn opened(&mut self, opened: Opened) {
+        let core = Arc::clone(&self.core);
+        log::info!(
+            "journal: {} open, {} proxies, last change {}",
+            core.place.file.display(),
+            opened.intent.digest().count,
+            opened.intent.seq()
+        );
+        core.durable_seq.store(opened.intent.seq(), Ordering::Release);
+        self.store = Some(opened.store);
+        self.healed();
+        {
+            let mut health = core.health.lock();
+            health.snapshot = core.place.list_snapshots().into_iter().next();
+            if let Some(report) = opened.report {
+                log::error!("journal: {report}");
+                health.last_error = Some((core.place.env.now_ms(), Error::corrupt(report)));
+            }
+        }
+        self.known(opened.intent, Access::Open);
+    }
+
+    fn opened_read_only(&mut self, intent: Intent, error: Error) {
+        log::error!("journal: {error}. {} proxies are restored from it", intent.digest().count);
+        self.core.durable_seq.store(intent.seq(), Ordering::Release);
+        self.core.failed(error);
+        self.known(intent, Access::ReadOnly);
+    }
+
+    /// The file's intent is that of memory from now on, with the calls that have come meanwhile on top.
+    fn known(&self, mut intent: Intent, access: Access) {
+        let begin = {
+            let mut front = self.core.front.lock();
+            let Access::Waiting { calls, begin, .. } = std::mem::replace(&mut front.access, access) else {
+                return;
+            };
+            for ((kind, key), call) in calls {
+                let applied = match call.args {
+                    Some(args) => Some(intent.add(call.at, kind, &key, args, call.cause)),
+                    None => intent.remove(call.at, kind, &key, call.cause),
+                };
+                if matches!(front.access, Access::Open) {
+                    front.queue.push(Job { seq: intent.seq(), applied, done: None });
+                }
+            }
+            front.intent = intent;
+            begin
+        };
+        if let Some(begin) = begin {
+            begin();
+        }
+    }
+
+    // ---- failing and healing
+
     fn rewrite(&mut self, intent: &Intent) {
         // No reader of ours may hold the old file while it is moved away.
         let core = Arc::clone(&self.core);
         let _files = core.files.lock();
-        self.store = None;
-        match recovery::replace(&self.core.place, intent, now_ms()) {
-            Ok((store, kept)) => {
+        self.drop_store();
+        match self.write_afresh(intent) {
+            Ok(store) => {
                 log::warn!(
-                    "journal: all {} proxies were written afresh to {}, it is complete again; {kept}",
+                    "journal: all {} proxies were written afresh to {}, it is complete again; the old files, if there \
+                     were any, are in quarantine/",
                     intent.digest().count,
-                    self.core.place.file.display()
+                    core.place.file.display()
                 );
                 self.store = Some(store);
-                self.retry = FIRST_RETRY;
-                self.retry_at = None;
-                self.core.durable_seq.fetch_max(intent.seq(), Ordering::Release);
-                self.core.recovered();
+                core.front.lock().unwritten.retain(|change| change.seq > intent.seq());
+                core.durable_seq.fetch_max(intent.seq(), Ordering::Release);
+                self.healed();
             }
-            Err(error) => {
-                self.fail(&error.context("still cannot write the journal"));
-            }
+            Err(error) => self.fail(&error.context("still cannot write the journal")),
         }
+    }
+
+    fn write_afresh(&mut self, intent: &Intent) -> Result<Store> {
+        let place = &self.core.place;
+        place.prepare()?;
+        if !place.is_locked()? {
+            // The lock went with its directory.
+            self.lock = Some(place.lock()?);
+        }
+        let durable = self.core.durable_seq.load(Ordering::Acquire);
+        let (mut history, mut incidents) = recovery::salvage_history(place, durable);
+        history.extend(self.core.front.lock().unwritten.iter().map(|change| (change.seq, change.clone())));
+        let at = place.env.now_ms();
+        let report = self.core.health.lock().last_error.as_ref().map_or_else(
+            || "The file was rewritten from memory".to_owned(),
+            |(_, error)| format!("The file was rewritten from memory after: {error}"),
+        );
+        incidents.insert(Incident { at, report });
+        recovery::replace(place, &Content { intent: intent.clone(), history, incidents }, Because::Replaced)
+    }
+
+    fn healed(&mut self) {
+        self.retry_at = None;
+        self.attempts = 0;
+        self.asked_at = 0;
+        *self.core.identity.lock() = self.core.standing();
+        self.core.recovered();
     }
 
     /// Drops the connection without a further word to the disk, and plans the next attempt.
     fn fail(&mut self, error: &Error) {
-        self.store = None;
-        self.retry_at = Some(Instant::now() + self.retry);
-        log::error!(
-            "journal: {error}. Calls are answered with persisted:false; next attempt in {} s",
-            self.retry.as_secs()
-        );
-        self.retry = (self.retry * 2).min(LONGEST_RETRY);
+        self.drop_store();
+        self.retry_at = Some(Instant::now() + RETRY);
+        if self.attempts.is_multiple_of(SAY_EVERY) {
+            log::error!(
+                "journal: {error}. The server runs on, its calls are not journaled; it is tried again every second"
+            );
+        }
+        self.attempts += 1;
         self.core.failed(error.clone());
+    }
+
+    fn drop_store(&mut self) {
+        *self.core.identity.lock() = None;
+        if let Some(store) = self.store.take() {
+            store.abandon();
+        }
     }
 
     fn do_chores(&mut self, chores: Chores) {

@@ -9,22 +9,34 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::plan::{Key, Plan};
+use super::plan::{Key, MOST_DEATHS, Plan, Wanted};
 use super::{Add, Added, Host, Progress};
 use crate::error::{Code, Error, Result};
 use crate::record::Kind;
 
 /// Intent, as the driver needs it.
 pub trait Intent: Send + Sync {
-    /// All that is to run, with the change that made it so, in the order to start it.
-    fn wanted(&self) -> Vec<(Key, u64)>;
+    /// All that is to run, in the order to start it.
+    fn wanted(&self) -> Vec<Wanted>;
+    /// The change by which it is to run; none where it is not.
+    fn wants(&self, key: &Key) -> Option<u64>;
     /// The call that starts it; none when it is no longer wanted as change `seq` left it.
     fn add(&self, key: &Key, seq: u64) -> Option<Add>;
+    /// It is about to be started: should the server die of it, the next one is to know.
+    fn begins(&self, seq: u64);
+    /// The server has lived through that.
+    fn survived(&self, seq: u64);
+    /// It is not to be started any more, for that reason.
+    fn quarantine(&self, key: &Key, seq: u64, reason: &str);
+    /// The server ends as it should.
+    fn clean_end(&self);
 }
 
 /// How fast and how often.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
+    /// Whether what is missing is started at all. If not, only calls that were undone are seen to.
+    pub restore: bool,
     /// Proxies started a second, at least 1.
     pub per_second: u64,
     /// How often the server is asked what it has while something has failed, and the first pause after a failed
@@ -43,6 +55,7 @@ enum Event {
     Begin,
     Added(u64, Added),
     Listed(u64, Result<Vec<String>>),
+    Converge(Key),
     Stop,
 }
 
@@ -77,6 +90,11 @@ impl Handle {
     /// Takes the host's answer to a listing. Any thread.
     pub fn listed(&self, call: u64, keys: Result<Vec<String>>) {
         let _ = self.events.send(Event::Listed(call, keys));
+    }
+
+    /// Brings the server back to intent for one proxy, whose call was undone. Any thread.
+    pub fn converge(&self, key: Key) {
+        let _ = self.events.send(Event::Converge(key));
     }
 
     pub fn shown(&self) -> Shown {
@@ -141,10 +159,19 @@ struct Driver {
 
 impl Driver {
     fn run(mut self) {
-        if !matches!(self.events.recv(), Ok(Event::Begin)) {
-            return;
+        loop {
+            match self.events.recv() {
+                Ok(Event::Begin) => break,
+                Ok(Event::Stop) | Err(_) => return,
+                Ok(_) => {}
+            }
         }
         self.began = Instant::now();
+        self.carry_on();
+        self.intent.clean_end();
+    }
+
+    fn carry_on(&mut self) {
         loop {
             let now = self.began.elapsed();
             self.list_if_due(now);
@@ -176,7 +203,7 @@ impl Driver {
         }
         match self.listing {
             Some((_, _, since)) => wake.min(since + LIST_TIMEOUT),
-            None if self.plan.is_unsettled() => wake.min(self.next_pass),
+            None if self.pace.restore && self.plan.is_unsettled() => wake.min(self.next_pass),
             None => wake,
         }
     }
@@ -187,12 +214,16 @@ impl Driver {
                 self.fault("the server did not say in time which proxies it has".to_owned());
                 self.list(kind, now);
             }
-            None if now >= self.next_pass && !self.plan.has_due() && self.plan.is_unsettled() => {
+            None if self.is_pass_due(now) => {
                 self.listed.clear();
                 self.list(0, now);
             }
             _ => {}
         }
+    }
+
+    fn is_pass_due(&self, now: Duration) -> bool {
+        self.pace.restore && now >= self.next_pass && !self.plan.has_due() && self.plan.is_unsettled()
     }
 
     fn list(&mut self, kind: usize, now: Duration) {
@@ -205,7 +236,15 @@ impl Driver {
         // Every kind is listed: compare.
         self.listing = None;
         self.next_pass = if self.pace.revive.is_zero() { Duration::MAX } else { now + self.pace.revive };
-        self.plan.observe(self.intent.wanted(), &self.listed, now);
+        let mut wanted = self.intent.wanted();
+        wanted.retain(|want| {
+            let bearable = want.deaths < MOST_DEATHS;
+            if !bearable {
+                self.quarantine(&want.key, want.seq, &format!("the server died {} times as it started", want.deaths));
+            }
+            bearable
+        });
+        self.plan.observe(wanted, &self.listed, now);
         self.next_burst = now;
     }
 
@@ -215,13 +254,14 @@ impl Driver {
         }
         let burst = (self.pace.per_second * BURST.as_millis() as u64).div_ceil(1000).max(1);
         for _ in 0..burst {
-            let Some((key, seq)) = self.plan.next() else { break };
+            let Some((key, seq)) = self.plan.next(now) else { break };
             let Some(add) = self.intent.add(&key, seq) else {
                 self.plan.skipped();
                 continue;
             };
             self.calls += 1;
             self.plan.started(self.calls, key, seq, now);
+            self.intent.begins(seq);
             self.host.add(self.calls, add);
         }
         self.next_burst = now
@@ -236,11 +276,25 @@ impl Driver {
             Event::Stop => return false,
             Event::Begin => {}
             Event::Added(call, answer) => {
-                if let Added::Failed(why) = &answer {
-                    self.shown.lock().last_error = Some(why.clone());
+                let why = match &answer {
+                    Added::Failed(why) | Added::Threw(why) => Some(why.clone()),
+                    Added::Accepted | Added::Unwanted => None,
+                };
+                if let Some((key, seq, unbearable)) = self.plan.answered(call, &answer, now) {
+                    self.intent.survived(seq);
+                    if unbearable {
+                        let why = why.as_deref().unwrap_or_default();
+                        self.quarantine(&key, seq, &format!("the server threw {MOST_DEATHS} times running: {why}"));
+                    }
                 }
-                self.plan.answered(call, &answer, now);
+                if why.is_some() {
+                    self.shown.lock().last_error = why;
+                }
             }
+            Event::Converge(key) => match self.intent.wants(&key) {
+                Some(seq) => self.plan.want(key, seq),
+                None => self.host.remove(key.0, key.1),
+            },
             Event::Listed(call, keys) => {
                 let Some((current, kind, _)) = self.listing else { return true };
                 if current != call {
@@ -260,6 +314,16 @@ impl Driver {
         true
     }
 
+    fn quarantine(&mut self, key: &Key, seq: u64, reason: &str) {
+        log::error!(
+            "journal: {} {} is set aside (state quarantined): {reason}. It is started no more until it is added again",
+            key.0.name(),
+            key.1
+        );
+        self.plan.quarantined();
+        self.intent.quarantine(key, seq, reason);
+    }
+
     fn fault(&mut self, message: String) {
         log::warn!("journal: {message}");
         self.shown.lock().last_error = Some(message);
@@ -274,12 +338,13 @@ impl Driver {
                 self.reported = true;
                 log::info!(
                     "journal: restored {} proxies in {seconds:.2} s: {} play, {} do not answer and are retried, {} \
-                     were there already, {} no longer wanted",
+                     were there already, {} no longer wanted, {} set aside",
                     progress.total,
                     progress.live,
                     progress.failing,
                     progress.present,
                     progress.unwanted,
+                    progress.quarantined,
                 );
             } else if now >= self.next_line {
                 self.next_line = now + SECOND;

@@ -8,7 +8,7 @@ mod plan;
 use std::sync::Arc;
 
 pub use self::driver::{Handle, Intent, Pace, start};
-pub use self::plan::Progress;
+pub use self::plan::{Progress, Wanted};
 use crate::record::Kind;
 
 /// One proxy to be started: the recorded call, ready to be dispatched again.
@@ -30,6 +30,8 @@ pub enum Added {
     Accepted,
     /// The server said no, or its first connect failed. It may be listed all the same.
     Failed(String),
+    /// The server threw an exception out of the call.
+    Threw(String),
     /// Meanwhile someone deleted or replaced it: nothing was done.
     Unwanted,
 }
@@ -39,6 +41,8 @@ pub enum Added {
 pub trait Host: Send + Sync {
     /// Dispatches an add. The answer may take as long as the server's connect timeout.
     fn add(&self, call: u64, add: Add);
+    /// Ends a proxy that is not wanted, if the server has it: a call that was undone. Without an answer.
+    fn remove(&self, kind: Kind, key: Arc<str>);
     /// Asks for the keys of all proxies of a kind that the server has now.
     fn list(&self, call: u64, kind: Kind);
 }

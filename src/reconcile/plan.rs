@@ -15,6 +15,25 @@ pub const LONGEST_BACKOFF: Duration = Duration::from_secs(30 * 60);
 /// An add that was not answered for this long counts as failed.
 const LOST: Duration = Duration::from_secs(120);
 
+/// So many exceptions running, and so many deaths of the server running in which it was being started, and a proxy is
+/// set aside.
+pub const MOST_DEATHS: u32 = 3;
+/// What was being started when the server died comes last: so many at once, and the next ones when they are answered,
+/// or after this long.
+const SUSPECTS: (usize, Duration) = (32, Duration::from_secs(2));
+/// What was being started in two deaths running is started alone, so that a third one tells.
+const PRIME_SUSPECTS: (usize, Duration) = (1, Duration::from_secs(15));
+
+/// A proxy that should run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    pub key: Key,
+    /// The change that made it what it is.
+    pub seq: u64,
+    /// In how many deaths of the server running it was being started.
+    pub deaths: u32,
+}
+
 /// How far the reconciler is. The numbers are of proxies.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Progress {
@@ -30,6 +49,8 @@ pub struct Progress {
     pub failing: usize,
     /// Given up because someone deleted or replaced it meanwhile.
     pub unwanted: usize,
+    /// Set aside: the server died or threw of it again and again.
+    pub quarantined: usize,
     /// Not started yet.
     pub waiting: usize,
     /// Started and not answered yet.
@@ -45,7 +66,19 @@ pub struct Progress {
 struct Attempt {
     seq: u64,
     failures: u32,
+    /// The last so many of these were exceptions.
+    throws: u32,
     not_before: Duration,
+}
+
+/// Suspects that were started together.
+#[derive(Default)]
+struct Group {
+    started: usize,
+    since: Duration,
+    unanswered: BTreeSet<u64>,
+    /// The proxy that `next` has just named is one of them.
+    next: bool,
 }
 
 struct InFlight {
@@ -59,6 +92,9 @@ pub struct Plan {
     /// First pause after a failed add; zero: one attempt, never another.
     revive: Duration,
     due: VecDeque<(Key, u64)>,
+    /// Those of which the server may have died, the least suspect first.
+    suspects: VecDeque<Wanted>,
+    group: Group,
     in_flight: BTreeMap<u64, InFlight>,
     attempts: BTreeMap<Key, Attempt>,
     progress: Progress,
@@ -70,6 +106,8 @@ impl Plan {
         Self {
             revive,
             due: VecDeque::new(),
+            suspects: VecDeque::new(),
+            group: Group::default(),
             in_flight: BTreeMap::new(),
             attempts: BTreeMap::new(),
             progress: Progress::default(),
@@ -77,10 +115,10 @@ impl Plan {
         }
     }
 
-    /// Begins a pass: what of `wanted` (key and change number, in the order to start them) is not in `actual` is due.
+    /// Begins a pass: what of `wanted`, in the order to start them, is not in `actual` is due.
     /// After the first pass only what has failed is, and only when it has waited long enough: of a proxy that has
     /// played since the start nobody knows yet why it is gone, it may have been closed for lack of viewers.
-    pub fn observe(&mut self, wanted: Vec<(Key, u64)>, actual: &HashSet<Key>, now: Duration) {
+    pub fn observe(&mut self, wanted: Vec<Wanted>, actual: &HashSet<Key>, now: Duration) {
         let lost: Vec<u64> = self
             .in_flight
             .iter()
@@ -88,7 +126,7 @@ impl Plan {
             .map(|(call, _)| *call)
             .collect();
         for call in lost {
-            self.answered(call, &Added::Failed("no answer".to_owned()), now);
+            let _ = self.answered(call, &Added::Failed("no answer".to_owned()), now);
         }
         let in_flight: BTreeSet<&Key> = self.in_flight.values().map(|call| &call.key).collect();
         let first = self.passes == 0;
@@ -96,11 +134,12 @@ impl Plan {
             self.progress.total = wanted.len();
         } else {
             // A proxy that was deleted or replaced has no failures any more.
-            let now_wanted: BTreeMap<&Key, u64> = wanted.iter().map(|(key, seq)| (key, *seq)).collect();
+            let now_wanted: BTreeMap<&Key, u64> = wanted.iter().map(|want| (&want.key, want.seq)).collect();
             self.attempts.retain(|key, attempt| now_wanted.get(key) == Some(&attempt.seq));
         }
         self.due.clear();
-        for (key, seq) in wanted {
+        self.suspects.clear();
+        for Wanted { key, seq, deaths } in wanted {
             if actual.contains(&key) {
                 self.progress.present += usize::from(first);
                 continue;
@@ -109,10 +148,16 @@ impl Plan {
                 Some(attempt) => attempt.not_before <= now,
                 None => first,
             };
-            if its_turn && !in_flight.contains(&key) {
+            if !its_turn || in_flight.contains(&key) {
+                continue;
+            }
+            if deaths == 0 {
                 self.due.push_back((key, seq));
+            } else {
+                self.suspects.push_back(Wanted { key, seq, deaths });
             }
         }
+        self.suspects.make_contiguous().sort_by_key(|suspect| suspect.deaths);
         self.passes += 1;
     }
 
@@ -121,13 +166,31 @@ impl Plan {
         self.passes == 0 || !self.attempts.is_empty() || !self.in_flight.is_empty()
     }
 
-    /// The next proxy to start.
-    pub fn next(&mut self) -> Option<(Key, u64)> {
-        self.due.pop_front()
+    /// Has a proxy started, as change `seq` left it, before all others: a call that ended it was undone.
+    pub fn want(&mut self, key: Key, seq: u64) {
+        self.due.push_front((key, seq));
+    }
+
+    /// The next proxy to start now, with its change.
+    pub fn next(&mut self, now: Duration) -> Option<(Key, u64)> {
+        self.group.next = false;
+        if let Some(due) = self.due.pop_front() {
+            return Some(due);
+        }
+        let (most, patience) = if self.suspects.front()?.deaths == 1 { SUSPECTS } else { PRIME_SUSPECTS };
+        if self.group.unanswered.is_empty() || now >= self.group.since + patience {
+            self.group = Group { since: now, ..Group::default() };
+        } else if self.group.started >= most {
+            return None;
+        }
+        self.group.started += 1;
+        self.group.next = true;
+        let suspect = self.suspects.pop_front()?;
+        Some((suspect.key, suspect.seq))
     }
 
     pub fn has_due(&self) -> bool {
-        !self.due.is_empty()
+        !self.due.is_empty() || !self.suspects.is_empty()
     }
 
     /// Say that `key` was handed to the server as call `call`.
@@ -139,6 +202,9 @@ impl Plan {
         } else {
             self.progress.revived += 1;
         }
+        if std::mem::take(&mut self.group.next) {
+            self.group.unanswered.insert(call);
+        }
         self.in_flight.insert(call, InFlight { key, seq, since: now, first_pass });
     }
 
@@ -147,11 +213,17 @@ impl Plan {
         self.progress.unwanted += usize::from(self.passes == 1);
     }
 
-    /// Takes the answer to call `call`. Answers to calls that are long given up on are ignored.
-    pub fn answered(&mut self, call: u64, answer: &Added, now: Duration) {
-        let Some(InFlight { key, seq, first_pass, .. }) = self.in_flight.remove(&call) else {
-            return;
-        };
+    /// Say that a proxy was set aside.
+    pub fn quarantined(&mut self) {
+        self.progress.quarantined += 1;
+    }
+
+    /// Takes the answer to call `call`, and says whose it was, and whether that proxy should be set aside. Answers to
+    /// calls that are long given up on are ignored.
+    pub fn answered(&mut self, call: u64, answer: &Added, now: Duration) -> Option<(Key, u64, bool)> {
+        self.group.unanswered.remove(&call);
+        let InFlight { key, seq, first_pass, .. } = self.in_flight.remove(&call)?;
+        let mut unbearable = false;
         let counter = match answer {
             Added::Accepted => {
                 self.attempts.remove(&key);
@@ -161,12 +233,15 @@ impl Plan {
                 self.attempts.remove(&key);
                 &mut self.progress.unwanted
             }
-            Added::Failed(_) => {
-                let attempt = self.attempts.entry(key).or_insert(Attempt { seq, failures: 0, not_before: now });
+            Added::Failed(_) | Added::Threw(_) => {
+                let fresh = Attempt { seq, failures: 0, throws: 0, not_before: now };
+                let attempt = self.attempts.entry(key.clone()).or_insert(fresh);
                 let pause = self.revive.saturating_mul(1 << attempt.failures.min(20));
                 attempt.seq = seq;
                 attempt.failures += 1;
+                attempt.throws = if matches!(answer, Added::Threw(_)) { attempt.throws + 1 } else { 0 };
                 attempt.not_before = now + pause.min(LONGEST_BACKOFF);
+                unbearable = attempt.throws >= MOST_DEATHS;
                 &mut self.progress.failing
             }
         };
@@ -174,10 +249,14 @@ impl Plan {
             *counter += 1;
             self.progress.connecting -= 1;
         }
+        if unbearable {
+            self.attempts.remove(&key);
+        }
+        Some((key, seq, unbearable))
     }
 
     pub fn progress(&self) -> Progress {
-        let waiting = if self.passes == 1 { self.due.len() } else { 0 };
+        let waiting = if self.passes == 1 { self.due.len() + self.suspects.len() } else { 0 };
         let finished = self.passes > 0 && waiting + self.progress.connecting == 0;
         Progress { waiting, finished, ..self.progress.clone() }
     }
@@ -193,8 +272,8 @@ mod tests {
         (Kind::Pull, name.into())
     }
 
-    fn wanted(names: &[&str]) -> Vec<(Key, u64)> {
-        names.iter().zip(1..).map(|(name, seq)| (key(name), seq)).collect()
+    fn wanted(names: &[&str]) -> Vec<Wanted> {
+        names.iter().zip(1..).map(|(name, seq)| Wanted { key: key(name), seq, deaths: 0 }).collect()
     }
 
     fn actual(names: &[&str]) -> HashSet<Key> {
@@ -209,11 +288,11 @@ mod tests {
     fn the_first_pass_starts_what_is_missing_in_order() {
         let mut plan = Plan::new(REVIVE);
         plan.observe(wanted(&["c", "a", "b"]), &actual(&["a"]), secs(0));
-        assert_eq!(plan.next(), Some((key("c"), 1)));
+        assert_eq!(plan.next(secs(0)), Some((key("c"), 1)));
         plan.started(7, key("c"), 1, secs(0));
-        assert_eq!(plan.next(), Some((key("b"), 3)));
+        assert_eq!(plan.next(secs(0)), Some((key("b"), 3)));
         plan.started(8, key("b"), 3, secs(0));
-        assert_eq!(plan.next(), None);
+        assert_eq!(plan.next(secs(0)), None);
         assert!(!plan.progress().finished);
 
         plan.answered(7, &Added::Accepted, secs(1));
@@ -227,7 +306,7 @@ mod tests {
     fn what_is_being_started_is_not_started_twice() {
         let mut plan = Plan::new(REVIVE);
         plan.observe(wanted(&["a"]), &actual(&[]), secs(0));
-        plan.next();
+        plan.next(secs(0));
         plan.started(1, key("a"), 1, secs(0));
         plan.observe(wanted(&["a"]), &actual(&[]), secs(30));
         assert!(!plan.has_due());
@@ -254,7 +333,7 @@ mod tests {
             }
             pauses.extend(last.map(|last: Duration| (now - last).as_secs()));
             last = Some(now);
-            plan.next();
+            plan.next(secs(0));
             plan.started(call, key("a"), 1, now);
             plan.answered(call, &Added::Failed("off".into()), now);
         }
@@ -266,12 +345,12 @@ mod tests {
     fn what_has_played_is_not_started_again_when_it_is_gone() {
         let mut plan = Plan::new(REVIVE);
         plan.observe(wanted(&["a"]), &actual(&[]), secs(0));
-        plan.next();
+        plan.next(secs(0));
         plan.started(1, key("a"), 1, secs(0));
         plan.answered(1, &Added::Failed("off".into()), secs(0));
         assert!(plan.is_unsettled());
         plan.observe(wanted(&["a"]), &actual(&[]), secs(1000));
-        plan.next();
+        plan.next(secs(0));
         plan.started(2, key("a"), 1, secs(1000));
         plan.answered(2, &Added::Accepted, secs(1000));
         assert!(!plan.is_unsettled());
@@ -283,10 +362,10 @@ mod tests {
     fn a_proxy_that_was_replaced_has_no_failures() {
         let mut plan = Plan::new(REVIVE);
         plan.observe(wanted(&["a"]), &actual(&[]), secs(0));
-        plan.next();
+        plan.next(secs(0));
         plan.started(1, key("a"), 1, secs(0));
         plan.answered(1, &Added::Failed("off".into()), secs(0));
-        plan.observe(vec![(key("a"), 9)], &actual(&["a"]), secs(1000));
+        plan.observe(vec![Wanted { key: key("a"), seq: 9, deaths: 0 }], &actual(&["a"]), secs(1000));
         assert!(!plan.is_unsettled());
     }
 
@@ -294,14 +373,67 @@ mod tests {
     fn what_nobody_wants_any_more_is_left_alone() {
         let mut plan = Plan::new(REVIVE);
         plan.observe(wanted(&["a", "b"]), &actual(&[]), secs(0));
-        plan.next();
+        plan.next(secs(0));
         plan.skipped();
-        plan.next();
+        plan.next(secs(0));
         plan.started(1, key("b"), 2, secs(0));
         plan.answered(1, &Added::Unwanted, secs(0));
         assert_eq!(plan.progress().unwanted, 2);
         assert!(plan.progress().finished);
         plan.observe(Vec::new(), &actual(&[]), secs(60));
         assert!(!plan.has_due());
+    }
+
+    #[test]
+    fn suspects_come_last_the_worst_alone() {
+        let mut plan = Plan::new(REVIVE);
+        let deaths = |seq| if seq == 50 { 2 } else { u32::from(seq <= 40) };
+        let all = (1..=50).map(|seq| Wanted { key: key(&format!("k{seq:02}")), seq, deaths: deaths(seq) }).collect();
+        plan.observe(all, &actual(&[]), secs(0));
+        let start = |plan: &mut Plan, now| {
+            let mut started = Vec::new();
+            while let Some((key, seq)) = plan.next(now) {
+                plan.started(seq, key, seq, now);
+                started.push(seq);
+            }
+            started
+        };
+        // The innocent, and at most 32 of those with one death; none of them answers.
+        let first = start(&mut plan, secs(0));
+        assert_eq!(first, (41..=49).chain(1..=32).collect::<Vec<_>>());
+        assert!(start(&mut plan, secs(1)).is_empty());
+        assert_eq!(start(&mut plan, secs(2)), (33..=40).collect::<Vec<_>>());
+        for call in 1..=40 {
+            plan.answered(call, &Added::Failed("off".into()), secs(3));
+        }
+        assert_eq!(start(&mut plan, secs(3)), [50]);
+        assert!(!plan.has_due());
+    }
+
+    #[test]
+    fn of_two_that_killed_twice_the_second_waits_for_the_first() {
+        let mut plan = Plan::new(REVIVE);
+        let two = ["a", "b"].map(|name| Wanted { key: key(name), seq: 1, deaths: 2 });
+        plan.observe(two.to_vec(), &actual(&[]), secs(0));
+        let (first, seq) = plan.next(secs(0)).unwrap();
+        plan.started(1, first, seq, secs(0));
+        assert_eq!(plan.next(secs(14)), None);
+        plan.answered(1, &Added::Accepted, secs(14));
+        assert_eq!(plan.next(secs(14)), Some((key("b"), 1)));
+    }
+
+    #[test]
+    fn three_exceptions_running_are_enough() {
+        let mut plan = Plan::new(REVIVE);
+        let answers = ["threw", "threw", "failed", "threw", "threw", "threw"];
+        for (call, answer) in (1..).zip(answers) {
+            plan.observe(wanted(&["a"]), &actual(&[]), secs(call * 10_000));
+            let (key, seq) = plan.next(secs(call * 10_000)).unwrap();
+            plan.started(call, key, seq, secs(call * 10_000));
+            let answer = if answer == "threw" { Added::Threw("x".into()) } else { Added::Failed("x".into()) };
+            let (_, _, unbearable) = plan.answered(call, &answer, secs(call * 10_000)).unwrap();
+            assert_eq!(unbearable, call == 6);
+        }
+        assert!(!plan.is_unsettled());
     }
 }

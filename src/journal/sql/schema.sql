@@ -1,4 +1,4 @@
--- Schema version 1. Written so that any sqlite3 since 3.9 reads it (no STRICT, no generated columns).
+-- Schema version 2. Written so that any sqlite3 since 3.9 reads it (no STRICT, no generated columns).
 -- Times are milliseconds since 1970-01-01 UTC; the views show them as text.
 
 CREATE TABLE proxies (            -- intent now: restore reads only this
@@ -16,10 +16,10 @@ CREATE TABLE proxies (            -- intent now: restore reads only this
 CREATE TABLE journal (            -- every change, written in the transaction that made it
     seq    INTEGER PRIMARY KEY,
     at     INTEGER NOT NULL,
-    op     TEXT    NOT NULL,      -- add, remove
+    op     TEXT    NOT NULL,      -- add, remove, quarantine
     kind   TEXT    NOT NULL,
     key    TEXT    NOT NULL,
-    args   TEXT,                  -- of an add
+    args   TEXT,                  -- of the proxy afterwards, if there is one
     origin TEXT    NOT NULL,      -- who asked: ip:port
     reason TEXT    NOT NULL,      -- which call it was
     crc    INTEGER NOT NULL
@@ -47,3 +47,14 @@ SELECT seq,
        origin, reason
 FROM journal
 ORDER BY seq;
+
+CREATE TABLE incidents (          -- what has happened to the journal itself: damage, failed writes, what was recovered
+    at     INTEGER NOT NULL,
+    report TEXT    NOT NULL,
+    crc    INTEGER NOT NULL
+);
+
+CREATE VIEW incidents_view AS
+SELECT strftime('%Y-%m-%d %H:%M:%f', at / 1000.0, 'unixepoch') AS time, report
+FROM incidents
+ORDER BY at;

@@ -1,0 +1,238 @@
+//! What can still be read of a database that SQLite cannot read, or not all of: every row whose checksum holds,
+//! wherever it lies. Goes by the bytes of the database and its log, page by page, so that no damaged tree, page or
+//! frame hides what others hold. Formats: <https://www.sqlite.org/fileformat2.html>, "B-tree Pages", "Record Format"
+//! and "The Write-Ahead Log". Pure: reads what it is given, writes nothing.
+
+use std::collections::HashMap;
+
+use super::store::{self, Incident};
+use crate::record::{Change, Entry, Kind};
+
+/// Our files all have SQLite's ordinary page size, and no reserved bytes.
+const PAGE: usize = 4096;
+const FRAME: usize = 24 + PAGE;
+const LOG_HEADER: usize = 32;
+/// No row of ours is longer: its arguments are limited, its key as well.
+const LONGEST_ROW: u64 = 16 << 20;
+const MOST_COLUMNS: usize = 9;
+
+/// A row that was found whole.
+#[derive(Debug)]
+pub enum Row {
+    Proxy(Kind, String, Entry),
+    Change(Change),
+    Incident(Incident),
+}
+
+/// A value of a row, as far as our tables have such.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value<'a> {
+    Null,
+    Integer(i64),
+    Text(&'a str),
+}
+
+/// The pages of a database and its log.
+pub struct Pages<'a> {
+    /// The newest image of each page.
+    newest: HashMap<u32, &'a [u8]>,
+    /// Of frames whose checksum does not hold: some rows in them may be whole.
+    doubtful: Vec<&'a [u8]>,
+    /// The log goes on behind a place that cannot be read. A crash tears the end of a log, never its middle: a
+    /// transaction begins only when the one before is synced.
+    pub log_is_damaged: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Frame<'a> {
+    number: u32,
+    page: &'a [u8],
+    holds: bool,
+    commits: bool,
+}
+
+impl<'a> Pages<'a> {
+    pub fn new(database: &'a [u8], log: &'a [u8]) -> Self {
+        let mut newest: HashMap<u32, &[u8]> = (1..).zip(database.chunks(PAGE)).collect();
+        let mut doubtful = Vec::new();
+        let (frames, log_is_damaged) = frames(log);
+        // Behind the last commit is what no transaction has finished.
+        let committed = frames.iter().rposition(|frame| frame.commits).map_or(0, |last| last + 1);
+        for frame in frames.into_iter().take(committed) {
+            if frame.holds {
+                newest.insert(frame.number, frame.page);
+            } else {
+                doubtful.push(frame.page);
+            }
+        }
+        Self { newest, doubtful, log_is_damaged }
+    }
+
+    /// Hands over every row that is whole, in no order, some more than once and some long outdated.
+    pub fn rows(&self, mut found: impl FnMut(Row)) {
+        for page in self.newest.values().chain(&self.doubtful) {
+            self.leaf(page, &mut found);
+        }
+    }
+
+    /// Takes a page for a leaf of a table, whatever it says that it is: a row is known by its checksum alone.
+    fn leaf(&self, page: &[u8], found: &mut impl FnMut(Row)) {
+        let mut content = page.len();
+        let mut at = 8;
+        while let Some(cell) = u16_at(page, at) {
+            let cell = usize::from(cell);
+            if cell > at && cell < page.len() {
+                content = content.min(cell);
+                if let Some(row) = self.cell(page, cell) {
+                    found(row);
+                }
+            }
+            at += 2;
+            // The pointers end where the cells begin.
+            if at + 2 > content {
+                break;
+            }
+        }
+    }
+
+    fn cell(&self, page: &[u8], at: usize) -> Option<Row> {
+        let (length, at) = varint(page, at)?;
+        let (rowid, at) = varint(page, at)?;
+        if !(4..=LONGEST_ROW).contains(&length) {
+            return None;
+        }
+        let length = usize::try_from(length).ok()?;
+        let local = local_length(length);
+        let here = page.get(at..at + local)?;
+        if local == length {
+            return decode(here, rowid.cast_signed());
+        }
+        let mut payload = here.to_vec();
+        let mut next = u32_at(page, at + local)?;
+        while payload.len() < length {
+            let overflow = self.newest.get(&next)?;
+            let rest = length - payload.len();
+            payload.extend(overflow.get(4..4 + rest.min(PAGE - 4))?);
+            next = u32_at(overflow, 0)?;
+        }
+        decode(&payload, rowid.cast_signed())
+    }
+}
+
+/// How much of a row lies in the leaf itself.
+fn local_length(length: usize) -> usize {
+    let most = PAGE - 35;
+    if length <= most {
+        return length;
+    }
+    let least = (PAGE - 12) * 32 / 255 - 23;
+    let local = least + (length - least) % (PAGE - 4);
+    if local <= most { local } else { least }
+}
+
+fn decode(payload: &[u8], rowid: i64) -> Option<Row> {
+    let (header, mut at) = varint(payload, 0)?;
+    let header = usize::try_from(header).ok().filter(|header| *header <= payload.len())?;
+    let mut data = header;
+    let mut values = Vec::with_capacity(MOST_COLUMNS);
+    while at < header {
+        let (kind, next) = varint(payload, at)?;
+        at = next;
+        let (value, length) = match kind {
+            0 => (Value::Null, 0),
+            1..=6 => {
+                let length = [1, 2, 3, 4, 6, 8].get(usize::try_from(kind - 1).ok()?).copied()?;
+                (Value::Integer(integer(payload.get(data..data + length)?)), length)
+            }
+            8 | 9 => (Value::Integer(i64::from(kind == 9)), 0),
+            _ if kind >= 13 && kind % 2 == 1 => {
+                let length = usize::try_from((kind - 13) / 2).ok()?;
+                let bytes = payload.get(data..data.checked_add(length)?)?;
+                (Value::Text(std::str::from_utf8(bytes).ok()?), length)
+            }
+            _ => return None,
+        };
+        data += length;
+        values.push(value);
+        if values.len() > MOST_COLUMNS {
+            return None;
+        }
+    }
+    store::row_of(&values, rowid)
+}
+
+fn integer(bytes: &[u8]) -> i64 {
+    let negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
+    bytes.iter().fold(if negative { -1 } else { 0 }, |value, byte| value << 8 | i64::from(*byte))
+}
+
+/// The frames of a log, from its latest start on, and whether some in its middle are damaged.
+fn frames(log: &[u8]) -> (Vec<Frame<'_>>, bool) {
+    let (Some(header), Some(body)) = (log.get(..LOG_HEADER), log.get(LOG_HEADER..)) else {
+        return (Vec::new(), false);
+    };
+    let big_endian = u32_at(header, 0) == Some(0x377f_0683);
+    let sum = |seed, bytes| checksum(big_endian, seed, bytes);
+    let header_sum = header.get(..24).map(|summed| sum((0, 0), summed));
+    let header_holds = header_sum.is_some() && header_sum == pair_at(header, 24);
+    // With a damaged header, the first frame says as well which frames belong together.
+    let salts = if header_holds { pair_at(header, 16) } else { pair_at(body, 8) };
+
+    let mut frames = Vec::new();
+    let (mut broken, mut commits_since, mut damaged) = (!header_holds, false, false);
+    // What the next frame's sum may build on: what this one says of itself, and what it really comes to.
+    let mut seeds = [pair_at(header, 24), header_sum];
+    for raw in body.chunks_exact(FRAME) {
+        let (Some(number), Some(size), Some(page)) = (u32_at(raw, 0), u32_at(raw, 4), raw.get(24..)) else { break };
+        let said = pair_at(raw, 16);
+        if pair_at(raw, 8) != salts || salts == Some((0, 0)) {
+            broken = true;
+            seeds = [said, None];
+            continue;
+        }
+        let sums = seeds.map(|seed| seed.map(|seed| sum(sum(seed, raw.get(..8).unwrap_or_default()), page)));
+        let holds = number > 0 && said.is_some() && sums.contains(&said);
+        damaged |= holds && commits_since;
+        broken |= !holds;
+        commits_since |= broken && size > 0;
+        seeds = [said, sums.into_iter().flatten().next()];
+        frames.push(Frame { number, page, holds, commits: size > 0 });
+    }
+    (frames, damaged)
+}
+
+fn checksum(big_endian: bool, seed: (u32, u32), bytes: &[u8]) -> (u32, u32) {
+    let word = |bytes: [u8; 4]| if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) };
+    let (words, _) = bytes.as_chunks::<4>();
+    let (pairs, _) = words.as_chunks::<2>();
+    pairs.iter().fold(seed, |(one, two), [first, second]| {
+        let one = one.wrapping_add(word(*first)).wrapping_add(two);
+        (one, two.wrapping_add(word(*second)).wrapping_add(one))
+    })
+}
+
+fn varint(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
+    let mut value = 0_u64;
+    for (index, byte) in bytes.get(at..)?.iter().take(9).enumerate() {
+        if index == 8 {
+            return Some((value << 8 | u64::from(*byte), at + 9));
+        }
+        value = value << 7 | u64::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
+            return Some((value, at + index + 1));
+        }
+    }
+    None
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|chunk| u16::from_be_bytes(*chunk))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|chunk| u32::from_be_bytes(*chunk))
+}
+
+fn pair_at(bytes: &[u8], at: usize) -> Option<(u32, u32)> {
+    Some((u32_at(bytes, at)?, u32_at(bytes, at + 4)?))
+}

@@ -1,0 +1,1 @@
+INSERT INTO incidents (at, report, crc) VALUES (?1, ?2, ?3);

@@ -1,0 +1,386 @@
+//! Power loss, after every step that the disk was asked for, in every way that it may lose what was not synced.
+//! `ZLMJ_POWERLOSS` sets how many ways are tried after each step beside the plain ones (24), `ZLMJ_SEED` where to
+//! begin.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::*;
+use sim::{Content, Forgets, SECTOR, Step};
+use zlm_journal::journal::Persisted;
+
+/// What a run left behind: the disk that it began with, every step since, and what each change should have made.
+struct Run {
+    start: Image,
+    log: Vec<Step>,
+    model: Arc<Model>,
+}
+
+/// How to spoil a run.
+#[derive(Default)]
+struct Mutant {
+    forgets: Option<Forgets>,
+    early: bool,
+}
+
+/// A journal in use, whose every call goes to the model and whose every acknowledgement goes to the log.
+struct InUse {
+    sim: Sim,
+    model: Arc<Model>,
+    settings: Vec<(&'static str, &'static str)>,
+    journal: Journal,
+    waiting: Arc<AtomicU64>,
+}
+
+impl InUse {
+    fn change(&self, op: Op, key: &str, url: &str) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let (sim, model, waiting) = (self.sim.clone(), Arc::clone(&self.model), Arc::clone(&self.waiting));
+        let call = call(op, key, url);
+        let (key_then, args) = (key.to_owned(), call.args.clone());
+        let done = Done::new(move |ack: Ack| {
+            model.changed(ack.seq, &key_then, args.as_ref().map(Args::as_str));
+            if matches!(ack.result, Ok(Persisted::Yes | Persisted::Soon)) {
+                sim.mark(ack.seq);
+            }
+            waiting.fetch_sub(1, Ordering::SeqCst);
+        });
+        self.journal.record(call, done);
+    }
+
+    fn quiet(&self) {
+        wait_until("all acknowledgements", || self.waiting.load(Ordering::SeqCst) == 0);
+    }
+
+    fn add(&self, key: &str, url: &str) {
+        self.change(Op::Add, key, url);
+        self.quiet();
+    }
+
+    fn remove(&self, key: &str) {
+        self.change(Op::Remove, key, "");
+        self.quiet();
+    }
+
+    /// Changes one by one and many at a time, a checkpoint, a snapshot and the pruning after it.
+    fn round(&self, round: usize) {
+        for n in 0..3 {
+            self.add(&format!("v/live/{round}-{n}"), &format!("rtsp://{round}/{n}"));
+        }
+        self.remove(&format!("v/live/{round}-1"));
+        // Some share a transaction. One is too long for a page.
+        for n in 0..8 {
+            self.change(Op::Add, &format!("v/batch/{round}-{n}"), &format!("rtsp://{}", "x".repeat(n * 700)));
+        }
+        self.change(Op::Add, &format!("v/live/{round}-0"), "rtsp://replaced");
+        self.change(Op::Remove, &format!("v/batch/{round}-5"), "");
+        self.quiet();
+        self.journal.checkpoint().unwrap();
+        self.add(&format!("v/live/{round}-after"), "rtsp://after a checkpoint");
+        // A spoiled run may be failing just now.
+        let _ = self.journal.take_snapshot();
+        self.remove(&format!("v/batch/{round}-4"));
+    }
+
+    /// The next sync fails, once: all is written afresh.
+    fn fail_and_heal(&self) {
+        let failed = AtomicU64::new(0);
+        self.sim.set_fault(Some(Box::new(move |_, call| {
+            (call == sim::Call::Sync && failed.fetch_add(1, Ordering::SeqCst) == 0)
+                .then_some(std::io::ErrorKind::Other)
+        })));
+        self.add("v/live/in doubt", "rtsp://in doubt");
+        wait_until("the journal to heal", || self.journal.report().condition == Condition::Healthy);
+        self.add("v/live/healed", "rtsp://healed");
+    }
+
+    fn restart(&mut self) {
+        self.journal.close();
+        self.journal = open(&self.sim, &self.settings);
+        self.add("v/live/again", "rtsp://again");
+    }
+}
+
+/// The first start, use, a failed write and its healing, a clean stop and the next start.
+fn in_use(start: Image, mutant: Mutant) -> Run {
+    let sim = Sim::with(start.clone());
+    sim.begin_log();
+    if let Some(forgets) = mutant.forgets {
+        sim.set_forgets(forgets);
+    }
+    let durability = if mutant.early { "async" } else { "full" };
+    let settings = vec![("history_days", "0"), ("snapshot_keep", "2"), ("durability", durability)];
+    let journal = open(&sim, &settings);
+    let model = Arc::new(Model::of(&journal));
+    let mut in_use = InUse { sim: sim.clone(), model: Arc::clone(&model), settings, journal, waiting: Arc::default() };
+    in_use.round(0);
+    // Long enough for the note of what is on disk.
+    std::thread::sleep(Duration::from_millis(1100));
+    in_use.round(1);
+    in_use.fail_and_heal();
+    in_use.round(2);
+    in_use.restart();
+    drop(in_use);
+    Run { start, log: sim.take_log(), model }
+}
+
+/// The disk after the first steps, as far as it is certain, and the steps that are not.
+struct Cut {
+    certain: Image,
+    pending: Vec<Step>,
+}
+
+impl Cut {
+    fn take(&mut self, step: &Step) {
+        let certain = |pending: &Step| match step {
+            Step::SyncFile(file) => pending.file() == Some(*file),
+            Step::SyncDir(dir) => pending.dirs().contains(&dir.as_path()),
+            _ => false,
+        };
+        match step {
+            Step::SyncFile(_) | Step::SyncDir(_) => {
+                for step in self.pending.extract_if(.., |pending| certain(pending)) {
+                    self.certain.apply(&step);
+                }
+            }
+            Step::Mark(_) => {}
+            change => self.pending.push(change.clone()),
+        }
+    }
+
+    fn nothing_kept(&self) -> Image {
+        self.certain.clone()
+    }
+
+    fn all_kept(&self) -> Image {
+        let mut image = self.certain.clone();
+        self.pending.iter().for_each(|step| image.apply(step));
+        image
+    }
+
+    /// One of the ways in which a disk may lose and tear.
+    fn torn(&self, random: &mut fastrand::Rng) -> Image {
+        let mut image = self.certain.clone();
+        let first = random.usize(..=self.pending.len());
+        let way = random.u32(0..4);
+        for (index, step) in self.pending.iter().enumerate() {
+            match (way, step) {
+                // The first so many.
+                (0, step) if index < first => image.apply(step),
+                (0, _) => {}
+                // All but one.
+                (1, step) if index != first => image.apply(step),
+                (1, _) => {}
+                // Any.
+                (2, step) if random.bool() => image.apply(step),
+                (2, _) => {}
+                // Any sectors of them, some with garbage in them.
+                (_, Step::Write { file, offset, bytes }) => {
+                    let content = image.files.entry(*file).or_default();
+                    tear(content, *offset, bytes, random);
+                }
+                (_, step) if random.bool() => image.apply(step),
+                _ => {}
+            }
+        }
+        image
+    }
+}
+
+fn tear(content: &mut Content, offset: u64, bytes: &[u8], random: &mut fastrand::Rng) {
+    let mut at = 0;
+    while at < bytes.len() {
+        let end = bytes.len().min(at + SECTOR - ((offset as usize + at) % SECTOR));
+        match random.u32(0..8) {
+            0..4 => content.write(offset + at as u64, &bytes[at..end]),
+            4 => {
+                let garbage: Vec<u8> = (at..end).map(|_| random.u8(..)).collect();
+                content.write(offset + at as u64, &garbage);
+            }
+            _ => {}
+        }
+        at = end;
+    }
+}
+
+/// Looks at `ways` states after each step. Returns how many states that were, or the first that is wrong.
+fn explore(run: &Run, ways: u64, seed: u64) -> Result<u64, String> {
+    explore_with(run, ways, seed, &|image, acknowledged| check(image, &run.model, acknowledged))
+}
+
+fn explore_with(
+    run: &Run,
+    ways: u64,
+    seed: u64,
+    check: &(dyn Fn(Image, u64) -> Result<(), String> + Sync),
+) -> Result<u64, String> {
+    let steps = run.log.len() + 1;
+    let next = AtomicUsize::new(0);
+    let states = AtomicU64::new(0);
+    let wrong = Mutex::new(None);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut cut = Cut { certain: run.start.clone(), pending: Vec::new() };
+                let (mut done, mut acknowledged) = (0, 0);
+                loop {
+                    let length = next.fetch_add(1, Ordering::SeqCst);
+                    if length >= steps || wrong.lock().is_some() {
+                        return;
+                    }
+                    for step in &run.log[done..length] {
+                        cut.take(step);
+                        if let Step::Mark(seq) = step {
+                            acknowledged = acknowledged.max(*seq);
+                        }
+                    }
+                    done = length;
+                    let mut random = fastrand::Rng::with_seed(seed.wrapping_add(length as u64));
+                    let torn = if cut.pending.is_empty() { 0 } else { ways };
+                    let images = [cut.nothing_kept(), cut.all_kept()]
+                        .into_iter()
+                        .chain((0..torn).map(|_| cut.torn(&mut random)));
+                    for (way, image) in images.enumerate() {
+                        states.fetch_add(1, Ordering::Relaxed);
+                        // They change seldom, and looking at them is slow.
+                        let snapshots =
+                            if way == length % 32 { snapshots_are_whole(&image, &run.model) } else { Ok(()) };
+                        if let Err(what) = snapshots.and_then(|()| check(image, acknowledged)) {
+                            let before = &run.log[length.saturating_sub(6)..length];
+                            *wrong.lock() =
+                                Some(format!("after step {length} of {steps}, way {way}, seed {seed}: {what}\n{before:#?}"));
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    wrong.into_inner().map_or(Ok(states.into_inner()), Err)
+}
+
+/// What bears the name of a snapshot is one.
+fn snapshots_are_whole(image: &Image, model: &Model) -> Result<(), String> {
+    for (name, _) in image.names.iter().filter(|(name, _)| name.extension().is_some_and(|end| end == "snapshot")) {
+        let mut as_journal = Image::default();
+        as_journal.dirs.insert(path().parent().unwrap().to_owned());
+        as_journal.names.insert(path(), 1);
+        as_journal.files.insert(1, image.content(name).cloned().unwrap_or_default());
+        check(as_journal, model, 0).map_err(|what| format!("the snapshot {}: {what}", name.display()))?;
+    }
+    Ok(())
+}
+
+fn seed() -> u64 {
+    number("ZLMJ_SEED", fastrand::u64(..))
+}
+
+#[test]
+fn no_power_loss_takes_what_was_acknowledged() {
+    let ways = number("ZLMJ_POWERLOSS", 24);
+    let run = in_use(Image::default(), Mutant::default());
+    let states = explore(&run, ways, seed()).unwrap_or_else(|wrong| panic!("{wrong}"));
+    say(&format!(
+        "power loss: {states} states after {} steps and {} changes, nothing acknowledged lost",
+        run.log.len(),
+        run.model.len()
+    ));
+    assert!(states >= 20_000 || ways < 24, "only {states} states");
+}
+
+/// The same proxies, whether the recovery had come to its end or begins anew.
+fn is_recovered(image: Image, model: &Model, damage: bool) -> Result<(), String> {
+    if !damage {
+        return check(image, model, 0);
+    }
+    let sim = Sim::with(image);
+    let journal = open(&sim, &[]);
+    if journal.report().condition != Condition::Healthy || model::state(&journal) != *model.before() {
+        return Err(format!("{:?}: {:?}", journal.report(), model::state(&journal)));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_power_loss_while_an_old_file_is_migrated_or_recovered_takes_nothing() {
+    let ways = number("ZLMJ_POWERLOSS", 24);
+    let mut states = 0;
+    for files in [&["schema-1.db"][..], &["schema-1-killed.db", "schema-1-killed.db-wal"]] {
+        let mut start = fixture(files);
+        for damage in [false, true] {
+            if damage {
+                // The first page: nothing can be read by SQLite, everything by its checksums.
+                start.content_mut(&path()).unwrap().write(20, &[0xff; 80]);
+            }
+            let sim = Sim::with(start.clone());
+            sim.begin_log();
+            let journal = open(&sim, &[]);
+            let model = Arc::new(Model::of(&journal));
+            assert_eq!(model.after(journal.report().seq).unwrap().len(), 3);
+            drop(journal);
+            let run = Run { start: start.clone(), log: sim.take_log(), model };
+            states += explore_with(&run, ways, seed(), &|image, _| is_recovered(image, &run.model, damage)).unwrap_or_else(|wrong| panic!("{wrong}"));
+        }
+    }
+    say(&format!("power loss while an old or damaged file is opened: {states} states, nothing lost"));
+}
+
+fn is_killed(name: &str, mutant: Mutant) {
+    let run = in_use(Image::default(), mutant);
+    match explore(&run, 24, seed()) {
+        Ok(states) => panic!("the mutant «{name}» lives after {states} states"),
+        Err(wrong) => {
+            let wrong: String = wrong.lines().next().unwrap().chars().take(160).collect();
+            say(&format!("power loss: the mutant «{name}» is killed {wrong}"));
+        }
+    }
+}
+
+fn forgetting(forgets: impl Fn(&Step) -> bool + Send + Sync + 'static) -> Mutant {
+    Mutant { forgets: Some(Box::new(forgets)), early: false }
+}
+
+#[test]
+fn without_any_sync_it_would_be_noticed() {
+    is_killed("synchronous=OFF", forgetting(|step| matches!(step, Step::SyncFile(_) | Step::SyncDir(_))));
+}
+
+#[test]
+fn without_a_sync_at_each_commit_it_would_be_noticed() {
+    // As SQLite does with NORMAL: the log is synced when it starts over and before a checkpoint copies it, so only
+    // when nothing but its header was written since the last time.
+    let log = Mutex::new((0, false));
+    let mutant = forgetting(move |step| {
+        let (number, frames) = &mut *log.lock();
+        match step {
+            Step::Create { path, file } if path.to_string_lossy().ends_with(".db-wal") => *number = *file,
+            Step::Write { file, offset, .. } if file == number && *offset > 0 => *frames = true,
+            Step::SyncFile(file) if file == number => return std::mem::take(frames),
+            _ => {}
+        }
+        false
+    });
+    is_killed("synchronous=NORMAL", mutant);
+}
+
+#[test]
+fn an_acknowledgement_before_the_commit_would_be_noticed() {
+    is_killed("ack before COMMIT", Mutant { early: true, ..Mutant::default() });
+}
+
+#[test]
+fn a_rename_without_a_directory_sync_would_be_noticed() {
+    let renamed = Mutex::new(false);
+    let mutant = forgetting(move |step| match step {
+        Step::Rename { .. } => {
+            *renamed.lock() = true;
+            false
+        }
+        Step::SyncDir(_) => std::mem::take(&mut *renamed.lock()),
+        _ => false,
+    });
+    is_killed("rename without a directory sync", mutant);
+}
