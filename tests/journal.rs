@@ -407,7 +407,8 @@ fn a_newer_schema_is_read_and_left_alone() {
         let journal = disk.open();
         add(&journal, "v/live/1", "rtsp://1");
     }
-    disk.sqlite3(&format!("pragma user_version = {}", SCHEMA_VERSION + 1));
+    let newer = SCHEMA_VERSION + 1;
+    disk.sqlite3(&format!("pragma user_version = {newer}; update meta set value = {newer} where name = 'schema'"));
     let before = fs::read(disk.file()).unwrap();
     {
         let journal = disk.open();
@@ -423,8 +424,12 @@ fn a_newer_schema_is_read_and_left_alone() {
         assert_eq!(state(&journal), expected(&[("v/live/2", "x")]));
     }
     assert_eq!(fs::read(disk.file()).unwrap(), before);
-    disk.sqlite3(&format!("pragma user_version = {SCHEMA_VERSION}"));
-    assert_eq!(state(&disk.open()), expected(&[("v/live/1", "rtsp://1")]));
+    // A header alone that says so is a damaged one.
+    disk.sqlite3(&format!("update meta set value = {SCHEMA_VERSION} where name = 'schema'"));
+    let journal = disk.open();
+    assert_eq!(journal.report().condition, Condition::Healthy);
+    assert_eq!(journal.report().last_error.unwrap().1.code, Code::Corrupt);
+    assert_eq!(state(&journal), expected(&[("v/live/1", "rtsp://1")]));
 }
 
 #[test]

@@ -132,6 +132,11 @@ impl Intent {
         }
     }
 
+    /// Drops what was read back wrongly. False where it is not there.
+    pub fn forget(&mut self, kind: Kind, key: &str) -> bool {
+        self.take(kind, key).is_some()
+    }
+
     #[allow(clippy::too_many_arguments)] // private, and each is a column
     fn apply(
         &mut self,

@@ -18,6 +18,8 @@ pub struct Maintenance {
     core: Arc<Core>,
     /// The change that was last noted to be on disk.
     marked: u64,
+    /// The file was read through once since it was opened.
+    verified: bool,
     checkpointed: Instant,
     snapshot_at: Instant,
 }
@@ -25,7 +27,7 @@ pub struct Maintenance {
 impl Maintenance {
     pub fn new(core: Arc<Core>) -> Self {
         let snapshot_at = Instant::now() + core.options.snapshot_every;
-        Self { core, marked: 0, checkpointed: Instant::now(), snapshot_at }
+        Self { core, marked: 0, verified: false, checkpointed: Instant::now(), snapshot_at }
     }
 
     pub fn run(mut self) {
@@ -49,6 +51,10 @@ impl Maintenance {
     fn tick(&mut self) -> Result<()> {
         self.look_after_files();
         self.mark()?;
+        if !self.verified && self.core.is_healthy() {
+            self.verified = true;
+            self.verify()?;
+        }
         let overdue = self.checkpointed.elapsed() >= CHECKPOINT_EVERY && self.core.dirty.load(Ordering::Relaxed);
         if overdue || self.core.checkpoint_due.swap(false, Ordering::Relaxed) {
             self.checkpointed = Instant::now();
@@ -68,6 +74,15 @@ impl Maintenance {
             self.core.front.lock().behind = true;
             self.core.wake_writer.notify_one();
         }
+    }
+
+    /// What the start does not read, history and indexes, is looked at once while the server runs already.
+    fn verify(&self) -> Result<()> {
+        let _files = self.core.files.lock();
+        let core = Arc::clone(&self.core);
+        let verified = Store::open_for_reading(&self.core.place, &self.core.place.file)
+            .and_then(|mut store| store.verify(move || core.stop_maintenance.try_lock().is_none_or(|stop| *stop)));
+        self.core.rewrite_if_corrupt(verified)
     }
 
     fn mark(&mut self) -> Result<()> {
@@ -103,17 +118,10 @@ impl Core {
         }
         let newest = self.place.list_snapshots().into_iter().next();
         // Rows are checked one by one as they are read: a snapshot is also the test of the journal itself.
-        let intent = match Store::open_for_reading(&self.place, &self.place.file).and_then(|store| store.load()) {
-            Ok(intent) => intent,
-            Err(error) => {
-                if error.code == Code::Corrupt {
-                    // Memory is not damaged: the file is written anew from it.
-                    self.front.lock().behind = true;
-                    self.wake_writer.notify_one();
-                }
-                return Err(error.context(format!("no snapshot of {}", self.place.file.display())));
-            }
-        };
+        let intent = Store::open_for_reading(&self.place, &self.place.file).and_then(|store| store.load());
+        let intent = self
+            .rewrite_if_corrupt(intent)
+            .map_err(|error| error.context(format!("no snapshot of {}", self.place.file.display())))?;
         if newest.as_ref().is_some_and(|snapshot| snapshot.seq == intent.seq()) {
             return Ok(newest);
         }
@@ -124,6 +132,19 @@ impl Core {
         self.health.lock().snapshot = Some(snapshot.clone());
         self.drop_old_snapshots()?;
         Ok(Some(snapshot))
+    }
+
+    /// Memory is not damaged: the file is written anew from it.
+    fn rewrite_if_corrupt<T>(&self, read: Result<T>) -> Result<T> {
+        if let Err(error) = &read
+            && error.code == Code::Corrupt
+        {
+            log::error!("journal: {error}. It is written afresh from memory");
+            self.noted(error.clone());
+            self.front.lock().behind = true;
+            self.wake_writer.notify_one();
+        }
+        read
     }
 
     /// Keeps the newest ones, and has history pruned up to the oldest that could still be needed.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::intent::Intent;
+use super::intent::{Digest, Intent};
 use super::place::{Because, Place, log_of};
 use super::salvage::{Pages, Row};
 use super::store::{self, Content, Incident, Store};
@@ -172,9 +172,13 @@ fn recover(place: &Place, damage: &str) -> Result<Opened> {
         found.numbers.len(),
         found.proxies
     ));
-    let lost = found.lost(snapshot.seq(), known);
+    let mut lost = found.lost(snapshot.seq(), known);
     let (history, mut incidents) = (std::mem::take(&mut found.history), std::mem::take(&mut found.incidents));
-    let intent = found.into_intent(&snapshot, known);
+    let sums = if found.seq >= known { found.newest_sums() } else { Vec::new() };
+    let mut intent = found.into_intent(&snapshot, known);
+    if prove(&mut intent, &sums) {
+        lost = "The sums over it prove that no proxy is missing".to_owned();
+    }
     let report = format!(
         "{damage}. Recovered {} proxies from: {}. {lost}. The damaged files are kept in quarantine/ beside the \
          journal. Compare with what should be there",
@@ -187,6 +191,20 @@ fn recover(place: &Place, damage: &str) -> Result<Opened> {
     Ok(Opened { store, intent: content.intent, report: Some(report) })
 }
 
+/// True when the sums over all proxies hold for these. Where it takes that, one is dropped: the row that said of its
+/// removal is lost, but the sums without it hold.
+fn prove(intent: &mut Intent, sums: &[Digest]) -> bool {
+    let now = intent.digest();
+    if sums.contains(&now) {
+        return true;
+    }
+    let removed = intent.iter().find_map(|(kind, key, entry)| {
+        let without = Digest { count: now.count - 1, xor: now.xor ^ entry.crc(kind, key) };
+        sums.contains(&without).then(|| (kind, Arc::clone(key)))
+    });
+    removed.is_some_and(|(kind, key)| intent.forget(kind, &key))
+}
+
 /// What rows are found, and what they say of each key: the highest change number, and the entry after it, or none
 /// where it was removed.
 #[derive(Default)]
@@ -197,6 +215,8 @@ struct Evidence {
     numbers: BTreeSet<u64>,
     proxies: u64,
     seq: u64,
+    /// The sums over all proxies after a change.
+    sums: Vec<(u64, Digest)>,
 }
 
 impl Evidence {
@@ -215,6 +235,8 @@ impl Evidence {
                 evidence.proxies += 1;
                 evidence.weigh(kind, key.into(), entry.seq, Some(entry), true);
             }
+            Row::Sums { seq, digest } => evidence.sums.push((seq, digest)),
+            Row::Meta(..) => {}
             Row::Incident(incident) => {
                 evidence.incidents.insert(incident);
             }
@@ -260,6 +282,11 @@ impl Evidence {
         let more = if lost.len() > 20 { ", …" } else { "" };
         lost.truncate(20);
         format!("LOST: {count} changes, numbers {}{more}", lost.join(", "))
+    }
+
+    /// The sums that were written with the newest change of all, or later.
+    fn newest_sums(&self) -> Vec<Digest> {
+        self.sums.iter().filter(|(seq, _)| *seq >= self.seq).map(|(_, digest)| *digest).collect()
     }
 
     fn into_intent(self, snapshot: &Intent, known: u64) -> Intent {

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::intent::Digest;
 use super::store::{self, Incident};
 use crate::record::{Change, Entry, Kind};
 
@@ -16,12 +17,16 @@ const LOG_HEADER: usize = 32;
 const LONGEST_ROW: u64 = 16 << 20;
 const MOST_COLUMNS: usize = 9;
 
-/// A row that was found whole.
+/// A row that was found.
 #[derive(Debug)]
 pub enum Row {
     Proxy(Kind, String, Entry),
     Change(Change),
     Incident(Incident),
+    /// One of the sums over the whole, by its name.
+    Meta(String, u64),
+    /// All of them, of one transaction. Without a checksum: what they say has to prove itself.
+    Sums { seq: u64, digest: Digest },
 }
 
 /// A value of a row, as far as our tables have such.
@@ -77,14 +82,19 @@ impl<'a> Pages<'a> {
 
     /// Takes a page for a leaf of a table, whatever it says that it is: a row is known by its checksum alone.
     fn leaf(&self, page: &[u8], found: &mut impl FnMut(Row)) {
+        let mut sums = HashMap::new();
         let mut content = page.len();
         let mut at = 8;
         while let Some(cell) = u16_at(page, at) {
             let cell = usize::from(cell);
             if cell > at && cell < page.len() {
                 content = content.min(cell);
-                if let Some(row) = self.cell(page, cell) {
-                    found(row);
+                match self.cell(page, cell) {
+                    Some(Row::Meta(name, value)) => {
+                        sums.insert(name, value);
+                    }
+                    Some(row) => found(row),
+                    None => {}
                 }
             }
             at += 2;
@@ -92,6 +102,10 @@ impl<'a> Pages<'a> {
             if at + 2 > content {
                 break;
             }
+        }
+        let sum = |name: &str| sums.get(name).copied();
+        if let (Some(seq), Some(count), Some(Ok(xor))) = (sum("seq"), sum("count"), sum("digest").map(u32::try_from)) {
+            found(Row::Sums { seq, digest: Digest { count, xor } });
         }
     }
 

@@ -120,6 +120,15 @@ impl Store {
             )));
         }
         if version > SCHEMA_VERSION {
+            // The version stands twice in the file, so that a damaged header is not taken for a newer one.
+            let says: i64 =
+                self.connection.query_row("SELECT value FROM meta WHERE name = 'schema'", [], |row| row.get(0))?;
+            if says != i64::from(version) {
+                return Err(Error::corrupt(format!(
+                    "the header of {} says schema {version}, its content says {says}",
+                    path.display()
+                )));
+            }
             return Err(Error::new(
                 Code::NewerSchema,
                 format!(
@@ -153,6 +162,7 @@ impl Store {
         for step in steps {
             transaction.execute_batch(step)?;
         }
+        transaction.execute(SET_META, params!["schema", SCHEMA_VERSION])?;
         transaction.execute_batch(&format!("PRAGMA user_version = {SCHEMA_VERSION};"))?;
         transaction.commit()?;
         log::info!("journal: the schema was brought from version {} to {SCHEMA_VERSION}", self.version);
@@ -190,6 +200,20 @@ impl Store {
             )));
         }
         Ok(intent)
+    }
+
+    /// Reads the whole file and says what is wrong with it, beside what checksums tell: trees, indexes, free pages. Takes
+    /// seconds for a long history; ends early, as if all was well, when `give_up` says so.
+    pub fn verify(&mut self, give_up: impl FnMut() -> bool + Send + 'static) -> Result<()> {
+        self.connection.progress_handler(10_000, Some(give_up))?;
+        let said = self.connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
+        self.connection.progress_handler(0, None::<fn() -> bool>)?;
+        match said {
+            Ok(said) if said == "ok" => Ok(()),
+            Ok(said) => Err(Error::corrupt(format!("SQLite: {said}"))),
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Writes changes in one transaction. When this returns `Ok` they are on disk; after an error it is not
@@ -292,6 +316,7 @@ pub fn create(place: &Place, path: &Path, content: &Content) -> Result<()> {
             }
         }
         write_meta(&transaction, intent.seq(), intent.digest())?;
+        transaction.execute(SET_META, params!["schema", SCHEMA_VERSION])?;
         transaction.commit()?;
     }
     place.sync(path)?;
@@ -385,6 +410,7 @@ pub fn row_of(values: &[Value], rowid: i64) -> Option<salvage::Row> {
             let incident = Incident { at: at.integer().ok()?, report: report.text().ok()?.to_owned() };
             (crc == Value::Integer(incident.crc().into())).then_some(salvage::Row::Incident(incident))
         }
+        [Value::Text(name), Value::Integer(value)] => Some(salvage::Row::Meta(name.to_owned(), value.cast_unsigned())),
         _ => None,
     }
 }

@@ -4,6 +4,8 @@
 #[path = "../support/sim/mod.rs"]
 mod sim;
 
+mod damage;
+mod faults;
 mod model;
 mod powerloss;
 

@@ -26,7 +26,8 @@ CREATE TABLE journal (            -- every change, written in the transaction th
 );
 
 CREATE TABLE meta (
-    name  TEXT PRIMARY KEY,       -- seq: of the last change; count, digest: rows of proxies and the XOR of their crc
+    name  TEXT PRIMARY KEY,       -- seq: of the last change; count, digest: rows of proxies and the XOR of their crc;
+                                  -- schema: this version once more
     value INTEGER NOT NULL
 );
 

@@ -203,7 +203,7 @@ struct State {
     log: Vec<Step>,
     logging: bool,
     last_inode: Inode,
-    locked: BTreeSet<PathBuf>,
+    locked: BTreeSet<Inode>,
     fault: Option<Fault>,
     forgets: Option<Forgets>,
 }
@@ -261,6 +261,10 @@ impl Sim {
 
     pub fn take_log(&self) -> Vec<Step> {
         std::mem::take(&mut self.0.state.lock().log)
+    }
+
+    pub fn peek_log(&self) -> Vec<Step> {
+        self.0.state.lock().log.clone()
     }
 
     pub fn mark(&self, number: u64) {
@@ -430,21 +434,21 @@ impl Env for Sim {
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send>>> {
         self.0.call(Call::Names)?;
         let mut state = self.0.state.lock();
-        state.make(path)?;
-        if !state.locked.insert(path.to_owned()) {
+        let file = state.make(path)?;
+        if !state.locked.insert(file) {
             return Ok(None);
         }
-        Ok(Some(Box::new(Lock { sim: self.clone(), path: path.to_owned() })))
+        Ok(Some(Box::new(Lock { sim: self.clone(), file })))
     }
 }
 
 struct Lock {
     sim: Sim,
-    path: PathBuf,
+    file: Inode,
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        self.sim.0.state.lock().locked.remove(&self.path);
+        self.sim.0.state.lock().locked.remove(&self.file);
     }
 }
