@@ -72,8 +72,24 @@ struct ClientCall : std::enable_shared_from_this<ClientCall> {
             if (ack.persisted == ZLM_JOURNAL_NOT_PERSISTED) {
                 error = std::string(ack.error.data, ack.error.len);
             }
+            undone = undone || ack.undone;
         }
         sendIfComplete();
+    }
+
+    // What a client is told of a call that does not count, in the words of MediaServer's own refusals.
+    static Json::Value refusal(const std::string &why) {
+        Json::Value root(Json::objectValue);
+        root["code"] = -1; // API::OtherFailed
+        root["msg"] = "journal: " + why;
+        return root;
+    }
+
+    // Refuses the call before the server has seen it.
+    void refuse(const std::string &why) const {
+        Headers headers;
+        headers.emplace("Content-Type", "application/json; charset=utf-8");
+        client(200, headers, refusal(why).toStyledString());
     }
 
     // No more change will be expected.
@@ -102,6 +118,9 @@ struct ClientCall : std::enable_shared_from_this<ClientCall> {
     void send() {
         std::string body = reply->body;
         Json::Value &root = reply->json;
+        if (undone) {
+            root = refusal(error);
+        }
         if ((recorded || !error.empty()) && root.isObject()) {
             Json::Value journal;
             journal["seq"] = static_cast<Json::UInt64>(seq);
@@ -132,6 +151,7 @@ struct ClientCall : std::enable_shared_from_this<ClientCall> {
     bool completed = false;
     bool sent = false;
     bool soon = false;
+    bool undone = false;
     uint64_t seq = 0;
     std::string error;
 };

@@ -94,24 +94,29 @@ bool Plugin::intercept(
     const std::string name = apiName(parser);
     if (ApiCalls::isOurs(sender)) {
         // What restore() has sent: everything is in place now.
-        const zlm_journal_host host{this, hostAdd, hostList};
+        const zlm_journal_host host{this, hostAdd, hostRemove, hostList};
         if (zlm_journal_start(_journal, &host) != 0) {
             ErrorL << "journal: no restore: " << lastError();
         }
         return false;
     }
+    const bool closes = isSame(name, "close_stream") || isSame(name, "close_streams");
     for (const auto &kind : _kinds) {
-        if (isSame(name, kind.add)) {
-            onAdd(kind, std::make_shared<Add>(parser, invoker, sender, name), handler, parser, sender);
-            return true;
+        const bool adds = isSame(name, kind.add), removes = isSame(name, kind.remove);
+        if (!adds && !removes && !closes) {
+            continue;
         }
-        if (isSame(name, kind.remove)) {
-            onRemove(kind, std::make_shared<ClientCall>(parser, invoker, sender, name), handler, parser, sender);
-            return true;
+        const auto call = adds ? std::make_shared<Add>(parser, invoker, sender, name)
+                               : std::make_shared<ClientCall>(parser, invoker, sender, name);
+        if (zlm_journal_admit(_journal) != 0) {
+            call->refuse(lastError());
+        } else if (adds) {
+            onAdd(kind, std::static_pointer_cast<Add>(call), handler, parser, sender);
+        } else if (removes) {
+            onRemove(kind, call, handler, parser, sender);
+        } else {
+            onClose(call, handler, parser, sender);
         }
-    }
-    if (isSame(name, "close_stream") || isSame(name, "close_streams")) {
-        onClose(std::make_shared<ClientCall>(parser, invoker, sender, name), handler, parser, sender);
         return true;
     }
     return false;
@@ -365,16 +370,48 @@ void Plugin::startAgain(
     };
     try {
         auto lock = _order.lock(streamOfKey(key));
-        bool wanted = false;
-        if (zlm_journal_wants(journal, textOf(kind.name), textOf(key), seq, &wanted) != 0 || !wanted) {
+        if (!isWanted(kind, key, seq)) {
             answer(ZLM_JOURNAL_UNWANTED, "");
             return;
         }
         _api->dispatch(kind.add, body, captureReply([answer](Reply reply) {
             answer(reply.code() == 0 ? ZLM_JOURNAL_ACCEPTED : ZLM_JOURNAL_FAILED, reply.message());
         }));
+    } catch (const ApiRetException &refusal) {
+        answer(ZLM_JOURNAL_FAILED, refusal.what());
     } catch (const std::exception &error) {
-        answer(ZLM_JOURNAL_FAILED, error.what());
+        answer(ZLM_JOURNAL_THREW, error.what());
+    }
+}
+
+bool Plugin::isWanted(const Kind &kind, const std::string &key, uint64_t seq) const {
+    bool wanted = false;
+    return zlm_journal_wants(_journal, textOf(kind.name), textOf(key), seq, &wanted) == 0 && wanted;
+}
+
+void Plugin::hostRemove(void *self, zlm_journal_text kind_text, zlm_journal_text key_text) {
+    auto *plugin = static_cast<Plugin *>(self);
+    const Kind *kind = plugin->kindOf(stringOf(kind_text));
+    if (!kind) {
+        return;
+    }
+    const std::string key = stringOf(key_text);
+    EventPollerPool::Instance().getPoller(false)->async([plugin, kind, key] { plugin->endAgain(*kind, key); });
+}
+
+void Plugin::endAgain(const Kind &kind, const std::string &key) {
+    try {
+        auto lock = _order.lock(streamOfKey(key));
+        // Someone may have added it anew.
+        if (isWanted(kind, key, 0)) {
+            return;
+        }
+        _order.ended(streamOfKey(key));
+        Json::Value args(Json::objectValue);
+        args["key"] = key;
+        _api->dispatch(kind.remove, args.toStyledString(), captureReply([](Reply) {}));
+    } catch (const std::exception &error) {
+        ErrorL << "journal: " << kind.remove << " of " << key << ": " << error.what();
     }
 }
 

@@ -62,10 +62,13 @@ private:
 
     // The host, as the C API calls it.
     static void hostAdd(void *self, uint64_t call, const zlm_journal_add *add);
+    static void hostRemove(void *self, zlm_journal_text kind, zlm_journal_text key);
     static void hostList(void *self, uint64_t call, zlm_journal_text kind);
     static void log(void *, uint32_t level, zlm_journal_text line);
     void startAgain(
         uint64_t call, const Kind &kind, const std::string &key, uint64_t seq, const std::string &body);
+    void endAgain(const Kind &kind, const std::string &key);
+    bool isWanted(const Kind &kind, const std::string &key, uint64_t seq) const;
 
     std::vector<Kind> _kinds;
     zlm_journal_handle _journal = 0;

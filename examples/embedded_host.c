@@ -77,6 +77,13 @@ static void host_add(void *context, uint64_t call, const zlm_journal_add *add) {
     (void)zlm_journal_host_added(self->journal, call, wanted ? ZLM_JOURNAL_ACCEPTED : ZLM_JOURNAL_UNWANTED, text(""));
 }
 
+static void host_remove(void *context, zlm_journal_text kind, zlm_journal_text key) {
+    /* Only with on_error=reject, which this server does not set. */
+    (void)context;
+    (void)kind;
+    (void)key;
+}
+
 static void host_list(void *context, uint64_t call, zlm_journal_text kind) {
     server *self = (server *)context;
     zlm_journal_text *keys;
@@ -186,6 +193,7 @@ int main(int argc, char **argv) {
     memset(&host, 0, sizeof host);
     host.context = &self;
     host.add = host_add;
+    host.remove = host_remove;
     host.list = host_list;
     if (zlm_journal_start(self.journal, &host) != 0) {
         fail("start");

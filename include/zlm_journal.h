@@ -19,7 +19,7 @@
 /*
  The version of this header. It grows with every change that an old caller would not understand.
  */
-#define ZLM_JOURNAL_ABI 1
+#define ZLM_JOURNAL_ABI 2
 
 /*
  `zlm_journal_call.op`: the call made a proxy.
@@ -60,6 +60,11 @@
  `zlm_journal_host_added`: zlm_journal_wants said no; nothing was done.
  */
 #define ZLM_JOURNAL_UNWANTED 3
+
+/*
+ `zlm_journal_host_added`: the server threw an exception out of the call. After three running, the proxy is set aside.
+ */
+#define ZLM_JOURNAL_THREW 4
 
 /*
  What went wrong, as a number that callers in any language can rely on.
@@ -198,6 +203,11 @@ typedef struct zlm_journal_host {
    */
   void (*add)(void *context, uint64_t call, const struct zlm_journal_add *add);
   /*
+   End a proxy, because the call that made it was undone. First ask zlm_journal_wants with 0, with every other call
+   on this key kept out until the server's own handler has run: where it says yes, do nothing. No answer.
+   */
+  void (*remove)(void *context, struct zlm_journal_text kind, struct zlm_journal_text key);
+  /*
    Tell which proxies of a kind there are. Answer with zlm_journal_host_listed, now or later.
    */
   void (*list)(void *context, uint64_t call, struct zlm_journal_text kind);
@@ -251,6 +261,11 @@ typedef struct zlm_journal_ack {
    */
   int32_t code;
   /*
+   on_error=reject, and not persisted: what is wanted is again what was wanted before the call. Answer it as
+   refused; zlm_journal_host brings the server back.
+   */
+  bool undone;
+  /*
    Empty, or the error in words. Valid until the callback returns.
    */
   struct zlm_journal_text error;
@@ -275,7 +290,7 @@ extern "C" {
 /*
  Opens or creates the journal that `options` describe, and sets `*handle`. Blocks on the disk: not for media
  threads. A journal that cannot be used is no error here: the handle is good, everything recorded is answered with
- ZLM_JOURNAL_NOT_PERSISTED, and the status says why. Errors: ZLM_JOURNAL_CODE_DISABLED when `enable` is 0,
+ ZLM_JOURNAL_NOT_PERSISTED, the status says why, and opening it is tried again every second. Errors: ZLM_JOURNAL_CODE_DISABLED when `enable` is 0,
  _VERSION_MISMATCH, _INVALID_ARGUMENT. Close the handle with zlm_journal_close.
 
  # Safety
@@ -308,7 +323,14 @@ int32_t zlm_journal_record(zlm_journal_handle handle,
                            void *context);
 
 /*
- Sets `*wanted` to true while the journal wants the proxy exactly as change `seq` left it.
+ Tells whether a call should be let through to the server: with on_error=reject and a journal that cannot be written
+ now, the answer is the error (ZLM_JOURNAL_CODE_STORAGE and others), and the call should be refused with its text.
+ Takes microseconds, touches no storage.
+ */
+int32_t zlm_journal_admit(zlm_journal_handle handle);
+
+/*
+ Sets `*wanted` to true while the journal wants the proxy exactly as change `seq` left it; with 0, in whatever way.
 
  # Safety
  Pointers are NULL or point to what their types say.
@@ -320,7 +342,7 @@ int32_t zlm_journal_wants(zlm_journal_handle handle,
                           bool *wanted);
 
 /*
- Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED (with the reason) or _UNWANTED. Any
+ Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED or _THREW (both with the reason), or _UNWANTED. Any
  thread, also from within the callback.
 
  # Safety

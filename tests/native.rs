@@ -4,24 +4,89 @@
 mod support;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::{build_dir, root, run, standin};
 
-#[test]
-fn the_c_and_cpp_tests_pass() {
-    let build = build_dir("native");
+/// Configures and builds the C and C++ tests in a build tree of that name; all trees share the Rust library.
+fn build(name: &str, flags: &str) -> PathBuf {
+    let build = build_dir(name);
     run(Command::new("cmake")
         .arg("-S")
         .arg(root())
         .arg("-B")
         .arg(&build)
-        .args(["-DZLM_JOURNAL_PROFILE=dev", "-DZLM_JOURNAL_FEATURES=fault-injection"]));
+        .args(["-DZLM_JOURNAL_PROFILE=dev", "-DZLM_JOURNAL_FEATURES=fault-injection"])
+        .arg(format!("-DZLM_JOURNAL_CARGO_DIR={}", build_dir("native-cargo").display()))
+        .args([format!("-DCMAKE_C_FLAGS={flags}"), format!("-DCMAKE_CXX_FLAGS={flags}")]));
     run(Command::new("cmake").arg("--build").arg(&build));
-    let output = run(Command::new("ctest").arg("--output-on-failure").current_dir(&build));
+    build
+}
+
+fn ctest(build: &Path) {
+    let output = run(Command::new("ctest").arg("--output-on-failure").current_dir(build));
     for test in ["c_api_test", "bridge_test", "panic_test"] {
         assert!(output.contains(test), "{test} did not run:\n{output}");
     }
+}
+
+#[test]
+fn the_c_and_cpp_tests_pass_also_under_sanitizers_and_valgrind() {
+    let plain = build("native", "");
+    ctest(&plain);
+    run(Command::new("valgrind")
+        .args(["-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"])
+        .arg(plain.join("tests/c_api_test")));
+    // A sanitizer's finding ends the test with a report.
+    ctest(&build("native-asan", "-fsanitize=address,undefined -fno-sanitize-recover=all -g"));
+}
+
+#[test]
+fn the_c_test_is_free_of_races() {
+    // The runtime that came with the compiler: only it knows what the library was instrumented for.
+    let sysroot = run(Command::new("rustc").args(["--print", "sysroot"]));
+    let target = "x86_64-unknown-linux-gnu";
+    let lib = Path::new(sysroot.trim()).join("lib/rustlib").join(target).join("lib");
+    let runtime = fs::read_dir(&lib).ok().and_then(|files| {
+        let mut paths = files.map(|file| file.unwrap().path());
+        paths.find(|path| path.to_string_lossy().ends_with("_rt.tsan.a"))
+    });
+    let Some(runtime) = runtime else {
+        support::say("!!! NO THREAD SANITIZER in this Rust toolchain: the search for races is left out");
+        return;
+    };
+    let dir = build_dir("native-tsan");
+    run(Command::new(env!("CARGO"))
+        .args(["build", "--locked", "--lib", "--target", target])
+        .env("CARGO_TARGET_DIR", &dir)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTFLAGS", "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer")
+        .current_dir(root()));
+    let object = dir.join("c_api_test.o");
+    run(Command::new("gcc")
+        .args(["-g", "-fsanitize=thread", "-c", "-o"])
+        .arg(&object)
+        .arg("-I")
+        .arg(root().join("include"))
+        .arg(root().join("tests/c/c_api_test.c")));
+    let program = dir.join("c_api_test");
+    run(Command::new("gcc")
+        .arg("-o")
+        .arg(&program)
+        .arg(object)
+        .arg("-Wl,--whole-archive")
+        .arg(runtime)
+        .arg("-Wl,--no-whole-archive")
+        .arg(dir.join(target).join("debug/libzlm_journal.a"))
+        .args(["-lstdc++", "-lpthread", "-lm", "-ldl", "-lrt"]));
+    // The standard library is not instrumented: the sanitizer does not see what orders its channels, nor the fence
+    // before the last owner of an Arc drops it.
+    let suppressions = dir.join("suppressions");
+    fs::write(&suppressions, "race:std::sync::mpmc\nrace:drop_slow\n").unwrap();
+    let options = format!("suppressions={}:halt_on_error=1", suppressions.display());
+    let said = run(Command::new(&program).env("TSAN_OPTIONS", options));
+    assert!(said.contains("passed"), "{said}");
 }
 
 #[test]

@@ -302,10 +302,15 @@ impl Journal {
             let error = Error::new(Code::Closed, "the journal is closed: the server is stopping");
             return Err((done, Ack::failed(error)));
         }
+        if reject && !matches!(front.access, Access::Open) {
+            drop(front);
+            self.core.undone(call.kind, &call.key.into());
+            return Err((done, Ack { undone: true, ..Ack::failed(self.core.last_failure()) }));
+        }
         if let Access::Waiting { calls, bytes, .. } = &mut front.access {
             let error = self.core.last_failure();
             let size = call.key.len() + call.args.as_ref().map_or(0, |args| args.as_str().len());
-            if !reject && calls.len() < QUEUE_CHANGES && *bytes + size <= QUEUE_BYTES {
+            if calls.len() < QUEUE_CHANGES && *bytes + size <= QUEUE_BYTES {
                 *bytes += size;
                 let waiting = Waiting { at, args: call.args, cause: call.cause };
                 calls.insert((call.kind, call.key.into()), waiting);
@@ -331,7 +336,7 @@ impl Journal {
                 Some(applied) if reject => {
                     front.intent.take_back(&applied);
                     drop(front);
-                    self.core.undone(&applied);
+                    self.core.undone(applied.change.kind, &applied.change.key);
                 }
                 // Memory has it, the queue does not: the writer will bring the whole of memory to disk instead.
                 applied => {
@@ -522,9 +527,9 @@ impl Core {
         self.health.lock().failure = None;
     }
 
-    fn undone(&self, applied: &Applied) {
+    fn undone(&self, kind: Kind, key: &Arc<str>) {
         if let Some(converge) = self.converge.get() {
-            converge(applied.change.kind, &applied.change.key);
+            converge(kind, key);
         }
     }
 

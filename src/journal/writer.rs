@@ -198,7 +198,7 @@ impl Writer {
             }
         }
         for applied in &undone {
-            self.core.undone(applied);
+            self.core.undone(applied.change.kind, &applied.change.key);
         }
         undone.iter().map(|applied| applied.change.seq).collect()
     }
@@ -227,7 +227,9 @@ impl Writer {
                 Ok(intent) => self.opened_read_only(intent, error),
                 Err(unread) => self.fail(&error.context(unread)),
             },
-            Err(error) => self.fail(&error),
+            Err(error) => {
+                self.fail(&error.context(format!("the journal {} cannot be opened", core.place.file.display())));
+            }
         }
     }
 

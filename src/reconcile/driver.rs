@@ -159,14 +159,18 @@ struct Driver {
 
 impl Driver {
     fn run(mut self) {
+        let mut undone = Vec::new();
         loop {
             match self.events.recv() {
                 Ok(Event::Begin) => break,
                 Ok(Event::Stop) | Err(_) => return,
-                Ok(_) => {}
+                Ok(event) => undone.push(event),
             }
         }
         self.began = Instant::now();
+        for event in undone {
+            self.take(event);
+        }
         self.carry_on();
         self.intent.clean_end();
     }

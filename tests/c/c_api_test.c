@@ -12,6 +12,7 @@ typedef struct media {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     int adds;
+    int removes;
     int lists;
     char key[KEYS][64];
     char body[KEYS][256];
@@ -38,6 +39,22 @@ static void media_add(void *context, uint64_t call, const zlm_journal_add *add) 
     pthread_cond_signal(&self->changed);
     pthread_mutex_unlock(&self->mutex);
     CHECK(zlm_journal_host_added(self->handle, call, ZLM_JOURNAL_ACCEPTED, text("")) == 0);
+}
+
+typedef struct caller_closes {
+    zlm_journal_handle handle;
+    int closed;
+} caller_closes;
+
+static void media_remove(void *context, zlm_journal_text kind, zlm_journal_text key) {
+    media *self = (media *)context;
+    bool wanted = true;
+    CHECK(zlm_journal_wants(self->handle, kind, key, 0, &wanted) == 0);
+    CHECK(!wanted);
+    pthread_mutex_lock(&self->mutex);
+    self->removes += 1;
+    pthread_cond_signal(&self->changed);
+    pthread_mutex_unlock(&self->mutex);
 }
 
 static void media_list(void *context, uint64_t call, zlm_journal_text kind) {
@@ -87,6 +104,7 @@ static void restored_after_restart(const char *dir) {
     CHECK(open_in(dir, &server.handle) == 0 && server.handle != handle);
     CHECK(zlm_journal_start(server.handle, &host) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     host.add = media_add;
+    host.remove = media_remove;
     host.list = media_list;
     CHECK(zlm_journal_start(server.handle, &host) == 0);
     CHECK(zlm_journal_start(server.handle, &host) == 0);
@@ -198,6 +216,7 @@ static void a_bad_journal_is_told_and_keeps_nobody_from_starting(void) {
     CHECK(strstr(first_error, "/proc/no/such") != NULL);
     memset(&host, 0, sizeof host);
     host.add = media_add;
+    host.remove = media_remove;
     host.list = media_list;
     CHECK(zlm_journal_start(handle, &host) == 0);
     args = pair("url", "rtsp://x");
@@ -205,6 +224,100 @@ static void a_bad_journal_is_told_and_keeps_nobody_from_starting(void) {
     CHECK(told.ack.persisted == ZLM_JOURNAL_NOT_PERSISTED && told.ack.code == ZLM_JOURNAL_CODE_STORAGE);
     CHECK(zlm_journal_close(handle) == 0);
     CHECK(zlm_journal_set_log(NULL, NULL) == 0);
+}
+
+/* What no journal can hold is undone where the ini says so: refused, and the server told to end it. */
+static void what_cannot_be_journaled_is_undone(const char *dir) {
+    zlm_journal_pair settings[3];
+    zlm_journal_pair many[10000];
+    static char names[10000][16];
+    zlm_journal_options options;
+    zlm_journal_host host;
+    zlm_journal_call call;
+    char *huge = (char *)malloc(10 << 20);
+    media server;
+    waiter told;
+
+    memset(huge, 'x', 10 << 20);
+    settings[0] = pair("enable", "1");
+    settings[1] = pair("path", "journal/proxies.db");
+    settings[2] = pair("on_error", "reject");
+    memset(&options, 0, sizeof options);
+    options.abi = ZLM_JOURNAL_ABI;
+    options.settings = settings;
+    options.settings_len = 3;
+    options.base_dir = text(dir);
+    memset(&server, 0, sizeof server);
+    pthread_mutex_init(&server.mutex, NULL);
+    pthread_cond_init(&server.changed, NULL);
+    memset(&host, 0, sizeof host);
+    host.context = &server;
+    host.add = media_add;
+    host.remove = media_remove;
+    host.list = media_list;
+    CHECK(zlm_journal_open(&options, &server.handle) == 0);
+    CHECK(zlm_journal_admit(server.handle) == 0);
+    CHECK(zlm_journal_start(server.handle, &host) == 0);
+
+    many[0] = pair("url", "");
+    many[0].value.data = huge;
+    many[0].value.len = 10 << 20;
+    call = call_of(ZLM_JOURNAL_ADD, "v/live/huge", many, 1);
+    waiter_init(&told);
+    CHECK(zlm_journal_record(server.handle, &call, on_ack, &told) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    wait_ack(&told);
+    CHECK(told.ack.undone && told.ack.persisted == ZLM_JOURNAL_NOT_PERSISTED && told.ack.seq == 0);
+    CHECK(strstr(told.error, "most that is journaled") != NULL);
+    pthread_mutex_lock(&server.mutex);
+    while (server.removes == 0) {
+        pthread_cond_wait(&server.changed, &server.mutex);
+    }
+    pthread_mutex_unlock(&server.mutex);
+
+    /* Many are no trouble as long as they are not too long; any byte goes in a value. */
+    for (int n = 0; n < 10000; ++n) {
+        snprintf(names[n], sizeof names[n], "arg%d", n);
+        many[n] = pair(names[n], "\xff\xfe");
+    }
+    many[1].value.data = "a\0b";
+    many[1].value.len = 3;
+    record(server.handle, ZLM_JOURNAL_ADD, "v/live/many", many, 10000, &told);
+    CHECK(told.ack.persisted == ZLM_JOURNAL_PERSISTED && !told.ack.undone);
+    record(server.handle, ZLM_JOURNAL_REMOVE, "v/live/many", NULL, 0, &told);
+    CHECK(told.ack.persisted == ZLM_JOURNAL_PERSISTED);
+    CHECK(zlm_journal_close(server.handle) == 0);
+    free(huge);
+}
+
+static void *close_it(void *context) {
+    caller_closes *self = (caller_closes *)context;
+    int result = zlm_journal_close(self->handle);
+    CHECK(result == 0 || result == ZLM_JOURNAL_CODE_INVALID_HANDLE);
+    __atomic_add_fetch(&self->closed, result == 0, __ATOMIC_RELAXED);
+    return NULL;
+}
+
+static void many_may_close_and_nobody_has_to(const char *dir) {
+    pthread_t threads[8];
+    caller_closes closing = {0, 0};
+    zlm_journal_pair args = pair("url", "rtsp://x");
+    zlm_journal_handle never_closed = 0;
+    waiter told;
+    char other[64];
+
+    CHECK(open_in(dir, &closing.handle) == 0);
+    for (int n = 0; n < 8; ++n) {
+        CHECK(pthread_create(&threads[n], NULL, close_it, &closing) == 0);
+    }
+    for (int n = 0; n < 8; ++n) {
+        pthread_join(threads[n], NULL);
+    }
+    CHECK(closing.closed >= 1);
+    /* The process ends with this one open: what it acknowledged is on disk all the same. */
+    snprintf(other, sizeof other, "%s/other", dir);
+    CHECK(open_in(other, &never_closed) == 0);
+    record(never_closed, ZLM_JOURNAL_ADD, "v/live/1", &args, 1, &told);
+    CHECK(told.ack.persisted == ZLM_JOURNAL_PERSISTED);
 }
 
 typedef struct caller {
@@ -248,11 +361,15 @@ static void closing_in_the_middle_leaves_no_caller_waiting(const char *dir) {
 
 int main(void) {
     const char *dir = scratch_dir();
+    char other[64];
     restored_after_restart(dir);
     misuse_is_an_error(dir);
     a_bad_journal_is_told_and_keeps_nobody_from_starting();
     closing_in_the_middle_leaves_no_caller_waiting(dir);
+    snprintf(other, sizeof other, "%s/reject", dir);
+    what_cannot_be_journaled_is_undone(other);
+    many_may_close_and_nobody_has_to(dir);
     CHECK(remove_scratch(dir) == 0);
-    puts("c_api_test: 4 passed");
+    puts("c_api_test: 6 passed");
     return 0;
 }

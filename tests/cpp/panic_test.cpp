@@ -30,6 +30,7 @@ static std::set<std::string> names(const std::string &source, const char *patter
 }
 
 extern "C" void no_add(void *, uint64_t, const zlm_journal_add *) {}
+extern "C" void no_remove(void *, zlm_journal_text, zlm_journal_text) {}
 extern "C" void no_list(void *, uint64_t, zlm_journal_text) {}
 
 static zlm_journal_handle handle;
@@ -60,6 +61,7 @@ static int start() {
     zlm_journal_host host;
     memset(&host, 0, sizeof host);
     host.add = no_add;
+    host.remove = no_remove;
     host.list = no_list;
     return zlm_journal_start(handle, &host);
 }
@@ -71,6 +73,7 @@ int main() {
         {"zlm_journal_open", [] { return open_in(dir, &handle); }},
         {"zlm_journal_start", start},
         {"zlm_journal_record", record},
+        {"zlm_journal_admit", [] { return zlm_journal_admit(handle); }},
         {"zlm_journal_wants",
          [] {
              bool wanted;

@@ -8,9 +8,10 @@ mod capture;
 mod lifecycle;
 mod schedules;
 mod settings;
+mod trouble;
 
 use serde_json::Value;
-use support::server::{Server, add_args};
+use support::server::{self, Server, add_args};
 use support::{HOST, Source};
 use tempfile::TempDir;
 

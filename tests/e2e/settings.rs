@@ -125,3 +125,24 @@ fn a_second_server_on_the_same_file_runs_without_it() {
     unusable(&first.server.journal_file(), "another server has the journal");
     assert_persisted(&add(&first.server, "b", &source.url, &[]));
 }
+
+#[test]
+fn a_second_server_takes_over_when_the_first_is_gone() {
+    let mut first = Fixture::start(&[]);
+    let source = first.source();
+    assert_persisted(&add(&first.server, "a", &source.url, &[]));
+    assert_persisted(&add(&first.server, "b", &source.url, &[]));
+    let path = first.server.journal_file();
+    let second = Fixture::start(&[("path", path.to_str().unwrap())]);
+    // What is called for meanwhile is not on disk, and not forgotten.
+    assert_eq!(add(&second.server, "c", &source.url, &[])["journal"]["persisted"], false);
+    assert_eq!(second.server.get("delStreamProxy", &[("key", &key("b"))])["journal"]["persisted"], false);
+    assert_eq!(keys(&second.server), [key("c")]);
+    first.server.kill();
+    let status = second.server.wait_until_restored();
+    assert_eq!(status["state"], "ok", "{status}");
+    assert_eq!(keys(&second.server), [key("a"), key("c")]);
+    assert_persisted(&add(&second.server, "d", &source.url, &[]));
+    let wanted = support::sqlite3(&path, "select group_concat(key) from (select key from proxies order by key)");
+    assert_eq!(wanted.trim(), [key("a"), key("c"), key("d")].join(","));
+}

@@ -1,6 +1,7 @@
 //! A MediaServer process on free loopback ports, and its HTTP API as a client sees it. Shared by the end-to-end tests,
 //! the benchmark and the quickstart.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,10 @@ pub struct Server {
     pub dir: PathBuf,
     pub port: u16,
     pub rtmp_port: u16,
+    /// What the process gets besides ours.
+    pub env: Vec<(String, String)>,
+    /// A command that runs another, put before it.
+    pub within: Vec<String>,
     daemon: bool,
     child: Option<Child>,
     http: ureq::Agent,
@@ -42,6 +47,8 @@ impl Server {
             dir: dir.to_owned(),
             port: free_port(),
             rtmp_port: free_port(),
+            env: Vec::new(),
+            within: Vec::new(),
             daemon: false,
             child: None,
             http: ureq::Agent::new_with_config(
@@ -90,8 +97,12 @@ impl Server {
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "the server runs already");
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("server.log");
-        let mut command = Command::new(&self.binary);
+        let words: Vec<&OsStr> = self.within.iter().map(OsStr::new).chain([self.binary.as_os_str()]).collect();
+        let (program, before) = words.split_first().expect("the server's program");
+        let mut command = Command::new(program);
         command
+            .args(before)
+            .envs(self.env.iter().cloned())
             .arg("-c")
             .arg(self.dir.join("config.ini"))
             .args(["-l", "1", "-t", "4"])
@@ -187,6 +198,18 @@ impl Server {
             .body_mut()
             .read_to_string()
             .ok()
+    }
+
+    /// The reply to a body of any sort; none where the server ends the connection instead.
+    pub fn post_raw(&self, api: &str, content_type: &str, body: &[u8]) -> Option<Value> {
+        let mut reply = self
+            .http
+            .post(self.url(api))
+            .query("secret", SECRET)
+            .header("content-type", content_type)
+            .send(body)
+            .ok()?;
+        reply.body_mut().read_json().ok()
     }
 
     pub fn get_without_secret(&self, api: &str) -> Value {

@@ -316,6 +316,11 @@ static void require(const ApiArgs &args, std::initializer_list<const char *> nam
     }
 }
 
+static bool names(const char *variable, const std::string &url) {
+    const char *part = getenv(variable);
+    return part && url.find(part) != std::string::npos;
+}
+
 static void addStreamProxy(API_ARGS_MAP_ASYNC) {
     CHECK_SECRET();
     require(allArgs, {"vhost", "app", "stream", "url"});
@@ -323,6 +328,13 @@ static void addStreamProxy(API_ARGS_MAP_ASYNC) {
     const auto key = tuple.shortUrl();
     if (s_player_proxy.find(key)) {
         throw ApiRetException("This stream already exists", API::OtherFailed);
+    }
+    // A camera that the server dies of, or throws of, where a test asks for one.
+    if (names("STANDIN_DIES_OF", allArgs.get("url"))) {
+        abort();
+    }
+    if (names("STANDIN_THROWS_OF", allArgs.get("url"))) {
+        throw std::logic_error("thrown as asked for");
     }
     const bool force = atoi(allArgs.get("force").c_str()) != 0;
     const auto retries = allArgs.get("retry_count");

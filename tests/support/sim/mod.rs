@@ -212,7 +212,7 @@ struct State {
 #[derive(Clone)]
 pub struct Sim(Arc<Inner>);
 
-struct Inner {
+pub(crate) struct Inner {
     number: u64,
     state: Mutex<State>,
     clock: AtomicI64,

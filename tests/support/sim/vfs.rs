@@ -59,7 +59,7 @@ struct File {
     delete_on_close: bool,
 }
 
-pub fn register(number: u64, inner: &Arc<Inner>) {
+pub(super) fn register(number: u64, inner: &Arc<Inner>) {
     let name: &'static str = Box::leak(format!("zlmj-sim-{number}").into_boxed_str());
     let c_name = CString::new(name).unwrap();
     let machine =

@@ -1,0 +1,327 @@
+//! What goes wrong around a server: disks that fill up or are read-only, files that are deleted, cameras that it dies
+//! of, callers who send anything.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+fn wait_for(what: &str, server: &Server, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}: {}\n{}", server.status(), server.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+// ---- disks
+
+/// A small file system where the journal's directory is, in a mount namespace of its own.
+struct SmallDisk {
+    holder: Child,
+    dir: String,
+}
+
+impl SmallDisk {
+    /// None where this machine does not let us mount.
+    fn mount(fixture: &mut Fixture, options: &str) -> Option<SmallDisk> {
+        let dir = fixture.server.dir.join("journal").to_str().unwrap().to_owned();
+        fs::create_dir_all(&dir).unwrap();
+        let script = format!("mount -t tmpfs -o {options} none {dir} && echo ready && exec sleep 600");
+        let mut holder = Command::new("unshare")
+            .args(["-m", "sh", "-c", &script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let mut line = String::new();
+        let mut said = std::io::BufReader::new(holder.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+        if line.trim() != "ready" {
+            let _ = holder.wait();
+            support::say("!!! NO MOUNT: this user cannot mount a small file system; the test of it is left out");
+            return None;
+        }
+        let disk = SmallDisk { holder, dir };
+        fixture.server.within = disk.enter();
+        Some(disk)
+    }
+
+    fn enter(&self) -> Vec<String> {
+        ["nsenter", "-m", "-t", &self.holder.id().to_string(), "--"].map(str::to_owned).to_vec()
+    }
+
+    fn run(&self, script: &str) -> String {
+        let enter = self.enter();
+        support::run(Command::new(&enter[0]).args(&enter[1..]).args(["sh", "-c", script]))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// Adds until the journal says that it cannot, and returns all that were added and the last reply.
+fn add_until_refused(server: &Server, url: &str) -> (Vec<String>, Value) {
+    let long = "x".repeat(6000);
+    let mut added = Vec::new();
+    for n in 0..3000 {
+        let stream = format!("s{n:04}");
+        let reply = add(server, &stream, url, &[("note", &long)]);
+        if reply["journal"]["persisted"] != true {
+            return (added, reply);
+        }
+        assert_eq!(reply["code"], 0);
+        added.push(key(&stream));
+    }
+    panic!("the disk is never full");
+}
+
+#[test]
+fn a_full_disk_stops_no_call_and_all_is_on_disk_once_there_is_room() {
+    let mut fixture = Fixture::prepare(&[]);
+    let Some(disk) = SmallDisk::mount(&mut fixture, "size=24m") else { return };
+    fixture.server.start();
+    let source = fixture.source();
+    assert_persisted(&add(&fixture.server, "before", &source.url, &[]));
+    disk.run(&format!("head -c 100m /dev/zero > {}/fill || true", disk.dir));
+    let (mut wanted, reply) = add_until_refused(&fixture.server, &source.url);
+    assert_eq!(reply["code"], 0, "{reply}");
+    assert!(reply["journal"]["error"].as_str().unwrap().contains("full"), "{reply}");
+    assert_eq!(fixture.server.status()["state"], "storage_failed");
+    assert_eq!(add(&fixture.server, "unwritten", &source.url, &[])["code"], 0);
+    disk.run(&format!("rm {}/fill", disk.dir));
+    wait_for("the journal to heal", &fixture.server, || fixture.server.status()["state"] == "ok");
+    assert!(fixture.server.log().contains("it is complete again"));
+    assert_persisted(&add(&fixture.server, "after", &source.url, &[]));
+    let listed = keys(&fixture.server);
+    wanted.extend([key("before"), key("unwritten"), key("after")]);
+    assert!(wanted.iter().all(|key| listed.contains(key)));
+    fixture.crash_and_restore();
+    assert_eq!(keys(&fixture.server), listed);
+}
+
+#[test]
+fn with_reject_a_full_disk_refuses_calls_and_leaves_the_server_as_it_was() {
+    let mut fixture = Fixture::prepare(&[("on_error", "reject")]);
+    let Some(disk) = SmallDisk::mount(&mut fixture, "size=24m") else { return };
+    fixture.server.start();
+    let source = fixture.source();
+    assert_persisted(&add(&fixture.server, "before", &source.url, &[]));
+    disk.run(&format!("head -c 100m /dev/zero > {}/fill || true", disk.dir));
+    let (mut wanted, reply) = add_until_refused(&fixture.server, &source.url);
+    wanted.push(key("before"));
+    wanted.sort();
+    // The one that found out is undone, all others are refused before the server sees them.
+    assert_eq!(reply["code"], -1, "{reply}");
+    assert!(reply["msg"].as_str().unwrap().contains("journal: "), "{reply}");
+    wait_for("the add to be undone", &fixture.server, || keys(&fixture.server) == wanted);
+    let refused = [
+        fixture.server.get("addStreamProxy", &add_args("late", &source.url, &[])),
+        fixture.server.get("delStreamProxy", &[("key", &key("before"))]),
+        fixture.server.get("close_streams", &[("app", "live"), ("stream", "before"), ("force", "1")]),
+    ];
+    for reply in refused {
+        assert_eq!(reply["code"], -1, "{reply}");
+        assert!(reply["msg"].as_str().unwrap().contains("full"), "{reply}");
+    }
+    assert_eq!(keys(&fixture.server), wanted);
+    disk.run(&format!("rm {}/fill", disk.dir));
+    wait_for("the journal to heal", &fixture.server, || fixture.server.status()["state"] == "ok");
+    assert_persisted(&add(&fixture.server, "late", &source.url, &[]));
+    wanted.push(key("late"));
+    wanted.sort();
+    fixture.crash_and_restore();
+    assert_eq!(keys(&fixture.server), wanted);
+}
+
+#[test]
+fn a_read_only_disk_is_told_and_taken_into_use_once_it_can_be_written() {
+    let mut fixture = Fixture::prepare(&[]);
+    let Some(disk) = SmallDisk::mount(&mut fixture, "size=24m,ro") else { return };
+    fixture.server.start();
+    let source = fixture.source();
+    let status = fixture.server.status();
+    assert_eq!(status["state"], "unavailable", "{status}");
+    assert!(status["last_error"]["message"].as_str().unwrap().contains("Read-only"), "{status}");
+    assert_eq!(add(&fixture.server, "a", &source.url, &[])["journal"]["persisted"], false);
+    disk.run(&format!("mount -o remount,rw {}", disk.dir));
+    wait_for("the journal to open", &fixture.server, || fixture.server.status()["state"] == "ok");
+    assert_persisted(&add(&fixture.server, "b", &source.url, &[]));
+    fixture.crash_and_restore();
+    assert_eq!(keys(&fixture.server), [key("a"), key("b")]);
+}
+
+#[test]
+fn a_directory_that_is_deleted_under_the_server_is_there_again_complete() {
+    let mut fixture = Fixture::start(&[]);
+    let source = fixture.source();
+    assert_persisted(&add(&fixture.server, "a", &source.url, &[]));
+    fs::remove_dir_all(fixture.server.dir.join("journal")).unwrap();
+    let reply = add(&fixture.server, "b", &source.url, &[]);
+    assert_eq!(reply["code"], 0, "{reply}");
+    wait_for("the journal to be there again", &fixture.server, || {
+        fixture.server.status()["state"] == "ok" && fixture.server.journal_file().exists()
+    });
+    assert_persisted(&add(&fixture.server, "c", &source.url, &[]));
+    fixture.crash_and_restore();
+    assert_eq!(keys(&fixture.server), ["a", "b", "c"].map(key));
+}
+
+// ---- cameras that a server cannot bear
+
+#[test]
+fn a_camera_that_the_server_dies_of_three_times_is_set_aside_and_the_rest_is_back() {
+    if HOST.real {
+        support::say("!!! the camera that a server dies of is one of the stand-in's: left out on a real MediaServer");
+        return;
+    }
+    let mut fixture = Fixture::start(&[]);
+    let source = fixture.source();
+    let hole = Source::black_hole();
+    let mut wanted = Vec::new();
+    for n in 0..60 {
+        let (stream, deadly) = (format!("s{n:02}"), format!("{}?deadly", source.url));
+        let url = if n == 30 { &deadly } else { &source.url };
+        assert_persisted(&add(&fixture.server, &stream, url, &[]));
+        wanted.push(key(&stream));
+    }
+    // Dead ones are under way for long: they are innocent all the same.
+    for n in 0..20 {
+        let stream = format!("z{n:02}");
+        add(&fixture.server, &stream, &hole.url, &[("force", "1"), ("timeout_sec", "1")]);
+        wanted.push(key(&stream));
+    }
+    fixture.server.kill();
+    fixture.server.env.push(("STANDIN_DIES_OF".to_owned(), "deadly".to_owned()));
+    for death in 1..=3 {
+        fixture.server.spawn();
+        fixture.server.wait_for_end();
+        assert_eq!(fixture.sqlite3("select count(*) from proxies where state = 'quarantined'"), "0\n", "{death}");
+    }
+    fixture.server.start();
+    wait_for("the rest", &fixture.server, || keys(&fixture.server).len() == wanted.len() - 1);
+    let status = fixture.server.wait_until_restored();
+    assert_eq!(status["proxies"]["quarantined"], 1, "{status}");
+    let listed = keys(&fixture.server);
+    wanted.retain(|wanted| *wanted != key("s30"));
+    assert_eq!(listed, wanted);
+    assert_eq!(fixture.sqlite3("select key from proxies where state = 'quarantined'").trim(), key("s30"));
+    let row = fixture.sqlite3("select op, reason from journal order by seq desc limit 1");
+    assert_eq!(row.trim(), "quarantine|the server died 3 times as it started");
+    assert!(fixture.server.log().contains("is set aside"));
+
+    // It stays set aside, until somebody adds it anew.
+    fixture.crash_and_restore();
+    assert_eq!(keys(&fixture.server), listed);
+    assert_persisted(&add(&fixture.server, "s30", &source.url, &[]));
+    assert_eq!(fixture.server.status()["proxies"]["quarantined"], 0);
+    fixture.crash_and_restore();
+    assert!(keys(&fixture.server).contains(&key("s30")));
+}
+
+#[test]
+fn a_camera_that_the_server_throws_of_three_times_is_set_aside() {
+    if HOST.real {
+        support::say("!!! the camera that a server throws of is one of the stand-in's: left out on a real MediaServer");
+        return;
+    }
+    let mut fixture = Fixture::start(&[("revive_sec", "1")]);
+    let source = fixture.source();
+    assert_persisted(&add(&fixture.server, "a", &source.url, &[]));
+    assert_persisted(&add(&fixture.server, "b", &format!("{}?throws", source.url), &[]));
+    fixture.server.env.push(("STANDIN_THROWS_OF".to_owned(), "throws".to_owned()));
+    fixture.crash_and_restore();
+    assert_eq!(keys(&fixture.server), [key("a")]);
+    wait_for("the quarantine", &fixture.server, || fixture.server.status()["proxies"]["quarantined"] == 1);
+    assert!(fixture.server.log().contains("thrown as asked for"));
+}
+
+// ---- callers who send anything
+
+fn memory_mib(server: &Server) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+#[test]
+fn hostile_arguments_are_answered_and_cost_little() {
+    let mut fixture = Fixture::start(&[]);
+    let source = fixture.source();
+    assert_persisted(&add(&fixture.server, "kept", &source.url, &[]));
+    let before = memory_mib(&fixture.server);
+    let server = &fixture.server;
+    let json = |stream: &str, more: &str| {
+        format!(r#"{{"vhost":"__defaultVhost__","app":"live","stream":"{stream}","url":"{}"{more}}}"#, source.url)
+    };
+    let huge = json("huge", &format!(r#","note":"{}""#, "x".repeat(10 << 20)));
+    let many = json("many", &(0..10_000).map(|n| format!(r#","arg{n}":"{n}""#)).collect::<String>());
+    let nul = json("nul", r#","note":"a\u0000b""#);
+    let deep = json("deep", &format!(r#","note":{}1{}"#, "[".repeat(500), "]".repeat(500)));
+    let deeper = json("deeper", &format!(r#","note":{}1{}"#, "[".repeat(100_000), "]".repeat(100_000)));
+    let mut bad_utf8 = json("gbk", r#","note":"?""#).into_bytes();
+    let at = bad_utf8.iter().rposition(|byte| *byte == b'?').unwrap();
+    bad_utf8[at] = 0xff;
+    for round in 0..5 {
+        for (what, body) in [
+            ("huge", huge.as_bytes()),
+            ("many", many.as_bytes()),
+            ("nul", nul.as_bytes()),
+            ("deep", deep.as_bytes()),
+            ("deeper", deeper.as_bytes()),
+            ("gbk", &bad_utf8),
+            ("half", &huge.as_bytes()[..5000]),
+            ("text", b"hello"),
+            ("array", b"[1,2,3]"),
+            ("empty", b""),
+        ] {
+            // A server may refuse it, or hang up; it may not call persisted what is not.
+            let reply = server.post_raw("addStreamProxy", "application/json", body);
+            if let Some(reply) = reply
+                && reply["code"] == 0
+            {
+                let persisted = reply["journal"]["persisted"] == true;
+                let in_file = support::sqlite3(
+                    &server.journal_file(),
+                    &format!("select count(*) from proxies where key = '{}'", reply["data"]["key"].as_str().unwrap()),
+                );
+                assert_eq!(persisted, in_file == "1\n", "{what}: {reply}");
+                if !persisted {
+                    assert!(reply["journal"]["error"].as_str().unwrap().contains("journaled"), "{what}: {reply}");
+                }
+            }
+            let stream = if what == "gbk" { "gbk" } else { what };
+            server.try_get("delStreamProxy", &[("key", &key(stream))]);
+            let _ = round;
+        }
+    }
+    assert_eq!(keys(server), [key("kept")]);
+    let after = memory_mib(server);
+    assert!(after < before + 300, "{before} MiB before, {after} MiB after");
+    fixture.crash_and_restore();
+    assert_eq!(keys(&fixture.server), [key("kept")]);
+}
+
+#[test]
+fn no_line_of_ours_shows_a_password() {
+    let mut fixture = Fixture::start(&[("revive_sec", "1")]);
+    let dead = server::free_port();
+    let url = format!("rtsp://admin:p%40ss/w0rd@127.0.0.1:{dead}/ch1");
+    add(&fixture.server, "a", &url, &[("force", "1"), ("timeout_sec", "1")]);
+    fixture.crash_and_restore();
+    thread::sleep(Duration::from_millis(1500));
+    let status = fixture.server.status().to_string();
+    assert!(!status.contains("w0rd"), "{status}");
+    let log = fixture.server.log();
+    let ours: Vec<&str> = log.lines().filter(|line| line.contains("journal")).collect();
+    assert!(ours.len() >= 3 && ours.iter().all(|line| !line.contains("w0rd")), "{ours:#?}");
+    // In the journal itself it is: it could not be replayed otherwise.
+    assert!(fixture.sqlite3("select args from proxies").contains("w0rd"));
+}
