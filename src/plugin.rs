@@ -125,9 +125,7 @@ impl Plugin {
             snapshot: SnapshotStatus::of(&report),
             queue: QueueStatus { depth: report.queue, capacity: report.queue_capacity },
             restore: RestoreStatus::new(self, &shown.progress, shown.elapsed.as_secs_f64(), shown.last_error),
-            last_error: report
-                .last_error
-                .map(|(at, error)| ErrorStatus { at, message: error.message }),
+            last_error: report.last_error.map(|(at, error)| ErrorStatus { at, message: error.message }),
             proxies: report.by_state,
             seq: report.seq,
             durable_seq: report.durable_seq,
@@ -165,10 +163,12 @@ impl reconcile::Intent for Wanted {
             let piece = self.journal.after(cursor.as_ref(), WALK);
             let Some((last, _)) = piece.last() else { break };
             cursor = Some(last.clone());
-            wanted.extend(piece.into_iter().filter(|(_, entry)| entry.state == State::Enabled).map(|(key, entry)| {
-                let deaths = self.deaths(|deaths| deaths.of(entry.seq));
-                reconcile::Wanted { key, seq: entry.seq, deaths }
-            }));
+            wanted.extend(piece.into_iter().filter(|(_, entry)| entry.state == State::Enabled).map(
+                |(key, entry)| {
+                    let deaths = self.deaths(|deaths| deaths.of(entry.seq));
+                    reconcile::Wanted { key, seq: entry.seq, deaths }
+                },
+            ));
         }
         // The oldest first: they are what the server has run the longest.
         wanted.sort_by_key(|want| want.seq);

@@ -329,9 +329,9 @@ pub fn redact(text: &str) -> String {
     while let Some((before, after)) = rest.split_once("://") {
         shown.push_str(before);
         shown.push_str("://");
-        let end = after
-            .find(|sign: char| sign.is_whitespace() || matches!(sign, '"' | '\'' | '<' | '>' | '`'))
-            .unwrap_or(after.len());
+        // What quotes a URL ends it.
+        let end =
+            after.find(|sign: char| sign.is_whitespace() || matches!(sign, '"' | '\'')).unwrap_or(after.len());
         let (word, behind) = after.split_at(end);
         match word.rsplit_once('@') {
             Some((_, host)) => {
@@ -423,7 +423,10 @@ mod tests {
         for (text, shown) in [
             ("no url", "no url"),
             ("rtsp://10.0.0.1/a@b is off", "rtsp://***@b is off"),
-            ("cannot pull rtsp://admin:p@ss/w?rd@10.0.0.1:554/ch1: 401", "cannot pull rtsp://***@10.0.0.1:554/ch1: 401"),
+            (
+                "cannot pull rtsp://admin:p@ss/w?rd@10.0.0.1:554/ch1: 401",
+                "cannot pull rtsp://***@10.0.0.1:554/ch1: 401",
+            ),
             ("\"rtmp://u:p@h/a\" and 'rtsp://v:q@i/b'", "\"rtmp://***@h/a\" and 'rtsp://***@i/b'"),
             ("rtsp://x://u:p@h", "rtsp://***@h"),
             ("://", "://"),

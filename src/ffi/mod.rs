@@ -10,3 +10,5 @@ mod guard;
 mod handles;
 mod logger;
 mod values;
+
+pub use self::values::{zlm_journal_pair, zlm_journal_text};

@@ -56,9 +56,7 @@ impl Env for System {
 
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
         match fs::metadata(path) {
-            Ok(found) => {
-                Ok(Some(Stat { is_dir: found.is_dir(), len: found.len(), identity: identity(&found) }))
-            }
+            Ok(found) => Ok(Some(Stat { is_dir: found.is_dir(), len: found.len(), identity: identity(&found) })),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

@@ -103,8 +103,7 @@ impl Intent {
     pub fn add(&mut self, at: i64, kind: Kind, key: &str, args: Args, cause: Cause) -> Applied {
         let before = self.get(kind, key).cloned();
         let created_at = before.as_ref().map_or(at, |entry| entry.created_at);
-        let entry =
-            Entry { args, state: State::Enabled, seq: self.seq + 1, created_at, updated_at: at };
+        let entry = Entry { args, state: State::Enabled, seq: self.seq + 1, created_at, updated_at: at };
         self.apply(at, Op::Add, kind, key.into(), Some(entry), before, cause)
     }
 

@@ -60,7 +60,8 @@ impl Maintenance {
             self.checkpointed = Instant::now();
             self.core.checkpoint()?;
         }
-        if Instant::now() >= self.snapshot_at {
+        let fresh = self.core.is_healthy() && self.core.snapshot_due.swap(false, Ordering::Relaxed);
+        if fresh || Instant::now() >= self.snapshot_at {
             self.snapshot_at = Instant::now() + self.core.options.snapshot_every;
             self.core.take_snapshot()?;
         }

@@ -27,8 +27,8 @@ use self::env::{Env, System};
 pub use self::intent::Cause;
 use self::intent::{Applied, Intent};
 use self::maintenance::Maintenance;
-use self::place::{Place, log_of};
 pub use self::place::SnapshotFile;
+use self::place::{Place, log_of};
 pub use self::store::SCHEMA_VERSION;
 use self::writer::{Chores, Job, Writer};
 use crate::error::{Code, Error, Result};
@@ -149,6 +149,8 @@ struct Core {
     dirty: AtomicBool,
     /// The log has grown so long that one should come now.
     checkpoint_due: AtomicBool,
+    /// The file was written anew: what it has stands nowhere else now.
+    snapshot_due: AtomicBool,
 }
 
 /// What callers touch.
@@ -239,9 +241,9 @@ impl Journal {
             converge: OnceLock::new(),
             dirty: AtomicBool::new(false),
             checkpoint_due: AtomicBool::new(false),
+            snapshot_due: AtomicBool::new(false),
         });
-        let journal =
-            Journal { core: Arc::clone(&core), writer: Mutex::new(None), maintenance: Mutex::new(None) };
+        let journal = Journal { core: Arc::clone(&core), writer: Mutex::new(None), maintenance: Mutex::new(None) };
         let writer = Writer::open(Arc::clone(&core));
         let front = Arc::clone(&core);
         *journal.writer.lock() = Some(spawn("zlmj-writer", move || {
@@ -548,10 +550,7 @@ impl Core {
         }
         Err(Error::new(
             Code::Storage,
-            format!(
-                "{} or its log was deleted or replaced under the running server",
-                self.place.file.display()
-            ),
+            format!("{} or its log was deleted or replaced under the running server", self.place.file.display()),
         ))
     }
 }

@@ -20,7 +20,8 @@ pub struct Place {
 
 /// A database, and what SQLite keeps beside one.
 const SIDECARS: &[&str] = &["", "-wal", "-shm", "-journal"];
-/// Old files that were replaced from memory, not for damage, are kept so many times.
+/// So many folders of each sort keep their files, the newest: what goes wrong again and again must not fill the disk.
+const DAMAGED_KEPT: usize = 8;
 const REPLACED_KEPT: usize = 4;
 /// A mark is written in turn to one of two sectors, so that a torn one never costs the other.
 const MARK_SLOT: usize = 512;
@@ -37,6 +38,13 @@ impl Because {
         match self {
             Because::Damaged => "damaged",
             Because::Replaced => "replaced",
+        }
+    }
+
+    fn kept(self) -> usize {
+        match self {
+            Because::Damaged => DAMAGED_KEPT,
+            Because::Replaced => REPLACED_KEPT,
         }
     }
 }
@@ -158,15 +166,12 @@ impl Place {
                 self.sync(&self.dir)?;
             }
         }
-        if because == Because::Replaced {
-            self.drop_replaced();
-        }
+        self.drop_old(because);
         Ok(Some(folder))
     }
 
-    /// Files that were replaced from memory while the disk failed again and again must not fill it up.
-    fn drop_replaced(&self) {
-        let end = format!("-{}", Because::Replaced.name());
+    fn drop_old(&self, because: Because) {
+        let end = format!("-{}", because.name());
         let mut folders: Vec<PathBuf> = self
             .env
             .list(&self.quarantine())
@@ -179,7 +184,7 @@ impl Place {
             .collect();
         folders.sort();
         folders.reverse();
-        for folder in folders.iter().skip(REPLACED_KEPT) {
+        for folder in folders.iter().skip(because.kept()) {
             for file in self.env.list(folder).unwrap_or_default() {
                 // The empty folder stays: it says when it happened.
                 let _ = self.remove(&file);
@@ -235,7 +240,8 @@ impl Place {
         let mut slot = format!("{seq} {:08x}\n", crc32fast::hash(&seq.to_le_bytes())).into_bytes();
         slot.resize(MARK_SLOT, b' ');
         let bytes = self.env.read(&path).unwrap_or_default();
-        let marks = bytes.chunks(MARK_SLOT).enumerate().filter_map(|(slot, bytes)| Some((parse_mark(bytes)?, slot)));
+        let marks =
+            bytes.chunks(MARK_SLOT).enumerate().filter_map(|(slot, bytes)| Some((parse_mark(bytes)?, slot)));
         let offset = if marks.max().is_some_and(|(_, slot)| slot == 0) { MARK_SLOT as u64 } else { 0 };
         self.env.write_at(&path, offset, &slot).map_err(|error| Error::io("cannot write", &path, &error))?;
         self.sync(&path)
@@ -278,9 +284,7 @@ impl Place {
         while len < bytes {
             let missing = usize::try_from(bytes - len).unwrap_or(usize::MAX).min(ZEROS.len());
             let zeros = ZEROS.get(..missing).unwrap_or(ZEROS);
-            self.env
-                .write_at(path, len, zeros)
-                .map_err(|error| Error::io("cannot make room in", path, &error))?;
+            self.env.write_at(path, len, zeros).map_err(|error| Error::io("cannot make room in", path, &error))?;
             len += zeros.len() as u64;
         }
         self.sync(path)?;

@@ -43,20 +43,14 @@ pub fn open(place: &Place) -> Result<Opened> {
     }
     place.remove_database(&recovered)?;
     place.remove_database(&place.unfinished())?;
-    let damage = match open_healthy(place) {
-        Ok((store, intent)) => match behind(place, &intent)? {
-            None => {
-                let mut store = store;
-                store.trust(place, &place.file)?;
-                return Ok(Opened { store, intent, report: None });
-            }
-            Some(damage) => damage,
-        },
-        Err(error) if error.code == Code::Corrupt => error.message,
-        Err(_) if place.stat(&place.file)?.is_none() => format!("{} is gone", place.file.display()),
-        Err(error) => return Err(error),
-    };
-    recover(place, &damage)
+    match open_healthy(place) {
+        Ok((store, intent)) => Ok(Opened { store, intent, report: None }),
+        Err(error) if error.code == Code::Corrupt => recover(place, &error.message),
+        Err(_) if place.stat(&place.file)?.is_none() => {
+            recover(place, &format!("{} is gone", place.file.display()))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads a journal that must not be written: its schema is newer.
@@ -74,17 +68,19 @@ fn is_whole(place: &Place, path: &Path) -> Result<bool> {
 }
 
 fn open_healthy(place: &Place) -> Result<(Store, Intent)> {
-    let store = Store::open(place, &place.file)?;
+    let mut store = Store::open(place, &place.file)?;
     let intent = store.load()?;
+    not_behind(place, &intent)?;
+    store.trust(place, &place.file)?;
     Ok((store, intent))
 }
 
-/// SQLite takes a damaged log for one that ends there, and a missing one for none at all. In words, how it is known
+/// SQLite takes a damaged log for one that ends there, and a missing one for none at all. An error where it is known
 /// that what it has read is not the newest that was on disk.
-fn behind(place: &Place, intent: &Intent) -> Result<Option<String>> {
+fn not_behind(place: &Place, intent: &Intent) -> Result<()> {
     let marked = place.read_mark();
     if marked > intent.seq() {
-        return Ok(Some(format!(
+        return Err(Error::corrupt(format!(
             "{} ends with change {}, but change {marked} had been on disk: part of it or of its log is lost, or the \
              file is an old copy",
             place.file.display(),
@@ -93,7 +89,7 @@ fn behind(place: &Place, intent: &Intent) -> Result<Option<String>> {
     }
     let snapshot = place.list_snapshots().first().map_or(0, |snapshot| snapshot.seq);
     if snapshot > intent.seq() {
-        return Ok(Some(format!(
+        return Err(Error::corrupt(format!(
             "{} ends with change {}, but there is a snapshot after change {snapshot}",
             place.file.display(),
             intent.seq()
@@ -101,17 +97,18 @@ fn behind(place: &Place, intent: &Intent) -> Result<Option<String>> {
     }
     let log = read(place, &log_of(&place.file))?;
     if !Pages::new(&[], &log).log_is_damaged {
-        return Ok(None);
+        return Ok(());
     }
     let found = Evidence::of_files(&read(place, &place.file)?, &log);
-    Ok((found.seq > intent.seq()).then(|| {
-        format!(
-            "the log of {} is damaged in its middle: SQLite stops at change {}, behind it lie changes up to {}",
-            place.file.display(),
-            intent.seq(),
-            found.seq
-        )
-    }))
+    if found.seq <= intent.seq() {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!(
+        "the log of {} is damaged in its middle: SQLite stops at change {}, behind it lie changes up to {}",
+        place.file.display(),
+        intent.seq(),
+        found.seq
+    )))
 }
 
 /// A file that is not there is empty.
@@ -130,8 +127,7 @@ pub fn replace(place: &Place, content: &Content, because: Because) -> Result<Sto
     place.publish(&place.unfinished(), &recovered)?;
     place.quarantine_files(because)?;
     place.publish(&recovered, &place.file)?;
-    let (mut store, _) = open_healthy(place)?;
-    store.trust(place, &place.file)?;
+    let (store, _) = open_healthy(place)?;
     Ok(store)
 }
 
@@ -272,7 +268,11 @@ impl Evidence {
             let missing = seq.saturating_sub(last + 1);
             if missing > 0 && missing < SEQ_GAP - 1 {
                 count += missing;
-                lost.push(if missing == 1 { format!("{}", last + 1) } else { format!("{}-{}", last + 1, seq - 1) });
+                lost.push(if missing == 1 {
+                    format!("{}", last + 1)
+                } else {
+                    format!("{}-{}", last + 1, seq - 1)
+                });
             }
             last = last.max(seq);
         }

@@ -26,7 +26,10 @@ pub enum Row {
     /// One of the sums over the whole, by its name.
     Meta(String, u64),
     /// All of them, of one transaction. Without a checksum: what they say has to prove itself.
-    Sums { seq: u64, digest: Digest },
+    Sums {
+        seq: u64,
+        digest: Digest,
+    },
 }
 
 /// A value of a row, as far as our tables have such.
@@ -104,7 +107,9 @@ impl<'a> Pages<'a> {
             }
         }
         let sum = |name: &str| sums.get(name).copied();
-        if let (Some(seq), Some(count), Some(Ok(xor))) = (sum("seq"), sum("count"), sum("digest").map(u32::try_from)) {
+        if let (Some(seq), Some(count), Some(Ok(xor))) =
+            (sum("seq"), sum("count"), sum("digest").map(u32::try_from))
+        {
             found(Row::Sums { seq, digest: Digest { count, xor } });
         }
     }
@@ -197,7 +202,9 @@ fn frames(log: &[u8]) -> (Vec<Frame<'_>>, bool) {
     // What the next frame's sum may build on: what this one says of itself, and what it really comes to.
     let mut seeds = [pair_at(header, 24), header_sum];
     for raw in body.chunks_exact(FRAME) {
-        let (Some(number), Some(size), Some(page)) = (u32_at(raw, 0), u32_at(raw, 4), raw.get(24..)) else { break };
+        let (Some(number), Some(size), Some(page)) = (u32_at(raw, 0), u32_at(raw, 4), raw.get(24..)) else {
+            break;
+        };
         let said = pair_at(raw, 16);
         if pair_at(raw, 8) != salts || salts == Some((0, 0)) {
             broken = true;

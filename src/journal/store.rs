@@ -410,7 +410,9 @@ pub fn row_of(values: &[Value], rowid: i64) -> Option<salvage::Row> {
             let incident = Incident { at: at.integer().ok()?, report: report.text().ok()?.to_owned() };
             (crc == Value::Integer(incident.crc().into())).then_some(salvage::Row::Incident(incident))
         }
-        [Value::Text(name), Value::Integer(value)] => Some(salvage::Row::Meta(name.to_owned(), value.cast_unsigned())),
+        [Value::Text(name), Value::Integer(value)] => {
+            Some(salvage::Row::Meta(name.to_owned(), value.cast_unsigned()))
+        }
         _ => None,
     }
 }

@@ -119,7 +119,12 @@ impl Writer {
                     Access::Waiting { .. } => Repair::Open,
                     _ => Repair::Rewrite(front.intent.clone()),
                 };
-                return Work { jobs: queue, chores: std::mem::take(&mut front.chores), repair, last: front.closing };
+                return Work {
+                    jobs: queue,
+                    chores: std::mem::take(&mut front.chores),
+                    repair,
+                    last: front.closing,
+                };
             }
             match self.retry_at.filter(|_| broken) {
                 Some(at) => {
@@ -268,6 +273,7 @@ impl Writer {
             health.snapshot = core.place.list_snapshots().into_iter().next();
             if let Some(report) = opened.report {
                 log::error!("journal: {report}");
+                core.snapshot_due.store(true, Ordering::Relaxed);
                 health.last_error = Some((core.place.env.now_ms(), Error::corrupt(report)));
             }
         }
@@ -321,6 +327,7 @@ impl Writer {
                     core.place.file.display()
                 );
                 self.store = Some(store);
+                core.snapshot_due.store(true, Ordering::Relaxed);
                 core.front.lock().unwritten.retain(|change| change.seq > intent.seq());
                 core.durable_seq.fetch_max(intent.seq(), Ordering::Release);
                 self.healed();
@@ -359,7 +366,8 @@ impl Writer {
     /// Drops the connection without a further word to the disk, and plans the next attempt.
     fn fail(&mut self, error: &Error) {
         self.drop_store();
-        self.retry_at = Some(Instant::now() + RETRY);
+        // What is written afresh may work at once; what fails again is not tried all the time.
+        self.retry_at = Some(Instant::now() + if self.attempts == 0 { Duration::ZERO } else { RETRY });
         if self.attempts.is_multiple_of(SAY_EVERY) {
             log::error!(
                 "journal: {error}. The server runs on, its calls are not journaled; it is tried again every second"

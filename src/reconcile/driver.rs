@@ -244,7 +244,11 @@ impl Driver {
         wanted.retain(|want| {
             let bearable = want.deaths < MOST_DEATHS;
             if !bearable {
-                self.quarantine(&want.key, want.seq, &format!("the server died {} times as it started", want.deaths));
+                self.quarantine(
+                    &want.key,
+                    want.seq,
+                    &format!("the server died {} times as it started", want.deaths),
+                );
             }
             bearable
         });
@@ -288,7 +292,11 @@ impl Driver {
                     self.intent.survived(seq);
                     if unbearable {
                         let why = why.as_deref().unwrap_or_default();
-                        self.quarantine(&key, seq, &format!("the server threw {MOST_DEATHS} times running: {why}"));
+                        self.quarantine(
+                            &key,
+                            seq,
+                            &format!("the server threw {MOST_DEATHS} times running: {why}"),
+                        );
                     }
                 }
                 if why.is_some() {

@@ -388,7 +388,8 @@ mod tests {
     fn suspects_come_last_the_worst_alone() {
         let mut plan = Plan::new(REVIVE);
         let deaths = |seq| if seq == 50 { 2 } else { u32::from(seq <= 40) };
-        let all = (1..=50).map(|seq| Wanted { key: key(&format!("k{seq:02}")), seq, deaths: deaths(seq) }).collect();
+        let all =
+            (1..=50).map(|seq| Wanted { key: key(&format!("k{seq:02}")), seq, deaths: deaths(seq) }).collect();
         plan.observe(all, &actual(&[]), secs(0));
         let start = |plan: &mut Plan, now| {
             let mut started = Vec::new();

@@ -8,6 +8,7 @@ mod capture;
 mod lifecycle;
 mod schedules;
 mod settings;
+mod soak;
 mod trouble;
 
 use serde_json::Value;

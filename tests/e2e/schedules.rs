@@ -11,24 +11,26 @@ use super::*;
 const CLIENTS: usize = 8;
 const KEYS: usize = 10;
 
-fn number(variable: &str, default: u64) -> u64 {
+pub fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().map_or(default, |text| text.parse().unwrap())
 }
 
 /// What a client knows of a key: wanted or not, or, where a call was cut off by the kill, nothing.
-type Model = BTreeMap<String, Option<bool>>;
+pub type Model = BTreeMap<String, Option<bool>>;
 
 /// How a call ended, as its client saw it.
-enum Outcome {
+pub enum Outcome {
     /// From now on the stream is wanted, or not: said to be on disk.
     Journaled(bool),
+    /// The server did it, but it is not on disk.
+    NotPersisted,
     /// The server said no.
     Refused,
     /// No answer came.
     Unheard,
 }
 
-fn random_call(server: &Server, random: &mut fastrand::Rng, stream: &str, url: &str) -> Outcome {
+pub fn random_call(server: &Server, random: &mut fastrand::Rng, stream: &str, url: &str) -> Outcome {
     let (reply, wanted) = match random.u32(0..10) {
         0..=5 => (server.try_get("addStreamProxy", &add_args(stream, url, &[])), true),
         6..=8 => (server.try_get("delStreamProxy", &[("key", &key(stream))]), false),
@@ -40,6 +42,7 @@ fn random_call(server: &Server, random: &mut fastrand::Rng, stream: &str, url: &
     match reply {
         None => Outcome::Unheard,
         Some(reply) if reply["code"] == 0 && reply["journal"]["persisted"] == true => Outcome::Journaled(wanted),
+        Some(reply) if reply["code"] == 0 && reply["journal"].is_object() => Outcome::NotPersisted,
         Some(_) => Outcome::Refused,
     }
 }
@@ -76,7 +79,7 @@ fn no_acknowledged_change_is_lost_and_nothing_deleted_comes_back() {
                                     model.insert(stream, Some(wanted));
                                 }
                                 Outcome::Refused => {}
-                                Outcome::Unheard => {
+                                Outcome::Unheard | Outcome::NotPersisted => {
                                     model.insert(stream, None);
                                 }
                             }

@@ -19,14 +19,14 @@ fn wait_for(what: &str, server: &Server, done: impl Fn() -> bool) {
 // ---- disks
 
 /// A small file system where the journal's directory is, in a mount namespace of its own.
-struct SmallDisk {
+pub struct SmallDisk {
     holder: Child,
-    dir: String,
+    pub dir: String,
 }
 
 impl SmallDisk {
     /// None where this machine does not let us mount.
-    fn mount(fixture: &mut Fixture, options: &str) -> Option<SmallDisk> {
+    pub fn mount(fixture: &mut Fixture, options: &str) -> Option<SmallDisk> {
         let dir = fixture.server.dir.join("journal").to_str().unwrap().to_owned();
         fs::create_dir_all(&dir).unwrap();
         let script = format!("mount -t tmpfs -o {options} none {dir} && echo ready && exec sleep 600");
@@ -54,7 +54,7 @@ impl SmallDisk {
         ["nsenter", "-m", "-t", &self.holder.id().to_string(), "--"].map(str::to_owned).to_vec()
     }
 
-    fn run(&self, script: &str) -> String {
+    pub fn run(&self, script: &str) -> String {
         let enter = self.enter();
         support::run(Command::new(&enter[0]).args(&enter[1..]).args(["sh", "-c", script]))
     }
@@ -179,7 +179,9 @@ fn a_directory_that_is_deleted_under_the_server_is_there_again_complete() {
 #[test]
 fn a_camera_that_the_server_dies_of_three_times_is_set_aside_and_the_rest_is_back() {
     if HOST.real {
-        support::say("!!! the camera that a server dies of is one of the stand-in's: left out on a real MediaServer");
+        support::say(
+            "!!! the camera that a server dies of is one of the stand-in's: left out on a real MediaServer",
+        );
         return;
     }
     let mut fixture = Fixture::start(&[]);
@@ -229,7 +231,9 @@ fn a_camera_that_the_server_dies_of_three_times_is_set_aside_and_the_rest_is_bac
 #[test]
 fn a_camera_that_the_server_throws_of_three_times_is_set_aside() {
     if HOST.real {
-        support::say("!!! the camera that a server throws of is one of the stand-in's: left out on a real MediaServer");
+        support::say(
+            "!!! the camera that a server throws of is one of the stand-in's: left out on a real MediaServer",
+        );
         return;
     }
     let mut fixture = Fixture::start(&[("revive_sec", "1")]);
@@ -290,7 +294,10 @@ fn hostile_arguments_are_answered_and_cost_little() {
                 let persisted = reply["journal"]["persisted"] == true;
                 let in_file = support::sqlite3(
                     &server.journal_file(),
-                    &format!("select count(*) from proxies where key = '{}'", reply["data"]["key"].as_str().unwrap()),
+                    &format!(
+                        "select count(*) from proxies where key = '{}'",
+                        reply["data"]["key"].as_str().unwrap()
+                    ),
                 );
                 assert_eq!(persisted, in_file == "1\n", "{what}: {reply}");
                 if !persisted {

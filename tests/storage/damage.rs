@@ -20,7 +20,11 @@ struct Journaled {
 }
 
 impl Journaled {
-    fn make(name: &'static str, make: impl Fn(&Sim, &Journal, &mut dyn FnMut(Op, &str, &str)), closed: bool) -> Self {
+    fn make(
+        name: &'static str,
+        make: impl Fn(&Sim, &Journal, &mut dyn FnMut(Op, &str, &str)),
+        closed: bool,
+    ) -> Self {
         let sim = Sim::new();
         let mut ever = BTreeMap::<String, BTreeSet<String>>::new();
         let journal = open(&sim, &[("history_days", "0")]);
@@ -102,14 +106,17 @@ fn flip(image: &mut Image, path: &Path, random: &mut fastrand::Rng) -> String {
 }
 
 fn damage(image: &mut Image, random: &mut fastrand::Rng) -> Damage {
-    let there: Vec<PathBuf> = ["", "-wal"].iter().map(|suffix| file(suffix)).filter(|path| image.content(path).is_some()).collect();
+    let there: Vec<PathBuf> =
+        ["", "-wal"].iter().map(|suffix| file(suffix)).filter(|path| image.content(path).is_some()).collect();
     let target = &there[random.usize(..there.len())];
     let length = used(image.content(target).unwrap());
     let name = target.display();
     match random.u32(0..20) {
         0..10 => Damage { what: flip(image, target, random), complete: true },
         10..12 => {
-            let beside = |path: &&PathBuf| path.to_string_lossy().ends_with("mark") || path.to_string_lossy().ends_with("snapshot");
+            let beside = |path: &&PathBuf| {
+                path.to_string_lossy().ends_with("mark") || path.to_string_lossy().ends_with("snapshot")
+            };
             let beside: Vec<PathBuf> = image.names.keys().filter(beside).cloned().collect();
             Damage { what: flip(image, &beside[random.usize(..beside.len())], random), complete: true }
         }
@@ -119,7 +126,8 @@ fn damage(image: &mut Image, random: &mut fastrand::Rng) -> Damage {
             Damage { what: format!("{name} truncated to {to}"), complete: false }
         }
         14..16 => {
-            let at = random.u64(0..length.div_ceil(4096)) * 4096 + if there.len() > 1 && target == &there[1] { 32 } else { 0 };
+            let at = random.u64(0..length.div_ceil(4096)) * 4096
+                + if there.len() > 1 && target == &there[1] { 32 } else { 0 };
             image.content_mut(target).unwrap().write(at, &[0; 4096]);
             Damage { what: format!("zeros in {name} at {at}"), complete: false }
         }
@@ -172,11 +180,17 @@ fn examine(journaled: &Journaled, image: Image, damage: &Damage) -> bool {
             assert_eq!(error.code, Code::Corrupt, "{what}: {error}");
             let complete = found == journaled.truth;
             assert!(complete || !damage.complete, "{what}: {error}\n{}", differences(&found, &journaled.truth));
-            assert!(complete || error.message.contains("LOST"), "{what}: {error}\n{}", differences(&found, &journaled.truth));
+            assert!(
+                complete || error.message.contains("LOST"),
+                "{what}: {error}\n{}",
+                differences(&found, &journaled.truth)
+            );
             if let Some(before) = before {
-                let kept = sim.image().names.into_keys().filter(|path| path.to_string_lossy().contains("quarantine"));
+                let kept =
+                    sim.image().names.into_keys().filter(|path| path.to_string_lossy().contains("quarantine"));
                 let image = sim.image();
-                let is_kept = kept.into_iter().any(|path| image.content(&path).is_some_and(|kept| kept.bytes() == before));
+                let is_kept =
+                    kept.into_iter().any(|path| image.content(&path).is_some_and(|kept| kept.bytes() == before));
                 assert!(is_kept, "{what}: the damaged file is gone");
             }
             true
@@ -197,7 +211,12 @@ fn examine(journaled: &Journaled, image: Image, damage: &Damage) -> bool {
 
 fn differences(found: &State, truth: &State) -> String {
     let keys: BTreeSet<_> = found.keys().chain(truth.keys()).collect();
-    keys.into_iter().filter(|key| found.get(*key) != truth.get(*key)).take(10).cloned().collect::<Vec<_>>().join(", ")
+    keys.into_iter()
+        .filter(|key| found.get(*key) != truth.get(*key))
+        .take(10)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[test]

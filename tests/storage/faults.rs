@@ -10,8 +10,8 @@ use super::powerloss::Cut;
 use super::*;
 use model::State;
 use zlm_journal::error::{Code, Result};
-use zlm_journal::journal::env::Env;
 use zlm_journal::journal::Persisted;
+use zlm_journal::journal::env::Env;
 
 /// Calls that are made one after another, each with its outcome.
 #[derive(Default)]
@@ -194,7 +194,8 @@ fn a_clock_that_steps_back_changes_no_order() {
     let journal = open(&sim, &more);
     assert_eq!(journal.report().last_error, None);
     assert_eq!(model::state(&journal).len(), 6);
-    let names: Vec<_> = sim.image().names.into_keys().filter(|path| path.to_string_lossy().contains("snapshot")).collect();
+    let names: Vec<_> =
+        sim.image().names.into_keys().filter(|path| path.to_string_lossy().contains("snapshot")).collect();
     let kept = names.iter().filter(|path| path.extension().is_some_and(|end| end == "snapshot")).count();
     assert_eq!(kept, 3, "{names:?}");
 }

@@ -8,6 +8,7 @@ mod damage;
 mod faults;
 mod model;
 mod powerloss;
+mod schemas;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -25,10 +26,8 @@ fn path() -> PathBuf {
 }
 
 fn settings(more: &[(&str, &str)]) -> Settings {
-    let (settings, problems) = Settings::read(
-        [&[("enable", "1"), ("path", path().to_str().unwrap())], more].concat(),
-        Path::new("/"),
-    );
+    let (settings, problems) =
+        Settings::read([&[("enable", "1"), ("path", path().to_str().unwrap())], more].concat(), Path::new("/"));
     assert!(problems.is_empty(), "{problems:?}");
     settings
 }
@@ -63,7 +62,8 @@ fn fixture(names: &[&str]) -> Image {
     let mut image = Image::default();
     image.dirs.insert(path().parent().unwrap().to_owned());
     for (file, (name, suffix)) in (1..).zip(names.iter().zip(["", "-wal"])) {
-        let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).unwrap();
+        let bytes =
+            std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).unwrap();
         let mut content = sim::Content::default();
         content.write(0, &bytes);
         content.len = bytes.len() as u64;
@@ -97,7 +97,11 @@ fn check(image: Image, model: &Model, acknowledged: u64) -> Result<(), String> {
     }
     let found = model::state(&journal);
     if Some(&found) != model.after(report.seq).as_ref() {
-        return Err(format!("not the state after change {}: {found:?}, not {:?}", report.seq, model.after(report.seq)));
+        return Err(format!(
+            "not the state after change {}: {found:?}, not {:?}",
+            report.seq,
+            model.after(report.seq)
+        ));
     }
     history_is_whole(&sim, &journal)?;
     let ack = record(&journal, Op::Add, "v/live/after", "rtsp://after");
@@ -119,7 +123,8 @@ fn history_is_whole(sim: &Sim, journal: &Journal) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let seq = journal.report().seq as i64;
     let (first, last) = (first.unwrap_or(seq + 1), last.unwrap_or(seq));
-    let snapshots = sim.image().names.into_keys().filter(|path| path.extension().is_some_and(|end| end == "snapshot"));
+    let snapshots =
+        sim.image().names.into_keys().filter(|path| path.extension().is_some_and(|end| end == "snapshot"));
     if last != seq || count != seq + 1 - first || (first > 1 && count > 0 && snapshots.count() < 2) {
         return Err(format!("history has {count} changes from {first} to {last}, the last change is {seq}"));
     }

@@ -117,7 +117,8 @@ fn in_use(start: Image, mutant: Mutant) -> Run {
     let settings = vec![("history_days", "0"), ("snapshot_keep", "2"), ("durability", durability)];
     let journal = open(&sim, &settings);
     let model = Arc::new(Model::of(&journal));
-    let mut in_use = InUse { sim: sim.clone(), model: Arc::clone(&model), settings, journal, waiting: Arc::default() };
+    let mut in_use =
+        InUse { sim: sim.clone(), model: Arc::clone(&model), settings, journal, waiting: Arc::default() };
     in_use.round(0);
     // Long enough for the note of what is on disk.
     std::thread::sleep(Duration::from_millis(1100));
@@ -260,8 +261,9 @@ fn explore_with(
                             if way == length % 32 { snapshots_are_whole(&image, &run.model) } else { Ok(()) };
                         if let Err(what) = snapshots.and_then(|()| check(image, acknowledged)) {
                             let before = &run.log[length.saturating_sub(6)..length];
-                            *wrong.lock() =
-                                Some(format!("after step {length} of {steps}, way {way}, seed {seed}: {what}\n{before:#?}"));
+                            *wrong.lock() = Some(format!(
+                                "after step {length} of {steps}, way {way}, seed {seed}: {what}\n{before:#?}"
+                            ));
                             return;
                         }
                     }
@@ -332,7 +334,8 @@ fn a_power_loss_while_an_old_file_is_migrated_or_recovered_takes_nothing() {
             assert_eq!(model.after(journal.report().seq).unwrap().len(), 3);
             drop(journal);
             let run = Run { start: start.clone(), log: sim.take_log(), model };
-            states += explore_with(&run, ways, seed(), &|image, _| is_recovered(image, &run.model, damage)).unwrap_or_else(|wrong| panic!("{wrong}"));
+            states += explore_with(&run, ways, seed(), &|image, _| is_recovered(image, &run.model, damage))
+                .unwrap_or_else(|wrong| panic!("{wrong}"));
         }
     }
     say(&format!("power loss while an old or damaged file is opened: {states} states, nothing lost"));

@@ -134,11 +134,28 @@ impl Image {
 /// One step of the log.
 #[derive(Clone)]
 pub enum Step {
-    Write { file: Inode, offset: u64, bytes: Arc<[u8]> },
-    Truncate { file: Inode, len: u64 },
-    Create { path: PathBuf, file: Inode },
-    Rename { from: PathBuf, to: PathBuf, file: Inode },
-    Remove { path: PathBuf, file: Inode },
+    Write {
+        file: Inode,
+        offset: u64,
+        bytes: Arc<[u8]>,
+    },
+    Truncate {
+        file: Inode,
+        len: u64,
+    },
+    Create {
+        path: PathBuf,
+        file: Inode,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+        file: Inode,
+    },
+    Remove {
+        path: PathBuf,
+        file: Inode,
+    },
     MakeDir(PathBuf),
     SyncFile(Inode),
     SyncDir(PathBuf),
@@ -214,6 +231,8 @@ pub struct Sim(Arc<Inner>);
 
 pub(crate) struct Inner {
     number: u64,
+    /// Of its VFS.
+    name: String,
     state: Mutex<State>,
     clock: AtomicI64,
     calls: AtomicU64,
@@ -236,6 +255,7 @@ impl Sim {
         let state = State { now: image, last_inode, ..State::default() };
         let inner = Arc::new(Inner {
             number,
+            name: format!("zlmj-sim-{number}"),
             state: Mutex::new(state),
             clock: AtomicI64::new(1_700_000_000_000),
             calls: AtomicU64::new(0),
@@ -345,7 +365,7 @@ impl State {
 
 impl Env for Sim {
     fn vfs(&self) -> Option<&str> {
-        Some(vfs::name(self.0.number))
+        Some(&self.0.name)
     }
 
     fn now_ms(&self) -> i64 {

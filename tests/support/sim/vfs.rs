@@ -13,12 +13,8 @@ use rusqlite::ffi;
 
 use super::{Call, Inner, Inode, Step};
 
-static MACHINES: Mutex<BTreeMap<u64, Registered>> = Mutex::new(BTreeMap::new());
-
-struct Registered {
-    name: &'static str,
-    vfs: usize,
-}
+/// The VFS of each machine, by its number.
+static MACHINES: Mutex<BTreeMap<u64, usize>> = Mutex::new(BTreeMap::new());
 
 pub fn install() {
     static ONCE: Once = Once::new();
@@ -31,7 +27,6 @@ pub fn install() {
 struct Machine {
     inner: Weak<Inner>,
     shared: Mutex<BTreeMap<Inode, Shared>>,
-    _name: CString,
 }
 
 /// What connections to one file share.
@@ -60,10 +55,8 @@ struct File {
 }
 
 pub(super) fn register(number: u64, inner: &Arc<Inner>) {
-    let name: &'static str = Box::leak(format!("zlmj-sim-{number}").into_boxed_str());
-    let c_name = CString::new(name).unwrap();
-    let machine =
-        Box::new(Machine { inner: Arc::downgrade(inner), shared: Mutex::default(), _name: c_name.clone() });
+    let c_name = CString::new(inner.name.as_str()).unwrap();
+    let machine = Box::new(Machine { inner: Arc::downgrade(inner), shared: Mutex::default() });
     let vfs = Box::new(ffi::sqlite3_vfs {
         iVersion: 2,
         szOsFile: size_of::<File>() as c_int,
@@ -91,13 +84,13 @@ pub(super) fn register(number: u64, inner: &Arc<Inner>) {
     let vfs = Box::into_raw(vfs);
     // SAFETY: the VFS lives until `unregister` frees it.
     assert_eq!(unsafe { ffi::sqlite3_vfs_register(vfs, 0) }, ffi::SQLITE_OK);
-    MACHINES.lock().insert(number, Registered { name, vfs: vfs as usize });
+    MACHINES.lock().insert(number, vfs as usize);
 }
 
 /// Called when the machine is dropped: by then no connection is open, each holds the machine through its journal.
 pub fn unregister(number: u64) {
-    let Some(registered) = MACHINES.lock().remove(&number) else { return };
-    let vfs = registered.vfs as *mut ffi::sqlite3_vfs;
+    let Some(vfs) = MACHINES.lock().remove(&number) else { return };
+    let vfs = vfs as *mut ffi::sqlite3_vfs;
     // SAFETY: it was made by `register`, and nobody uses it any more.
     unsafe {
         ffi::sqlite3_vfs_unregister(vfs);
@@ -105,10 +98,6 @@ pub fn unregister(number: u64) {
         drop(CString::from_raw((*vfs).zName.cast_mut()));
         drop(Box::from_raw(vfs));
     }
-}
-
-pub fn name(number: u64) -> &'static str {
-    MACHINES.lock()[&number].name
 }
 
 static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {

@@ -1,0 +1,90 @@
+//! Calls of any sort through the C API, with the texts that its caller likes: each gives a code, and each record is
+//! acknowledged.
+#![no_main]
+
+use std::ffi::c_void;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use libfuzzer_sys::fuzz_target;
+use zlm_journal::ffi::c_api::*;
+use zlm_journal::ffi::{zlm_journal_pair, zlm_journal_text};
+
+static RECORDED: AtomicU64 = AtomicU64::new(0);
+static TOLD: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn told(_: *mut c_void, ack: *const zlm_journal_ack) {
+    assert!(!ack.is_null());
+    TOLD.fetch_add(1, Ordering::SeqCst);
+}
+
+fn text(bytes: &[u8]) -> zlm_journal_text {
+    zlm_journal_text { data: bytes.as_ptr().cast(), len: bytes.len() }
+}
+
+fn handle() -> u64 {
+    static HANDLE: OnceLock<u64> = OnceLock::new();
+    *HANDLE.get_or_init(|| {
+        let dir = std::env::temp_dir().join(format!("zlmj-fuzz-{}", std::process::id()));
+        let path = dir.join("proxies.db");
+        let pairs = [("enable", "1"), ("path", path.to_str().unwrap())]
+            .map(|(name, value)| zlm_journal_pair { name: text(name.as_bytes()), value: text(value.as_bytes()) });
+        let options = zlm_journal_options {
+            abi: ZLM_JOURNAL_ABI,
+            host_threads: 1,
+            settings: pairs.as_ptr(),
+            settings_len: pairs.len(),
+            base_dir: text(b"/"),
+        };
+        let mut handle = 0;
+        // SAFETY: all that the options point to lives until the call returns.
+        assert_eq!(unsafe { zlm_journal_open(&options, &mut handle) }, 0);
+        handle
+    })
+}
+
+fuzz_target!(|data: &[u8]| {
+    let [what, rest @ ..] = data else { return };
+    let handle = if what & 0x40 == 0 { handle() } else { u64::from(*what) + 1000 };
+    let parts: Vec<&[u8]> = rest.split(|byte| *byte == 0xfe).collect();
+    let part = |index: usize| parts.get(index).copied().unwrap_or_default();
+    let kind = if what & 0x20 == 0 { b"pull" } else { part(0) };
+    // SAFETY, here and below: every text lives until the call returns.
+    match what % 5 {
+        0..3 => {
+            let pairs: Vec<zlm_journal_pair> = parts
+                .chunks(2)
+                .map(|pair| zlm_journal_pair { name: text(pair[0]), value: text(pair.get(1).copied().unwrap_or_default()) })
+                .collect();
+            let call = zlm_journal_call {
+                op: u32::from(*what % 4),
+                kind: text(kind),
+                key: text(part(1)),
+                args: pairs.as_ptr(),
+                args_len: pairs.len(),
+                origin: text(part(2)),
+                reason: text(part(3)),
+            };
+            let before = RECORDED.fetch_add(1, Ordering::SeqCst);
+            let code = unsafe { zlm_journal_record(handle, &call, Some(told), std::ptr::null_mut()) };
+            assert!((0..=11).contains(&code) && code != 10);
+            // None is forgotten: at most those in the queue are still to come.
+            while TOLD.load(Ordering::SeqCst) + 1000 < before {
+                std::thread::yield_now();
+            }
+        }
+        3 => {
+            let mut wanted = false;
+            let code = unsafe { zlm_journal_wants(handle, text(kind), text(part(1)), u64::from(*what), &mut wanted) };
+            assert!(code == 0 || !wanted);
+        }
+        _ => {
+            let keys: Vec<zlm_journal_text> = parts.iter().map(|part| text(part)).collect();
+            unsafe {
+                zlm_journal_host_added(handle, u64::from(*what), u32::from(*what % 6), text(part(0)));
+                zlm_journal_host_listed(handle, 1, keys.as_ptr(), keys.len(), text(part(1)));
+            }
+            zlm_journal_admit(handle);
+        }
+    }
+});
