@@ -149,7 +149,7 @@ struct Core {
     dirty: AtomicBool,
     /// The log has grown so long that one should come now.
     checkpoint_due: AtomicBool,
-    /// The file was written anew: what it has stands nowhere else now.
+    /// What the file has may stand nowhere else.
     snapshot_due: AtomicBool,
 }
 

@@ -271,9 +271,11 @@ impl Writer {
         {
             let mut health = core.health.lock();
             health.snapshot = core.place.list_snapshots().into_iter().next();
+            // Soon after each start what the file has stands in two places, however short the last run was.
+            let snapshot = health.snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
+            core.snapshot_due.store(opened.intent.seq() > snapshot, Ordering::Relaxed);
             if let Some(report) = opened.report {
                 log::error!("journal: {report}");
-                core.snapshot_due.store(true, Ordering::Relaxed);
                 health.last_error = Some((core.place.env.now_ms(), Error::corrupt(report)));
             }
         }
