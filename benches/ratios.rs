@@ -6,6 +6,7 @@
 #[allow(dead_code)]
 mod server;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::{self, Write};
@@ -16,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
+use parking_lot::Mutex;
 use zlm_journal::journal::env::{Env, Stat, System};
 use zlm_journal::journal::{Ack, Call, Cause, Done, Journal, Persisted};
 use zlm_journal::record::{Args, Kind, Op};
@@ -93,6 +95,9 @@ impl Env for Counting {
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
         System.stat(path)
     }
+    fn watch(&self, path: &Path) -> io::Result<Box<dyn Fn() -> bool + Send>> {
+        System.watch(path)
+    }
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         System.read(path)
     }
@@ -134,14 +139,15 @@ fn counting_vfs() -> &'static str {
         c_int,
         *mut c_int,
     ) -> c_int;
-    static METHODS: OnceLock<ffi::sqlite3_io_methods> = OnceLock::new();
-    static ORIGINAL: OnceLock<(Open, unsafe extern "C" fn(*mut ffi::sqlite3_file, c_int) -> c_int)> =
-        OnceLock::new();
+    type Sync = unsafe extern "C" fn(*mut ffi::sqlite3_file, c_int) -> c_int;
+    /// By the address of the original methods, which differ between a database and its log.
+    static METHODS: Mutex<BTreeMap<usize, &'static ffi::sqlite3_io_methods>> = Mutex::new(BTreeMap::new());
+    static SYNC: OnceLock<Sync> = OnceLock::new();
     static OPEN: OnceLock<Open> = OnceLock::new();
     unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
         SYNCS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the file is one of the original VFS.
-        unsafe { (ORIGINAL.get().expect("set when the file was opened").1)(file, flags) }
+        unsafe { (SYNC.get().expect("set when the file was opened"))(file, flags) }
     }
     unsafe extern "C" fn open(
         vfs: *mut ffi::sqlite3_vfs,
@@ -154,12 +160,11 @@ fn counting_vfs() -> &'static str {
         unsafe {
             let opened = (OPEN.get().expect("set when it was registered"))(vfs, name, file, flags, out);
             if opened == ffi::SQLITE_OK && !(*file).pMethods.is_null() {
-                let original = *(*file).pMethods;
-                if let (Some(sync), Some(open)) = (original.xSync, OPEN.get()) {
-                    ORIGINAL.get_or_init(|| (*open, sync));
-                }
-                (*file).pMethods =
-                    METHODS.get_or_init(|| ffi::sqlite3_io_methods { xSync: Some(sync), ..original });
+                let original = (*file).pMethods;
+                SYNC.get_or_init(|| (*original).xSync.expect("every file syncs"));
+                (*file).pMethods = *METHODS.lock().entry(original as usize).or_insert_with(|| {
+                    Box::leak(Box::new(ffi::sqlite3_io_methods { xSync: Some(sync), ..*original }))
+                });
             }
             opened
         }
@@ -372,7 +377,7 @@ fn reading_back(dir: &Path) {
             .map(|((_, key), entry)| (key.to_string(), entry.args.as_str().to_owned(), entry))
             .collect();
         let began = Instant::now();
-        let mut map = std::collections::BTreeMap::new();
+        let mut map = BTreeMap::new();
         let mut crc = 0;
         for (key, args, entry) in &texts {
             let args = Args::from_stored(args).expect("good arguments");

@@ -26,6 +26,9 @@ pub trait Env: Send + Sync {
     fn now_ms(&self) -> i64;
     /// None where nothing is there.
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>>;
+    /// Tells from now on, quickly, whether the file that is at the path now has not been deleted or replaced since. Not
+    /// for database files: on Unix, closing such a file would drop SQLite's locks on it.
+    fn watch(&self, path: &Path) -> io::Result<Box<dyn Fn() -> bool + Send>>;
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// All that is in a directory.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
@@ -60,6 +63,10 @@ impl Env for System {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn watch(&self, path: &Path) -> io::Result<Box<dyn Fn() -> bool + Send>> {
+        watch(path)
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -126,6 +133,27 @@ impl Drop for Locked {
 fn identity(found: &fs::Metadata) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
     (found.dev(), found.ino())
+}
+
+/// By the name that the kernel shows for the descriptor. Not by `stat`: since Linux 6.13 whoever asks for a file's times
+/// makes the next write note a new one, and the next sync half as slow again.
+#[cfg(target_os = "linux")]
+fn watch(path: &Path) -> io::Result<Box<dyn Fn() -> bool + Send>> {
+    use std::os::fd::AsRawFd;
+    let file = File::open(path)?;
+    let link = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let name = fs::read_link(&link)?;
+    Ok(Box::new(move || {
+        // The descriptor lives as long as this closure.
+        let _ = &file;
+        fs::read_link(&link).is_ok_and(|now| now == name)
+    }))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn watch(path: &Path) -> io::Result<Box<dyn Fn() -> bool + Send>> {
+    let (path, before) = (path.to_owned(), identity(&fs::metadata(path)?));
+    Ok(Box::new(move || fs::metadata(&path).is_ok_and(|now| identity(&now) == before)))
 }
 
 #[cfg(not(unix))]

@@ -70,7 +70,7 @@ impl Maintenance {
 
     /// Also while nobody calls, a journal that was deleted is soon there again.
     fn look_after_files(&self) {
-        if let Err(error) = self.core.still_there() {
+        if let Err(error) = self.core.files_are_there() {
             self.core.noted(error);
             self.core.front.lock().behind = true;
             self.core.wake_writer.notify_one();

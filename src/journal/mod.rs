@@ -1,7 +1,7 @@
 //! The journal: intent in memory, and on disk behind it. A change is applied to memory and queued on the thread of
 //! the call, which never touches storage; the writer thread makes it durable and then says so.
 //!
-//! Lock order: `files`, then `front`, then `health` and `identity`. `front` is held for microseconds only.
+//! Lock order: `files`, then `front`, then `health` and `opened`. `front` is held for microseconds only.
 
 mod deaths;
 pub mod env;
@@ -142,7 +142,7 @@ struct Core {
     /// Held by whoever opens or moves the files, other than the writer's own connection.
     files: Mutex<()>,
     /// Which files the writer's connection has open.
-    identity: Mutex<Option<Identity>>,
+    opened: Mutex<Option<OpenFiles>>,
     converge: OnceLock<Converge>,
     durable_seq: AtomicU64,
     /// Something was written since the last checkpoint.
@@ -191,6 +191,13 @@ type Begin = Box<dyn FnOnce() + Send>;
 /// The database and its log, as [`env::Stat::identity`] tells them.
 type Identity = [(u64, u64); 2];
 
+/// The files that are open, to be told from those at the journal's paths.
+struct OpenFiles {
+    identity: Identity,
+    /// False once the log is not there any more.
+    log_is_there: Box<dyn Fn() -> bool + Send>,
+}
+
 #[derive(Default)]
 struct Health {
     /// The storage does not work now.
@@ -237,7 +244,7 @@ impl Journal {
             wake_maintenance: Condvar::new(),
             health: Mutex::new(Health::default()),
             files: Mutex::new(()),
-            identity: Mutex::new(None),
+            opened: Mutex::new(None),
             converge: OnceLock::new(),
             dirty: AtomicBool::new(false),
             checkpoint_due: AtomicBool::new(false),
@@ -541,16 +548,32 @@ impl Core {
         Some([identity(&self.place.file)?, identity(&log_of(&self.place.file))?])
     }
 
-    /// An error where the files that are open are no longer those at the journal's paths: what is written to them is
-    /// lost with this process.
-    fn still_there(&self) -> Result<()> {
-        let open = *self.identity.lock();
-        if open.is_none() || open == self.standing() {
+    /// Notes which files are open now.
+    fn opened(&self) {
+        // Where it cannot be watched, the look once a second has to do.
+        let log_is_there = self.place.env.watch(&log_of(&self.place.file)).unwrap_or_else(|_| Box::new(|| true));
+        *self.opened.lock() = self.standing().map(|identity| OpenFiles { identity, log_is_there });
+    }
+
+    /// An error where the log that is open was deleted or replaced: what is written to it is lost with this process.
+    /// Quick.
+    fn log_is_there(&self) -> Result<()> {
+        self.gone_unless(|open| (open.log_is_there)())
+    }
+
+    /// An error where any file that is open is no longer the one at its path.
+    fn files_are_there(&self) -> Result<()> {
+        self.gone_unless(|open| self.standing() == Some(open.identity))
+    }
+
+    fn gone_unless(&self, there: impl FnOnce(&OpenFiles) -> bool) -> Result<()> {
+        if self.opened.lock().as_ref().is_none_or(there) {
             return Ok(());
         }
+        let file = self.place.file.display();
         Err(Error::new(
             Code::Storage,
-            format!("{} or its log was deleted or replaced under the running server", self.place.file.display()),
+            format!("{file} or its log was deleted or replaced under the running server"),
         ))
     }
 }

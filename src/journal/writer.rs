@@ -40,6 +40,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A child that the server before forked as it died may have the lock for a moment.
 const LOCK_ATTEMPTS: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// How long a log that was deleted may be written to before that is noticed: a look costs a twentieth of a commit.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The log says again that it still fails after this many.
 const SAY_EVERY: u32 = 60;
 
@@ -51,6 +53,8 @@ pub struct Writer {
     attempts: u32,
     /// Length of the log when a checkpoint was last asked for; 0 once it has started over.
     asked_at: u32,
+    /// When the log was last known to be there.
+    looked_at: Instant,
 }
 
 /// What one turn of the loop has to do.
@@ -72,7 +76,9 @@ enum Repair {
 impl Writer {
     /// Opens the journal, on this thread, or leaves that to later attempts.
     pub fn open(core: Arc<Core>) -> Self {
-        let mut writer = Self { core, store: None, lock: None, retry_at: None, attempts: 0, asked_at: 0 };
+        let looked_at = Instant::now();
+        let mut writer =
+            Self { core, store: None, lock: None, retry_at: None, attempts: 0, asked_at: 0, looked_at };
         writer.try_to_open();
         writer
     }
@@ -146,7 +152,11 @@ impl Writer {
             None => Err(self.core.last_failure()),
             Some(_) if rewritten || batch.is_empty() => Ok(()),
             // What was written to a file that is no longer there is not on disk.
-            Some(store) => store.commit(&batch).and_then(|()| self.core.still_there()),
+            Some(store) if self.looked_at.elapsed() < LOOK_EVERY => store.commit(&batch),
+            Some(store) => {
+                self.looked_at = Instant::now();
+                store.commit(&batch).and_then(|()| self.core.log_is_there())
+            }
         };
         let mut undone = BTreeSet::new();
         match &outcome {
@@ -361,7 +371,7 @@ impl Writer {
         self.retry_at = None;
         self.attempts = 0;
         self.asked_at = 0;
-        *self.core.identity.lock() = self.core.standing();
+        self.core.opened();
         self.core.recovered();
     }
 
@@ -380,7 +390,7 @@ impl Writer {
     }
 
     fn drop_store(&mut self) {
-        *self.core.identity.lock() = None;
+        *self.core.opened.lock() = None;
         if let Some(store) = self.store.take() {
             store.abandon();
         }

@@ -13,6 +13,9 @@ use zlm_journal::error::{Code, Result};
 use zlm_journal::journal::Persisted;
 use zlm_journal::journal::env::Env;
 
+/// Longer than a deleted file goes unnoticed while calls come in.
+const LOOK: Duration = Duration::from_millis(15);
+
 /// Calls that are made one after another, each with its outcome.
 #[derive(Default)]
 struct Script {
@@ -149,6 +152,7 @@ fn a_journal_that_was_deleted_is_there_again_complete_and_acknowledges_nothing_m
             acknowledged.insert(key, ack.result == Ok(Persisted::Yes));
             if n == 2 {
                 sim.delete_journal();
+                std::thread::sleep(LOOK);
                 let ack = record(&journal, Op::Add, "v/live/just then", "rtsp://x");
                 assert_eq!(ack.result.unwrap_err().code, Code::Storage);
             }
@@ -171,6 +175,7 @@ fn a_lost_log_alone_is_noticed_as_well() {
     let journal = open(&sim, &[]);
     assert!(record(&journal, Op::Add, "v/live/1", "x").result.is_ok());
     sim.remove(&PathBuf::from(format!("{}-wal", path().display()))).unwrap();
+    std::thread::sleep(LOOK);
     assert!(record(&journal, Op::Add, "v/live/2", "x").result.is_err());
     wait_until("the journal to heal", || journal.report().condition == Condition::Healthy);
     assert_eq!(model::state(&open(&Sim::with(sim.image()), &[])).len(), 2);

@@ -385,6 +385,15 @@ impl Env for Sim {
         }))
     }
 
+    fn watch(&self, path: &Path) -> io::Result<Box<dyn Fn() -> bool + Send>> {
+        self.0.call(Call::Read)?;
+        let (state, path) = (Arc::downgrade(&self.0), path.to_owned());
+        let file = self.0.state.lock().find(&path)?;
+        Ok(Box::new(move || {
+            state.upgrade().is_some_and(|inner| inner.state.lock().find(&path).is_ok_and(|now| now == file))
+        }))
+    }
+
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.0.call(Call::Read)?;
         let state = self.0.state.lock();
