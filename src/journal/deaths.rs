@@ -1,7 +1,7 @@
 //! What is being started, noted outside the process, so that the next one knows of what this one died. The note is
 //! for the death of a process, not of the machine: it is written, never synced. Written on the reconciler's thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub struct Deaths {
     env: Arc<dyn Env>,
     path: PathBuf,
     deaths: BTreeMap<u64, u32>,
-    starting: std::collections::BTreeSet<u64>,
+    starting: BTreeSet<u64>,
     written: u64,
     lines: u64,
     failed: bool,
@@ -27,7 +27,7 @@ impl Deaths {
     pub(super) fn read(place: &Place) -> Self {
         let path = place.starting();
         let text = place.env.read(&path).unwrap_or_default();
-        let (mut deaths, mut starting) = (BTreeMap::new(), std::collections::BTreeSet::new());
+        let (mut deaths, mut starting) = (BTreeMap::new(), BTreeSet::new());
         for line in String::from_utf8_lossy(&text).lines() {
             // "d 17 2": change 17 was being started in two deaths; "+ 17", "- 17": it begins, it is over.
             let mut words = line.split(' ');
