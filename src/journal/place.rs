@@ -76,12 +76,19 @@ impl Place {
         Ok(())
     }
 
-    /// Makes a directory and those above it, each durably.
+    /// Makes a directory and those above it, each durably. One that is there may have been made a moment ago by a
+    /// process that died before it could sync, so its name is synced as well; where the directory above may not be
+    /// opened, it is not ours and was there before.
     fn ensure_dir(&self, dir: &Path) -> Result<()> {
-        if self.stat(dir)?.is_some_and(|found| found.is_dir) {
-            return Ok(());
-        }
         let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if self.stat(dir)?.is_some_and(|found| found.is_dir) {
+            return match self.env.sync(parent) {
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                    Err(Error::io("cannot sync", parent, &error))
+                }
+                _ => Ok(()),
+            };
+        }
         if parent != dir {
             self.ensure_dir(parent)?;
         }

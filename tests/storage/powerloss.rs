@@ -141,7 +141,7 @@ impl Cut {
     pub fn after(start: Image, log: &[Step]) -> Image {
         let mut cut = Cut { certain: start, pending: Vec::new() };
         log.iter().for_each(|step| cut.take(step));
-        cut.certain
+        cut.certain.without_orphans()
     }
 
     fn take(&mut self, step: &Step) {
@@ -162,13 +162,13 @@ impl Cut {
     }
 
     fn nothing_kept(&self) -> Image {
-        self.certain.clone()
+        self.certain.clone().without_orphans()
     }
 
     fn all_kept(&self) -> Image {
         let mut image = self.certain.clone();
         self.pending.iter().for_each(|step| image.apply(step));
-        image
+        image.without_orphans()
     }
 
     /// One of the ways in which a disk may lose and tear.
@@ -196,7 +196,7 @@ impl Cut {
                 _ => {}
             }
         }
-        image
+        image.without_orphans()
     }
 }
 

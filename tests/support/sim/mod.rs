@@ -104,6 +104,18 @@ impl Image {
         self.files.get_mut(self.names.get(path)?)
     }
 
+    /// What is in a directory is lost with the directory's own name.
+    pub fn without_orphans(mut self) -> Image {
+        let is_there = |dirs: &BTreeSet<PathBuf>, path: &Path| {
+            let mut above = path.ancestors().skip(1).filter(|above| !dir().starts_with(above));
+            above.all(|above| dirs.contains(above))
+        };
+        let dirs = self.dirs.clone();
+        self.dirs.retain(|path| is_there(&dirs, path));
+        self.names.retain(|path, _| is_there(&dirs, path));
+        self
+    }
+
     pub fn apply(&mut self, step: &Step) {
         match step {
             Step::Write { file, offset, bytes } => self.files.entry(*file).or_default().write(*offset, bytes),
