@@ -84,9 +84,11 @@ fn with_fault(at: u64, kind: ErrorKind, lasts: bool, on_error: &'static str) {
     sim.begin_log();
     let broken = Arc::new(AtomicBool::new(true));
     let fault_on = Arc::clone(&broken);
-    sim.set_fault(Some(Box::new(move |number, _| {
+    sim.set_fault(Some(Box::new(move |number, call| {
         let hit = if lasts { number >= at } else { number == at };
-        (hit && fault_on.load(Ordering::SeqCst)).then_some(kind)
+        // A file system that becomes read-only is still read.
+        let spared = kind == ErrorKind::ReadOnlyFilesystem && call == sim::Call::Read;
+        (hit && !spared && fault_on.load(Ordering::SeqCst)).then_some(kind)
     })));
     let what = format!("call {at}, {kind:?}, lasts {lasts}, {on_error}");
     let settings = [("on_error", on_error), ("history_days", "0"), ("snapshot_keep", "2")];
@@ -119,7 +121,7 @@ fn every_storage_call_may_fail() {
     let mut faults = Vec::new();
     for at in 0..calls {
         for lasts in [false, true] {
-            for kind in [ErrorKind::Other, ErrorKind::StorageFull] {
+            for kind in [ErrorKind::Other, ErrorKind::StorageFull, ErrorKind::ReadOnlyFilesystem] {
                 for on_error in ["accept", "reject"] {
                     faults.push((at, kind, lasts, on_error));
                 }

@@ -141,7 +141,11 @@ unsafe fn file<'a>(file: *mut ffi::sqlite3_file) -> (&'a mut File, &'a Machine, 
 }
 
 fn code(error: &io::Error, otherwise: c_int) -> c_int {
-    if error.kind() == io::ErrorKind::StorageFull { ffi::SQLITE_FULL } else { otherwise }
+    match error.kind() {
+        io::ErrorKind::StorageFull => ffi::SQLITE_FULL,
+        io::ErrorKind::ReadOnlyFilesystem => ffi::SQLITE_READONLY,
+        _ => otherwise,
+    }
 }
 
 macro_rules! storage_call {
