@@ -166,7 +166,7 @@ fn recover(place: &Place, damage: &str) -> Result<Opened> {
     sources.push(format!(
         "{} changes and {} proxies in the damaged files after that",
         found.numbers.len(),
-        found.proxies
+        found.keys.values().filter(|(_, entry)| entry.is_some()).count()
     ));
     let mut lost = found.lost(snapshot.seq(), known);
     let (history, mut incidents) = (std::mem::take(&mut found.history), std::mem::take(&mut found.incidents));
@@ -209,7 +209,6 @@ struct Evidence {
     history: BTreeMap<u64, Change>,
     incidents: BTreeSet<Incident>,
     numbers: BTreeSet<u64>,
-    proxies: u64,
     seq: u64,
     /// The sums over all proxies after a change.
     sums: Vec<(u64, Digest)>,
@@ -228,7 +227,6 @@ impl Evidence {
                 }
             }
             Row::Proxy(kind, key, entry) => {
-                evidence.proxies += 1;
                 evidence.weigh(kind, key.into(), entry.seq, Some(entry), true);
             }
             Row::Sums { seq, digest } => evidence.sums.push((seq, digest)),
@@ -254,7 +252,6 @@ impl Evidence {
     fn after(mut self, snapshot: &Intent) -> Self {
         self.keys.retain(|_, (seq, _)| *seq > snapshot.seq());
         self.numbers.retain(|seq| *seq > snapshot.seq());
-        self.proxies = self.keys.values().filter(|(_, entry)| entry.is_some()).count() as u64;
         self
     }
 

@@ -14,12 +14,9 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(args) = Args::from_pairs(pairs.iter().copied()) {
         assert_eq!(Args::from_stored(args.as_str()).unwrap(), args);
         assert!(args.request_body(&[("force", "1")]).unwrap().ends_with(b"\"force\":\"1\"}"));
-        for (name, _) in &pairs {
-            if name.eq_ignore_ascii_case(b"secret") {
-                let text = String::from_utf8_lossy(name);
-                assert!(!args.as_str().contains(&format!("\"{text}\":")) || pairs.len() > 1);
-            }
-        }
+        // Quotes in a value are escaped: with plain ones around it, it would be a name.
+        let stored = args.as_str().to_ascii_lowercase();
+        assert!(!stored.contains("{\"secret\":") && !stored.contains(",\"secret\":"));
     }
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = Args::from_stored(text).and_then(|args| args.request_body(&[]));
