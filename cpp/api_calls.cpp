@@ -122,19 +122,23 @@ bool ApiCalls::exists(const std::string &find, const std::string &key) const {
     return *code == 0;
 }
 
-std::vector<std::string> ApiCalls::keys(const std::string &list) const {
+Json::Value ApiCalls::list(const std::string &list) const {
     auto replied = std::make_shared<std::promise<Reply>>();
     auto reply = replied->get_future();
     dispatch(list, "{}", captureReply([replied](Reply reply) { replied->set_value(std::move(reply)); }));
     if (reply.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
         throw std::runtime_error(list + " did not answer at once");
     }
-    const Reply list_reply = reply.get();
+    Reply list_reply = reply.get();
     if (list_reply.code() != 0) {
         throw std::runtime_error(list + " failed: " + list_reply.message());
     }
+    return std::move(list_reply.json["data"]);
+}
+
+std::vector<std::string> ApiCalls::keys(const std::string &list) const {
     std::vector<std::string> keys;
-    for (const auto &item : list_reply.json["data"]) {
+    for (const auto &item : this->list(list)) {
         if (item.isObject() && item["key"].isString()) {
             keys.push_back(item["key"].asString());
         }

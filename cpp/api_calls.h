@@ -79,7 +79,9 @@ public:
     void dispatch(const std::string &name, const std::string &body, const Invoker &invoker) const;
     // Asks by key, with an API that fails at once for a key that is not there.
     bool exists(const std::string &find, const std::string &key) const;
-    // The keys in the reply of an API that lists proxies, at once. Throws std::runtime_error where it does not.
+    // `data` in the reply of an API that lists proxies, at once. Throws std::runtime_error where it does not.
+    Json::Value list(const std::string &list) const;
+    // The keys in that.
     std::vector<std::string> keys(const std::string &list) const;
 
 private:

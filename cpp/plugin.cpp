@@ -1,7 +1,9 @@
 #include "plugin.h"
 
-#include <set>
+#include <algorithm>
+#include <cstdlib>
 #include <exception>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -14,6 +16,7 @@
 #include "Util/onceToken.h"
 #include "Util/util.h"
 #include "rust/cxx.h"
+#include "text.h"
 #include "zlm-journal/src/ffi/bridge.rs.h"
 
 using namespace toolkit;
@@ -25,6 +28,9 @@ namespace {
 
 const char kSection[] = "journal.";
 const char kStatusApi[] = "getJournalStatus";
+const char kRestoreApi[] = "restoreJournal";
+const size_t kTroublesShown = 20;
+const size_t kMostTroublesShown = 10000;
 const std::string kDefaultVhost = "__defaultVhost__";
 
 // The section appears in a fresh config.ini with the others, which set their defaults the same way.
@@ -33,14 +39,6 @@ onceToken s_defaults([] {
         mINI::Instance()[kSection + std::string(setting.name)] = std::string(setting.value);
     }
 });
-
-zlm_journal_text textOf(const std::string &string) {
-    return zlm_journal_text{string.data(), string.size()};
-}
-
-std::string stringOf(const zlm_journal_text &text) {
-    return std::string(text.data, text.len);
-}
 
 // The dispatch table does not tell upper from lower case.
 bool isSame(const std::string &a, const std::string &b) {
@@ -51,13 +49,6 @@ std::string apiName(const Parser &parser) {
     static const std::string prefix = "/index/api/";
     const std::string path = parser.url();
     return isSame(path.substr(0, prefix.size()), prefix) ? path.substr(prefix.size()) : std::string();
-}
-
-std::string lastError() {
-    char buffer[1024] = "";
-    size_t len = 0;
-    (void)zlm_journal_last_error(buffer, sizeof(buffer), &len);
-    return buffer;
 }
 
 } // namespace
@@ -329,9 +320,22 @@ void Plugin::open() {
     GET_CONFIG(std::string, api_secret, API::kSecret);
     api_regist(std::string("/index/api/") + kStatusApi, [journal](API_ARGS_MAP) {
         CHECK_SECRET();
-        val["data"] = parseObject(std::string(zlm_journal::status(journal)));
+        const std::string key = allArgs["key"], limit = allArgs["limit"];
+        const size_t most = limit.empty() ? kTroublesShown : std::min<size_t>(atoll(limit.c_str()), kMostTroublesShown);
+        val["data"] = parseObject(std::string(zlm_journal::status(journal, key, most)));
+    });
+    api_regist(std::string("/index/api/") + kRestoreApi, [journal](API_ARGS_MAP) {
+        CHECK_SECRET();
+        const std::string key = allArgs["key"];
+        try {
+            val["data"]["wanted"] = static_cast<Json::UInt64>(zlm_journal::restore_now(journal, key));
+        } catch (const rust::Error &error) {
+            val["code"] = API::OtherFailed;
+            val["msg"] = std::string("journal: ") + error.what();
+        }
     });
     _api.reset(new ApiCalls);
+    listen();
 }
 
 void Plugin::restore() {
@@ -345,98 +349,6 @@ void Plugin::close() {
         ErrorL << "journal: " << lastError();
     }
     // The handle is kept: calls that come in from now on are answered with persisted:false.
-}
-
-////////////////////////////////////////////////////////////// what the journal asks for
-
-void Plugin::hostAdd(void *self, uint64_t call, const zlm_journal_add *add) {
-    auto *plugin = static_cast<Plugin *>(self);
-    const Kind *kind = plugin->kindOf(stringOf(add->kind));
-    if (!kind) {
-        return;
-    }
-    const std::string key = stringOf(add->key), body = stringOf(add->body);
-    const uint64_t seq = add->seq;
-    // On a poller, as a client's call would be, and on each in turn.
-    EventPollerPool::Instance().getPoller(false)->async(
-        [plugin, call, kind, key, seq, body] { plugin->startAgain(call, *kind, key, seq, body); });
-}
-
-void Plugin::startAgain(
-    uint64_t call, const Kind &kind, const std::string &key, uint64_t seq, const std::string &body) {
-    const zlm_journal_handle journal = _journal;
-    const auto answer = [journal, call](uint32_t outcome, const std::string &reason) {
-        (void)zlm_journal_host_added(journal, call, outcome, textOf(reason));
-    };
-    try {
-        auto lock = _order.lock(streamOfKey(key));
-        if (!isWanted(kind, key, seq)) {
-            answer(ZLM_JOURNAL_UNWANTED, "");
-            return;
-        }
-        _api->dispatch(kind.add, body, captureReply([answer](Reply reply) {
-            answer(reply.code() == 0 ? ZLM_JOURNAL_ACCEPTED : ZLM_JOURNAL_FAILED, reply.message());
-        }));
-    } catch (const ApiRetException &refusal) {
-        answer(ZLM_JOURNAL_FAILED, refusal.what());
-    } catch (const std::exception &error) {
-        answer(ZLM_JOURNAL_THREW, error.what());
-    }
-}
-
-bool Plugin::isWanted(const Kind &kind, const std::string &key, uint64_t seq) const {
-    bool wanted = false;
-    return zlm_journal_wants(_journal, textOf(kind.name), textOf(key), seq, &wanted) == 0 && wanted;
-}
-
-void Plugin::hostRemove(void *self, zlm_journal_text kind_text, zlm_journal_text key_text) {
-    auto *plugin = static_cast<Plugin *>(self);
-    const Kind *kind = plugin->kindOf(stringOf(kind_text));
-    if (!kind) {
-        return;
-    }
-    const std::string key = stringOf(key_text);
-    EventPollerPool::Instance().getPoller(false)->async([plugin, kind, key] { plugin->endAgain(*kind, key); });
-}
-
-void Plugin::endAgain(const Kind &kind, const std::string &key) {
-    try {
-        auto lock = _order.lock(streamOfKey(key));
-        // Someone may have added it anew.
-        if (isWanted(kind, key, 0)) {
-            return;
-        }
-        _order.ended(streamOfKey(key));
-        Json::Value args(Json::objectValue);
-        args["key"] = key;
-        _api->dispatch(kind.remove, args.toStyledString(), captureReply([](Reply) {}));
-    } catch (const std::exception &error) {
-        ErrorL << "journal: " << kind.remove << " of " << key << ": " << error.what();
-    }
-}
-
-void Plugin::hostList(void *self, uint64_t call, zlm_journal_text kind_text) {
-    auto *plugin = static_cast<Plugin *>(self);
-    const zlm_journal_handle journal = plugin->_journal;
-    const auto failed = [journal, call](const std::string &reason) {
-        (void)zlm_journal_host_listed(journal, call, nullptr, 0, textOf(reason));
-    };
-    const Kind *kind = plugin->kindOf(stringOf(kind_text));
-    if (!kind) {
-        failed("no such kind of proxy");
-        return;
-    }
-    try {
-        // On this thread, not a poller: the list of 10,000 proxies takes a while to write.
-        const auto keys = plugin->_api->keys(kind->list);
-        std::vector<zlm_journal_text> texts;
-        for (const auto &key : keys) {
-            texts.push_back(textOf(key));
-        }
-        (void)zlm_journal_host_listed(journal, call, texts.data(), texts.size(), textOf(""));
-    } catch (const std::exception &error) {
-        failed(error.what());
-    }
 }
 
 void Plugin::log(void *, uint32_t level, zlm_journal_text line) {

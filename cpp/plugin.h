@@ -3,9 +3,12 @@
 #ifndef ZLM_JOURNAL_PLUGIN_H
 #define ZLM_JOURNAL_PLUGIN_H
 
+#include <chrono>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -60,13 +63,21 @@ private:
 
     const Kind *kindOf(const std::string &name) const;
 
+    // MediaServer's events.
+    void listen();
+    void onPlayerWaits(const std::string &key);
+    void onNobodyWatches(const std::string &key);
+    void onSourceGone(const std::string &key);
+    bool hasEndedIdle(const Kind &kind, const std::string &key);
+
     // The host, as the C API calls it.
     static void hostAdd(void *self, uint64_t call, const zlm_journal_add *add);
     static void hostRemove(void *self, zlm_journal_text kind, zlm_journal_text key);
     static void hostList(void *self, uint64_t call, zlm_journal_text kind);
     static void log(void *, uint32_t level, zlm_journal_text line);
     void startAgain(
-        uint64_t call, const Kind &kind, const std::string &key, uint64_t seq, const std::string &body);
+        uint64_t call, const Kind &kind, const std::string &key, uint64_t seq, bool anew, const std::string &body);
+    void end(const Kind &kind, const std::string &key) const;
     void endAgain(const Kind &kind, const std::string &key);
     bool isWanted(const Kind &kind, const std::string &key, uint64_t seq) const;
 
@@ -75,6 +86,10 @@ private:
     // None where the journal is off: then every call goes its stock way.
     std::unique_ptr<ApiCalls> _api;
     CallOrder _order;
+
+    std::mutex _idle_mutex;
+    // Streams, by the key that a pull of them has, that nobody watched of late.
+    std::unordered_map<std::string, std::chrono::steady_clock::time_point> _idle;
 };
 
 } // namespace zlm_journal

@@ -86,20 +86,22 @@ static void host_remove(void *context, zlm_journal_text kind, zlm_journal_text k
 
 static void host_list(void *context, uint64_t call, zlm_journal_text kind) {
     server *self = (server *)context;
-    zlm_journal_text *keys;
+    zlm_journal_proxy *proxies;
     size_t n;
     (void)kind; /* there is but one */
     pthread_mutex_lock(&self->mutex);
-    keys = (zlm_journal_text *)malloc((self->count + 1) * sizeof *keys);
-    if (keys == NULL) {
+    proxies = (zlm_journal_proxy *)malloc((self->count + 1) * sizeof *proxies);
+    if (proxies == NULL) {
         exit(1);
     }
     for (n = 0; n < self->count; ++n) {
-        keys[n] = text(self->keys[n]);
+        proxies[n].key = text(self->keys[n]);
+        proxies[n].playing = true;
+        proxies[n].retries = -1; /* not counted */
     }
-    (void)zlm_journal_host_listed(self->journal, call, keys, self->count, text(""));
+    (void)zlm_journal_host_listed(self->journal, call, proxies, self->count, text(""));
     pthread_mutex_unlock(&self->mutex);
-    free(keys);
+    free(proxies);
 }
 
 static void on_log(void *context, uint32_t level, zlm_journal_text line) {

@@ -19,7 +19,7 @@
 /*
  The version of this header. It grows with every change that an old caller would not understand.
  */
-#define ZLM_JOURNAL_ABI 2
+#define ZLM_JOURNAL_ABI 3
 
 /*
  `zlm_journal_call.op`: the call made a proxy.
@@ -65,6 +65,11 @@
  `zlm_journal_host_added`: the server threw an exception out of the call. After three running, the proxy is set aside.
  */
 #define ZLM_JOURNAL_THREW 4
+
+/*
+ `zlm_journal_host_added`: the server has a proxy with that key already, which was left alone.
+ */
+#define ZLM_JOURNAL_PRESENT 5
 
 /*
  What went wrong, as a number that callers in any language can rely on.
@@ -184,6 +189,10 @@ typedef struct zlm_journal_add {
    */
   uint64_t seq;
   /*
+   The server has this proxy, but it does nothing any more: end it first.
+   */
+  bool anew;
+  /*
    The arguments of the call, as the text of one JSON object whose values are all strings. A value that was
    not UTF-8 when it was recorded is not UTF-8 here.
    */
@@ -208,7 +217,8 @@ typedef struct zlm_journal_host {
    */
   void (*remove)(void *context, struct zlm_journal_text kind, struct zlm_journal_text key);
   /*
-   Tell which proxies of a kind there are. Answer with zlm_journal_host_listed, now or later.
+   Tell which proxies of a kind there are, again and again while the server runs: about every ten seconds, or less
+   often where the answer would take the server more than a hundredth of its time. Answer with zlm_journal_host_listed, now or later.
    */
   void (*list)(void *context, uint64_t call, struct zlm_journal_text kind);
 } zlm_journal_host;
@@ -278,6 +288,18 @@ typedef struct zlm_journal_ack {
 typedef void (*zlm_journal_done)(void *context, const struct zlm_journal_ack *ack);
 
 /*
+ A proxy that the server has.
+ */
+typedef struct zlm_journal_proxy {
+  struct zlm_journal_text key;
+  bool playing;
+  /*
+   How often it has connected again, as the server counts it; negative where the server does not count.
+   */
+  int64_t retries;
+} zlm_journal_proxy;
+
+/*
  Takes a log line. Level 1 is an error, 2 a warning, 3 information, 4 for debugging. Called from any thread; it
  must not throw. `line` is valid until it returns.
  */
@@ -301,7 +323,7 @@ int32_t zlm_journal_open(const struct zlm_journal_options *options,
 
 /*
  Begins the restore: from here on the host is asked to start what the journal has. Call it when the server accepts
- calls. Without effect where the ini says restore=off, and the second time.
+ calls. The second time it has no effect. With restore=lazy or restore=off in the ini, what is asked for is started.
 
  # Safety
  `host` is NULL or points to a zlm_journal_host whose functions can be called.
@@ -342,8 +364,8 @@ int32_t zlm_journal_wants(zlm_journal_handle handle,
                           bool *wanted);
 
 /*
- Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED or _THREW (both with the reason), or _UNWANTED. Any
- thread, also from within the callback.
+ Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED or _THREW (both with the reason), _UNWANTED
+ or _PRESENT. Any thread, also from within the callback.
 
  # Safety
  `reason` is valid until this returns.
@@ -354,17 +376,29 @@ int32_t zlm_journal_host_added(zlm_journal_handle handle,
                                struct zlm_journal_text reason);
 
 /*
- Answers zlm_journal_host.list with the keys of all proxies of the kind, or, where the server cannot tell, with no
- keys and the reason in `error`. Any thread, also from within the callback.
+ Answers zlm_journal_host.list with all proxies of the kind, or, where the server cannot tell, with none and the
+ reason in `error`. Any thread, also from within the callback.
 
  # Safety
  Pointers are NULL or point to what their types say.
  */
 int32_t zlm_journal_host_listed(zlm_journal_handle handle,
                                 uint64_t call,
-                                const struct zlm_journal_text *keys,
-                                size_t keys_len,
+                                const struct zlm_journal_proxy *proxies,
+                                size_t proxies_len,
                                 struct zlm_journal_text error);
+
+/*
+ Tells that a player waits for a proxy that the server does not have: where it is wanted, it is started before all
+ others, unless the ini says restore=off. Takes microseconds, touches no storage: made for media threads. A key that
+ the journal does not have is no error.
+
+ # Safety
+ Pointers are NULL or point to what their types say.
+ */
+int32_t zlm_journal_player_waits(zlm_journal_handle handle,
+                                 struct zlm_journal_text kind,
+                                 struct zlm_journal_text key);
 
 /*
  Closes the journal: the host is called no more, everything recorded is written and acknowledged. Call it before

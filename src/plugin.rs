@@ -1,6 +1,7 @@
 //! Ties the parts together for one server: settings, journal, reconciler, and the status that tells of all three.
 //! A journal that cannot be opened is a state of the journal, not an error: the server runs on, and is told why.
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -9,10 +10,10 @@ use serde::Serialize;
 
 use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
-use crate::journal::{Ack, Call, Condition, Deaths, Done, Journal, Report, SCHEMA_VERSION};
-use crate::reconcile::{self, Add, Handle, Host, Pace, Progress};
-use crate::record::{Kind, State, redact};
-use crate::settings::{OnError, Restore, Settings};
+use crate::journal::{Ack, Call, Condition, Dark, Deaths, Done, Journal, Report, SCHEMA_VERSION};
+use crate::reconcile::{self, Handle, Host, Key, Limits, Shown, SourceReport, Start, Trouble};
+use crate::record::{Entry, Kind, State, redact};
+use crate::settings::{OnError, OnGiveUp, Restore, Settings};
 
 /// Proxies started a second for each poller thread of the host, where the ini leaves it open.
 const RATE_PER_THREAD: u64 = 1000;
@@ -52,15 +53,19 @@ impl Plugin {
         if self.reconciler.get().is_some() {
             return Ok(());
         }
-        let pace = Pace {
-            restore: self.settings.restore == Restore::Eager,
+        let limits = Limits {
+            start: if self.settings.restore == Restore::Eager { Start::All } else { Start::Asked },
             per_second: match self.settings.restore_rate {
                 0 => RATE_PER_THREAD * self.host_threads,
                 rate => rate,
             },
+            per_origin: self.settings.restore_per_origin,
             revive: self.settings.revive,
+            forget_given_up: self.settings.on_give_up == OnGiveUp::Forget,
+            // Random for each process.
+            seed: RandomState::new().hash_one(()),
         };
-        let handle = reconcile::start(host, Arc::new(Wanted::of(Arc::clone(&self.journal))), pace)?;
+        let handle = reconcile::start(host, Arc::new(JournaledIntent::of(Arc::clone(&self.journal))), limits)?;
         let handle = Arc::clone(self.reconciler.get_or_init(|| handle));
         let undone = Arc::clone(&handle);
         self.journal.when_undone(move |kind, key| undone.converge((kind, Arc::clone(key))));
@@ -92,6 +97,33 @@ impl Plugin {
         self.journal.wants(kind, key, seq)
     }
 
+    /// A player waits for a stream that the server does not have. Any thread, takes microseconds.
+    pub fn player_waits(&self, kind: Kind, key: &str) {
+        if self.settings.restore != Restore::Off && self.wants(kind, key, 0) {
+            self.reconciler().inspect(|reconciler| reconciler.ask_for((kind, key.into())));
+        }
+    }
+
+    /// Restores all that is wanted and not there, or the proxies of one key, whatever the settings say of the start.
+    /// Returns how many that are wanted this is about.
+    pub fn restore(&self, only: Option<&str>) -> Result<u64> {
+        let reconciler = self.reconciler().ok_or_else(|| {
+            Error::new(Code::Closed, "the server has not come so far as to restore anything: ask again later")
+        })?;
+        let Some(key) = only else {
+            reconciler.restore_all();
+            return Ok(self.journal.count(State::Enabled));
+        };
+        let kinds = Kind::ALL.iter().filter(|kind| self.wants(**kind, key, 0));
+        let asked = kinds.inspect(|kind| reconciler.ask_for((**kind, key.into()))).count() as u64;
+        match asked {
+            0 => {
+                Err(Error::invalid(format!("the journal has no enabled proxy {key:?}: see sqlite3, proxies_view")))
+            }
+            _ => Ok(asked),
+        }
+    }
+
     /// Where the host's answers go; none while nothing is being restored.
     pub fn reconciler(&self) -> Option<&Handle> {
         self.reconciler.get().map(Arc::as_ref)
@@ -105,10 +137,12 @@ impl Plugin {
         self.journal.close();
     }
 
-    /// The state of everything, as one JSON object.
-    pub fn status(&self) -> Result<String> {
+    /// The state of everything, as one JSON object, with at most `most` of the proxies that do not play, or with
+    /// those of one key.
+    pub fn status(&self, only: Option<&str>, most: usize) -> Result<String> {
         let report = self.journal.report();
-        let shown = self.reconciler().map(Handle::shown).unwrap_or_default();
+        let shown = self.reconciler().map(|reconciler| reconciler.shown(only, most)).unwrap_or_default();
+        let now_ms = self.journal.now_ms();
         let status = Status {
             version: env!("CARGO_PKG_VERSION"),
             build_id: BUILD_ID,
@@ -124,7 +158,8 @@ impl Plugin {
             durability: self.settings.durability.name(),
             snapshot: SnapshotStatus::of(&report),
             queue: QueueStatus { depth: report.queue, capacity: report.queue_capacity },
-            restore: RestoreStatus::new(self, &shown.progress, shown.elapsed.as_secs_f64(), shown.last_error),
+            restore: RestoreStatus::new(self, &shown),
+            now: NowStatus::new(&shown, now_ms),
             last_error: report.last_error.map(|(at, error)| ErrorStatus { at, message: error.message }),
             proxies: report.by_state,
             seq: report.seq,
@@ -138,24 +173,45 @@ impl Plugin {
     }
 }
 
-/// Intent as the reconciler needs it, and the note of what is being started.
-struct Wanted {
+/// Intent as the reconciler needs it, and the notes of what is being started and what does not play.
+struct JournaledIntent {
     journal: Arc<Journal>,
-    deaths: Mutex<Option<Deaths>>,
+    notes: Mutex<Option<Notes>>,
 }
 
-impl Wanted {
+struct Notes {
+    deaths: Deaths,
+    dark: Dark,
+}
+
+impl JournaledIntent {
     fn of(journal: Arc<Journal>) -> Self {
-        Self { journal, deaths: Mutex::new(None) }
+        Self { journal, notes: Mutex::new(None) }
     }
 
-    /// The note is read when it is first asked for: by then the journal is ours.
-    fn deaths<T>(&self, ask: impl FnOnce(&mut Deaths) -> T) -> T {
-        ask(self.deaths.lock().get_or_insert_with(|| self.journal.deaths()))
+    /// The notes are read when they are first asked for: by then the journal is ours.
+    fn notes<T>(&self, ask: impl FnOnce(&mut Notes) -> T) -> T {
+        let read = || Notes { deaths: self.journal.deaths(), dark: self.journal.dark() };
+        ask(self.notes.lock().get_or_insert_with(read))
+    }
+
+    fn want(&self, key: Key, entry: Entry) -> reconcile::Wanted {
+        let seq = entry.seq;
+        self.notes(|notes| reconcile::Wanted {
+            key,
+            seq,
+            args: entry.args,
+            deaths: notes.deaths.of(seq),
+            dark_since: notes.dark.of(seq),
+        })
+    }
+
+    fn enabled(&self, (kind, key): &Key) -> Option<Entry> {
+        self.journal.get(*kind, key).filter(|entry| entry.state == State::Enabled)
     }
 }
 
-impl reconcile::Intent for Wanted {
+impl reconcile::Intent for JournaledIntent {
     fn wanted(&self) -> Vec<reconcile::Wanted> {
         let mut wanted = Vec::new();
         let mut cursor = None;
@@ -163,51 +219,52 @@ impl reconcile::Intent for Wanted {
             let piece = self.journal.after(cursor.as_ref(), WALK);
             let Some((last, _)) = piece.last() else { break };
             cursor = Some(last.clone());
-            wanted.extend(piece.into_iter().filter(|(_, entry)| entry.state == State::Enabled).map(
-                |(key, entry)| {
-                    let deaths = self.deaths(|deaths| deaths.of(entry.seq));
-                    reconcile::Wanted { key, seq: entry.seq, deaths }
-                },
-            ));
+            let enabled = piece.into_iter().filter(|(_, entry)| entry.state == State::Enabled);
+            wanted.extend(enabled.map(|(key, entry)| self.want(key, entry)));
         }
-        // The oldest first: they are what the server has run the longest.
-        wanted.sort_by_key(|want| want.seq);
         wanted
     }
 
-    fn wants(&self, (kind, key): &(Kind, Arc<str>)) -> Option<u64> {
-        self.journal.get(*kind, key).filter(|entry| entry.state == State::Enabled).map(|entry| entry.seq)
+    fn wants(&self, key: &Key) -> Option<reconcile::Wanted> {
+        self.enabled(key).map(|entry| self.want(key.clone(), entry))
+    }
+
+    fn body(&self, key: &Key, seq: u64) -> Option<Vec<u8>> {
+        let entry = self.enabled(key).filter(|entry| entry.seq == seq)?;
+        entry
+            .args
+            .request_body(key.0.info().replay)
+            .inspect_err(|error| log::error!("journal: {} {} cannot be replayed: {error}", key.0.name(), key.1))
+            .ok()
     }
 
     fn begins(&self, seq: u64) {
-        self.deaths(|deaths| deaths.begins(seq));
+        self.notes(|notes| notes.deaths.begins(seq));
     }
 
     fn survived(&self, seq: u64) {
-        self.deaths(|deaths| deaths.survived(seq));
+        self.notes(|notes| notes.deaths.survived(seq));
     }
 
-    fn quarantine(&self, (kind, key): &(Kind, Arc<str>), seq: u64, reason: &str) {
+    fn quarantine(&self, (kind, key): &Key, seq: u64, reason: &str) {
         self.journal.quarantine(*kind, key, seq, reason);
         self.survived(seq);
     }
 
-    fn clean_end(&self) {
-        self.deaths(Deaths::clean_end);
+    fn forget(&self, (kind, key): &Key, seq: u64) {
+        self.journal.give_up(*kind, key, seq, "the server gave it up (on_give_up=forget)");
     }
 
-    fn add(&self, (kind, key): &(Kind, Arc<str>), seq: u64) -> Option<Add> {
-        let entry = self.journal.get(*kind, key)?;
-        if entry.seq != seq || entry.state != State::Enabled {
-            return None;
-        }
-        match entry.args.request_body(kind.info().replay) {
-            Ok(body) => Some(Add { kind: *kind, key: Arc::clone(key), seq, body }),
-            Err(error) => {
-                log::error!("journal: {} cannot be replayed: {error}", kind.name());
-                None
-            }
-        }
+    fn dark(&self, dark: Vec<(u64, i64)>) {
+        self.notes(|notes| notes.dark.note(dark));
+    }
+
+    fn clean_end(&self) {
+        self.notes(|notes| notes.deaths.clean_end());
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.journal.now_ms()
     }
 }
 
@@ -226,6 +283,7 @@ struct Status<'a> {
     snapshot: Option<SnapshotStatus>,
     queue: QueueStatus,
     restore: RestoreStatus,
+    now: NowStatus,
     last_error: Option<ErrorStatus>,
     settings_errors: &'a [String],
 }
@@ -259,11 +317,13 @@ struct ErrorStatus {
     message: String,
 }
 
+/// Of the restore after the start, or of the last one that was asked for.
 #[derive(Serialize)]
 struct RestoreStatus {
     phase: &'static str,
     seconds: f64,
     total: usize,
+    done: usize,
     present: usize,
     started: usize,
     live: usize,
@@ -272,22 +332,64 @@ struct RestoreStatus {
     waiting: usize,
     unwanted: usize,
     quarantined: usize,
-    revived: usize,
+    /// Proxies answered for a second, of late.
+    rate: f64,
+    eta_sec: Option<f64>,
+    to_50_sec: Option<f64>,
+    to_95_sec: Option<f64>,
+    to_100_sec: Option<f64>,
+    worst_origins: Vec<OriginStatus>,
     last_error: Option<String>,
 }
 
+#[derive(Serialize)]
+struct OriginStatus {
+    host: String,
+    total: usize,
+    failing: usize,
+    last_error: String,
+}
+
+/// Of all proxies that run or should.
+#[derive(Serialize)]
+struct NowStatus {
+    playing: usize,
+    retrying: usize,
+    connecting: usize,
+    waiting: usize,
+    down: usize,
+    revived: usize,
+    restarted: usize,
+    asked: usize,
+    given_up: usize,
+    proxies: Vec<ProxyStatus>,
+}
+
+#[derive(Serialize)]
+struct ProxyStatus {
+    kind: &'static str,
+    key: String,
+    state: &'static str,
+    attempts: u32,
+    last_error: String,
+    next_try_at: Option<i64>,
+}
+
 impl RestoreStatus {
-    fn new(plugin: &Plugin, progress: &Progress, seconds: f64, last_error: Option<String>) -> Self {
+    fn new(plugin: &Plugin, shown: &Shown) -> Self {
         let phase = match (plugin.settings.restore, plugin.reconciler()) {
-            (Restore::Off, _) => "off",
             (_, None) => "not started",
-            _ if progress.finished => "done",
+            (Restore::Off, _) if shown.progress.total == 0 => "off",
+            _ if shown.finished => "done",
             _ => "running",
         };
+        let progress = &shown.progress;
+        let seconds = |time: std::time::Duration| (time.as_secs_f64() * 1000.0).round() / 1000.0;
         RestoreStatus {
             phase,
-            seconds,
+            seconds: seconds(shown.elapsed),
             total: progress.total,
+            done: progress.done(),
             present: progress.present,
             started: progress.started,
             live: progress.live,
@@ -296,8 +398,52 @@ impl RestoreStatus {
             waiting: progress.waiting,
             unwanted: progress.unwanted,
             quarantined: progress.quarantined,
+            rate: (shown.rate * 10.0).round() / 10.0,
+            eta_sec: shown.eta.map(seconds),
+            to_50_sec: progress.half_after.map(seconds),
+            to_95_sec: progress.most_after.map(seconds),
+            to_100_sec: progress.all_after.map(seconds),
+            worst_origins: shown.worst.iter().map(OriginStatus::of).collect(),
+            last_error: shown.last_error.clone(),
+        }
+    }
+}
+
+impl OriginStatus {
+    fn of(report: &SourceReport) -> Self {
+        let SourceReport { host, total, failing, last_error } = report.clone();
+        OriginStatus { host, total, failing, last_error }
+    }
+}
+
+impl NowStatus {
+    fn new(shown: &Shown, now_ms: i64) -> Self {
+        let progress = &shown.progress;
+        NowStatus {
+            playing: shown.now.playing,
+            retrying: shown.now.retrying,
+            connecting: shown.now.connecting,
+            waiting: shown.now.waiting,
+            down: shown.now.down,
             revived: progress.revived,
-            last_error,
+            restarted: progress.restarted,
+            asked: progress.asked,
+            given_up: progress.given_up,
+            proxies: shown.troubles.iter().map(|trouble| ProxyStatus::of(trouble, now_ms)).collect(),
+        }
+    }
+}
+
+impl ProxyStatus {
+    fn of(trouble: &Trouble, now_ms: i64) -> Self {
+        let next_try = trouble.next_try.and_then(|pause| i64::try_from(pause.as_millis()).ok());
+        ProxyStatus {
+            kind: trouble.key.0.name(),
+            key: trouble.key.1.to_string(),
+            state: trouble.state,
+            attempts: trouble.attempts,
+            last_error: trouble.last_error.clone(),
+            next_try_at: next_try.map(|pause| now_ms + pause),
         }
     }
 }

@@ -184,6 +184,15 @@ impl Args {
         Ok(body)
     }
 
+    /// One argument, by its name in any case; none where it is missing or no text.
+    pub fn value(&self, name: &str) -> Option<String> {
+        let map: Map<String, Value> = serde_json::from_str(&self.0).ok()?;
+        map.into_iter().find_map(|(given, value)| match value {
+            Value::String(text) if given.eq_ignore_ascii_case(name) => Some(text),
+            _ => None,
+        })
+    }
+
     fn pairs(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let map: Map<String, Value> = serde_json::from_str(&self.0)
             .map_err(|error| Error::corrupt(format!("stored arguments are no JSON object: {error}")))?;
@@ -321,6 +330,19 @@ pub fn check_key(key: &str) -> Result<()> {
     Ok(())
 }
 
+/// The host in a URL, in lower case, without credentials and port; none where there is none. As MediaServer reads it:
+/// the authority ends at the first slash, and the credentials at its last `@`.
+pub fn host_of(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let address = authority.rsplit('@').next()?;
+    let host = match address.strip_prefix('[') {
+        Some(v6) => v6.split(']').next()?,
+        None => address.split(':').next()?,
+    };
+    (!host.is_empty()).then(|| host.to_lowercase())
+}
+
 /// The text with the credentials in its URLs (`rtsp://user:password@host`) as `***`. A password may hold any sign that
 /// a careless operator has left in it, so all up to the last `@` of the word is taken for one.
 pub fn redact(text: &str) -> String {
@@ -416,6 +438,30 @@ mod tests {
             entry.crc(Kind::Pull, "v/a/t"),
         ];
         assert!(variants.iter().all(|&crc| crc != base), "{variants:?} {base}");
+    }
+
+    #[test]
+    fn a_source_is_known_by_its_host() {
+        for (url, host) in [
+            ("rtsp://10.0.0.1/a@b", Some("10.0.0.1")),
+            ("rtsp://admin:p@ss@NVR.local:554/ch1?x=1", Some("nvr.local")),
+            ("rtmp://[fe80::1]:1935/live/a", Some("fe80::1")),
+            ("http://h?a=b://c", Some("h")),
+            ("srt://:9000", None),
+            ("rtsp://u@/x", None),
+            ("/var/film.mp4", None),
+            ("", None),
+        ] {
+            assert_eq!(host_of(url).as_deref(), host, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_argument_is_found_in_any_case() {
+        let args = args(&[("Timeout_Sec", b"2.5"), ("gbk", b"\xc4\xe3")]);
+        assert_eq!(args.value("timeout_sec").as_deref(), Some("2.5"));
+        assert_eq!(args.value("gbk"), None);
+        assert_eq!(args.value("url"), None);
     }
 
     #[test]

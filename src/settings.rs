@@ -25,10 +25,21 @@ pub enum OnError {
 /// What happens to the journaled proxies when the server starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restore {
-    /// All are started, and revived when they fall over.
+    /// All are started.
     Eager,
-    /// None is started; calls are journaled all the same.
+    /// Each is started when a player asks for its stream.
+    Lazy,
+    /// Each is started when it is asked for over the API; calls are journaled all the same.
     Off,
+}
+
+/// What becomes of a proxy that MediaServer has given up (its retry_count ran out).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnGiveUp {
+    /// It is still wanted, and started again.
+    Keep,
+    /// It is forgotten, as MediaServer itself would have it.
+    Forget,
 }
 
 /// One key of the section, as it stands in a fresh config.ini.
@@ -57,9 +68,11 @@ pub const KEYS: &[Key] = &[
     Key { name: "snapshot_sec", default: "300", rule: Rule::Number { least: 1, most: 30 * DAY_SEC } },
     Key { name: "snapshot_keep", default: "24", rule: Rule::Number { least: 2, most: 10_000 } },
     Key { name: "history_days", default: "30", rule: Rule::Number { least: 0, most: 36_500 } },
-    Key { name: "restore", default: "eager", rule: Rule::OneOf(&["eager", "off"]) },
+    Key { name: "restore", default: "eager", rule: Rule::OneOf(&["eager", "lazy", "off"]) },
     Key { name: "restore_rate", default: "0", rule: Rule::Number { least: 0, most: 1_000_000 } },
+    Key { name: "restore_per_origin", default: "8", rule: Rule::Number { least: 0, most: 100_000 } },
     Key { name: "revive_sec", default: "30", rule: Rule::Number { least: 0, most: 30 * 60 } },
+    Key { name: "on_give_up", default: "keep", rule: Rule::OneOf(&["keep", "forget"]) },
 ];
 
 /// The section as the plugin uses it.
@@ -76,8 +89,11 @@ pub struct Settings {
     pub restore: Restore,
     /// Proxies started a second; 0 leaves it to the host's number of pollers.
     pub restore_rate: u64,
+    /// First connects under way at once to one source host; 0: no limit.
+    pub restore_per_origin: usize,
     /// First re-add of what fell over; zero turns reviving off.
     pub revive: Duration,
+    pub on_give_up: OnGiveUp,
 }
 
 impl Settings {
@@ -115,9 +131,15 @@ impl Settings {
             snapshot_every: Duration::from_secs(number("snapshot_sec")),
             snapshot_keep: usize::try_from(number("snapshot_keep")).unwrap_or(usize::MAX),
             history: Duration::from_secs(number("history_days") * DAY_SEC),
-            restore: if text("restore") == "off" { Restore::Off } else { Restore::Eager },
+            restore: match text("restore") {
+                "off" => Restore::Off,
+                "lazy" => Restore::Lazy,
+                _ => Restore::Eager,
+            },
             restore_rate: number("restore_rate"),
+            restore_per_origin: usize::try_from(number("restore_per_origin")).unwrap_or(usize::MAX),
             revive: Duration::from_secs(number("revive_sec")),
+            on_give_up: if text("on_give_up") == "forget" { OnGiveUp::Forget } else { OnGiveUp::Keep },
         };
         (settings, problems)
     }
@@ -175,6 +197,8 @@ mod tests {
             ("history_days", "99999999999999999999"),
             ("restore", "sometimes"),
             ("restore_rate", "1.5"),
+            ("restore_per_origin", "-8"),
+            ("on_give_up", "sometimes"),
             ("revive_sec", "1801"),
         ] {
             let (settings, problems) = Settings::read([(name, value)], Path::new("/"));
@@ -191,7 +215,9 @@ mod tests {
                 ("enable", " 1 "),
                 ("path", "/var/lib/zlm/j.db"),
                 ("durability", "async"),
-                ("restore", "off"),
+                ("restore", "lazy"),
+                ("restore_per_origin", "0"),
+                ("on_give_up", "forget"),
                 ("snapshot_sec", "7"),
                 ("colour", "blue"),
             ],
@@ -200,7 +226,9 @@ mod tests {
         assert!(settings.enable);
         assert_eq!(settings.path, Path::new("/var/lib/zlm/j.db"));
         assert_eq!(settings.durability, Durability::Async);
-        assert_eq!(settings.restore, Restore::Off);
+        assert_eq!(settings.restore, Restore::Lazy);
+        assert_eq!(settings.restore_per_origin, 0);
+        assert_eq!(settings.on_give_up, OnGiveUp::Forget);
         assert_eq!(settings.snapshot_every, Duration::from_secs(7));
         assert_eq!(problems.len(), 1);
         assert!(problems[0].contains("colour"));

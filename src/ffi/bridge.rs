@@ -24,8 +24,12 @@ mod ffi {
     }
 
     extern "Rust" {
-        /// The state of an open journal, as one JSON object. Any thread; takes microseconds, no storage.
-        fn status(handle: u64) -> Result<String>;
+        /// The state of an open journal, as one JSON object. With at most `most` of the proxies that do not play, or,
+        /// where `key` is not empty, with those of that key alone. Any thread; takes milliseconds, no storage.
+        fn status(handle: u64, key: &str, most: usize) -> Result<String>;
+        /// Restores what is wanted and not there: the proxies of one key, or all where `key` is empty. Returns how
+        /// many that is, wanted ones that are there included. Any thread; takes microseconds, no storage.
+        fn restore_now(handle: u64, key: &str) -> Result<u64>;
         /// All keys of the ini section. Any thread, any time, also before anything is open.
         fn settings() -> Result<Vec<Setting>>;
         /// All kinds of proxy that are journaled. Any thread, any time.
@@ -33,8 +37,16 @@ mod ffi {
     }
 }
 
-fn status(handle: u64) -> Result<String> {
-    guarded("status", || handles::get(handle)?.status())
+fn status(handle: u64, key: &str, most: usize) -> Result<String> {
+    guarded("status", || handles::get(handle)?.status(given(key), most))
+}
+
+fn restore_now(handle: u64, key: &str) -> Result<u64> {
+    guarded("restore_now", || handles::get(handle)?.restore(given(key)))
+}
+
+fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn settings() -> Result<Vec<ffi::Setting>> {

@@ -15,11 +15,11 @@ use super::{guard, handles};
 use crate::error::{Code, Error, Result};
 use crate::journal::{Ack, Call, Cause, Done, Persisted};
 use crate::plugin::Plugin;
-use crate::reconcile::{Add, Added, Host};
+use crate::reconcile::{Add, Added, Host, Listed};
 use crate::record::{Args, Kind, Op};
 
 /// The version of this header. It grows with every change that an old caller would not understand.
-pub const ZLM_JOURNAL_ABI: u32 = 2;
+pub const ZLM_JOURNAL_ABI: u32 = 3;
 
 /// `zlm_journal_call.op`: the call made a proxy.
 pub const ZLM_JOURNAL_ADD: u32 = 1;
@@ -41,6 +41,8 @@ pub const ZLM_JOURNAL_FAILED: u32 = 2;
 pub const ZLM_JOURNAL_UNWANTED: u32 = 3;
 /// `zlm_journal_host_added`: the server threw an exception out of the call. After three running, the proxy is set aside.
 pub const ZLM_JOURNAL_THREW: u32 = 4;
+/// `zlm_journal_host_added`: the server has a proxy with that key already, which was left alone.
+pub const ZLM_JOURNAL_PRESENT: u32 = 5;
 
 /// An open journal. 0 is never one. A number, not a pointer: using it after zlm_journal_close is an error
 /// (ZLM_JOURNAL_CODE_INVALID_HANDLE), never a crash.
@@ -105,9 +107,20 @@ pub struct zlm_journal_add {
     pub key: zlm_journal_text,
     /// To be given to zlm_journal_wants.
     pub seq: u64,
+    /// The server has this proxy, but it does nothing any more: end it first.
+    pub anew: bool,
     /// The arguments of the call, as the text of one JSON object whose values are all strings. A value that was
     /// not UTF-8 when it was recorded is not UTF-8 here.
     pub body: zlm_journal_text,
+}
+
+/// A proxy that the server has.
+#[repr(C)]
+pub struct zlm_journal_proxy {
+    pub key: zlm_journal_text,
+    pub playing: bool,
+    /// How often it has connected again, as the server counts it; negative where the server does not count.
+    pub retries: i64,
 }
 
 /// The host: what the journal asks of the server. The functions are called from the journal's own threads, one call
@@ -123,7 +136,8 @@ pub struct zlm_journal_host {
     /// End a proxy, because the call that made it was undone. First ask zlm_journal_wants with 0, with every other call
     /// on this key kept out until the server's own handler has run: where it says yes, do nothing. No answer.
     pub remove: Option<extern "C" fn(context: *mut c_void, kind: zlm_journal_text, key: zlm_journal_text)>,
-    /// Tell which proxies of a kind there are. Answer with zlm_journal_host_listed, now or later.
+    /// Tell which proxies of a kind there are, again and again while the server runs: about every ten seconds, or less
+    /// often where the answer would take the server more than a hundredth of its time. Answer with zlm_journal_host_listed, now or later.
     pub list: Option<extern "C" fn(context: *mut c_void, call: u64, kind: zlm_journal_text)>,
 }
 
@@ -194,7 +208,7 @@ pub unsafe extern "C" fn zlm_journal_open(
 }
 
 /// Begins the restore: from here on the host is asked to start what the journal has. Call it when the server accepts
-/// calls. Without effect where the ini says restore=off, and the second time.
+/// calls. The second time it has no effect. With restore=lazy or restore=off in the ini, what is asked for is started.
 ///
 /// # Safety
 /// `host` is NULL or points to a zlm_journal_host whose functions can be called.
@@ -281,8 +295,8 @@ pub unsafe extern "C" fn zlm_journal_wants(
     })
 }
 
-/// Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED or _THREW (both with the reason), or _UNWANTED. Any
-/// thread, also from within the callback.
+/// Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED or _THREW (both with the reason), _UNWANTED
+/// or _PRESENT. Any thread, also from within the callback.
 ///
 /// # Safety
 /// `reason` is valid until this returns.
@@ -299,6 +313,7 @@ pub unsafe extern "C" fn zlm_journal_host_added(
             // SAFETY: as promised by the caller.
             ZLM_JOURNAL_FAILED => Added::Failed(String::from_utf8_lossy(unsafe { reason.bytes() }?).into_owned()),
             ZLM_JOURNAL_UNWANTED => Added::Unwanted,
+            ZLM_JOURNAL_PRESENT => Added::Present,
             // SAFETY: as promised by the caller.
             ZLM_JOURNAL_THREW => Added::Threw(String::from_utf8_lossy(unsafe { reason.bytes() }?).into_owned()),
             other => return Err(Error::invalid(format!("{other} is no outcome of an add"))),
@@ -310,8 +325,8 @@ pub unsafe extern "C" fn zlm_journal_host_added(
     })
 }
 
-/// Answers zlm_journal_host.list with the keys of all proxies of the kind, or, where the server cannot tell, with no
-/// keys and the reason in `error`. Any thread, also from within the callback.
+/// Answers zlm_journal_host.list with all proxies of the kind, or, where the server cannot tell, with none and the
+/// reason in `error`. Any thread, also from within the callback.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -319,22 +334,45 @@ pub unsafe extern "C" fn zlm_journal_host_added(
 pub unsafe extern "C" fn zlm_journal_host_listed(
     handle: zlm_journal_handle,
     call: u64,
-    keys: *const zlm_journal_text,
-    keys_len: usize,
+    proxies: *const zlm_journal_proxy,
+    proxies_len: usize,
     error: zlm_journal_text,
 ) -> i32 {
     c_result("zlm_journal_host_listed", || {
         // SAFETY: as promised by the caller.
         let error = String::from_utf8_lossy(unsafe { error.bytes() }?);
         // SAFETY: as promised by the caller.
-        let keys = unsafe { slice(keys, keys_len) }?
+        let proxies = unsafe { slice(proxies, proxies_len) }?
             .iter()
-            // SAFETY: as promised by the caller.
-            .map(|key| Ok(String::from_utf8_lossy(unsafe { key.bytes() }?).into_owned()))
-            .collect::<Result<Vec<String>>>()?;
+            .map(|proxy| {
+                // SAFETY: as promised by the caller.
+                let key = String::from_utf8_lossy(unsafe { proxy.key.bytes() }?).into_owned();
+                Ok((key, Listed { playing: proxy.playing, retries: u64::try_from(proxy.retries).ok() }))
+            })
+            .collect::<Result<Vec<_>>>()?;
         if let Some(reconciler) = handles::get(handle)?.reconciler() {
-            reconciler.listed(call, if error.is_empty() { Ok(keys) } else { Err(Error::invalid(error)) });
+            reconciler.listed(call, if error.is_empty() { Ok(proxies) } else { Err(Error::invalid(error)) });
         }
+        Ok(())
+    })
+}
+
+/// Tells that a player waits for a proxy that the server does not have: where it is wanted, it is started before all
+/// others, unless the ini says restore=off. Takes microseconds, touches no storage: made for media threads. A key that
+/// the journal does not have is no error.
+///
+/// # Safety
+/// Pointers are NULL or point to what their types say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_player_waits(
+    handle: zlm_journal_handle,
+    kind: zlm_journal_text,
+    key: zlm_journal_text,
+) -> i32 {
+    c_result("zlm_journal_player_waits", || {
+        // SAFETY: as promised by the caller.
+        let (kind, key) = unsafe { (read_kind(kind)?, key.utf8("key")?) };
+        handles::get(handle)?.player_waits(kind, key);
         Ok(())
     })
 }
@@ -454,6 +492,7 @@ impl Host for CHost {
             kind: zlm_journal_text::of(add.kind.name().as_bytes()),
             key: zlm_journal_text::of(add.key.as_bytes()),
             seq: add.seq,
+            anew: add.anew,
             body: zlm_journal_text::of(&add.body),
         };
         (self.add)(self.context.get(), call, &add_c);

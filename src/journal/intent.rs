@@ -113,9 +113,9 @@ impl Intent {
         Some(self.apply(at, Op::Remove, kind, key.into(), None, Some(before), cause))
     }
 
-    /// The proxy is still wanted, but no longer started. None when it is not wanted as change `seq` left it.
-    pub fn quarantine(&mut self, at: i64, kind: Kind, key: &str, seq: u64, cause: Cause) -> Option<Applied> {
-        let before = self.get(kind, key).filter(|entry| entry.seq == seq)?.clone();
+    /// The proxy is still wanted, but no longer started. None when it is not wanted.
+    pub fn quarantine(&mut self, at: i64, kind: Kind, key: &str, cause: Cause) -> Option<Applied> {
+        let before = self.get(kind, key)?.clone();
         let entry = Entry { state: State::Quarantined, seq: self.seq + 1, updated_at: at, ..before.clone() };
         Some(self.apply(at, Op::Quarantine, kind, key.into(), Some(entry), Some(before), cause))
     }

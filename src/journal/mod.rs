@@ -3,6 +3,7 @@
 //!
 //! Lock order: `files`, then `front`, then `health` and `opened`. `front` is held for microseconds only.
 
+mod dark;
 mod deaths;
 pub mod env;
 mod intent;
@@ -22,6 +23,7 @@ use std::thread::{self, JoinHandle};
 
 use parking_lot::{Condvar, Mutex};
 
+pub use self::dark::Dark;
 pub use self::deaths::Deaths;
 use self::env::{Env, System};
 pub use self::intent::Cause;
@@ -305,7 +307,7 @@ impl Journal {
         if let Err(error) = checked {
             return Err((done, Ack::failed(error)));
         }
-        let at = self.core.place.env.now_ms();
+        let at = self.now_ms();
         let mut front = self.core.front.lock();
         if front.closing {
             let error = Error::new(Code::Closed, "the journal is closed: the server is stopping");
@@ -377,10 +379,32 @@ impl Journal {
     /// Sets a proxy aside that the server cannot bear: wanted still, but not started any more. False when it is no
     /// longer wanted as change `seq` left it. Touches no storage.
     pub fn quarantine(&self, kind: Kind, key: &str, seq: u64, reason: &str) -> bool {
-        let at = self.core.place.env.now_ms();
+        self.change_by_ourselves(kind, key, seq, reason, |intent, at, cause| {
+            intent.quarantine(at, kind, key, cause)
+        })
+    }
+
+    /// Drops a proxy that the server gave up. False when it is no longer wanted as change `seq` left it. Touches no
+    /// storage.
+    pub fn give_up(&self, kind: Kind, key: &str, seq: u64, reason: &str) -> bool {
+        self.change_by_ourselves(kind, key, seq, reason, |intent, at, cause| intent.remove(at, kind, key, cause))
+    }
+
+    fn change_by_ourselves(
+        &self,
+        kind: Kind,
+        key: &str,
+        seq: u64,
+        reason: &str,
+        change: impl FnOnce(&mut Intent, i64, Cause) -> Option<Applied>,
+    ) -> bool {
+        let at = self.now_ms();
         let mut front = self.core.front.lock();
+        if front.intent.get(kind, key).is_none_or(|entry| entry.seq != seq) {
+            return false;
+        }
         let cause = Cause { origin: "zlm-journal".to_owned(), reason: reason.to_owned() };
-        let Some(applied) = front.intent.quarantine(at, kind, key, seq, cause) else {
+        let Some(applied) = change(&mut front.intent, at, cause) else {
             return false;
         };
         if matches!(front.access, Access::Open) {
@@ -390,6 +414,16 @@ impl Journal {
             self.core.wake_writer.notify_one();
         }
         true
+    }
+
+    /// Milliseconds since 1970-01-01 UTC, as the machine has it.
+    pub fn now_ms(&self) -> i64 {
+        self.core.place.env.now_ms()
+    }
+
+    /// What did not play when the server was last looked at.
+    pub fn dark(&self) -> Dark {
+        Dark::read(&self.core.place)
     }
 
     /// What was being started when the server died.
@@ -404,6 +438,11 @@ impl Journal {
             .intent
             .get(kind, key)
             .is_some_and(|entry| (entry.seq == seq || seq == 0) && entry.state == State::Enabled)
+    }
+
+    /// How many there are in a state.
+    pub fn count(&self, state: State) -> u64 {
+        self.core.front.lock().intent.count(state)
     }
 
     /// A copy of one entry.

@@ -140,6 +140,11 @@ impl Place {
         self.beside(".starting")
     }
 
+    /// Where it is noted what does not play; see `dark`.
+    pub fn dark(&self) -> PathBuf {
+        self.beside(".dark")
+    }
+
     fn beside(&self, suffix: &str) -> PathBuf {
         with_suffix(&self.file, suffix)
     }
@@ -318,7 +323,7 @@ pub fn log_of(database: &Path) -> PathBuf {
     with_suffix(database, "-wal")
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

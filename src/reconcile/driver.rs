@@ -1,7 +1,7 @@
-//! The driver: one thread that carries the plan out, at the pace it is given, and says how far it is. Knows the
-//! host only through its trait, and intent only through another.
+//! The driver: one thread that carries the plan out and says how far it is. Knows the host only through its trait, and
+//! intent only through another.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -9,126 +9,165 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::plan::{Key, MOST_DEATHS, Plan, Wanted};
-use super::{Add, Added, Host, Progress};
+use super::plan::{Action, Census, Key, Limits, Plan, Trouble, Wanted};
+use super::progress::{Progress, SourceReport};
+use super::{Add, Added, Host, Listed};
 use crate::error::{Code, Error, Result};
 use crate::record::Kind;
 
 /// Intent, as the driver needs it.
 pub trait Intent: Send + Sync {
-    /// All that is to run, in the order to start it.
+    /// All that is to run.
     fn wanted(&self) -> Vec<Wanted>;
-    /// The change by which it is to run; none where it is not.
-    fn wants(&self, key: &Key) -> Option<u64>;
-    /// The call that starts it; none when it is no longer wanted as change `seq` left it.
-    fn add(&self, key: &Key, seq: u64) -> Option<Add>;
+    /// One of them; none where it is not to run.
+    fn wants(&self, key: &Key) -> Option<Wanted>;
+    /// The body of the call that starts it; none when it is no longer wanted as change `seq` left it.
+    fn body(&self, key: &Key, seq: u64) -> Option<Vec<u8>>;
     /// It is about to be started: should the server die of it, the next one is to know.
     fn begins(&self, seq: u64);
     /// The server has lived through that.
     fn survived(&self, seq: u64);
     /// It is not to be started any more, for that reason.
     fn quarantine(&self, key: &Key, seq: u64, reason: &str);
+    /// The server gave it up, and it is not wanted any more.
+    fn forget(&self, key: &Key, seq: u64);
+    /// These do not play, by their changes, with the last time that they did (0: never): the next start is to know.
+    fn dark(&self, dark: Vec<(u64, i64)>);
     /// The server ends as it should.
     fn clean_end(&self);
-}
-
-/// How fast and how often.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// Whether what is missing is started at all. If not, only calls that were undone are seen to.
-    pub restore: bool,
-    /// Proxies started a second, at least 1.
-    pub per_second: u64,
-    /// How often the server is asked what it has while something has failed, and the first pause after a failed
-    /// attempt. Zero: one pass only.
-    pub revive: Duration,
+    /// Milliseconds since 1970-01-01 UTC.
+    fn now_ms(&self) -> i64;
 }
 
 /// A listing that was not answered in this time is asked for again.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Starts go out in bursts this far apart, for that a thread can sleep between them.
-const BURST: Duration = Duration::from_millis(5);
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
+/// So many of the worst sources are named at the end.
+const WORST: usize = 5;
 
 enum Event {
     Begin,
     Added(u64, Added),
-    Listed(u64, Result<Vec<String>>),
+    Listed(u64, Result<Vec<(String, Listed)>>),
     Converge(Key),
+    Ask(Key),
+    RestoreAll,
     Stop,
 }
 
 /// A running reconciler. Stop it before the host goes away.
 pub struct Handle {
     events: Sender<Event>,
-    shown: Arc<Mutex<Shown>>,
+    shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What others may look at.
+/// What the thread and those who look at it share.
+struct Shared {
+    /// Held for milliseconds at most: while 100,000 proxies are compared.
+    plan: Mutex<Plan>,
+    began: Mutex<Instant>,
+    last_error: Mutex<Option<String>>,
+}
+
+/// What an operator may look at.
 #[derive(Debug, Clone, Default)]
 pub struct Shown {
     pub progress: Progress,
-    /// Since the start, until the first pass was over.
+    pub finished: bool,
+    pub now: Census,
+    /// Since the restore began, until it was over.
     pub elapsed: Duration,
+    /// Proxies answered for a second, of late.
+    pub rate: f64,
+    pub eta: Option<Duration>,
+    pub worst: Vec<SourceReport>,
+    pub troubles: Vec<Trouble>,
     pub last_error: Option<String>,
 }
 
 impl Handle {
     /// Lets the first pass begin. The host may be called from here on, so it must know this handle by now.
     pub fn begin(&self) {
-        let _ = self.events.send(Event::Begin);
+        self.send(Event::Begin);
     }
 
     /// Takes the host's answer to an add. Any thread.
     pub fn added(&self, call: u64, answer: Added) {
-        // Once the thread has ended nobody wants to know.
-        let _ = self.events.send(Event::Added(call, answer));
+        self.send(Event::Added(call, answer));
     }
 
     /// Takes the host's answer to a listing. Any thread.
-    pub fn listed(&self, call: u64, keys: Result<Vec<String>>) {
-        let _ = self.events.send(Event::Listed(call, keys));
+    pub fn listed(&self, call: u64, proxies: Result<Vec<(String, Listed)>>) {
+        self.send(Event::Listed(call, proxies));
     }
 
     /// Brings the server back to intent for one proxy, whose call was undone. Any thread.
     pub fn converge(&self, key: Key) {
-        let _ = self.events.send(Event::Converge(key));
+        self.send(Event::Converge(key));
     }
 
-    pub fn shown(&self) -> Shown {
-        self.shown.lock().clone()
+    /// Someone waits for this proxy. Any thread.
+    pub fn ask_for(&self, key: Key) {
+        self.send(Event::Ask(key));
+    }
+
+    /// Has everything restored that is not there, whatever the settings say of the start. Any thread.
+    pub fn restore_all(&self) {
+        self.send(Event::RestoreAll);
+    }
+
+    /// How it stands, with at most `most` of the proxies that do not play, or with the one of this key.
+    pub fn shown(&self, only: Option<&str>, most: usize) -> Shown {
+        let plan = self.shared.plan.lock();
+        let now = self.shared.began.lock().elapsed();
+        Shown {
+            progress: plan.progress().clone(),
+            finished: plan.is_restored(),
+            now: plan.census(),
+            elapsed: plan.elapsed(now),
+            rate: plan.rate(now),
+            eta: plan.eta(now),
+            worst: plan.worst(WORST),
+            troubles: plan.troubles(only, most, now),
+            last_error: self.shared.last_error.lock().clone(),
+        }
     }
 
     /// Ends the thread. Nothing is dispatched any more when this returns.
     pub fn stop(&self) {
-        let _ = self.events.send(Event::Stop);
+        self.send(Event::Stop);
         if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
         {
             log::error!("journal: the reconciler ended in a panic");
         }
     }
+
+    fn send(&self, event: Event) {
+        // Once the thread has ended nobody wants to know.
+        let _ = self.events.send(event);
+    }
 }
 
 /// Starts the reconciler's thread, which waits for [`Handle::begin`].
-pub fn start(host: Arc<dyn Host>, intent: Arc<dyn Intent>, pace: Pace) -> Result<Arc<Handle>> {
+pub fn start(host: Arc<dyn Host>, intent: Arc<dyn Intent>, limits: Limits) -> Result<Arc<Handle>> {
     let (sender, receiver) = channel();
-    let shown = Arc::new(Mutex::new(Shown::default()));
+    let began = Instant::now();
+    let shared = Arc::new(Shared {
+        plan: Mutex::new(Plan::new(limits)),
+        began: Mutex::new(began),
+        last_error: Mutex::new(None),
+    });
     let driver = Driver {
         host,
         intent,
-        pace,
         events: receiver,
-        shown: Arc::clone(&shown),
-        plan: Plan::new(pace.revive),
-        began: Instant::now(),
-        calls: 0,
-        listing: None,
-        listed: HashSet::new(),
-        next_pass: Duration::ZERO,
-        next_burst: Duration::ZERO,
+        shared: Arc::clone(&shared),
+        began,
+        listings: 0,
+        look: None,
         next_line: SECOND,
         reported: false,
     };
@@ -136,52 +175,58 @@ pub fn start(host: Arc<dyn Host>, intent: Arc<dyn Intent>, pace: Pace) -> Result
         .name("zlmj-reconcile".to_owned())
         .spawn(move || driver.run())
         .map_err(|error| Error::new(Code::Storage, format!("cannot start the reconciler: {error}")))?;
-    Ok(Arc::new(Handle { events: sender, shown, thread: Mutex::new(Some(thread)) }))
+    Ok(Arc::new(Handle { events: sender, shared, thread: Mutex::new(Some(thread)) }))
+}
+
+/// The server is being asked what it has, kind by kind.
+struct Look {
+    /// The listing under way, its kind (by its place in the table), since when, and when the first was asked for.
+    call: u64,
+    kind: usize,
+    since: Duration,
+    began: Duration,
+    listed: HashMap<Key, Listed>,
 }
 
 struct Driver {
     host: Arc<dyn Host>,
     intent: Arc<dyn Intent>,
-    pace: Pace,
     events: Receiver<Event>,
-    shown: Arc<Mutex<Shown>>,
-    plan: Plan,
+    shared: Arc<Shared>,
     began: Instant,
-    calls: u64,
-    /// The listing under way: which call, which kind (by its place in the table), since when.
-    listing: Option<(u64, usize, Duration)>,
-    listed: HashSet<Key>,
-    next_pass: Duration,
-    next_burst: Duration,
+    listings: u64,
+    look: Option<Look>,
     next_line: Duration,
     reported: bool,
 }
 
 impl Driver {
     fn run(mut self) {
-        let mut undone = Vec::new();
+        let mut early = Vec::new();
         loop {
             match self.events.recv() {
                 Ok(Event::Begin) => break,
                 Ok(Event::Stop) | Err(_) => return,
-                Ok(event) => undone.push(event),
+                Ok(event) => early.push(event),
             }
         }
         self.began = Instant::now();
-        for event in undone {
+        *self.shared.began.lock() = self.began;
+        for event in early {
             self.take(event);
         }
         self.carry_on();
+        self.intent.dark(self.shared.plan.lock().dark().collect());
         self.intent.clean_end();
     }
 
     fn carry_on(&mut self) {
         loop {
             let now = self.began.elapsed();
-            self.list_if_due(now);
-            self.dispatch(now);
-            self.show(now);
-            let wait = self.next_wake().saturating_sub(self.began.elapsed());
+            self.look_if_due(now);
+            self.act(now);
+            self.report(now);
+            let wait = self.wake().saturating_sub(self.began.elapsed());
             match self.events.recv_timeout(wait.clamp(Duration::from_millis(1), LONGEST_SLEEP)) {
                 Ok(event) => {
                     if !self.take(event) {
@@ -200,81 +245,99 @@ impl Driver {
         }
     }
 
-    fn next_wake(&self) -> Duration {
-        let mut wake = if self.reported { Duration::MAX } else { self.next_line };
-        if self.plan.has_due() {
-            wake = wake.min(self.next_burst);
-        }
-        match self.listing {
-            Some((_, _, since)) => wake.min(since + LIST_TIMEOUT),
-            None if self.pace.restore && self.plan.is_unsettled() => wake.min(self.next_pass),
-            None => wake,
+    fn wake(&self) -> Duration {
+        let line = if self.reported { Duration::MAX } else { self.next_line };
+        let plan = self.shared.plan.lock();
+        match &self.look {
+            Some(look) => line.min(look.since + LIST_TIMEOUT).min(plan.wake_to_start()),
+            None => line.min(plan.wake_to_start()).min(plan.wake_to_look()),
         }
     }
 
-    fn list_if_due(&mut self, now: Duration) {
-        match self.listing {
-            Some((_, kind, since)) if now >= since + LIST_TIMEOUT => {
+    // ---- looking
+
+    fn look_if_due(&mut self, now: Duration) {
+        match &self.look {
+            Some(look) if now >= look.since + LIST_TIMEOUT => {
+                let kind = look.kind;
                 self.fault("the server did not say in time which proxies it has".to_owned());
                 self.list(kind, now);
             }
-            None if self.is_pass_due(now) => {
-                self.listed.clear();
+            None if self.shared.plan.lock().wake_to_look() <= now => {
+                self.look = Some(Look { call: 0, kind: 0, since: now, began: now, listed: HashMap::new() });
                 self.list(0, now);
             }
             _ => {}
         }
     }
 
-    fn is_pass_due(&self, now: Duration) -> bool {
-        self.pace.restore && now >= self.next_pass && !self.plan.has_due() && self.plan.is_unsettled()
-    }
-
     fn list(&mut self, kind: usize, now: Duration) {
+        let Some(look) = &mut self.look else { return };
         if let Some(&which) = Kind::ALL.get(kind) {
-            self.calls += 1;
-            self.listing = Some((self.calls, kind, now));
-            self.host.list(self.calls, which);
+            self.listings += 1;
+            (look.call, look.kind, look.since) = (self.listings, kind, now);
+            self.host.list(self.listings, which);
             return;
         }
         // Every kind is listed: compare.
-        self.listing = None;
-        self.next_pass = if self.pace.revive.is_zero() { Duration::MAX } else { now + self.pace.revive };
-        let mut wanted = self.intent.wanted();
-        wanted.retain(|want| {
-            let bearable = want.deaths < MOST_DEATHS;
-            if !bearable {
-                self.quarantine(
-                    &want.key,
-                    want.seq,
-                    &format!("the server died {} times as it started", want.deaths),
-                );
-            }
-            bearable
-        });
-        self.plan.observe(wanted, &self.listed, now);
-        self.next_burst = now;
+        let Some(look) = self.look.take() else { return };
+        let wanted = self.intent.wanted();
+        let dark = {
+            let mut plan = self.shared.plan.lock();
+            plan.observe(
+                wanted,
+                &look.listed,
+                now.saturating_sub(look.began),
+                self.began.elapsed(),
+                self.intent.now_ms(),
+            );
+            plan.dark().collect()
+        };
+        self.intent.dark(dark);
     }
 
-    fn dispatch(&mut self, now: Duration) {
-        if now < self.next_burst || !self.plan.has_due() {
-            return;
+    // ---- acting
+
+    fn act(&mut self, now: Duration) {
+        loop {
+            let Some(action) = self.shared.plan.lock().next(now) else { return };
+            match action {
+                Action::Start { call, key, seq, anew } => match self.intent.body(&key, seq) {
+                    Some(body) => {
+                        self.intent.begins(seq);
+                        self.host.add(call, Add { kind: key.0, key: key.1, seq, anew, body });
+                    }
+                    None => self.answered(call, Added::Unwanted),
+                },
+                Action::Forget { key, seq } => {
+                    log::info!(
+                        "journal: {} {} is forgotten: the server gave it up (on_give_up)",
+                        key.0.name(),
+                        key.1
+                    );
+                    self.intent.forget(&key, seq);
+                }
+                Action::SetAside { key, seq, why } => {
+                    log::error!(
+                        "journal: {} {} is set aside (state quarantined): {why}. It is started no more until it is \
+                         added again",
+                        key.0.name(),
+                        key.1
+                    );
+                    self.intent.quarantine(&key, seq, &why);
+                }
+            }
         }
-        let burst = (self.pace.per_second * BURST.as_millis() as u64).div_ceil(1000).max(1);
-        for _ in 0..burst {
-            let Some((key, seq)) = self.plan.next(now) else { break };
-            let Some(add) = self.intent.add(&key, seq) else {
-                self.plan.skipped();
-                continue;
-            };
-            self.calls += 1;
-            self.plan.started(self.calls, key, seq, now);
-            self.intent.begins(seq);
-            self.host.add(self.calls, add);
+    }
+
+    fn answered(&mut self, call: u64, answer: Added) {
+        let (now, wall) = (self.began.elapsed(), self.intent.now_ms());
+        if let Added::Failed(why) | Added::Threw(why) = &answer {
+            *self.shared.last_error.lock() = Some(why.clone());
         }
-        self.next_burst = now
-            + SECOND * u32::try_from(burst).unwrap_or(u32::MAX)
-                / u32::try_from(self.pace.per_second).unwrap_or(u32::MAX).max(1);
+        if let Some(seq) = self.shared.plan.lock().answered(call, answer, now, wall) {
+            self.intent.survived(seq);
+        }
     }
 
     /// False when it was the word to stop.
@@ -283,39 +346,28 @@ impl Driver {
         match event {
             Event::Stop => return false,
             Event::Begin => {}
-            Event::Added(call, answer) => {
-                let why = match &answer {
-                    Added::Failed(why) | Added::Threw(why) => Some(why.clone()),
-                    Added::Accepted | Added::Unwanted => None,
-                };
-                if let Some((key, seq, unbearable)) = self.plan.answered(call, &answer, now) {
-                    self.intent.survived(seq);
-                    if unbearable {
-                        let why = why.as_deref().unwrap_or_default();
-                        self.quarantine(
-                            &key,
-                            seq,
-                            &format!("the server threw {MOST_DEATHS} times running: {why}"),
-                        );
-                    }
-                }
-                if why.is_some() {
-                    self.shown.lock().last_error = why;
-                }
-            }
+            Event::Added(call, answer) => self.answered(call, answer),
             Event::Converge(key) => match self.intent.wants(&key) {
-                Some(seq) => self.plan.want(key, seq),
+                Some(want) => self.shared.plan.lock().put_back(want, now),
                 None => self.host.remove(key.0, key.1),
             },
-            Event::Listed(call, keys) => {
-                let Some((current, kind, _)) = self.listing else { return true };
-                if current != call {
-                    return true;
+            Event::Ask(key) => {
+                if let Some(want) = self.intent.wants(&key) {
+                    self.shared.plan.lock().ask_for(want, now);
                 }
-                match (keys, Kind::ALL.get(kind)) {
-                    (Ok(keys), Some(&which)) => {
-                        self.listed.extend(keys.into_iter().map(|key| (which, key.into())));
-                        self.list(kind + 1, now);
+            }
+            Event::RestoreAll => {
+                self.reported = false;
+                self.next_line = now + SECOND;
+                self.shared.plan.lock().restore_all(now);
+            }
+            Event::Listed(call, listed) => {
+                let Some(look) = self.look.as_mut().filter(|look| look.call == call) else { return true };
+                match (listed, Kind::ALL.get(look.kind)) {
+                    (Ok(proxies), Some(&kind)) => {
+                        look.listed.extend(proxies.into_iter().map(|(key, listed)| ((kind, key.into()), listed)));
+                        let next = look.kind + 1;
+                        self.list(next, now);
                     }
                     // Without a listing nothing may be concluded; ask again when its time is up.
                     (Err(error), _) => self.fault(format!("the server cannot list its proxies: {error}")),
@@ -326,55 +378,41 @@ impl Driver {
         true
     }
 
-    fn quarantine(&mut self, key: &Key, seq: u64, reason: &str) {
-        log::error!(
-            "journal: {} {} is set aside (state quarantined): {reason}. It is started no more until it is added again",
-            key.0.name(),
-            key.1
-        );
-        self.plan.quarantined();
-        self.intent.quarantine(key, seq, reason);
-    }
-
     fn fault(&mut self, message: String) {
         log::warn!("journal: {message}");
-        self.shown.lock().last_error = Some(message);
+        *self.shared.last_error.lock() = Some(message);
     }
 
-    /// Publishes the progress; a line a second in the log while the first pass lasts, and one at its end.
-    fn show(&mut self, now: Duration) {
-        let progress = self.plan.progress();
-        if !self.reported {
-            let seconds = now.as_secs_f64();
-            if progress.finished {
-                self.reported = true;
-                log::info!(
-                    "journal: restored {} proxies in {seconds:.2} s: {} play, {} do not answer and are retried, {} \
-                     were there already, {} no longer wanted, {} set aside",
-                    progress.total,
-                    progress.live,
-                    progress.failing,
-                    progress.present,
-                    progress.unwanted,
-                    progress.quarantined,
-                );
-            } else if now >= self.next_line {
-                self.next_line = now + SECOND;
-                log::info!(
-                    "journal: restoring {} proxies: {} started, {} play, {} failing, {} connecting, {} waiting",
-                    progress.total,
-                    progress.started,
-                    progress.live,
-                    progress.failing,
-                    progress.connecting,
-                    progress.waiting,
-                );
+    // ---- telling
+
+    /// A line a second in the log while a restore lasts, and at its end one of totals and the worst sources.
+    fn report(&mut self, now: Duration) {
+        if self.reported {
+            return;
+        }
+        let plan = self.shared.plan.lock();
+        let Progress { total, started, live, failing, connecting, waiting, .. } = *plan.progress();
+        if plan.is_restored() {
+            self.reported = true;
+            let Progress { present, unwanted, quarantined, .. } = *plan.progress();
+            log::info!(
+                "journal: restored {total} proxies in {:.2} s: {live} play, {failing} do not answer and are retried, \
+                 {present} were there already, {unwanted} no longer wanted, {quarantined} set aside",
+                plan.elapsed(now).as_secs_f64(),
+            );
+            for source in plan.worst(WORST) {
+                let SourceReport { host, total, failing, last_error } = source;
+                let host = if host.is_empty() { "(no host)" } else { &host };
+                log::warn!("journal: {failing} of {total} from {host} do not answer, the last with: {last_error}");
             }
+        } else if now >= self.next_line {
+            self.next_line = now + SECOND;
+            let left = plan.eta(now).map_or("?".to_owned(), |eta| format!("{:.0}", eta.as_secs_f64().ceil()));
+            log::info!(
+                "journal: restoring {total} proxies: {started} started, {live} play, {failing} failing, {connecting} \
+                 connecting, {waiting} waiting; {:.0} a second, {left} s left",
+                plan.rate(now),
+            );
         }
-        let mut shown = self.shown.lock();
-        if !shown.progress.finished {
-            shown.elapsed = now;
-        }
-        shown.progress = progress;
     }
 }

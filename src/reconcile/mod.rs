@@ -1,14 +1,20 @@
-//! The reconciler: the only code that acts on MediaServer. It compares intent with what the server lists and adds
-//! what is missing, at a pace. The restore after a start is its first pass; further passes see to what has failed in
-//! it, until that has played once. [`plan`] decides, [`driver`] does.
+//! The reconciler: the only code that acts on MediaServer. It compares intent with what the server lists, starts what
+//! is missing at the pace that network and cameras bear, and goes on comparing for as long as the server runs. The
+//! restore after a start is its first pass, and there is no other way. [`plan`] decides, with [`queue`] for the order
+//! and [`progress`] for the counts; [`driver`] does.
 
 mod driver;
 mod plan;
+mod progress;
+mod queue;
+#[cfg(test)]
+mod simulation;
 
 use std::sync::Arc;
 
-pub use self::driver::{Handle, Intent, Pace, start};
-pub use self::plan::{Progress, Wanted};
+pub use self::driver::{Handle, Intent, Shown, start};
+pub use self::plan::{Census, Key, Limits, Start, Trouble, Wanted};
+pub use self::progress::{Progress, SourceReport};
 use crate::record::Kind;
 
 /// One proxy to be started: the recorded call, ready to be dispatched again.
@@ -19,6 +25,8 @@ pub struct Add {
     /// The change that this add carries out. The host drops the call when the proxy is no longer wanted as that
     /// change left it, a check that it makes while no other call on the key can run.
     pub seq: u64,
+    /// The server has it, but it does nothing any more: it is to be ended first.
+    pub anew: bool,
     /// The arguments, one JSON object, without the secret.
     pub body: Vec<u8>,
 }
@@ -28,12 +36,22 @@ pub struct Add {
 pub enum Added {
     /// It plays.
     Accepted,
+    /// The server has one under that key already: someone else was faster. It was left alone.
+    Present,
     /// The server said no, or its first connect failed. It may be listed all the same.
     Failed(String),
     /// The server threw an exception out of the call.
     Threw(String),
     /// Meanwhile someone deleted or replaced it: nothing was done.
     Unwanted,
+}
+
+/// What the server says of one of its proxies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    pub playing: bool,
+    /// How often it has connected again, where the server counts that.
+    pub retries: Option<u64>,
 }
 
 /// MediaServer, as the reconciler sees it. Each call returns at once; its answer comes through [`Handle`] with the
@@ -43,6 +61,6 @@ pub trait Host: Send + Sync {
     fn add(&self, call: u64, add: Add);
     /// Ends a proxy that is not wanted, if the server has it: a call that was undone. Without an answer.
     fn remove(&self, kind: Kind, key: Arc<str>);
-    /// Asks for the keys of all proxies of a kind that the server has now.
+    /// Asks for all proxies of a kind that the server has now.
     fn list(&self, call: u64, kind: Kind);
 }

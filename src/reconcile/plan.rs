@@ -1,12 +1,17 @@
-//! The plan: given intent, what the server lists, the clock and what was tried so far, which proxies to start
-//! next. Pure: no threads, no clock of its own, no host. Times are durations since the reconciler started.
+//! The plan: given intent, what the server lists, the clock, the limits and what was tried so far, the next actions.
+//! Pure: no threads, no clock of its own, no host. Times are durations since the reconciler began; those of the wall
+//! clock, which only sort and inform, are milliseconds since 1970-01-01 UTC.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Added;
-use crate::record::Kind;
+use super::progress::{Meter, Progress, SourceReport};
+use super::queue::{Origin, Queue, Rank};
+use super::{Added, Listed};
+use crate::record::{Args, Kind, host_of};
 
 pub type Key = (Kind, Arc<str>);
 
@@ -14,15 +19,25 @@ pub type Key = (Kind, Arc<str>);
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(30 * 60);
 /// An add that was not answered for this long counts as failed.
 const LOST: Duration = Duration::from_secs(120);
-
 /// So many exceptions running, and so many deaths of the server running in which it was being started, and a proxy is
 /// set aside.
 pub const MOST_DEATHS: u32 = 3;
-/// What was being started when the server died comes last: so many at once, and the next ones when they are answered,
-/// or after this long.
-const SUSPECTS: (usize, Duration) = (32, Duration::from_secs(2));
-/// What was being started in two deaths running is started alone, so that a third one tells.
-const PRIME_SUSPECTS: (usize, Duration) = (1, Duration::from_secs(15));
+/// A proxy that neither plays nor tries to for this long, and its own connect timeout, does nothing any more. The
+/// server pauses at most 60 s between two tries.
+const ZOMBIE: Duration = Duration::from_secs(180);
+/// MediaServer's connect timeout where a call names none.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A player who asks for a stream has it tried again at once, but not sooner than this after the last try.
+const ASKED_AGAIN: Duration = Duration::from_secs(2);
+/// The server is asked what it has at least this often, and never sooner than that; and it is to spend at most one
+/// part in so many of its time on the answer.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(10);
+const LOOK_AT_MOST: Duration = Duration::from_secs(1);
+const LOOK_SHARE: u32 = 100;
+/// A thread cannot sleep between two of 10,000 starts a second: it may catch up on so much.
+const CATCH_UP: Duration = Duration::from_millis(5);
+/// "It played when last looked at."
+const PLAYED: i64 = i64::MAX;
 
 /// A proxy that should run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,235 +45,597 @@ pub struct Wanted {
     pub key: Key,
     /// The change that made it what it is.
     pub seq: u64,
+    pub args: Args,
     /// In how many deaths of the server running it was being started.
     pub deaths: u32,
+    /// None where it played, or was not known yet, when the server was last looked at before this start; else when
+    /// it was last seen playing, 0 for never.
+    pub dark_since: Option<i64>,
 }
 
-/// How far the reconciler is. The numbers are of proxies.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Progress {
-    /// Wanted when the first pass began.
-    pub total: usize,
-    /// Of these, found listed already.
-    pub present: usize,
-    /// Handed to the server.
-    pub started: usize,
-    /// Answered: plays.
-    pub live: usize,
-    /// Answered: the first connect failed, or the server refused. MediaServer keeps trying those it has kept.
-    pub failing: usize,
-    /// Given up because someone deleted or replaced it meanwhile.
-    pub unwanted: usize,
-    /// Set aside: the server died or threw of it again and again.
-    pub quarantined: usize,
-    /// Not started yet.
-    pub waiting: usize,
-    /// Started and not answered yet.
+/// Which of the wanted are started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    All,
+    /// Those that someone asks for, and those that have run since the start.
+    Asked,
+}
+
+/// How fast, how often and how many.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub start: Start,
+    /// Proxies started a second, at least 1.
+    pub per_second: u64,
+    /// First connects under way at once to one source host; 0: no limit.
+    pub per_origin: usize,
+    /// The first pause before what fell over is added again, doubling. Zero: never.
+    pub revive: Duration,
+    /// What the server has given up is forgotten.
+    pub forget_given_up: bool,
+    /// Makes the jitter of this process differ from that of the next server.
+    pub seed: u64,
+}
+
+/// What to do now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Start it, as call `call`; where `anew`, end it first.
+    Start { call: u64, key: Key, seq: u64, anew: bool },
+    /// The server gave it up, and so does intent.
+    Forget { key: Key, seq: u64 },
+    /// It is not to be started any more.
+    SetAside { key: Key, seq: u64, why: String },
+}
+
+/// A proxy that should play and does not, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    pub key: Key,
+    /// waiting: its turn has not come; connecting; retrying: the server has it and connects again; down: the server
+    /// has lost it.
+    pub state: &'static str,
+    /// Tries that have failed running.
+    pub attempts: u32,
+    pub last_error: String,
+    /// From now until it is tried again, where that is known.
+    pub next_try: Option<Duration>,
+}
+
+/// How many there are now of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Census {
+    pub playing: usize,
+    pub retrying: usize,
     pub connecting: usize,
-    /// Every proxy of the first pass is answered for.
-    pub finished: bool,
-    /// Adds after the first pass, of what had failed in it and was then given up by the server.
-    pub revived: usize,
+    pub waiting: usize,
+    pub down: usize,
 }
 
-/// A proxy whose add has failed.
-#[derive(Debug, Clone)]
-struct Attempt {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Waiting {
+        rank: Rank,
+        anew: bool,
+    },
+    Connecting {
+        call: u64,
+    },
+    Playing,
+    /// The server lists it and connects again by itself: so many times by now, the same number since then.
+    Retrying {
+        retries: Option<u64>,
+        since: Duration,
+    },
+    /// The server does not have it.
+    Down {
+        since: Duration,
+        not_before: Duration,
+    },
+}
+
+struct Proxy {
     seq: u64,
+    origin: Origin,
+    /// Of its first connect.
+    timeout: Duration,
+    deaths: u32,
+    phase: Phase,
+    /// Tries that have failed running; of the last of these, so many were exceptions.
     failures: u32,
-    /// The last so many of these were exceptions.
     throws: u32,
-    not_before: Duration,
+    last_error: Option<Box<str>>,
+    last_played: i64,
+    /// It is part of the restore, which has not started it yet.
+    counted: bool,
+    /// The look at the server that met it last.
+    look: u64,
 }
 
-/// Suspects that were started together.
-#[derive(Default)]
-struct Group {
-    started: usize,
-    since: Duration,
-    unanswered: BTreeSet<u64>,
-    /// The proxy that `next` has just named is one of them.
-    next: bool,
-}
-
-struct InFlight {
+struct Call {
     key: Key,
     seq: u64,
     since: Duration,
-    first_pass: bool,
+    counted: bool,
 }
 
 pub struct Plan {
-    /// First pause after a failed add; zero: one attempt, never another.
-    revive: Duration,
-    due: VecDeque<(Key, u64)>,
-    /// Those of which the server may have died, the least suspect first.
-    suspects: VecDeque<Wanted>,
-    group: Group,
-    in_flight: BTreeMap<u64, InFlight>,
-    attempts: BTreeMap<Key, Attempt>,
-    progress: Progress,
-    passes: usize,
+    limits: Limits,
+    proxies: HashMap<Key, Proxy>,
+    queue: Queue,
+    calls: HashMap<u64, Call>,
+    last_call: u64,
+    actions: VecDeque<Action>,
+    meter: Meter,
+    census: Census,
+    /// The next look is that of a restore: what is missing is due at once.
+    restoring: bool,
+    looks: u64,
+    next_look: Duration,
+    soonest_look: Duration,
+    next_start: Duration,
+    /// The last change at the first look: what is newer was called for since.
+    first_seq: u64,
 }
 
 impl Plan {
-    pub fn new(revive: Duration) -> Self {
+    pub fn new(limits: Limits) -> Self {
         Self {
-            revive,
-            due: VecDeque::new(),
-            suspects: VecDeque::new(),
-            group: Group::default(),
-            in_flight: BTreeMap::new(),
-            attempts: BTreeMap::new(),
-            progress: Progress::default(),
-            passes: 0,
+            limits,
+            proxies: HashMap::new(),
+            queue: Queue::new(limits.per_origin),
+            calls: HashMap::new(),
+            last_call: 0,
+            actions: VecDeque::new(),
+            meter: Meter::default(),
+            census: Census::default(),
+            restoring: limits.start == Start::All,
+            looks: 0,
+            next_look: Duration::ZERO,
+            soonest_look: Duration::ZERO,
+            next_start: Duration::ZERO,
+            first_seq: 0,
         }
     }
 
-    /// Begins a pass: what of `wanted`, in the order to start them, is not in `actual` is due.
-    /// After the first pass only what has failed is, and only when it has waited long enough: of a proxy that has
-    /// played since the start nobody knows yet why it is gone, it may have been closed for lack of viewers.
-    pub fn observe(&mut self, wanted: Vec<Wanted>, actual: &HashSet<Key>, now: Duration) {
-        let lost: Vec<u64> = self
-            .in_flight
+    /// Has all be started that is wanted, whatever [`Limits::start`] says, beginning with the next look.
+    pub fn restore_all(&mut self, now: Duration) {
+        self.limits.start = Start::All;
+        self.restoring = true;
+        self.next_look = now;
+    }
+
+    /// When the server should be asked what it has.
+    pub fn wake_to_look(&self) -> Duration {
+        self.next_look
+    }
+
+    /// When there may be something to start, if nothing happens before.
+    pub fn wake_to_start(&self) -> Duration {
+        if !self.actions.is_empty() {
+            return Duration::ZERO;
+        }
+        self.queue.wake().map_or(Duration::MAX, |at| at.max(self.next_start))
+    }
+
+    /// Compares what is wanted with what the server has; the answer to that took it `took`.
+    pub fn observe(
+        &mut self,
+        wanted: Vec<Wanted>,
+        listed: &HashMap<Key, Listed>,
+        took: Duration,
+        now: Duration,
+        wall: i64,
+    ) {
+        self.give_up_on_lost_calls(now, wall);
+        self.looks += 1;
+        if self.looks == 1 {
+            self.first_seq = wanted.iter().map(|want| want.seq).max().unwrap_or(0);
+        }
+        let restoring = std::mem::take(&mut self.restoring);
+        if restoring {
+            self.meter.begin(now);
+        }
+        for want in wanted {
+            self.compare(want, listed, restoring, now, wall);
+        }
+        let unwanted: Vec<Key> = self
+            .proxies
             .iter()
-            .filter(|(_, call)| now.saturating_sub(call.since) >= LOST)
-            .map(|(call, _)| *call)
+            .filter(|(_, proxy)| proxy.look != self.looks)
+            .map(|(key, _)| key.clone())
             .collect();
-        for call in lost {
-            let _ = self.answered(call, &Added::Failed("no answer".to_owned()), now);
+        for key in unwanted {
+            self.drop_proxy(&key);
         }
-        let in_flight: BTreeSet<&Key> = self.in_flight.values().map(|call| &call.key).collect();
-        let first = self.passes == 0;
-        if first {
-            self.progress.total = wanted.len();
-        } else {
-            // A proxy that was deleted or replaced has no failures any more.
-            let now_wanted: BTreeMap<&Key, u64> = wanted.iter().map(|want| (&want.key, want.seq)).collect();
-            self.attempts.retain(|key, attempt| now_wanted.get(key) == Some(&attempt.seq));
+        self.meter.note(now);
+
+        self.soonest_look = now + LOOK_AT_MOST.max(took * LOOK_SHARE);
+        let revive = self.limits.revive;
+        let usual = if revive.is_zero() { LOOK_AT_LEAST } else { revive.clamp(LOOK_AT_MOST, LOOK_AT_LEAST) };
+        self.next_look = (now + self.jittered(usual, self.looks)).max(self.soonest_look);
+        let next_try = |proxy: &Proxy| match proxy.phase {
+            Phase::Down { not_before, .. } => Some(not_before),
+            _ => None,
+        };
+        if let Some(at) = self.proxies.values().filter_map(next_try).min().filter(|_| !revive.is_zero()) {
+            self.look_by(at);
         }
-        self.due.clear();
-        self.suspects.clear();
-        for Wanted { key, seq, deaths } in wanted {
-            if actual.contains(&key) {
-                self.progress.present += usize::from(first);
-                continue;
-            }
-            let its_turn = match self.attempts.get(&key) {
-                Some(attempt) => attempt.not_before <= now,
-                None => first,
-            };
-            if !its_turn || in_flight.contains(&key) {
-                continue;
-            }
-            if deaths == 0 {
-                self.due.push_back((key, seq));
-            } else {
-                self.suspects.push_back(Wanted { key, seq, deaths });
-            }
-        }
-        self.suspects.make_contiguous().sort_by_key(|suspect| suspect.deaths);
-        self.passes += 1;
     }
 
-    /// True while another pass could find something to do.
-    pub fn is_unsettled(&self) -> bool {
-        self.passes == 0 || !self.attempts.is_empty() || !self.in_flight.is_empty()
-    }
-
-    /// Has a proxy started, as change `seq` left it, before all others: a call that ended it was undone.
-    pub fn want(&mut self, key: Key, seq: u64) {
-        self.due.push_front((key, seq));
-    }
-
-    /// The next proxy to start now, with its change.
-    pub fn next(&mut self, now: Duration) -> Option<(Key, u64)> {
-        self.group.next = false;
-        if let Some(due) = self.due.pop_front() {
-            return Some(due);
+    fn compare(&mut self, want: Wanted, listed: &HashMap<Key, Listed>, restoring: bool, now: Duration, wall: i64) {
+        let (key, seq) = (want.key.clone(), want.seq);
+        let there = listed.get(&key);
+        if self.proxies.get(&key).is_none_or(|proxy| proxy.seq != seq) {
+            self.drop_proxy(&key);
+            let has_its_turn = self.limits.start == Start::All || seq > self.first_seq;
+            if there.is_none() && (!has_its_turn || !self.is_bearable(&want)) {
+                return;
+            }
+            let not_before = now + self.pause(&key, 0);
+            self.know(want, Phase::Down { since: now, not_before });
         }
-        let (most, patience) = if self.suspects.front()?.deaths == 1 { SUSPECTS } else { PRIME_SUSPECTS };
-        if self.group.unanswered.is_empty() || now >= self.group.since + patience {
-            self.group = Group { since: now, ..Group::default() };
-        } else if self.group.started >= most {
+        let Some(proxy) = self.proxies.get_mut(&key) else { return };
+        proxy.look = self.looks;
+        if matches!(proxy.phase, Phase::Connecting { .. }) {
+            return; // its answer will tell
+        }
+        let (phase, timeout) = (proxy.phase, proxy.timeout);
+        if restoring {
+            self.count(&key);
+        }
+        match (phase, there) {
+            (_, None) if restoring => self.enqueue(&key, true, false),
+            (_, Some(Listed { playing: true, .. })) => self.plays(&key, wall),
+            (Phase::Retrying { retries: Some(before), since }, Some(listed)) if Some(before) == listed.retries => {
+                let patience = (ZOMBIE + timeout).max(self.pause_after(&key));
+                if now >= since + patience && !self.limits.revive.is_zero() {
+                    log::warn!(
+                        "journal: {} {} neither plays nor tries to: it is started anew",
+                        key.0.name(),
+                        key.1
+                    );
+                    self.enqueue(&key, true, true);
+                }
+            }
+            // To be started anew.
+            (Phase::Waiting { anew: true, .. }, Some(_)) => {}
+            (_, Some(listed)) => {
+                self.is_here(&key);
+                self.move_to(&key, Phase::Retrying { retries: listed.retries, since: now });
+            }
+            (Phase::Playing | Phase::Retrying { .. }, None) if self.limits.forget_given_up => {
+                self.meter.progress.given_up += 1;
+                self.drop_proxy(&key);
+                self.actions.push_back(Action::Forget { key, seq });
+            }
+            (Phase::Playing | Phase::Retrying { .. }, None) => {
+                self.fails(&key, "the server gave it up or lost it".to_owned(), false, now, wall);
+            }
+            (Phase::Down { not_before, .. }, None) => {
+                if now >= not_before && !self.limits.revive.is_zero() {
+                    self.enqueue(&key, true, false);
+                }
+            }
+            (Phase::Waiting { .. } | Phase::Connecting { .. }, None) => {}
+        }
+    }
+
+    /// A player waits for a stream that is not there, or an operator asks for it: it is tried before all others.
+    pub fn ask_for(&mut self, want: Wanted, now: Duration) {
+        let key = want.key.clone();
+        match self.proxies.get(&key).filter(|proxy| proxy.seq == want.seq).map(|proxy| proxy.phase) {
+            None => {
+                self.drop_proxy(&key);
+                if self.is_bearable(&want) {
+                    self.know(want, Phase::Down { since: now, not_before: now });
+                    self.enqueue(&key, false, false);
+                }
+            }
+            Some(Phase::Waiting { anew, .. }) => self.enqueue(&key, false, anew),
+            Some(Phase::Down { since, .. }) if now >= since + ASKED_AGAIN => self.enqueue(&key, false, false),
+            // It is not what we take it for.
+            Some(Phase::Playing) => self.look_by(now + LOOK_AT_MOST),
+            Some(Phase::Down { .. } | Phase::Connecting { .. } | Phase::Retrying { .. }) => {}
+        }
+    }
+
+    /// A call that ended it was undone: it is started at once, whatever the plan thought of it.
+    pub fn put_back(&mut self, want: Wanted, now: Duration) {
+        self.drop_proxy(&want.key);
+        self.ask_for(want, now);
+    }
+
+    /// The next thing to do now.
+    pub fn next(&mut self, now: Duration) -> Option<Action> {
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        if now < self.next_start {
             return None;
         }
-        self.group.started += 1;
-        self.group.next = true;
-        let suspect = self.suspects.pop_front()?;
-        Some((suspect.key, suspect.seq))
-    }
-
-    pub fn has_due(&self) -> bool {
-        !self.due.is_empty() || !self.suspects.is_empty()
-    }
-
-    /// Say that `key` was handed to the server as call `call`.
-    pub fn started(&mut self, call: u64, key: Key, seq: u64, now: Duration) {
-        let first_pass = self.passes == 1;
-        if first_pass {
-            self.progress.started += 1;
-            self.progress.connecting += 1;
+        let call = self.last_call + 1;
+        let key = self.queue.pop(call, now)?;
+        let proxy = self.proxies.get_mut(&key)?;
+        let Phase::Waiting { rank, anew } = proxy.phase else { return None };
+        let (seq, counted) = (proxy.seq, std::mem::take(&mut proxy.counted));
+        let progress = &mut self.meter.progress;
+        if counted {
+            progress.started += 1;
+            progress.waiting -= 1;
+            progress.connecting += 1;
+        } else if rank.nobody_waits {
+            progress.revived += 1;
+            progress.restarted += usize::from(anew);
         } else {
-            self.progress.revived += 1;
+            progress.asked += 1;
         }
-        if std::mem::take(&mut self.group.next) {
-            self.group.unanswered.insert(call);
+        self.last_call = call;
+        self.calls.insert(call, Call { key: key.clone(), seq, since: now, counted });
+        self.move_to(&key, Phase::Connecting { call });
+        let usual = Duration::from_secs(1) / u32::try_from(self.limits.per_second).unwrap_or(u32::MAX).max(1);
+        self.next_start = self.next_start.max(now.saturating_sub(CATCH_UP)) + self.jittered(usual, call);
+        Some(Action::Start { call, key, seq, anew })
+    }
+
+    /// Takes the answer to a call, and says which change it was about. Answers to calls that are long given up on are
+    /// ignored.
+    pub fn answered(&mut self, call: u64, answer: Added, now: Duration, wall: i64) -> Option<u64> {
+        self.queue.answered(call);
+        let Call { key, seq, counted, .. } = self.calls.remove(&call)?;
+        if counted {
+            let progress = &mut self.meter.progress;
+            progress.connecting -= 1;
+            *match answer {
+                Added::Accepted => &mut progress.live,
+                Added::Present => &mut progress.present,
+                Added::Unwanted => &mut progress.unwanted,
+                Added::Failed(_) | Added::Threw(_) => &mut progress.failing,
+            } += 1;
         }
-        self.in_flight.insert(call, InFlight { key, seq, since: now, first_pass });
+        if let Some(proxy) = self.proxies.get_mut(&key).filter(|proxy| proxy.phase == Phase::Connecting { call }) {
+            proxy.deaths = 0;
+            let origin = proxy.origin;
+            match answer {
+                Added::Accepted => self.plays(&key, wall),
+                Added::Present => {
+                    self.move_to(&key, Phase::Down { since: now, not_before: now });
+                    self.look_by(now + LOOK_AT_MOST);
+                }
+                Added::Unwanted => self.drop_proxy(&key),
+                Added::Failed(ref why) | Added::Threw(ref why) => {
+                    if counted {
+                        self.meter.failed(origin, why);
+                    }
+                    self.fails(&key, why.clone(), matches!(answer, Added::Threw(_)), now, wall);
+                }
+            }
+        }
+        self.meter.note(now);
+        Some(seq)
     }
 
-    /// Say that a due proxy turned out to be wanted no more before it was started.
-    pub fn skipped(&mut self) {
-        self.progress.unwanted += usize::from(self.passes == 1);
+    // ---- what an operator sees
+
+    pub fn progress(&self) -> &Progress {
+        &self.meter.progress
     }
 
-    /// Say that a proxy was set aside.
-    pub fn quarantined(&mut self) {
-        self.progress.quarantined += 1;
+    /// True once the server was looked at, and every proxy of the restore is answered for.
+    pub fn is_restored(&self) -> bool {
+        self.looks > 0 && !self.restoring && self.meter.progress.is_finished()
     }
 
-    /// Takes the answer to call `call`, and says whose it was, and whether that proxy should be set aside. Answers to
-    /// calls that are long given up on are ignored.
-    pub fn answered(&mut self, call: u64, answer: &Added, now: Duration) -> Option<(Key, u64, bool)> {
-        self.group.unanswered.remove(&call);
-        let InFlight { key, seq, first_pass, .. } = self.in_flight.remove(&call)?;
-        let mut unbearable = false;
-        let counter = match answer {
-            Added::Accepted => {
-                self.attempts.remove(&key);
-                &mut self.progress.live
-            }
-            Added::Unwanted => {
-                self.attempts.remove(&key);
-                &mut self.progress.unwanted
-            }
-            Added::Failed(_) | Added::Threw(_) => {
-                let fresh = Attempt { seq, failures: 0, throws: 0, not_before: now };
-                let attempt = self.attempts.entry(key.clone()).or_insert(fresh);
-                let pause = self.revive.saturating_mul(1 << attempt.failures.min(20));
-                attempt.seq = seq;
-                attempt.failures += 1;
-                attempt.throws = if matches!(answer, Added::Threw(_)) { attempt.throws + 1 } else { 0 };
-                attempt.not_before = now + pause.min(LONGEST_BACKOFF);
-                unbearable = attempt.throws >= MOST_DEATHS;
-                &mut self.progress.failing
-            }
+    pub fn census(&self) -> Census {
+        self.census
+    }
+
+    pub fn elapsed(&self, now: Duration) -> Duration {
+        self.meter.elapsed(now)
+    }
+
+    pub fn rate(&self, now: Duration) -> f64 {
+        self.meter.rate(now)
+    }
+
+    pub fn eta(&self, now: Duration) -> Option<Duration> {
+        self.meter.eta(now)
+    }
+
+    /// The hosts with the most failures at the restore, the worst first.
+    pub fn worst(&self, most: usize) -> Vec<SourceReport> {
+        let named = |(origin, report)| SourceReport { host: self.queue.host(origin).to_owned(), ..report };
+        self.meter.worst(most).into_iter().map(named).collect()
+    }
+
+    /// What should play and does not, those that have failed most often first; or that one proxy alone.
+    pub fn troubles(&self, only: Option<&str>, most: usize, now: Duration) -> Vec<Trouble> {
+        let mut found: Vec<_> = self
+            .proxies
+            .iter()
+            .filter(|((_, key), proxy)| only.map_or(proxy.phase != Phase::Playing, |only| only == key.as_ref()))
+            .collect();
+        found.sort_by_key(|(_, proxy)| (Reverse(proxy.failures), proxy.seq));
+        found.into_iter().take(most).map(|(key, proxy)| proxy.trouble(key, now)).collect()
+    }
+
+    /// What did not play when it was last looked at, by its change, and when it last did (0: never).
+    pub fn dark(&self) -> impl Iterator<Item = (u64, i64)> {
+        self.proxies.values().filter_map(|proxy| match proxy.phase {
+            Phase::Playing => None,
+            _ => Some((proxy.seq, proxy.last_played)).filter(|(_, last_played)| *last_played != PLAYED),
+        })
+    }
+
+    // ---- one proxy
+
+    fn know(&mut self, want: Wanted, phase: Phase) {
+        let origin = self.queue.origin(want.args.value("url").as_deref().and_then(host_of));
+        let timeout = want.args.value("timeout_sec").and_then(|text| text.trim().parse::<f64>().ok());
+        let timeout = timeout.filter(|seconds| *seconds > 0.0).map(Duration::try_from_secs_f64);
+        let proxy = Proxy {
+            seq: want.seq,
+            origin,
+            timeout: timeout.and_then(Result::ok).unwrap_or(CONNECT_TIMEOUT).min(LONGEST_BACKOFF),
+            deaths: want.deaths,
+            phase,
+            failures: 0,
+            throws: 0,
+            last_error: None,
+            last_played: want.dark_since.unwrap_or(PLAYED),
+            counted: false,
+            look: self.looks,
         };
-        if first_pass {
-            *counter += 1;
-            self.progress.connecting -= 1;
-        }
-        if unbearable {
-            self.attempts.remove(&key);
-        }
-        Some((key, seq, unbearable))
+        *self.census.of(&phase) += 1;
+        self.proxies.insert(want.key, proxy);
     }
 
-    pub fn progress(&self) -> Progress {
-        let waiting = if self.passes == 1 { self.due.len() + self.suspects.len() } else { 0 };
-        let finished = self.passes > 0 && waiting + self.progress.connecting == 0;
-        Progress { waiting, finished, ..self.progress.clone() }
+    /// Makes it part of the restore.
+    fn count(&mut self, key: &Key) {
+        let Some(proxy) = self.proxies.get_mut(key) else { return };
+        if !std::mem::replace(&mut proxy.counted, true) {
+            self.meter.counts(proxy.origin);
+            self.meter.progress.waiting += 1;
+        }
+    }
+
+    /// The restore has nothing to do for it: it was there, or someone else was faster.
+    fn is_here(&mut self, key: &Key) {
+        let Some(proxy) = self.proxies.get_mut(key) else { return };
+        if std::mem::take(&mut proxy.counted) {
+            self.meter.progress.waiting -= 1;
+            self.meter.progress.present += 1;
+        }
+    }
+
+    fn plays(&mut self, key: &Key, wall: i64) {
+        self.is_here(key);
+        let Some(proxy) = self.proxies.get_mut(key) else { return };
+        (proxy.failures, proxy.throws, proxy.last_error, proxy.last_played) = (0, 0, None, wall);
+        self.move_to(key, Phase::Playing);
+    }
+
+    fn fails(&mut self, key: &Key, why: String, threw: bool, now: Duration, wall: i64) {
+        let not_before = now + self.pause_after(key);
+        let Some(proxy) = self.proxies.get_mut(key) else { return };
+        proxy.failures += 1;
+        proxy.throws = if threw { proxy.throws + 1 } else { 0 };
+        if proxy.last_played == PLAYED {
+            proxy.last_played = wall;
+        }
+        if proxy.throws >= MOST_DEATHS {
+            let seq = proxy.seq;
+            self.set_aside(key.clone(), seq, format!("the server threw {MOST_DEATHS} times running: {why}"));
+            return;
+        }
+        proxy.last_error = Some(why.into());
+        self.move_to(key, Phase::Down { since: now, not_before });
+        if !self.limits.revive.is_zero() {
+            self.look_by(not_before);
+        }
+    }
+
+    /// False for what the server has died of too often: it is set aside.
+    fn is_bearable(&mut self, want: &Wanted) -> bool {
+        if want.deaths >= MOST_DEATHS {
+            let why = format!("the server died {} times as it started", want.deaths);
+            self.set_aside(want.key.clone(), want.seq, why);
+        }
+        want.deaths < MOST_DEATHS
+    }
+
+    fn set_aside(&mut self, key: Key, seq: u64, why: String) {
+        self.drop_proxy(&key);
+        self.meter.progress.quarantined += 1;
+        self.actions.push_back(Action::SetAside { key, seq, why });
+    }
+
+    fn enqueue(&mut self, key: &Key, nobody_waits: bool, anew: bool) {
+        let Some(proxy) = self.proxies.get(key) else { return };
+        let rank =
+            Rank { deaths: proxy.deaths, nobody_waits, last_played: Reverse(proxy.last_played), seq: proxy.seq };
+        let origin = proxy.origin;
+        self.move_to(key, Phase::Waiting { rank, anew });
+        self.queue.push(origin, rank, key.clone());
+    }
+
+    fn drop_proxy(&mut self, key: &Key) {
+        let Some(proxy) = self.proxies.remove(key) else { return };
+        *self.census.of(&proxy.phase) -= 1;
+        if let Phase::Waiting { rank, .. } = proxy.phase {
+            self.queue.remove(proxy.origin, rank);
+        }
+        if proxy.counted {
+            self.meter.progress.waiting -= 1;
+            self.meter.progress.unwanted += 1;
+        }
+    }
+
+    fn move_to(&mut self, key: &Key, phase: Phase) {
+        let Some(proxy) = self.proxies.get_mut(key) else { return };
+        *self.census.of(&proxy.phase) -= 1;
+        *self.census.of(&phase) += 1;
+        if let Phase::Waiting { rank, .. } = std::mem::replace(&mut proxy.phase, phase) {
+            self.queue.remove(proxy.origin, rank);
+        }
+    }
+
+    // ---- time
+
+    fn give_up_on_lost_calls(&mut self, now: Duration, wall: i64) {
+        let is_lost = |call: &Call| now.saturating_sub(call.since) >= LOST;
+        let lost: Vec<u64> =
+            self.calls.iter().filter(|(_, call)| is_lost(call)).map(|(number, _)| *number).collect();
+        for call in lost {
+            self.answered(call, Added::Failed("the server did not answer".to_owned()), now, wall);
+        }
+    }
+
+    fn look_by(&mut self, at: Duration) {
+        self.next_look = self.next_look.min(at.max(self.soonest_look));
+    }
+
+    fn pause_after(&self, key: &Key) -> Duration {
+        self.pause(key, self.proxies.get(key).map_or(0, |proxy| proxy.failures))
+    }
+
+    /// How long to wait after so many failures running.
+    fn pause(&self, key: &Key, failures: u32) -> Duration {
+        let pause = self.limits.revive.saturating_mul(1 << failures.min(20)).min(LONGEST_BACKOFF);
+        self.jittered(pause, (key, failures)).min(LONGEST_BACKOFF)
+    }
+
+    /// Up to a fifth more or less, so that servers that were restarted together do not knock in step.
+    fn jittered(&self, duration: Duration, of: impl Hash) -> Duration {
+        let mut hasher = DefaultHasher::new();
+        (self.limits.seed, of).hash(&mut hasher);
+        duration / 1000 * (800 + (hasher.finish() % 401) as u32)
+    }
+}
+
+impl Proxy {
+    fn trouble(&self, key: &Key, now: Duration) -> Trouble {
+        let (state, next_try) = match self.phase {
+            Phase::Waiting { .. } => ("waiting", None),
+            Phase::Connecting { .. } => ("connecting", None),
+            Phase::Playing => ("playing", None),
+            Phase::Retrying { .. } => ("retrying", None),
+            Phase::Down { not_before, .. } => ("down", Some(not_before.saturating_sub(now))),
+        };
+        let last_error = self.last_error.as_deref().unwrap_or_default().to_owned();
+        Trouble { key: key.clone(), state, attempts: self.failures, last_error, next_try }
+    }
+}
+
+impl Census {
+    fn of(&mut self, phase: &Phase) -> &mut usize {
+        match phase {
+            Phase::Waiting { .. } => &mut self.waiting,
+            Phase::Connecting { .. } => &mut self.connecting,
+            Phase::Playing => &mut self.playing,
+            Phase::Retrying { .. } => &mut self.retrying,
+            Phase::Down { .. } => &mut self.down,
+        }
     }
 }
 
@@ -266,175 +643,335 @@ impl Plan {
 mod tests {
     use super::*;
 
-    const REVIVE: Duration = Duration::from_secs(30);
+    const LIMITS: Limits = Limits {
+        start: Start::All,
+        per_second: u32::MAX as u64,
+        per_origin: 8,
+        revive: Duration::from_secs(30),
+        forget_given_up: false,
+        seed: 7,
+    };
 
     fn key(name: &str) -> Key {
         (Kind::Pull, name.into())
     }
 
-    fn wanted(names: &[&str]) -> Vec<Wanted> {
-        names.iter().zip(1..).map(|(name, seq)| Wanted { key: key(name), seq, deaths: 0 }).collect()
+    fn want(name: &str, seq: u64) -> Wanted {
+        let url = format!("rtsp://{name}/live");
+        let args = Args::from_pairs([(b"url".as_slice(), url.as_bytes())]).unwrap();
+        Wanted { key: key(name), seq, args, deaths: 0, dark_since: None }
     }
 
-    fn actual(names: &[&str]) -> HashSet<Key> {
-        names.iter().map(|name| key(name)).collect()
+    fn wanted(names: &[&str]) -> Vec<Wanted> {
+        names.iter().zip(1..).map(|(name, seq)| want(name, seq)).collect()
     }
 
     fn secs(secs: u64) -> Duration {
         Duration::from_secs(secs)
     }
 
-    #[test]
-    fn the_first_pass_starts_what_is_missing_in_order() {
-        let mut plan = Plan::new(REVIVE);
-        plan.observe(wanted(&["c", "a", "b"]), &actual(&["a"]), secs(0));
-        assert_eq!(plan.next(secs(0)), Some((key("c"), 1)));
-        plan.started(7, key("c"), 1, secs(0));
-        assert_eq!(plan.next(secs(0)), Some((key("b"), 3)));
-        plan.started(8, key("b"), 3, secs(0));
-        assert_eq!(plan.next(secs(0)), None);
-        assert!(!plan.progress().finished);
+    fn playing(names: &[&str]) -> HashMap<Key, Listed> {
+        names.iter().map(|name| (key(name), Listed { playing: true, retries: Some(0) })).collect()
+    }
 
-        plan.answered(7, &Added::Accepted, secs(1));
-        plan.answered(8, &Added::Failed("off".into()), secs(10));
+    fn retrying(names: &[&str], retries: u64) -> HashMap<Key, Listed> {
+        names.iter().map(|name| (key(name), Listed { playing: false, retries: Some(retries) })).collect()
+    }
+
+    fn look(plan: &mut Plan, wanted: Vec<Wanted>, listed: &HashMap<Key, Listed>, at: Duration) {
+        plan.observe(wanted, listed, Duration::ZERO, at, 1_000_000);
+    }
+
+    /// Everything that may be started at a moment, by name; the calls are numbered on.
+    fn start(plan: &mut Plan, at: Duration) -> Vec<String> {
+        std::iter::from_fn(|| plan.next(at))
+            .map(|action| match action {
+                Action::Start { key, anew, .. } => format!("{}{}", key.1, if anew { " anew" } else { "" }),
+                Action::Forget { key, .. } => format!("forget {}", key.1),
+                Action::SetAside { key, .. } => format!("set aside {}", key.1),
+            })
+            .collect()
+    }
+
+    fn failed() -> Added {
+        Added::Failed("off".into())
+    }
+
+    /// A plan whose only proxy, "a", was restored and answered so at second 0.
+    fn restored(limits: Limits, answer: Added) -> Plan {
+        let mut plan = Plan::new(limits);
+        look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(0));
+        assert_eq!(start(&mut plan, secs(0)), ["a"]);
+        plan.answered(1, answer, secs(0), 0);
+        plan
+    }
+
+    #[test]
+    fn a_restore_starts_what_is_missing_and_counts_it() {
+        let mut plan = Plan::new(LIMITS);
+        assert!(!plan.is_restored());
+        look(&mut plan, wanted(&["c", "a", "b", "d"]), &playing(&["a"]), secs(0));
+        assert_eq!(start(&mut plan, secs(0)), ["c", "b", "d"]);
+        assert!(!plan.is_restored());
+        plan.answered(1, Added::Accepted, secs(1), 0);
+        plan.answered(2, failed(), secs(2), 0);
+        plan.answered(3, Added::Present, secs(10), 0);
+        assert!(plan.is_restored());
         let progress = plan.progress();
-        assert_eq!((progress.total, progress.present, progress.live, progress.failing), (3, 1, 1, 1));
-        assert!(progress.finished);
+        assert_eq!((progress.total, progress.present, progress.live, progress.failing), (4, 2, 1, 1));
+        assert_eq!(progress.half_after, Some(secs(1)));
+        assert_eq!((progress.most_after, progress.all_after), (Some(secs(10)), Some(secs(10))));
+        assert_eq!((plan.elapsed(secs(99)), plan.eta(secs(10))), (secs(10), Some(secs(0))));
+        let worst = plan.worst(5);
+        assert_eq!((worst.len(), worst[0].host.as_str(), worst[0].failing), (1, "b", 1));
     }
 
     #[test]
-    fn what_is_being_started_is_not_started_twice() {
-        let mut plan = Plan::new(REVIVE);
-        plan.observe(wanted(&["a"]), &actual(&[]), secs(0));
-        plan.next(secs(0));
-        plan.started(1, key("a"), 1, secs(0));
-        plan.observe(wanted(&["a"]), &actual(&[]), secs(30));
-        assert!(!plan.has_due());
-        // Its answer never comes: in the end that counts as a failure, and it is tried again.
-        plan.observe(wanted(&["a"]), &actual(&[]), secs(200));
-        assert!(!plan.has_due());
-        plan.observe(wanted(&["a"]), &actual(&[]), secs(300));
-        assert!(plan.has_due());
-    }
-
-    #[test]
-    fn what_fails_and_is_dropped_by_the_server_is_tried_ever_less_often() {
-        let mut plan = Plan::new(REVIVE);
-        let mut now = secs(0);
-        let mut pauses = Vec::new();
-        let mut last = None;
-        for call in 0..12 {
-            // Look every second until it is due.
-            while {
-                plan.observe(wanted(&["a"]), &actual(&[]), now);
-                !plan.has_due()
-            } {
-                now += secs(1);
+    fn starts_are_paced_with_jitter_and_what_is_left_is_foreseen() {
+        let names: Vec<String> = (0..1000).map(|n| format!("h{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut plan = Plan::new(Limits { per_second: 100, ..LIMITS });
+        look(&mut plan, wanted(&names), &HashMap::new(), secs(0));
+        let (mut starts, mut call) = (Vec::new(), 0);
+        for ms in 0..3000 {
+            let now = Duration::from_millis(ms);
+            for _ in start(&mut plan, now) {
+                starts.push(ms);
+                call += 1;
+                plan.answered(call, Added::Accepted, now, 0);
             }
-            pauses.extend(last.map(|last: Duration| (now - last).as_secs()));
-            last = Some(now);
-            plan.next(secs(0));
-            plan.started(call, key("a"), 1, now);
-            plan.answered(call, &Added::Failed("off".into()), now);
         }
-        assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1800, 1800, 1800, 1800, 1800]);
-        assert_eq!(plan.progress().revived, 11);
+        assert!((280..=320).contains(&starts.len()), "{}", starts.len());
+        let gaps: std::collections::BTreeSet<u64> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps.len() > 2 && gaps.iter().all(|gap| (8..=12).contains(gap)), "{gaps:?}");
+        assert!((90.0..110.0).contains(&plan.rate(secs(3))), "{}", plan.rate(secs(3)));
+        assert!((6..=8).contains(&plan.eta(secs(3)).unwrap().as_secs()));
     }
 
     #[test]
-    fn what_has_played_is_not_started_again_when_it_is_gone() {
-        let mut plan = Plan::new(REVIVE);
-        plan.observe(wanted(&["a"]), &actual(&[]), secs(0));
-        plan.next(secs(0));
-        plan.started(1, key("a"), 1, secs(0));
-        plan.answered(1, &Added::Failed("off".into()), secs(0));
-        assert!(plan.is_unsettled());
-        plan.observe(wanted(&["a"]), &actual(&[]), secs(1000));
-        plan.next(secs(0));
-        plan.started(2, key("a"), 1, secs(1000));
-        plan.answered(2, &Added::Accepted, secs(1000));
-        assert!(!plan.is_unsettled());
-        plan.observe(wanted(&["a"]), &actual(&[]), secs(5000));
-        assert!(!plan.has_due());
+    fn what_did_not_play_comes_last_and_is_remembered_as_such() {
+        let mut plan = Plan::new(Limits { per_origin: 1, ..LIMITS });
+        let of_one_nvr = |name: &str, seq, dark_since| {
+            let args = Args::from_pairs([(b"url".as_slice(), b"rtsp://nvr/1".as_slice())]).unwrap();
+            Wanted { args, dark_since, ..want(name, seq) }
+        };
+        let all = vec![of_one_nvr("dead", 1, Some(0)), of_one_nvr("live", 2, None), of_one_nvr("new", 3, None)];
+        look(&mut plan, all, &HashMap::new(), secs(0));
+        assert_eq!(plan.dark().collect::<Vec<_>>(), [(1, 0)]);
+        assert_eq!(start(&mut plan, secs(0)), ["live"]);
+        plan.answered(1, Added::Accepted, secs(1), 5);
+        assert_eq!(start(&mut plan, secs(1)), ["new"]);
+        plan.answered(2, failed(), secs(1), 6);
+        assert_eq!(start(&mut plan, secs(1)), ["dead"]);
+        let mut dark: Vec<_> = plan.dark().collect();
+        dark.sort_unstable();
+        assert_eq!(dark, [(1, 0), (3, 6)]);
     }
 
     #[test]
-    fn a_proxy_that_was_replaced_has_no_failures() {
-        let mut plan = Plan::new(REVIVE);
-        plan.observe(wanted(&["a"]), &actual(&[]), secs(0));
-        plan.next(secs(0));
-        plan.started(1, key("a"), 1, secs(0));
-        plan.answered(1, &Added::Failed("off".into()), secs(0));
-        plan.observe(vec![Wanted { key: key("a"), seq: 9, deaths: 0 }], &actual(&["a"]), secs(1000));
-        assert!(!plan.is_unsettled());
+    fn what_the_server_has_lost_is_started_again_with_longer_and_longer_pauses() {
+        let mut plan = restored(LIMITS, failed());
+        let mut pauses = Vec::new();
+        let mut last = secs(0);
+        for call in 2..12 {
+            let now = (0..4000).map(|n| last + secs(n)).find(|&now| {
+                look(&mut plan, wanted(&["a"]), &HashMap::new(), now);
+                start(&mut plan, now) == ["a"]
+            });
+            pauses.push((now.unwrap() - last).as_secs());
+            last = now.unwrap();
+            plan.answered(call, failed(), last, 0);
+        }
+        for (pause, expected) in pauses.iter().zip([30, 60, 120, 240, 480, 960, 1800, 1800, 1800, 1800]) {
+            assert!((expected * 8 / 10..=1801.min(expected * 12 / 10 + 1)).contains(pause), "{pauses:?}");
+        }
+        assert!(pauses.iter().any(|pause| pause % 30 != 0), "no jitter: {pauses:?}");
+        let trouble = plan.troubles(None, 10, last).pop().unwrap();
+        assert_eq!((trouble.state, trouble.attempts, trouble.last_error.as_str()), ("down", 11, "off"));
+        assert!(trouble.next_try > Some(secs(1400)));
+
+        // Someone else brings it to play: the next pause is the first again.
+        look(&mut plan, wanted(&["a"]), &playing(&["a"]), last + secs(1));
+        assert_eq!(plan.troubles(None, 10, last), []);
+        look(&mut plan, wanted(&["a"]), &HashMap::new(), last + secs(2));
+        assert_eq!(start(&mut plan, last + secs(2)), [""; 0]);
+        look(&mut plan, wanted(&["a"]), &HashMap::new(), last + secs(39));
+        assert_eq!(start(&mut plan, last + secs(39)), ["a"]);
+    }
+
+    #[test]
+    fn the_server_is_looked_at_often_but_not_at_the_price_of_its_time() {
+        let mut plan = restored(LIMITS, Added::Accepted);
+        let next = |plan: &mut Plan, took: Duration| {
+            plan.observe(wanted(&["a"]), &playing(&["a"]), took, secs(100), 0);
+            (plan.wake_to_look() - secs(100)).as_millis()
+        };
+        assert!((8000..=12_000).contains(&next(&mut plan, Duration::from_millis(1))));
+        assert_eq!(next(&mut plan, Duration::from_millis(300)), 30_000);
+        // A proxy that is due has the server looked at in time, but a slow server not sooner.
+        plan.observe(wanted(&["a"]), &HashMap::new(), Duration::from_millis(50), secs(200), 0);
+        plan.observe(wanted(&["a"]), &HashMap::new(), Duration::from_millis(50), secs(222), 0);
+        let due = plan.troubles(None, 1, secs(222))[0].next_try.unwrap();
+        assert_eq!(plan.wake_to_look() - secs(222), due.max(secs(5)).min(plan.wake_to_look() - secs(222)));
+    }
+
+    #[test]
+    fn without_reviving_nothing_is_started_again() {
+        let mut plan = restored(Limits { revive: Duration::ZERO, ..LIMITS }, Added::Accepted);
+        for at in [100, 10_000] {
+            look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(at));
+            assert_eq!(start(&mut plan, secs(at)), [""; 0]);
+        }
+        assert!(plan.wake_to_look() > secs(10_007), "no hurry");
+    }
+
+    #[test]
+    fn what_retries_by_itself_is_left_alone_and_a_zombie_is_started_anew() {
+        let mut plan = restored(LIMITS, failed());
+        for at in 1..40 {
+            look(&mut plan, wanted(&["a"]), &retrying(&["a"], at), secs(at * 60));
+            assert_eq!(start(&mut plan, secs(at * 60)), [""; 0]);
+        }
+        assert_eq!(plan.troubles(None, 1, secs(0))[0].state, "retrying");
+        let unknown = HashMap::from([(key("a"), Listed { playing: false, retries: None })]);
+        for at in [3000, 9000] {
+            look(&mut plan, wanted(&["a"]), &unknown, secs(at));
+            assert_eq!(start(&mut plan, secs(at)), [""; 0], "a server that does not count tells nothing");
+        }
+        let zombie = retrying(&["a"], 40);
+        for (at, expected) in [(10_000, None), (10_189, None), (10_190, Some("a anew"))] {
+            look(&mut plan, wanted(&["a"]), &zombie, secs(at));
+            assert_eq!(start(&mut plan, secs(at)), Vec::from_iter(expected));
+        }
+        assert_eq!(plan.progress().restarted, 1);
+    }
+
+    #[test]
+    fn a_proxy_with_a_long_connect_timeout_is_no_zombie_while_it_connects() {
+        let pairs = [("url", "rtsp://a/1"), ("timeout_sec", "600")];
+        let args = Args::from_pairs(pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes()))).unwrap();
+        let mut plan = Plan::new(LIMITS);
+        for (at, expected) in [(0, 0), (700, 0), (780, 1)] {
+            let want = Wanted { args: args.clone(), ..want("a", 1) };
+            look(&mut plan, vec![want], &retrying(&["a"], 3), secs(at));
+            assert_eq!(start(&mut plan, secs(at)).len(), expected, "at {at} s");
+        }
+    }
+
+    #[test]
+    fn what_was_given_up_is_forgotten_where_that_is_wished_but_never_for_a_failed_restore() {
+        let forgetful = Limits { forget_given_up: true, ..LIMITS };
+        let mut plan = restored(forgetful, failed());
+        look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(10));
+        assert_eq!(start(&mut plan, secs(10)), [""; 0], "it was never the server's to give up");
+        look(&mut plan, wanted(&["a"]), &retrying(&["a"], 1), secs(20));
+        look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(30));
+        assert_eq!(start(&mut plan, secs(30)), ["forget a"]);
+        assert_eq!((plan.progress().given_up, plan.census()), (1, Census::default()));
+    }
+
+    #[test]
+    fn a_player_who_waits_brings_its_stream_forward() {
+        let mut plan = Plan::new(Limits { per_second: 1, ..LIMITS });
+        look(&mut plan, wanted(&["a", "b", "c"]), &HashMap::new(), secs(0));
+        plan.ask_for(want("c", 3), secs(0));
+        assert_eq!(start(&mut plan, secs(0)), ["c"]);
+        plan.answered(1, failed(), secs(0), 0);
+        // Not at once again, and one that is down not only when its pause is over.
+        plan.ask_for(want("c", 3), secs(1));
+        assert_eq!(start(&mut plan, secs(2)), ["a"]);
+        plan.ask_for(want("c", 3), secs(3));
+        assert_eq!(start(&mut plan, secs(4)), ["c"]);
+        assert_eq!(plan.progress().asked, 1);
+    }
+
+    #[test]
+    fn asked_for_only_nothing_is_started_by_itself_but_what_runs_is_kept_running() {
+        let mut plan = Plan::new(Limits { start: Start::Asked, ..LIMITS });
+        let both = || wanted(&["a", "b"]);
+        look(&mut plan, both(), &HashMap::new(), secs(0));
+        assert!(plan.is_restored() && start(&mut plan, secs(0)).is_empty());
+        plan.ask_for(want("b", 2), secs(1));
+        assert_eq!(start(&mut plan, secs(1)), ["b"]);
+        plan.answered(1, Added::Accepted, secs(1), 0);
+        look(&mut plan, both(), &playing(&["b"]), secs(10));
+        look(&mut plan, both(), &HashMap::new(), secs(20));
+        look(&mut plan, both(), &HashMap::new(), secs(57));
+        assert_eq!(start(&mut plan, secs(57)), ["b"]);
+        plan.answered(2, Added::Accepted, secs(57), 0);
+        // A client's new one counts as running; the old one is restored when the operator says so.
+        let three = || wanted(&["a", "b", "c"]);
+        look(&mut plan, three(), &playing(&["b"]), secs(60));
+        look(&mut plan, three(), &playing(&["b"]), secs(97));
+        assert_eq!(start(&mut plan, secs(97)), ["c"]);
+        plan.answered(3, Added::Accepted, secs(97), 0);
+        plan.restore_all(secs(98));
+        assert!(!plan.is_restored());
+        look(&mut plan, three(), &playing(&["b", "c"]), secs(98));
+        assert_eq!(start(&mut plan, secs(98)), ["a"]);
+        plan.answered(4, Added::Accepted, secs(99), 0);
+        assert!(plan.is_restored());
+        assert_eq!((plan.progress().total, plan.progress().present), (3, 2));
     }
 
     #[test]
     fn what_nobody_wants_any_more_is_left_alone() {
-        let mut plan = Plan::new(REVIVE);
-        plan.observe(wanted(&["a", "b"]), &actual(&[]), secs(0));
-        plan.next(secs(0));
-        plan.skipped();
-        plan.next(secs(0));
-        plan.started(1, key("b"), 2, secs(0));
-        plan.answered(1, &Added::Unwanted, secs(0));
-        assert_eq!(plan.progress().unwanted, 2);
-        assert!(plan.progress().finished);
-        plan.observe(Vec::new(), &actual(&[]), secs(60));
-        assert!(!plan.has_due());
+        let mut plan = Plan::new(Limits { per_second: 1, ..LIMITS });
+        look(&mut plan, wanted(&["a", "b", "c"]), &HashMap::new(), secs(0));
+        assert_eq!(start(&mut plan, secs(0)), ["a"]);
+        plan.answered(1, Added::Unwanted, secs(0), 0);
+        look(&mut plan, vec![want("b", 9)], &playing(&["b"]), secs(10));
+        assert_eq!(start(&mut plan, secs(10)), [""; 0]);
+        assert!(plan.is_restored());
+        assert_eq!((plan.progress().unwanted, plan.census().playing), (3, 1));
     }
 
     #[test]
-    fn suspects_come_last_the_worst_alone() {
-        let mut plan = Plan::new(REVIVE);
-        let deaths = |seq| if seq == 50 { 2 } else { u32::from(seq <= 40) };
-        let all =
-            (1..=50).map(|seq| Wanted { key: key(&format!("k{seq:02}")), seq, deaths: deaths(seq) }).collect();
-        plan.observe(all, &actual(&[]), secs(0));
-        let start = |plan: &mut Plan, now| {
-            let mut started = Vec::new();
-            while let Some((key, seq)) = plan.next(now) {
-                plan.started(seq, key, seq, now);
-                started.push(seq);
-            }
-            started
-        };
-        // The innocent, and at most 32 of those with one death; none of them answers.
-        let first = start(&mut plan, secs(0));
-        assert_eq!(first, (41..=49).chain(1..=32).collect::<Vec<_>>());
-        assert!(start(&mut plan, secs(1)).is_empty());
-        assert_eq!(start(&mut plan, secs(2)), (33..=40).collect::<Vec<_>>());
-        for call in 1..=40 {
-            plan.answered(call, &Added::Failed("off".into()), secs(3));
-        }
-        assert_eq!(start(&mut plan, secs(3)), [50]);
-        assert!(!plan.has_due());
+    fn a_replaced_proxy_has_no_failures_and_a_late_answer_is_not_its_own() {
+        let mut plan = Plan::new(LIMITS);
+        look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(0));
+        assert_eq!(start(&mut plan, secs(0)), ["a"]);
+        look(&mut plan, vec![want("a", 9)], &playing(&["a"]), secs(1));
+        assert_eq!(plan.answered(1, failed(), secs(2), 0), Some(1));
+        assert_eq!(plan.troubles(Some("a"), 1, secs(2))[0].attempts, 0);
+        assert_eq!(plan.census(), Census { playing: 1, ..Census::default() });
     }
 
     #[test]
-    fn of_two_that_killed_twice_the_second_waits_for_the_first() {
-        let mut plan = Plan::new(REVIVE);
-        let two = ["a", "b"].map(|name| Wanted { key: key(name), seq: 1, deaths: 2 });
-        plan.observe(two.to_vec(), &actual(&[]), secs(0));
-        let (first, seq) = plan.next(secs(0)).unwrap();
-        plan.started(1, first, seq, secs(0));
-        assert_eq!(plan.next(secs(14)), None);
-        plan.answered(1, &Added::Accepted, secs(14));
-        assert_eq!(plan.next(secs(14)), Some((key("b"), 1)));
+    fn an_add_that_is_never_answered_counts_as_failed() {
+        let mut plan = Plan::new(LIMITS);
+        look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(0));
+        assert_eq!(start(&mut plan, secs(0)), ["a"]);
+        look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(119));
+        assert!(!plan.is_restored());
+        look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(120));
+        assert!(plan.is_restored());
+        assert_eq!(plan.answered(1, Added::Accepted, secs(121), 0), None);
     }
 
     #[test]
     fn three_exceptions_running_are_enough() {
-        let mut plan = Plan::new(REVIVE);
+        let mut plan = Plan::new(LIMITS);
         let answers = ["threw", "threw", "failed", "threw", "threw", "threw"];
         for (call, answer) in (1..).zip(answers) {
-            plan.observe(wanted(&["a"]), &actual(&[]), secs(call * 10_000));
-            let (key, seq) = plan.next(secs(call * 10_000)).unwrap();
-            plan.started(call, key, seq, secs(call * 10_000));
-            let answer = if answer == "threw" { Added::Threw("x".into()) } else { Added::Failed("x".into()) };
-            let (_, _, unbearable) = plan.answered(call, &answer, secs(call * 10_000)).unwrap();
-            assert_eq!(unbearable, call == 6);
+            let at = secs(call * 10_000);
+            look(&mut plan, wanted(&["a"]), &HashMap::new(), at);
+            assert_eq!(start(&mut plan, at), ["a"]);
+            let answer = if answer == "threw" { Added::Threw("x".into()) } else { failed() };
+            plan.answered(call, answer, at, 0);
+            let aside = if call == 6 { vec!["set aside a"] } else { Vec::new() };
+            assert_eq!(start(&mut plan, at), aside);
         }
-        assert!(!plan.is_unsettled());
+        assert_eq!((plan.progress().quarantined, plan.census()), (1, Census::default()));
+    }
+
+    #[test]
+    fn what_the_server_died_of_too_often_is_set_aside_at_once() {
+        let mut plan = Plan::new(LIMITS);
+        let deadly = Wanted { deaths: MOST_DEATHS, ..want("a", 1) };
+        look(&mut plan, vec![deadly.clone(), want("b", 2)], &HashMap::new(), secs(0));
+        assert_eq!(start(&mut plan, secs(0)), ["set aside a", "b"]);
+        plan.ask_for(deadly, secs(1));
+        assert_eq!(start(&mut plan, secs(1)), ["set aside a"]);
     }
 }

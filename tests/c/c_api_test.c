@@ -59,14 +59,16 @@ static void media_remove(void *context, zlm_journal_text kind, zlm_journal_text 
 
 static void media_list(void *context, uint64_t call, zlm_journal_text kind) {
     media *self = (media *)context;
-    zlm_journal_text keys[1];
+    zlm_journal_proxy there;
     CHECK(kind.len == 4 && memcmp(kind.data, "pull", 4) == 0);
     /* One is there already: nobody may start it again. */
-    keys[0] = text("__defaultVhost__/live/there");
+    there.key = text("__defaultVhost__/live/there");
+    there.playing = true;
+    there.retries = 0;
     pthread_mutex_lock(&self->mutex);
     self->lists += 1;
     pthread_mutex_unlock(&self->mutex);
-    CHECK(zlm_journal_host_listed(self->handle, call, keys, 1, text("")) == 0);
+    CHECK(zlm_journal_host_listed(self->handle, call, &there, 1, text("")) == 0);
 }
 
 static void record(zlm_journal_handle handle, uint32_t op, const char *key, const zlm_journal_pair *args, size_t len,

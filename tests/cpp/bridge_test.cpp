@@ -14,17 +14,24 @@ int main() {
     zlm_journal_handle handle = 0;
     CHECK(open_in(dir, &handle) == 0);
 
-    std::string status(zlm_journal::status(handle));
+    std::string status(zlm_journal::status(handle, "", 10));
     CHECK(has(status, "\"state\":\"ok\""));
     CHECK(has(status, "\"schema\":2"));
     CHECK(has(status, "\"durability\":\"full\""));
     CHECK(has(status, "/journal/proxies.db\""));
     CHECK(has(status, "\"phase\":\"not started\""));
-    CHECK(zlm_journal_close(handle) == 0);
-
     bool thrown = false;
     try {
-        zlm_journal::status(handle);
+        zlm_journal::restore_now(handle, "");
+    } catch (const rust::Error &error) {
+        thrown = has(error.what(), "ask again later");
+    }
+    CHECK(thrown);
+    CHECK(zlm_journal_close(handle) == 0);
+
+    thrown = false;
+    try {
+        zlm_journal::status(handle, "", 10);
     } catch (const rust::Error &error) {
         thrown = has(error.what(), "closed or never opened");
     }

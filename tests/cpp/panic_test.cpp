@@ -82,6 +82,7 @@ int main() {
         {"zlm_journal_host_added",
          [] { return zlm_journal_host_added(handle, 1, ZLM_JOURNAL_ACCEPTED, text("")); }},
         {"zlm_journal_host_listed", [] { return zlm_journal_host_listed(handle, 1, nullptr, 0, text("")); }},
+        {"zlm_journal_player_waits", [] { return zlm_journal_player_waits(handle, text("pull"), text("v/a/s")); }},
         {"zlm_journal_set_log", [] { return zlm_journal_set_log(nullptr, nullptr); }},
         {"zlm_journal_last_error",
          [] {
@@ -89,7 +90,8 @@ int main() {
              return zlm_journal_last_error(nullptr, 0, &len);
          }},
         {"zlm_journal_close", [] { return zlm_journal_close(handle); }},
-        {"status", [] { return bridged([] { zlm_journal::status(handle); }); }},
+        {"status", [] { return bridged([] { zlm_journal::status(handle, "", 1); }); }},
+        {"restore_now", [] { return start() != 0 ? 1 : bridged([] { zlm_journal::restore_now(handle, ""); }); }},
         {"settings", [] { return bridged([] { zlm_journal::settings(); }); }},
         {"kinds", [] { return bridged([] { zlm_journal::kinds(); }); }},
     };

@@ -95,7 +95,7 @@ fn a_proxy_that_gave_up_is_started_again() {
     fixture.server.kill();
     fixture.server.start();
     let deadline = Instant::now() + Duration::from_secs(60);
-    while fixture.server.status()["restore"]["revived"].as_u64() < Some(2) {
+    while fixture.server.status()["now"]["revived"].as_u64() < Some(2) {
         assert!(Instant::now() < deadline, "not tried again: {}", fixture.server.status());
         thread::sleep(Duration::from_millis(100));
     }

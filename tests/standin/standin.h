@@ -113,6 +113,13 @@ public:
         _wake.notify_one();
     }
 
+    // Runs the task after so many milliseconds, and again after as many as it returns, until that is 0.
+    void doDelayTask(uint64_t delay_ms, std::function<uint64_t()> task) {
+        std::lock_guard<std::mutex> lock(_mutex);
+        _delayed.emplace(std::chrono::steady_clock::now() + std::chrono::milliseconds(delay_ms), std::move(task));
+        _wake.notify_one();
+    }
+
     static EventPoller *&current() {
         static thread_local EventPoller *poller = nullptr;
         return poller;
@@ -122,17 +129,36 @@ private:
     void run() {
         current() = this;
         while (true) {
-            std::function<void()> task;
-            {
-                std::unique_lock<std::mutex> lock(_mutex);
-                _wake.wait(lock, [this] { return !_tasks.empty(); });
-                task = std::move(_tasks.front());
-                _tasks.pop_front();
-            }
             try {
-                task();
+                next()();
             } catch (const std::exception &error) {
                 LogLine('E') << "a task threw: " << error.what();
+            }
+        }
+    }
+
+    std::function<void()> next() {
+        std::unique_lock<std::mutex> lock(_mutex);
+        while (true) {
+            if (!_delayed.empty() && _delayed.begin()->first <= std::chrono::steady_clock::now()) {
+                auto task = std::move(_delayed.begin()->second);
+                _delayed.erase(_delayed.begin());
+                return [this, task] {
+                    const uint64_t again = task();
+                    if (again > 0) {
+                        doDelayTask(again, task);
+                    }
+                };
+            }
+            if (!_tasks.empty()) {
+                auto task = std::move(_tasks.front());
+                _tasks.pop_front();
+                return task;
+            }
+            if (_delayed.empty()) {
+                _wake.wait(lock);
+            } else {
+                _wake.wait_until(lock, std::chrono::steady_clock::time_point(_delayed.begin()->first));
             }
         }
     }
@@ -140,6 +166,7 @@ private:
     std::mutex _mutex;
     std::condition_variable _wake;
     std::deque<std::function<void()>> _tasks;
+    std::multimap<std::chrono::steady_clock::time_point, std::function<uint64_t()>> _delayed;
 };
 
 class EventPollerPool {
@@ -340,6 +367,7 @@ struct MediaTuple {
     std::string vhost, app, stream;
     std::string shortUrl() const { return vhost + '/' + app + '/' + stream; }
 };
+using MediaInfo = MediaTuple;
 
 class MediaSource {
 public:
@@ -348,6 +376,9 @@ public:
 
     const MediaTuple &getMediaTuple() const { return _tuple; }
     bool close(bool) { return _close(); }
+
+    // Those who watch it now.
+    std::atomic<int> readers{0};
 
     static void for_each_media(
         const std::function<void(const Ptr &)> &each, const std::string &schema = "", const std::string &vhost = "",
@@ -389,32 +420,70 @@ private:
 #define BroadcastHttpRequestArgs                                                                              \
     const mediakit::Parser &parser, const mediakit::HttpSession::HttpResponseInvoker &invoker, bool &consumed, \
         toolkit::SockInfo &sender
+#define BroadcastMediaChangedArgs const bool &bRegist, mediakit::MediaSource &sender
+#define BroadcastStreamNoneReaderArgs mediakit::MediaSource &sender
+#define BroadcastNotFoundStreamArgs \
+    const mediakit::MediaInfo &args, toolkit::SockInfo &sender, const std::function<void()> &closePlayer
 
 namespace mediakit {
 namespace Broadcast {
 const std::string kBroadcastHttpRequest = "kBroadcastHttpRequest";
-}
+const std::string kBroadcastMediaChanged = "kBroadcastMediaChanged";
+const std::string kBroadcastStreamNoneReader = "kBroadcastStreamNoneReader";
+const std::string kBroadcastNotFoundStream = "kBroadcastNotFoundStream";
+} // namespace Broadcast
 } // namespace mediakit
 
 namespace toolkit {
 
-// Of all events, the one that carries API calls.
+// The listeners of each event: functions of the types that the event's macro names.
 class NoticeCenter {
 public:
-    using Listener = std::function<void(BroadcastHttpRequestArgs)>;
     static NoticeCenter &Instance() {
         static NoticeCenter *center = new NoticeCenter;
         return *center;
     }
-    void addListener(const std::string &, Listener listener) { _listener = std::move(listener); }
-    void emit(const std::string &, BroadcastHttpRequestArgs) { _listener(parser, invoker, consumed, sender); }
+
+    template <typename Listener>
+    void addListener(void *, const std::string &event, Listener &&listener) {
+        add(event, &std::decay<Listener>::type::operator(), listener);
+    }
+
+    template <typename... Types, typename... Args>
+    void emit(const std::string &event, Args &&...args) {
+        std::vector<std::shared_ptr<void>> listeners;
+        {
+            std::lock_guard<std::mutex> lock(_mutex);
+            listeners = _listeners[event];
+        }
+        for (const auto &listener : listeners) {
+            (*static_cast<std::function<void(Types...)> *>(listener.get()))(args...);
+        }
+    }
 
 private:
-    Listener _listener;
+    template <typename Listener, typename... Types>
+    void add(const std::string &event, void (Listener::*)(Types...) const, const Listener &listener) {
+        std::lock_guard<std::mutex> lock(_mutex);
+        _listeners[event].push_back(std::make_shared<std::function<void(Types...)>>(listener));
+    }
+
+    std::mutex _mutex;
+    std::map<std::string, std::vector<std::shared_ptr<void>>> _listeners;
+};
+
+template <typename Signature>
+struct Emit;
+template <typename... Types>
+struct Emit<void(Types...)> {
+    template <typename... Args>
+    static void emit(const std::string &event, Args &&...args) {
+        NoticeCenter::Instance().emit<Types...>(event, std::forward<Args>(args)...);
+    }
 };
 
 } // namespace toolkit
 
-#define NOTICE_EMIT(types, ...) ::toolkit::NoticeCenter::Instance().emit(__VA_ARGS__)
+#define NOTICE_EMIT(types, ...) ::toolkit::Emit<void(types)>::emit(__VA_ARGS__)
 
 #endif

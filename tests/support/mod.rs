@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
@@ -132,6 +132,7 @@ pub struct Source {
     pub url: String,
     address: SocketAddr,
     stop: Arc<AtomicBool>,
+    connects: Arc<AtomicUsize>,
     // For a real server: the stock one that serves the stream, and what pushes into it.
     _server: Option<Server>,
     _push: Option<Killed>,
@@ -166,11 +167,18 @@ impl Source {
         self.address
     }
 
+    /// How many have connected so far; 0 for the source of a real server.
+    pub fn connects(&self) -> usize {
+        self.connects.load(Ordering::SeqCst)
+    }
+
     fn socket(answers: bool, address: &str) -> Source {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let connects = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connects);
         thread::spawn(move || {
             let mut connections = Vec::new();
             for connection in listener.incoming() {
@@ -178,6 +186,7 @@ impl Source {
                     return;
                 }
                 let Ok(mut connection) = connection else { continue };
+                counted.fetch_add(1, Ordering::SeqCst);
                 if answers {
                     let _ = connection.write_all(b".");
                 }
@@ -187,7 +196,7 @@ impl Source {
                 connections.push(connection);
             }
         });
-        Source { url: format!("rtsp://{address}/live"), address, stop, _server: None, _push: None }
+        Source { url: format!("rtsp://{address}/live"), address, stop, connects, _server: None, _push: None }
     }
 
     fn real(dir: &Path, port: u16) -> Source {
@@ -214,9 +223,25 @@ impl Source {
             url,
             address: SocketAddr::from(([127, 0, 0, 1], port)),
             stop: Arc::new(AtomicBool::new(false)),
+            connects: Arc::default(),
             _server: Some(server),
             _push: Some(push),
         }
+    }
+}
+
+/// Cameras that accept and never answer, each at a loopback address of its own.
+pub struct Holes(Vec<TcpListener>);
+
+impl Holes {
+    pub fn new(count: usize) -> Holes {
+        let address = |n: usize| format!("127.77.{}.{}:0", n / 250, n % 250 + 1);
+        // The kernel accepts for us.
+        Holes((0..count).map(|n| TcpListener::bind(address(n)).unwrap()).collect())
+    }
+
+    pub fn urls(&self) -> Vec<String> {
+        self.0.iter().map(|hole| format!("rtsp://{}/live", hole.local_addr().unwrap())).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,6 +20,10 @@ pub struct Server {
     pub dir: PathBuf,
     pub port: u16,
     pub rtmp_port: u16,
+    /// How long nobody may watch a stream before that is an event; in the next config that is written.
+    pub none_reader_ms: u64,
+    /// How long a player waits for a stream; likewise.
+    pub max_stream_wait_ms: u64,
     /// What the process gets besides ours.
     pub env: Vec<(String, String)>,
     /// A command that runs another, put before it.
@@ -47,6 +52,8 @@ impl Server {
             dir: dir.to_owned(),
             port: free_port(),
             rtmp_port: free_port(),
+            none_reader_ms: 3_600_000,
+            max_stream_wait_ms: 15_000,
             env: Vec::new(),
             within: Vec::new(),
             daemon: false,
@@ -65,14 +72,14 @@ impl Server {
     pub fn write_config(&self, journal: &[(&str, &str)]) {
         let mut ini = format!(
             "[api]\napiDebug=0\nsecret={SECRET}\n\
-             [general]\nlisten_ip=127.0.0.1\nstreamNoneReaderDelayMS=3600000\n\
+             [general]\nlisten_ip=127.0.0.1\nstreamNoneReaderDelayMS={}\nmaxStreamWaitMS={}\n\
              [hook]\nenable=0\n\
              [http]\nport={}\nsslport=0\nallow_ip_range=127.0.0.1\n\
              [rtmp]\nport={}\nsslport=0\n\
              [rtsp]\nport=0\nsslport=0\n\
              [rtp_proxy]\nport=0\n[rtc]\nport=0\ntcpPort=0\nsignalingPort=0\nicePort=0\niceTcpPort=0\n\
              [srt]\nport=0\n[shell]\nport=0\n[onvif]\nport=0\n",
-            self.port, self.rtmp_port
+            self.none_reader_ms, self.max_stream_wait_ms, self.port, self.rtmp_port
         );
         if !journal.is_empty() {
             ini.push_str("[journal]\n");
@@ -161,6 +168,16 @@ impl Server {
             assert!(Instant::now() < deadline, "the server does not end:\n{}", self.log());
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// A player over HTTP-FLV: its connection once it gets the stream, none where the server refuses.
+    pub fn play(&self, stream: &str) -> Option<TcpStream> {
+        let mut player = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        player.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+        write!(player, "GET /live/{stream}.live.flv HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").ok()?;
+        let mut head = [0; 12];
+        player.read_exact(&mut head).ok()?;
+        (&head == b"HTTP/1.1 200").then_some(player)
     }
 
     pub fn journal_file(&self) -> PathBuf {
@@ -271,7 +288,7 @@ impl Server {
         })
     }
 
-    fn wait_for_status(&self, what: &str, done: impl Fn(&Value) -> bool) -> Value {
+    pub fn wait_for_status(&self, what: &str, done: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let status = self.status();

@@ -79,10 +79,18 @@ fuzz_target!(|data: &[u8]| {
             assert!(code == 0 || !wanted);
         }
         _ => {
-            let keys: Vec<zlm_journal_text> = parts.iter().map(|part| text(part)).collect();
+            let proxies: Vec<zlm_journal_proxy> = parts
+                .iter()
+                .map(|part| zlm_journal_proxy {
+                    key: text(part),
+                    playing: what % 2 == 0,
+                    retries: i64::from(*what) - 9,
+                })
+                .collect();
             unsafe {
                 zlm_journal_host_added(handle, u64::from(*what), u32::from(*what % 6), text(part(0)));
-                zlm_journal_host_listed(handle, 1, keys.as_ptr(), keys.len(), text(part(1)));
+                zlm_journal_host_listed(handle, 1, proxies.as_ptr(), proxies.len(), text(part(1)));
+                zlm_journal_player_waits(handle, text(kind), text(part(1)));
             }
             zlm_journal_admit(handle);
         }

@@ -98,11 +98,12 @@ class PlayerProxy : public std::enable_shared_from_this<PlayerProxy> {
 public:
     using Ptr = std::shared_ptr<PlayerProxy>;
 
-    PlayerProxy(MediaTuple tuple, std::string url, int retries, int timeout_ms)
+    PlayerProxy(MediaTuple tuple, std::string url, int retries, int timeout_ms, bool auto_close)
         : tuple(std::move(tuple))
         , url(std::move(url))
         , _retries(retries)
         , _timeout_ms(timeout_ms)
+        , _auto_close(auto_close)
         , _poller(EventPollerPool::Instance().getPoller()) {}
 
     ~PlayerProxy() {
@@ -138,41 +139,104 @@ public:
     std::function<void()> on_close;
     std::atomic<bool> live{false};
 
+    std::atomic<int64_t> retried{0};
+
 private:
     void played(const std::string &error, int fd) {
         if (error.empty()) {
             _fd = fd;
-            live = true;
-            std::weak_ptr<PlayerProxy> weak = shared_from_this();
-            std::lock_guard<std::mutex> lock(MediaSource::mutex());
-            MediaSource::all()[tuple.shortUrl()] = std::make_shared<MediaSource>(tuple, [weak] {
-                auto self = weak.lock();
-                return self && self->close();
-            });
-        } else if (_retries == 0) {
-            on_close();
-        } else {
-            _retries -= _retries > 0;
-            std::weak_ptr<PlayerProxy> weak = shared_from_this();
-            std::thread([weak] {
-                std::this_thread::sleep_for(std::chrono::seconds(1));
-                if (auto self = weak.lock()) {
-                    self->play();
-                }
-            }).detach();
+            start();
         }
+        const bool again = !error.empty() && retries();
         if (on_first) {
             auto first = std::move(on_first);
             on_first = nullptr;
             first(error);
         }
+        if (!error.empty() && !again) {
+            on_close();
+        }
+    }
+
+    // False where it has given up.
+    bool retries() {
+        if (_retries == 0) {
+            return false;
+        }
+        _retries -= _retries > 0;
+        ++retried;
+        std::weak_ptr<PlayerProxy> weak = shared_from_this();
+        _poller->doDelayTask(1000, [weak]() -> uint64_t {
+            auto self = weak.lock();
+            // One that does nothing any more, where a test asks for that.
+            const char *stalls = getenv("STANDIN_STALLS_OF");
+            if (self && !(stalls && self->url.find(stalls) != std::string::npos)) {
+                self->play();
+            }
+            return 0;
+        });
+        return true;
+    }
+
+    void start() {
+        live = true;
+        std::weak_ptr<PlayerProxy> weak = shared_from_this();
+        auto source = std::make_shared<MediaSource>(tuple, [weak] {
+            auto self = weak.lock();
+            return self && self->close();
+        });
+        {
+            std::lock_guard<std::mutex> lock(MediaSource::mutex());
+            MediaSource::all()[tuple.shortUrl()] = source;
+        }
+        NOTICE_EMIT(BroadcastMediaChangedArgs, Broadcast::kBroadcastMediaChanged, true, *source);
+        // Ends with its camera, and when nobody watches it.
+        const int delay_ms = std::max(1, atoi(mINI::Instance()["general.streamNoneReaderDelayMS"].c_str()));
+        auto idle_since = std::make_shared<Clock::time_point>(Clock::now());
+        std::weak_ptr<MediaSource> watched = source;
+        _poller->doDelayTask(50, [weak, watched, delay_ms, idle_since]() -> uint64_t {
+            auto self = weak.lock();
+            auto source = watched.lock();
+            char byte;
+            if (!self || !source || !self->live) {
+                return 0;
+            }
+            if (recv(self->_fd, &byte, 1, MSG_DONTWAIT) == 0) {
+                self->stop();
+                if (!self->retries()) {
+                    self->on_close();
+                }
+                return 0;
+            }
+            if (source->readers > 0) {
+                *idle_since = Clock::time_point::max();
+            } else if (*idle_since == Clock::time_point::max()) {
+                *idle_since = Clock::now();
+            } else if (Clock::now() - *idle_since > std::chrono::milliseconds(delay_ms)) {
+                *idle_since = Clock::now() + std::chrono::hours(1000);
+                NOTICE_EMIT(BroadcastStreamNoneReaderArgs, Broadcast::kBroadcastStreamNoneReader, *source);
+                if (self->_auto_close) {
+                    source->close(false);
+                    return 0;
+                }
+            }
+            return 50;
+        });
     }
 
     void stop() {
         live = false;
+        MediaSource::Ptr source;
         {
             std::lock_guard<std::mutex> lock(MediaSource::mutex());
-            MediaSource::all().erase(tuple.shortUrl());
+            auto it = MediaSource::all().find(tuple.shortUrl());
+            if (it != MediaSource::all().end()) {
+                source = it->second;
+                MediaSource::all().erase(it);
+            }
+        }
+        if (source) {
+            NOTICE_EMIT(BroadcastMediaChangedArgs, Broadcast::kBroadcastMediaChanged, false, *source);
         }
         const int fd = _fd.exchange(-1);
         if (fd >= 0) {
@@ -182,6 +246,7 @@ private:
 
     int _retries;
     const int _timeout_ms;
+    const bool _auto_close;
     const EventPoller::Ptr _poller;
     std::atomic<int> _fd{-1};
 };
@@ -287,7 +352,7 @@ static void fail(const HttpSession::HttpResponseInvoker &invoker, int code, cons
 }
 
 static void addHttpListener() {
-    NoticeCenter::Instance().addListener(Broadcast::kBroadcastHttpRequest, [](BroadcastHttpRequestArgs) {
+    NoticeCenter::Instance().addListener(nullptr, Broadcast::kBroadcastHttpRequest, [](BroadcastHttpRequestArgs) {
         auto it = s_map_api.find(parser.url());
         if (it == s_map_api.end()) {
             return;
@@ -341,7 +406,7 @@ static void addStreamProxy(API_ARGS_MAP_ASYNC) {
     const auto timeout = atof(allArgs.get("timeout_sec").c_str());
     auto proxy = std::make_shared<PlayerProxy>(
         tuple, allArgs.get("url"), retries.empty() ? -1 : atoi(retries.c_str()),
-        static_cast<int>((timeout > 0 ? timeout : 10) * 1000));
+        static_cast<int>((timeout > 0 ? timeout : 10) * 1000), atoi(allArgs.get("auto_close").c_str()) != 0);
     s_player_proxy.insert(key, proxy);
     auto reply = val;
     proxy->on_first = [key, force, reply, invoker](const std::string &error) mutable {
@@ -365,6 +430,7 @@ static Json::Value describe(const std::string &key, const PlayerProxy::Ptr &prox
     item["key"] = key;
     item["url"] = proxy->url;
     item["status"] = proxy->live ? 0 : 1;
+    item["rePullCount"] = static_cast<Json::Int64>(proxy->retried);
     item["src"]["vhost"] = proxy->tuple.vhost;
     item["src"]["app"] = proxy->tuple.app;
     item["src"]["stream"] = proxy->tuple.stream;

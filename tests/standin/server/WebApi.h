@@ -29,6 +29,8 @@ struct ApiArgs : std::map<std::string, std::string, mediakit::StrCaseCompare> {
         auto it = find(name);
         return it == end() ? "" : it->second;
     }
+    using map::operator[];
+    std::string operator[](const char *name) const { return get(name); }
 };
 
 #define API_ARGS_MAP                                                                                  \

@@ -16,6 +16,8 @@ static onceToken s_defaults([] {
     mINI::Instance()["http.port"] = "80";
     mINI::Instance()["http.allow_ip_range"] = "::1,127.0.0.1";
     mINI::Instance()["general.listen_ip"] = "::";
+    mINI::Instance()["general.maxStreamWaitMS"] = "15000";
+    mINI::Instance()["general.streamNoneReaderDelayMS"] = "20000";
 });
 
 // A client's connection; requests on it are answered in their order.
@@ -74,10 +76,55 @@ private:
         bool consumed = false;
         NOTICE_EMIT(BroadcastHttpRequestArgs, Broadcast::kBroadcastHttpRequest, parser, invoker, consumed,
                     static_cast<SockInfo &>(*this));
-        if (!consumed) {
+        if (!consumed && !watch(parser.url())) {
             invoker(404, {}, "not found");
+        } else if (!consumed) {
+            return;
         }
         sem_wait(done.get());
+    }
+
+    // A player of "/app/stream.live.flv": waits for the stream, and watches it until either ends. False where there
+    // was none to watch.
+    bool watch(const std::string &path) {
+        const std::string end = ".live.flv";
+        const auto slash = path.find('/', 1);
+        if (path.size() < end.size() || path.compare(path.size() - end.size(), end.size(), end) != 0
+            || slash == std::string::npos) {
+            return false;
+        }
+        const MediaTuple tuple{"__defaultVhost__", path.substr(1, slash - 1),
+                               path.substr(slash + 1, path.size() - slash - 1 - end.size())};
+        const auto find = [&tuple] {
+            MediaSource::Ptr found;
+            MediaSource::for_each_media([&found](const MediaSource::Ptr &source) { found = source; }, "", tuple.vhost,
+                                        tuple.app, tuple.stream);
+            return found;
+        };
+        auto source = find();
+        if (!source) {
+            const std::function<void()> close = [] {};
+            NOTICE_EMIT(BroadcastNotFoundStreamArgs, Broadcast::kBroadcastNotFoundStream, tuple,
+                        static_cast<SockInfo &>(*this), close);
+            const int wait_ms = atoi(mINI::Instance()["general.maxStreamWaitMS"].c_str());
+            for (int ms = 0; !source && ms < wait_ms; ms += 10) {
+                std::this_thread::sleep_for(std::chrono::milliseconds(10));
+                source = find();
+            }
+        }
+        if (!source) {
+            return false;
+        }
+        ++source->readers;
+        const std::string head = "HTTP/1.1 200 OK\r\nContent-Type: video/x-flv\r\n\r\nFLV";
+        (void)!send(_fd, head.data(), head.size(), MSG_NOSIGNAL);
+        char byte;
+        while (recv(_fd, &byte, 1, MSG_DONTWAIT) != 0 && find() == source) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+        --source->readers;
+        shutdown(_fd, SHUT_RDWR);
+        return true;
     }
 
     const int _fd;

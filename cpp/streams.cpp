@@ -1,0 +1,101 @@
+// The plugin's part that watches streams come and go: a player that waits for one has it started, and a proxy that
+// MediaServer closed because nobody watched it is wanted no more.
+#include <iterator>
+#include <utility>
+
+#include "Common/MediaSource.h"
+#include "Common/config.h"
+#include "Poller/EventPoller.h"
+#include "Util/NoticeCenter.h"
+#include "Util/logger.h"
+#include "plugin.h"
+#include "text.h"
+
+using namespace toolkit;
+using namespace mediakit;
+
+namespace zlm_journal {
+
+namespace {
+
+// A stream that goes so long after nobody watched it any more was closed for that reason: at once with auto_close, or
+// when the hook on_stream_none_reader has answered.
+const std::chrono::seconds kIdleClose(15);
+// When a source goes, its proxy goes with it in some later turn.
+const uint64_t kLookAgainMs = 100;
+const int kLooks = 8;
+
+} // namespace
+
+void Plugin::listen() {
+    auto &center = NoticeCenter::Instance();
+    center.addListener(this, Broadcast::kBroadcastNotFoundStream, [this](BroadcastNotFoundStreamArgs) {
+        onPlayerWaits(args.shortUrl());
+    });
+    center.addListener(this, Broadcast::kBroadcastStreamNoneReader, [this](BroadcastStreamNoneReaderArgs) {
+        onNobodyWatches(sender.getMediaTuple().shortUrl());
+    });
+    center.addListener(this, Broadcast::kBroadcastMediaChanged, [this](BroadcastMediaChangedArgs) {
+        if (!bRegist) {
+            onSourceGone(sender.getMediaTuple().shortUrl());
+        }
+    });
+}
+
+void Plugin::onPlayerWaits(const std::string &key) {
+    for (const auto &kind : _kinds) {
+        (void)zlm_journal_player_waits(_journal, textOf(kind.name), textOf(key));
+    }
+}
+
+void Plugin::onNobodyWatches(const std::string &key) {
+    const auto now = std::chrono::steady_clock::now();
+    std::lock_guard<std::mutex> lock(_idle_mutex);
+    for (auto it = _idle.begin(); it != _idle.end();) {
+        it = now - it->second > kIdleClose ? _idle.erase(it) : std::next(it);
+    }
+    _idle[key] = now;
+}
+
+// All ends of a proxy look alike to MediaServer; that nobody watched it is what tells this one from the others.
+void Plugin::onSourceGone(const std::string &key) {
+    {
+        std::lock_guard<std::mutex> lock(_idle_mutex);
+        const auto it = _idle.find(key);
+        if (it == _idle.end() || std::chrono::steady_clock::now() - it->second > kIdleClose) {
+            return;
+        }
+        _idle.erase(it);
+    }
+    auto looks = std::make_shared<int>(0);
+    EventPollerPool::Instance().getPoller(false)->doDelayTask(kLookAgainMs, [this, key, looks]() -> uint64_t {
+        bool ended = true;
+        for (const auto &kind : _kinds) {
+            ended = hasEndedIdle(kind, key) && ended;
+        }
+        return !ended && ++*looks < kLooks ? kLookAgainMs : 0;
+    });
+}
+
+// Takes a proxy out of the journal that MediaServer has closed. False where it is wanted and still there.
+bool Plugin::hasEndedIdle(const Kind &kind, const std::string &key) {
+    auto lock = _order.lock(streamOfKey(key));
+    if (!isWanted(kind, key, 0)) {
+        return true;
+    }
+    if (_api->exists(kind.find, key)) {
+        return false;
+    }
+    _order.ended(streamOfKey(key));
+    InfoL << "journal: " << kind.name << " " << key << " is forgotten: it was closed because nobody watched it";
+    const std::string reason = "closed for lack of viewers", origin = "MediaServer";
+    const zlm_journal_call record{
+        ZLM_JOURNAL_REMOVE, textOf(kind.name), textOf(key), nullptr, 0, textOf(origin), textOf(reason),
+    };
+    if (zlm_journal_record(_journal, &record, nullptr, nullptr) != 0) {
+        ErrorL << "journal: the end of " << key << " is not journaled: " << lastError();
+    }
+    return true;
+}
+
+} // namespace zlm_journal

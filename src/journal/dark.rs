@@ -1,0 +1,63 @@
+//! What did not play when the server was last looked at, noted beside the journal, so that the next start begins with
+//! what did. A hint and no more: it is never synced, and one that is damaged or missing costs an order. Used on the
+//! reconciler's thread.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::env::Env;
+use super::place::{Place, with_suffix};
+
+/// By the number of the change that made each proxy: when it was last seen playing, milliseconds since 1970-01-01 UTC,
+/// 0 for never.
+pub struct Dark {
+    env: Arc<dyn Env>,
+    path: PathBuf,
+    noted: BTreeMap<u64, i64>,
+    failed: bool,
+}
+
+impl Dark {
+    pub(super) fn read(place: &Place) -> Self {
+        let path = place.dark();
+        let text = place.env.read(&path).unwrap_or_default();
+        let line = |line: &str| {
+            let (seq, last_played) = line.split_once(' ')?;
+            Some((seq.parse().ok()?, last_played.parse().ok().filter(|ms| *ms >= 0)?))
+        };
+        let noted = String::from_utf8_lossy(&text).lines().filter_map(line).collect();
+        Self { env: Arc::clone(&place.env), path, noted, failed: false }
+    }
+
+    /// None for one that played when last looked at, or was not known then.
+    pub fn of(&self, seq: u64) -> Option<i64> {
+        self.noted.get(&seq).copied()
+    }
+
+    /// These do not play now.
+    pub fn note(&mut self, dark: Vec<(u64, i64)>) {
+        let dark = BTreeMap::from_iter(dark);
+        if dark == self.noted {
+            return;
+        }
+        self.noted = dark;
+        if let Err(error) = self.write()
+            && !std::mem::replace(&mut self.failed, true)
+        {
+            log::warn!(
+                "journal: cannot write {}: {error}. The next start will not know what did not play",
+                self.path.display()
+            );
+        }
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let text: String = self.noted.iter().map(|(seq, last_played)| format!("{seq} {last_played}\n")).collect();
+        let new: &Path = &with_suffix(&self.path, ".unfinished");
+        self.env.create(new)?;
+        self.env.write_at(new, 0, text.as_bytes())?;
+        self.env.rename(new, &self.path)
+    }
+}

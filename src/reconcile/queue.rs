@@ -1,0 +1,320 @@
+//! What is to be started, in its order, and what may be started just now: so many first connects at once to one
+//! source, and suspects of the server's death after all others. Pure.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use super::plan::Key;
+
+/// A first connect that has no result yet keeps its place at its source for so long.
+pub const SLOT: Duration = Duration::from_secs(2);
+/// What was being started when the server died: so many at once, and the next ones when they are answered, or after
+/// this long.
+const SUSPECTS: (usize, Duration) = (32, Duration::from_secs(2));
+/// What was being started in two deaths running is started alone, so that a third one tells.
+const PRIME_SUSPECTS: (usize, Duration) = (1, Duration::from_secs(15));
+
+/// The order of starting, the first the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// In how many deaths of the server running it was being started.
+    pub deaths: u32,
+    /// False where a player waits for it.
+    pub nobody_waits: bool,
+    /// When it was last seen playing; what played to the end comes first.
+    pub last_played: Reverse<i64>,
+    /// The change that made it: the oldest first. No two proxies have the same.
+    pub seq: u64,
+}
+
+/// A source host by its place in the queue's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin(usize);
+
+/// What has no host, such as a file; never limited.
+const NO_ORIGIN: Origin = Origin(0);
+
+#[derive(Default)]
+struct Source {
+    host: String,
+    ready: BTreeMap<Rank, Key>,
+    connecting: usize,
+    /// Its entry in `Queue::open`.
+    offered: Option<Rank>,
+}
+
+/// Suspects that were started together.
+#[derive(Default)]
+struct Group {
+    started: usize,
+    since: Duration,
+    unanswered: BTreeSet<u64>,
+}
+
+pub struct Queue {
+    /// First connects at once to one source; 0: no limit.
+    per_origin: usize,
+    sources: Vec<Source>,
+    by_host: HashMap<String, Origin>,
+    /// The first of every source that may be connected to now.
+    open: BTreeSet<(Rank, Origin)>,
+    /// Calls in the order in which they took a place, some of them answered already.
+    places: VecDeque<(Duration, u64)>,
+    /// Calls that still keep a place.
+    keeping: HashMap<u64, Origin>,
+    group: Group,
+    /// When the suspect that `pop` has just refused may be started for all that.
+    suspect_at: Duration,
+    len: usize,
+    innocent: usize,
+}
+
+impl Queue {
+    pub fn new(per_origin: usize) -> Self {
+        Self {
+            per_origin,
+            sources: vec![Source::default()],
+            by_host: HashMap::new(),
+            open: BTreeSet::new(),
+            places: VecDeque::new(),
+            keeping: HashMap::new(),
+            group: Group::default(),
+            suspect_at: Duration::ZERO,
+            len: 0,
+            innocent: 0,
+        }
+    }
+
+    /// The origin that a host is, known from now on.
+    pub fn origin(&mut self, host: Option<String>) -> Origin {
+        let Some(host) = host else { return NO_ORIGIN };
+        let Queue { sources, by_host, .. } = self;
+        *by_host.entry(host).or_insert_with_key(|host| {
+            sources.push(Source { host: host.clone(), ..Source::default() });
+            Origin(sources.len() - 1)
+        })
+    }
+
+    /// The host that an origin is; empty for what has none.
+    pub fn host(&self, origin: Origin) -> &str {
+        self.sources.get(origin.0).map_or("", |source| &source.host)
+    }
+
+    pub fn push(&mut self, origin: Origin, rank: Rank, key: Key) {
+        let Some(source) = self.sources.get_mut(origin.0) else { return };
+        if source.ready.insert(rank, key).is_none() {
+            self.len += 1;
+            self.innocent += usize::from(rank.deaths == 0);
+        }
+        self.offer(origin);
+    }
+
+    pub fn remove(&mut self, origin: Origin, rank: Rank) {
+        let Some(source) = self.sources.get_mut(origin.0) else { return };
+        if source.ready.remove(&rank).is_some() {
+            self.len -= 1;
+            self.innocent -= usize::from(rank.deaths == 0);
+        }
+        self.offer(origin);
+    }
+
+    /// The next one that may be started now; it is started as `call`.
+    pub fn pop(&mut self, call: u64, now: Duration) -> Option<Key> {
+        self.free_places(now);
+        let (rank, origin) = self.open.first().copied()?;
+        if rank.deaths > 0 {
+            if rank.deaths > 1 && self.innocent > 0 {
+                self.suspect_at = Duration::MAX;
+                return None;
+            }
+            let (most, patience) = if rank.deaths == 1 { SUSPECTS } else { PRIME_SUSPECTS };
+            if self.group.unanswered.is_empty() || now >= self.group.since + patience {
+                self.group = Group { since: now, ..Group::default() };
+            } else if self.group.started >= most {
+                self.suspect_at = self.group.since + patience;
+                return None;
+            }
+            self.group.started += 1;
+            self.group.unanswered.insert(call);
+        }
+        let source = self.sources.get_mut(origin.0)?;
+        let key = source.ready.remove(&rank)?;
+        self.len -= 1;
+        self.innocent -= usize::from(rank.deaths == 0);
+        if self.is_limited(origin) {
+            self.sources.get_mut(origin.0)?.connecting += 1;
+            self.places.push_back((now, call));
+            self.keeping.insert(call, origin);
+        }
+        self.offer(origin);
+        Some(key)
+    }
+
+    /// Call `call` has its result.
+    pub fn answered(&mut self, call: u64) {
+        self.group.unanswered.remove(&call);
+        self.free_place(call);
+    }
+
+    /// When, without any answer, there may be something to start; none where nothing is queued.
+    pub fn wake(&self) -> Option<Duration> {
+        if self.len == 0 {
+            return None;
+        }
+        let place = self.places.front().map(|(since, _)| *since + SLOT);
+        match self.open.first() {
+            None => place,
+            Some((rank, _)) if rank.deaths == 0 => Some(Duration::ZERO),
+            Some(_) => Some(place.map_or(self.suspect_at, |place| place.min(self.suspect_at))),
+        }
+    }
+
+    fn is_limited(&self, origin: Origin) -> bool {
+        self.per_origin > 0 && origin != NO_ORIGIN
+    }
+
+    fn free_places(&mut self, now: Duration) {
+        while let Some((since, call)) = self.places.front().copied() {
+            if self.keeping.contains_key(&call) && now < since + SLOT {
+                return;
+            }
+            self.places.pop_front();
+            self.free_place(call);
+        }
+    }
+
+    fn free_place(&mut self, call: u64) {
+        let Some(origin) = self.keeping.remove(&call) else { return };
+        if let Some(source) = self.sources.get_mut(origin.0) {
+            source.connecting -= 1;
+        }
+        self.offer(origin);
+    }
+
+    /// Has a source stand in `open` with its first, or not at all.
+    fn offer(&mut self, origin: Origin) {
+        let limited = self.is_limited(origin);
+        let Some(source) = self.sources.get_mut(origin.0) else { return };
+        let full = limited && source.connecting >= self.per_origin;
+        let first = source.ready.first_key_value().map(|(rank, _)| *rank).filter(|_| !full);
+        let offered = std::mem::replace(&mut source.offered, first);
+        if offered != first {
+            if let Some(rank) = offered {
+                self.open.remove(&(rank, origin));
+            }
+            if let Some(rank) = first {
+                self.open.insert((rank, origin));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Kind;
+
+    fn key(seq: u64) -> Key {
+        (Kind::Pull, format!("{seq}").into())
+    }
+
+    fn rank(deaths: u32, last_played: i64, seq: u64) -> Rank {
+        Rank { deaths, nobody_waits: true, last_played: Reverse(last_played), seq }
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn pop_all(queue: &mut Queue, calls: &mut u64, now: Duration) -> Vec<u64> {
+        let mut popped = Vec::new();
+        while let Some((_, name)) = queue.pop(*calls + 1, now) {
+            *calls += 1;
+            popped.push(name.parse().unwrap());
+        }
+        popped
+    }
+
+    #[test]
+    fn what_played_last_goes_first_then_age_and_before_all_what_a_player_waits_for() {
+        let mut queue = Queue::new(0);
+        let origin = queue.origin(Some("nvr".into()));
+        for (last_played, seq) in [(0, 1), (i64::MAX, 2), (5, 3), (i64::MAX, 4), (5, 5)] {
+            queue.push(origin, rank(0, last_played, seq), key(seq));
+        }
+        queue.push(origin, Rank { nobody_waits: false, ..rank(0, 0, 6) }, key(6));
+        assert_eq!(pop_all(&mut queue, &mut 0, ms(0)), [6, 2, 4, 3, 5, 1]);
+        assert_eq!(queue.len, 0);
+    }
+
+    #[test]
+    fn a_source_has_so_many_places_freed_by_a_result_or_by_time() {
+        let mut queue = Queue::new(2);
+        let (nvr, other) = (queue.origin(Some("nvr".into())), queue.origin(Some("other".into())));
+        let none = queue.origin(None);
+        for seq in 1..=6 {
+            queue.push(nvr, rank(0, 0, seq), key(seq));
+        }
+        queue.push(other, rank(0, 0, 7), key(7));
+        (8..=11).for_each(|seq| queue.push(none, rank(0, 0, seq), key(seq)));
+        let mut calls = 0;
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(0)), [1, 2, 7, 8, 9, 10, 11]);
+        queue.answered(1);
+        queue.answered(1);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(500)), [3]);
+        assert_eq!(queue.wake(), Some(SLOT));
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(1999)), [0; 0]);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(2000)), [4]);
+        // The answer to what has lost its place frees no other.
+        queue.answered(2);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(2499)), [0; 0]);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(2500)), [5]);
+        assert_eq!(queue.len, 1);
+        queue.remove(nvr, rank(0, 0, 6));
+        assert_eq!((queue.len, queue.wake()), (0, None));
+    }
+
+    #[test]
+    fn suspects_come_last_the_worst_alone() {
+        let mut queue = Queue::new(0);
+        let origin = queue.origin(None);
+        for seq in 1..=50 {
+            let deaths = if seq == 50 { 2 } else { u32::from(seq <= 40) };
+            queue.push(origin, rank(deaths, 0, seq), key(seq));
+        }
+        let mut calls = 0;
+        // The innocent, and at most 32 of those with one death; none of them answers.
+        let first = pop_all(&mut queue, &mut calls, ms(0));
+        assert_eq!(first, (41..=49).chain(1..=32).collect::<Vec<_>>());
+        assert_eq!(queue.wake(), Some(ms(2000)));
+        assert!(pop_all(&mut queue, &mut calls, ms(1000)).is_empty());
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(2000)), (33..=40).collect::<Vec<_>>());
+        assert!(pop_all(&mut queue, &mut calls, ms(3000)).is_empty());
+        (1..=calls).for_each(|call| queue.answered(call));
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(3000)), [50]);
+    }
+
+    #[test]
+    fn suspects_of_one_source_share_its_places() {
+        let mut queue = Queue::new(8);
+        let nvr = queue.origin(Some("nvr".into()));
+        (1..=20).for_each(|seq| queue.push(nvr, rank(1, 0, seq), key(seq)));
+        assert_eq!(pop_all(&mut queue, &mut 0, ms(0)).len(), 8);
+    }
+
+    #[test]
+    fn of_two_that_killed_twice_the_second_waits_for_the_first_and_both_for_the_innocent() {
+        let mut queue = Queue::new(1);
+        let (nvr, bad) = (queue.origin(Some("nvr".into())), queue.origin(Some("bad".into())));
+        (1..=2).for_each(|seq| queue.push(nvr, rank(0, 0, seq), key(seq)));
+        (3..=4).for_each(|seq| queue.push(bad, rank(2, 0, seq), key(seq)));
+        let mut calls = 0;
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(0)), [1]);
+        queue.answered(1);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(10)), [2, 3]);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(14_000)), [0; 0]);
+        queue.answered(3);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(14_000)), [4]);
+    }
+}

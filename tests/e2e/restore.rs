@@ -1,0 +1,329 @@
+//! The restore at scale, and what is healed while the server runs.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::*;
+use support::Holes;
+
+fn playing(status: &Value) -> u64 {
+    status["now"]["playing"].as_u64().unwrap_or_default()
+}
+
+/// How many lines the note of what does not play has.
+fn noted_dark(fixture: &Fixture) -> usize {
+    let path = fixture.server.dir.join("journal/proxies.db.dark");
+    std::fs::read_to_string(path).unwrap_or_default().lines().count()
+}
+
+/// Waits until the stream plays.
+fn wait_for_stream(server: &Server, stream: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !server.get("getMediaList", &[("stream", stream)])["data"].is_array() {
+        assert!(Instant::now() < deadline, "{stream} does not play: {}\n{}", server.status(), server.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Keys and urls of all proxies, as the journal has them.
+fn journaled(fixture: &Fixture) -> Vec<(String, String)> {
+    let rows = fixture.sqlite3("select key, url from proxies_view order by key");
+    rows.lines().filter_map(|row| row.split_once('|')).map(|(key, url)| (key.into(), url.into())).collect()
+}
+
+#[test]
+fn six_hundred_half_of_them_black_holes_are_listed_and_the_live_play_while_the_holes_still_connect() {
+    let mut fixture = Fixture::prepare(&[]);
+    let (live, holes) = (fixture.source(), Holes::new(300));
+    let holes = holes.urls().into_iter().zip((0..).map(|n| format!("hole{n}")));
+    let holes: Vec<(String, String)> = holes.collect();
+    let holes = holes.iter().map(|(url, stream)| (stream.clone(), url.as_str(), [].as_slice()));
+    fixture.journaled(holes.chain((0..300).map(|n| (format!("live{n}"), live.url.as_str(), [].as_slice()))));
+    fixture.server.start();
+    let began = Instant::now();
+    fixture.server.wait_until_started();
+    assert_eq!(keys(&fixture.server).len(), 600);
+    let listed = began.elapsed();
+    let status = fixture.server.wait_for_status("all live ones to play", |status| playing(status) == 300);
+    println!("600 proxies: all listed after {listed:?}, the live play after {:?}", began.elapsed());
+    // Ten seconds before the first hole is answered for.
+    assert_eq!((&status["restore"]["phase"], &status["restore"]["failing"]), (&"running".into(), &0.into()));
+    assert_eq!(status["restore"]["connecting"], 300, "{status}");
+}
+
+#[test]
+fn the_live_cameras_of_a_recorder_come_before_its_dead_and_few_are_connected_to_at_once() {
+    let mut fixture = Fixture::prepare(&[("revive_sec", "1")]);
+    let (live, hole) = (fixture.source(), Source::black_hole());
+    // The dead are the older ones: age alone would have them go first.
+    let dead = (0..150).map(|n| (format!("dead{n}"), hole.url.as_str(), [("timeout_sec", "30")].as_slice()));
+    fixture.journaled(dead.chain((0..150).map(|n| (format!("live{n}"), live.url.as_str(), [].as_slice()))));
+    fixture.server.start();
+    fixture.server.wait_for_status("all to be started", |status| status["restore"]["started"] == 300);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while noted_dark(&fixture) != 150 {
+        assert!(Instant::now() < deadline, "{} are noted as dark", noted_dark(&fixture));
+        thread::sleep(Duration::from_millis(100));
+    }
+    fixture.server.kill();
+    let before = hole.connects();
+
+    let began = Instant::now();
+    fixture.server.start();
+    fixture.server.wait_for_status("the live ones to play", |status| playing(status) == 150);
+    let (took, connects) = (began.elapsed(), hole.connects() - before);
+    println!("300 of one host: the live play after {took:?}, {connects} dead ones were connected to by then");
+    // Eight places, each kept for 2 s by one that does not answer.
+    let most = 8 * (1 + took.as_secs() as usize / 2);
+    assert!(connects <= most, "{connects} dead ones were connected to within {took:?}");
+    let status = fixture.server.status();
+    assert_eq!(status["restore"]["phase"], "running", "{status}");
+    assert!(status["restore"]["waiting"].as_u64() > Some(100), "{status}");
+}
+
+#[test]
+fn a_camera_that_was_restarted_while_the_server_runs_plays_again() {
+    let mut fixture = Fixture::prepare(&[("revive_sec", "1")]);
+    fixture.server.start();
+    let source = fixture.source();
+    let address = source.address();
+    for (stream, retries) in [("never", "0"), ("twice", "2"), ("always", "-1")] {
+        let more = [("retry_count", retries), ("timeout_sec", "1")];
+        assert_persisted(&add(&fixture.server, stream, &source.url, &more));
+    }
+    drop(source);
+    // The server itself gives two of them up.
+    fixture.server.wait_for_status("two to be revived", |status| status["now"]["revived"].as_u64() >= Some(2));
+    let status = fixture.server.status();
+    assert_eq!((playing(&status), &status["proxies"]["enabled"]), (0, &3.into()), "{status}");
+    let _on_again = Source::live_at(fixture.dir.path(), address);
+    for stream in ["never", "twice", "always"] {
+        wait_for_stream(&fixture.server, stream);
+    }
+    let status = fixture.server.wait_for_status("all to play", |status| playing(status) == 3);
+    assert_eq!(status["now"]["proxies"], Value::Array(Vec::new()), "{status}");
+    // Nobody but the reconciler did it, and the journal is what it was.
+    assert_eq!(fixture.sqlite3("select count(*) from journal"), "3\n");
+}
+
+#[test]
+fn a_camera_that_is_off_at_boot_is_shown_with_its_error_and_its_next_try() {
+    let mut fixture = Fixture::prepare(&[("revive_sec", "2")]);
+    let off = format!("rtsp://admin:geheim@127.0.0.1:{}/1", server::free_port());
+    let live = fixture.source();
+    let forgiving = [("retry_count", "0")];
+    fixture.journaled([("off".to_owned(), off.as_str(), forgiving.as_slice()), ("on".to_owned(), &live.url, &[])]);
+    fixture.server.start();
+    let status = fixture.server.wait_for_status("a second try", |status| {
+        status["now"]["proxies"][0]["attempts"].as_u64() >= Some(2)
+            && status["now"]["proxies"][0]["state"] == "down"
+    });
+    let trouble = &status["now"]["proxies"][0];
+    assert_eq!((&trouble["kind"], &trouble["key"]), (&"pull".into(), &key("off").into()), "{status}");
+    assert!(!trouble["last_error"].as_str().unwrap().is_empty(), "{status}");
+    let next = trouble["next_try_at"].as_i64().unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    assert!((now - 2000..now + 2_000_000).contains(&next), "{next} is not a time near {now}");
+    let worst = &status["restore"]["worst_origins"][0];
+    assert_eq!((&worst["host"], &worst["failing"]), (&"127.0.0.1".into(), &1.into()), "{status}");
+    for time in ["to_50_sec", "to_95_sec", "to_100_sec", "eta_sec"] {
+        assert!(status["restore"][time].is_f64(), "{time} of {status}");
+    }
+    assert_eq!((&status["restore"]["done"], &status["restore"]["total"]), (&2.into(), &2.into()));
+    assert!(!status.to_string().contains("geheim"));
+    let log = fixture.server.log();
+    assert!(log.contains("1 of 2 from 127.0.0.1 do not answer"), "the worst sources are named:\n{log}");
+
+    let only =
+        |key: &str| fixture.server.get("getJournalStatus", &[("key", key)])["data"]["now"]["proxies"].clone();
+    assert_eq!(only(&key("on"))[0]["state"], "playing");
+    assert_eq!(only(&key("off"))[0]["key"], key("off"));
+    assert_eq!(only("v/a/none"), Value::Array(Vec::new()));
+    let none = fixture.server.get("getJournalStatus", &[("limit", "0")]);
+    assert_eq!(none["data"]["now"]["proxies"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn an_outside_system_that_adds_everything_again_during_the_restore_meets_no_harm() {
+    let mut fixture = Fixture::prepare(&[("restore_rate", "200"), ("restore_per_origin", "0")]);
+    let (old, new) = (fixture.source(), fixture.source());
+    let streams: Vec<String> = (0..100).map(|n| format!("s{n}")).collect();
+    fixture.journaled(streams.iter().map(|stream| (stream.clone(), old.url.as_str(), [].as_slice())));
+    fixture.server.start();
+    let server = &fixture.server;
+    let outcomes: Vec<bool> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|client| {
+                let (streams, url) = (&streams, &new.url);
+                scope.spawn(move || {
+                    // From the end, where the restore comes last.
+                    let mine = streams.iter().rev().skip(client).step_by(4);
+                    mine.map(|stream| {
+                        let reply = add(server, stream, url, &[]);
+                        let won = reply["code"] == 0;
+                        let stock = reply["msg"].as_str().unwrap_or_default().contains("already exists");
+                        assert!(won || stock, "neither success nor the stock error: {reply}");
+                        assert_eq!(reply["journal"]["persisted"] == true, won, "{reply}");
+                        won
+                    })
+                    .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    let won = outcomes.iter().filter(|won| **won).count();
+    println!("the outside system was first for {won} of 100");
+    assert!(won > 0 && won < 100, "the two never met: {won}");
+    let status = fixture.server.wait_for_status("all to play", |status| playing(status) == 100);
+    assert_eq!(status["proxies"]["enabled"], 100, "{status}");
+    // The server has what the journal says, each once.
+    assert_eq!(fixture.server.proxies(), journaled(&fixture));
+    let theirs = fixture.server.proxies().iter().filter(|(_, url)| *url == new.url).count();
+    assert_eq!(theirs, won);
+}
+
+#[test]
+fn lazily_a_stream_starts_when_a_player_asks_for_it() {
+    let mut fixture = Fixture::prepare(&[("restore", "lazy")]);
+    let live = fixture.source();
+    let streams = ["a", "b", "c"];
+    fixture.journaled(streams.map(|stream| (stream.to_owned(), live.url.as_str(), [].as_slice())));
+    fixture.server.start();
+    assert_eq!(fixture.server.status()["restore"]["phase"], "done");
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(keys(&fixture.server), [""; 0], "nothing is started at boot");
+    assert!(fixture.server.play("b").is_some(), "the player gets the stream:\n{}", fixture.server.log());
+    assert_eq!(keys(&fixture.server), [key("b")]);
+    assert_eq!(fixture.server.status()["now"]["asked"], 1);
+    // All are started when the operator says so.
+    assert_eq!(fixture.server.get("restoreJournal", &[])["data"]["wanted"], 3);
+    fixture.server.wait_for_status("all to play", |status| playing(status) == 3);
+    assert_eq!(keys(&fixture.server).len(), 3);
+    // A restart leaves all to the players again.
+    fixture.server.kill();
+    fixture.server.start();
+    assert_eq!(keys(&fixture.server), [""; 0]);
+}
+
+#[test]
+fn a_hundred_thousand_left_to_players_are_all_there_for_them() {
+    let mut fixture = Fixture::prepare(&[("restore", "lazy")]);
+    let live = fixture.source();
+    fixture.journaled((0..100_000).map(|n| (format!("s{n}"), live.url.as_str(), [].as_slice())));
+    fixture.server.start();
+    assert_eq!(fixture.server.status()["proxies"]["enabled"], 100_000);
+    for stream in ["s0", "s77777", "s99999"] {
+        assert!(fixture.server.play(stream).is_some(), "{stream}:\n{}", fixture.server.log());
+    }
+    assert_eq!(keys(&fixture.server).len(), 3);
+}
+
+#[test]
+fn with_restore_off_only_the_api_starts_anything() {
+    let mut fixture = Fixture::prepare(&[("restore", "off")]);
+    let live = fixture.source();
+    fixture.journaled(["a", "b"].map(|stream| (stream.to_owned(), live.url.as_str(), [].as_slice())));
+    fixture.server.max_stream_wait_ms = 300;
+    fixture.server.write_config(&Fixture::journal(&fixture.server, &[("restore", "off")]));
+    fixture.server.start();
+    assert_eq!(fixture.server.status()["restore"]["phase"], "off");
+    assert!(fixture.server.play("a").is_none(), "a player alone starts nothing");
+    assert_eq!(keys(&fixture.server), [""; 0]);
+
+    assert_ne!(fixture.server.get_without_secret("restoreJournal")["code"], 0);
+    let unknown = fixture.server.get("restoreJournal", &[("key", "v/a/none")]);
+    assert_ne!(unknown["code"], 0);
+    assert!(unknown["msg"].as_str().unwrap().contains("v/a/none"), "{unknown}");
+    assert_eq!(fixture.server.get("restoreJournal", &[("key", &key("b"))])["data"]["wanted"], 1);
+    wait_for_stream(&fixture.server, "b");
+    assert_eq!(keys(&fixture.server), [key("b")]);
+    fixture.server.get("restoreJournal", &[]);
+    wait_for_stream(&fixture.server, "a");
+}
+
+#[test]
+fn what_nobody_watches_is_not_fought_for() {
+    let mut fixture = Fixture::prepare(&[]);
+    fixture.server.none_reader_ms = 1500;
+    fixture.server.write_config(&Fixture::journal(&fixture.server, &[("revive_sec", "1")]));
+    fixture.server.start();
+    let (source, camera) = (fixture.source(), fixture.source());
+    let camera_address = camera.address();
+    assert_persisted(&add(&fixture.server, "watched", &source.url, &[("auto_close", "1")]));
+    let _viewer = fixture.server.play("watched").unwrap();
+    assert_persisted(&add(&fixture.server, "kept", &source.url, &[]));
+    assert_persisted(&add(&fixture.server, "idle", &source.url, &[("auto_close", "1")]));
+    // Its camera goes off before anyone could have watched it: that is no idle close.
+    assert_persisted(&add(&fixture.server, "off", &camera.url, &[("auto_close", "1"), ("retry_count", "0")]));
+    drop(camera);
+
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while fixture.sqlite3("select count(*) from proxies where key like '%/idle'") != "0\n" {
+        assert!(
+            Instant::now() < deadline,
+            "it is still wanted: {:?}\n{}",
+            journaled(&fixture),
+            fixture.server.log()
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    let removal = fixture.sqlite3("select key, reason from journal where op = 'remove'");
+    assert_eq!(removal, format!("{}|closed for lack of viewers\n", key("idle")));
+    // Some looks of the reconciler later it is still gone, and the others are what they were.
+    thread::sleep(Duration::from_secs(4));
+    let mut wanted = [key("kept"), key("off"), key("watched")];
+    wanted.sort();
+    assert_eq!(journaled(&fixture).into_iter().map(|(key, _)| key).collect::<Vec<_>>(), wanted);
+    assert!(!keys(&fixture.server).contains(&key("idle")));
+    let _on_again = Source::live_at(fixture.dir.path(), camera_address);
+    wait_for_stream(&fixture.server, "off");
+}
+
+#[test]
+fn what_the_server_gives_up_is_forgotten_where_the_operator_wants_that() {
+    let mut fixture = Fixture::start(&[("revive_sec", "1"), ("on_give_up", "forget")]);
+    let source = fixture.source();
+    let more = [("retry_count", "1"), ("timeout_sec", "1")];
+    assert_persisted(&add(&fixture.server, "a", &source.url, &more));
+    assert_persisted(&add(&fixture.server, "b", &source.url, &[]));
+    fixture.server.wait_for_status("both to be seen playing", |status| playing(status) == 2);
+    drop(source);
+    fixture.server.wait_for_status("one to be forgotten", |status| status["now"]["given_up"] == 1);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while fixture.server.status()["durable_seq"] != 3 {
+        assert!(Instant::now() < deadline);
+        thread::sleep(Duration::from_millis(20));
+    }
+    let removal = fixture.sqlite3("select key, origin, reason from journal where op = 'remove'");
+    assert_eq!(removal, format!("{}|zlm-journal|the server gave it up (on_give_up=forget)\n", key("a")));
+    fixture.server.kill();
+    fixture.server.start();
+    fixture.server.wait_for_status("the other to be restored", |status| status["restore"]["started"] == 1);
+    assert_eq!(keys(&fixture.server), [key("b")]);
+}
+
+/// Three minutes, which is how long a proxy must have done nothing at all. On the stand-in, which can be told to have
+/// one that stalls.
+#[test]
+fn a_proxy_that_neither_plays_nor_tries_to_is_started_anew() {
+    if HOST.real {
+        return;
+    }
+    let mut fixture = Fixture::prepare(&[("revive_sec", "1")]);
+    fixture.server.env.push(("STANDIN_STALLS_OF".into(), "stalls".into()));
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], server::free_port()));
+    let url = format!("rtsp://{address}/stalls");
+    fixture.journaled([("a".to_owned(), url.as_str(), [].as_slice())]);
+    fixture.server.start();
+    fixture.server.wait_until_restored();
+    let _on_again = Source::live_at(fixture.dir.path(), address);
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while fixture.server.status()["now"]["restarted"] != 1 {
+        assert!(Instant::now() < deadline, "{}", fixture.server.status());
+        thread::sleep(Duration::from_millis(500));
+    }
+    wait_for_stream(&fixture.server, "a");
+    let log = fixture.server.log();
+    assert!(log.contains("neither plays nor tries to"), "{log}");
+}
