@@ -252,7 +252,7 @@ fn whatever_happens_the_server_ends_up_with_what_is_wanted() {
                 if sim.dice.bool() {
                     let (host, name) = key.1.split_once('/').unwrap();
                     let camera = sim.cameras[&key];
-                    sim.want(&host.to_owned(), name.parse().unwrap(), camera, None);
+                    sim.want(host, name.parse().unwrap(), camera, None);
                     sim.server.insert(key, Running { playing: false, retries: 0 });
                 }
             }

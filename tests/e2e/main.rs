@@ -16,9 +16,6 @@ use serde_json::Value;
 use support::server::{self, Server, add_args};
 use support::{HOST, Source};
 use tempfile::TempDir;
-use zlm_journal::journal::{Call, Cause, Done, Journal};
-use zlm_journal::record::{Args, Kind, Op};
-use zlm_journal::settings::Settings;
 
 /// A patched server with a journal, in a directory of its own.
 struct Fixture {
@@ -63,26 +60,7 @@ impl Fixture {
 
     /// Writes a journal of proxies before the server starts: stream, url and further arguments.
     fn journaled<'a>(&self, proxies: impl IntoIterator<Item = (String, &'a str, &'a [(&'a str, &'a str)])>) {
-        let path = self.server.journal_file();
-        let pairs = [("enable", "1"), ("path", path.to_str().unwrap())];
-        let journal = Journal::open(&Settings::read(pairs, self.dir.path()).0).unwrap();
-        let (told, acks) = std::sync::mpsc::channel();
-        let mut untold = 0;
-        for (stream, url, more) in proxies {
-            let args = add_args(&stream, url, more);
-            let args = Args::from_pairs(args.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-            let (kind, key, args) = (Kind::Pull, &key(&stream), Some(args.unwrap()));
-            let told = told.clone();
-            let done = Done::new(move |ack| drop(told.send(ack.result)));
-            journal.record(Call { op: Op::Add, kind, key, args, cause: Cause::default() }, done);
-            untold += 1;
-            // No more at once than the queue takes.
-            if untold > 10_000 {
-                acks.recv().unwrap().unwrap();
-                untold -= 1;
-            }
-        }
-        acks.iter().take(untold).for_each(|ack| assert!(ack.is_ok(), "{ack:?}"));
+        support::write_journal(&self.server.journal_file(), proxies);
     }
 
     /// kill -9, start again, wait until the restore is over.

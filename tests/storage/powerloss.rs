@@ -89,12 +89,14 @@ impl InUse {
 
     /// The next sync fails, once: all is written afresh.
     fn fail_and_heal(&self) {
-        let failed = AtomicU64::new(0);
+        let failed = Arc::new(AtomicU64::new(0));
+        let fails = Arc::clone(&failed);
         self.sim.set_fault(Some(Box::new(move |_, call| {
-            (call == sim::Call::Sync && failed.fetch_add(1, Ordering::SeqCst) == 0)
+            (call == sim::Call::Sync && fails.fetch_add(1, Ordering::SeqCst) == 0)
                 .then_some(std::io::ErrorKind::Other)
         })));
         self.add("v/live/in doubt", "rtsp://in doubt");
+        wait_until("the sync to fail", || failed.load(Ordering::SeqCst) > 0);
         wait_until("the journal to heal", || self.journal.report().condition == Condition::Healthy);
         self.add("v/live/healed", "rtsp://healed");
     }

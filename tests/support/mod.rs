@@ -9,12 +9,15 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, mpsc};
 use std::thread;
 use std::time::Duration;
 use std::{env, fs, io};
 
 use server::Server;
+use zlm_journal::journal::{Call, Cause, Done, Journal};
+use zlm_journal::record::{Args, Kind, Op};
+use zlm_journal::settings::Settings;
 
 /// The binaries under test.
 pub struct Host {
@@ -25,7 +28,15 @@ pub struct Host {
 }
 
 /// The real MediaServer where there is one, else the stand-in, which is built first.
-pub static HOST: LazyLock<Host> = LazyLock::new(|| {
+pub static HOST: LazyLock<Host> = LazyLock::new(|| host("dev"));
+
+/// The same with a stand-in that is built for speed.
+pub fn host_for_benchmarks() -> Host {
+    host("release")
+}
+
+/// `profile` is cargo's, of the plugin in the stand-in.
+fn host(profile: &str) -> Host {
     let cache = PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/zlm-journal");
     let find = |variable: &str, name: &str| env::var_os(variable).map_or_else(|| cache.join(name), PathBuf::from);
     let patched = find("ZLMJ_MEDIASERVER", "MediaServer");
@@ -34,14 +45,14 @@ pub static HOST: LazyLock<Host> = LazyLock::new(|| {
         Host { patched, pristine, real: true }
     } else {
         say(&format!(
-            "!!! NO REAL MEDIASERVER at {} and {}: the end-to-end tests run against the stand-in, which proves \
-             nothing about ZLMediaKit",
+            "!!! NO REAL MEDIASERVER at {} and {}: what follows runs against the stand-in, which proves nothing about \
+             ZLMediaKit",
             patched.display(),
             pristine.display()
         ));
-        standin::build()
+        standin::build(profile)
     }
-});
+}
 
 /// One line that the test runner does not swallow.
 pub fn say(line: &str) {
@@ -79,8 +90,8 @@ pub mod standin {
     use super::*;
 
     /// The stand-in's tree, patched as a user patches ZLMediaKit's, and built with and without the plugin.
-    pub fn build() -> Host {
-        let dir = build_dir("standin");
+    pub fn build(profile: &str) -> Host {
+        let dir = build_dir(&format!("standin-{profile}"));
         let tree = dir.join("tree");
         copy_tree(&root().join("tests/standin"), &tree);
         let configure = |build: &Path, source: &Path, with: &[String]| {
@@ -91,7 +102,7 @@ pub mod standin {
         apply_patches(&tree);
         let plugin = [
             format!("-DCMAKE_PROJECT_ZLMediaKit_INCLUDE={}/cpp/zlmediakit.cmake", root().display()),
-            "-DZLM_JOURNAL_PROFILE=dev".to_owned(),
+            format!("-DZLM_JOURNAL_PROFILE={profile}"),
         ];
         configure(&dir.join("patched"), &tree, &plugin);
         Host { patched: dir.join("patched/MediaServer"), pristine: dir.join("stock/MediaServer"), real: false }
@@ -180,7 +191,7 @@ impl Source {
         let connects = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&connects);
         thread::spawn(move || {
-            let mut connections = Vec::new();
+            let (mut connections, mut sweep_at) = (Vec::new(), 64);
             for connection in listener.incoming() {
                 if stopped.load(Ordering::SeqCst) {
                     return;
@@ -192,7 +203,10 @@ impl Source {
                 }
                 // Those whose proxy is gone are let go, or a long test runs out of descriptors.
                 let _ = connection.set_nonblocking(true);
-                connections.retain(|old: &TcpStream| !matches!(old.peek(&mut [0; 1]), Ok(0)));
+                if connections.len() >= sweep_at {
+                    connections.retain(|old: &TcpStream| !matches!(old.peek(&mut [0; 1]), Ok(0)));
+                    sweep_at = 2 * connections.len() + 64;
+                }
                 connections.push(connection);
             }
         });
@@ -256,6 +270,32 @@ impl Drop for Source {
             let _ = connection.read(&mut [0; 1]);
         }
     }
+}
+
+/// Writes a journal of pull proxies: stream, url and further arguments of each.
+pub fn write_journal<'a>(
+    file: &Path,
+    proxies: impl IntoIterator<Item = (String, &'a str, &'a [(&'a str, &'a str)])>,
+) {
+    let pairs = [("enable", "1"), ("path", file.to_str().expect("a plain path"))];
+    let journal = Journal::open(&Settings::read(pairs, Path::new("/")).0).expect("a journal");
+    let (told, acks) = mpsc::channel();
+    let mut untold = 0;
+    for (stream, url, more) in proxies {
+        let args = server::add_args(&stream, url, more);
+        let args = Args::from_pairs(args.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        let (key, args) = (format!("__defaultVhost__/live/{stream}"), Some(args.expect("good arguments")));
+        let told = told.clone();
+        let done = Done::new(move |ack| drop(told.send(ack.result)));
+        journal.record(Call { op: Op::Add, kind: Kind::Pull, key: &key, args, cause: Cause::default() }, done);
+        untold += 1;
+        // No more at once than the queue takes.
+        if untold > 10_000 {
+            acks.recv().expect("an answer").expect("written");
+            untold -= 1;
+        }
+    }
+    acks.iter().take(untold).for_each(|ack| assert!(ack.is_ok(), "{ack:?}"));
 }
 
 /// What an operator's tool says about the journal.

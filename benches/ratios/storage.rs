@@ -1,21 +1,15 @@
-//! `cargo bench`: what the journal costs, as ratios to what the machine can do, each measured side by side with its
-//! yardstick in interleaved rounds (median of 7). P7 needs a patched and a stock MediaServer ($ZLMJ_MEDIASERVER,
-//! $ZLMJ_PRISTINE). Files go to $ZLMJ_BENCH_DIR, else to cargo's target directory: keep it on the disk in question.
-
-#[path = "../tests/support/server.rs"]
-#[allow(dead_code)]
-mod server;
+//! The journal by itself, against what the machine can do: P1 to P6 and P11.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::hint::black_box;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use std::{env, thread};
+use std::thread;
 
 use parking_lot::Mutex;
 use zlm_journal::journal::env::{Env, Stat, System};
@@ -23,50 +17,7 @@ use zlm_journal::journal::{Ack, Call, Cause, Done, Journal, Persisted};
 use zlm_journal::record::{Args, Kind, Op};
 use zlm_journal::settings::Settings;
 
-const ROUNDS: usize = 7;
-
-fn main() {
-    let dir =
-        env::var_os("ZLMJ_BENCH_DIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
-    let dir = dir.join(format!("bench-{}", std::process::id()));
-    fs::create_dir_all(&dir).expect("a directory for the benchmark");
-    println!("zlm-journal {} (build {}), {}\n", env!("CARGO_PKG_VERSION"), zlm_journal::BUILD_ID, machine());
-    println!("| # | ratio | measured | gate | aim | |\n|---|---|---|---|---|---|");
-    one_client(&dir);
-    many_clients(&dir);
-    while_checkpointing(&dir);
-    calling_thread(&dir);
-    reading_back(&dir);
-    long_history(&dir);
-    media_server(&dir);
-    let _ = fs::remove_dir_all(&dir);
-}
-
-fn row(number: &str, ratio: &str, measured: &str, gate: &str, aim: &str, ok: bool) {
-    println!("| {number} | {ratio} | {measured} | {gate} | {aim} | {} |", if ok { "ok" } else { "**missed**" });
-}
-
-fn machine() -> String {
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model =
-        cpu.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1)).unwrap_or("unknown");
-    format!("{} x {model}", thread::available_parallelism().map_or(0, |cores| cores.get()))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn quantile(mut times: Vec<Duration>, of_thousand: usize) -> Duration {
-    times.sort();
-    times.get((times.len().saturating_sub(1)) * of_thousand / 1000).copied().unwrap_or_default()
-}
-
-fn progress(line: &str) {
-    eprint!("\r{line:60}\r");
-    let _ = io::stderr().flush();
-}
+use super::table::{ROUNDS, Table, median, progress, quantile};
 
 // ---- the journal
 
@@ -223,7 +174,7 @@ fn record_and_wait(journal: &Journal, key: &str) {
     assert_eq!(told.get(), Some(&Ok(Persisted::Yes)));
 }
 
-fn one_client(dir: &Path) {
+pub fn one_client(table: &mut Table, dir: &Path) {
     const RECORDS: usize = 1000;
     let raw = File::create(dir.join("raw")).expect("a file");
     raw.write_all_at(&vec![0; RECORDS * 4096], 0).expect("room");
@@ -252,7 +203,7 @@ fn one_client(dir: &Path) {
         yardstick.push(sync * 1e6);
     }
     let ratio = median(ratios);
-    row(
+    table.row(
         "P1",
         "one client's durable record, p50 ÷ raw fdatasync p50",
         &format!("{ratio:.2} ({:.0} µs ÷ {:.0} µs)", median(ours), median(yardstick)),
@@ -262,7 +213,7 @@ fn one_client(dir: &Path) {
     );
 }
 
-fn many_clients(dir: &Path) {
+pub fn many_clients(table: &mut Table, dir: &Path) {
     const PRODUCERS: usize = 64;
     const EACH: usize = 150;
     let (mut ratios, mut ours, mut yardstick) = (Vec::new(), Vec::new(), Vec::new());
@@ -292,7 +243,7 @@ fn many_clients(dir: &Path) {
         yardstick.push(bulk);
     }
     let ratio = median(ratios);
-    row(
+    table.row(
         "P2",
         "durable records/s, 64 producers ÷ bulk insert in batches of 64",
         &format!("{ratio:.2} ({:.0} ÷ {:.0})", median(ours), median(yardstick)),
@@ -301,7 +252,7 @@ fn many_clients(dir: &Path) {
         ratio >= 0.5,
     );
     let per_record = median(syncs);
-    row(
+    table.row(
         "P3",
         "fsyncs per acknowledged record, 64 producers",
         &format!("1/{:.0}", 1.0 / per_record),
@@ -311,7 +262,7 @@ fn many_clients(dir: &Path) {
     );
 }
 
-fn while_checkpointing(dir: &Path) {
+pub fn while_checkpointing(table: &mut Table, dir: &Path) {
     const RECORDS: usize = 2000;
     let journal = open(dir, "p4");
     let p99 = |name: &str| {
@@ -343,7 +294,7 @@ fn while_checkpointing(dir: &Path) {
         without.push(quiet * 1e6);
     }
     let ratio = median(ratios);
-    row(
+    table.row(
         "P4",
         "p99 with one checkpoint after another running ÷ without",
         &format!("{ratio:.2} ({:.0} µs ÷ {:.0} µs)", median(with), median(without)),
@@ -353,7 +304,7 @@ fn while_checkpointing(dir: &Path) {
     );
 }
 
-fn reading_back(dir: &Path) {
+pub fn reading_back(table: &mut Table, dir: &Path) {
     const PROXIES: usize = 100_000;
     let journal = open(dir, "p6");
     for n in 0..PROXIES {
@@ -396,7 +347,7 @@ fn reading_back(dir: &Path) {
         yardstick.push(rows.len() as f64 / memory);
     }
     let ratio = median(ratios);
-    row(
+    table.row(
         "P6",
         "opening a journal of 100,000 proxies ÷ the same loop over rows in memory, as rates",
         &format!("{ratio:.2} ({:.0}/s ÷ {:.0}/s)", median(ours), median(yardstick)),
@@ -406,7 +357,7 @@ fn reading_back(dir: &Path) {
     );
 }
 
-fn long_history(dir: &Path) {
+pub fn long_history(table: &mut Table, dir: &Path) {
     let make = |name: &str, rows: i64| {
         let journal = open(dir, name);
         for n in 0..1000 {
@@ -440,7 +391,7 @@ fn long_history(dir: &Path) {
         shorts.push(short * 1e3);
     }
     let ratio = median(ratios);
-    row(
+    table.row(
         "P11",
         "opening with 1,000,000 rows of history ÷ with 1,000, the same 1,000 proxies",
         &format!("{ratio:.2} ({:.1} ms ÷ {:.1} ms)", median(longs), median(shorts)),
@@ -497,7 +448,7 @@ fn storage_calls() -> (u64, u64, u64) {
     (field("syscr:"), field("syscw:"), field("write_bytes:"))
 }
 
-fn calling_thread(dir: &Path) {
+pub fn calling_thread(table: &mut Table, dir: &Path) {
     const RECORDS: usize = 5000;
     let journal = open(dir, "p5");
     let mut p99s = Vec::new();
@@ -532,7 +483,7 @@ fn calling_thread(dir: &Path) {
         p99s.push(quantile(times, 990).as_secs_f64() * 1e6);
     }
     let p99 = median(p99s);
-    row(
+    table.row(
         "P5",
         "time on the calling thread per record, p99; storage system calls there",
         &format!("{p99:.1} µs; {calls}"),
@@ -540,62 +491,4 @@ fn calling_thread(dir: &Path) {
         "≤ 10 µs",
         p99 <= 50.0 && calls == 0,
     );
-}
-
-// ---- the server
-
-fn media_server(dir: &Path) {
-    let cache = PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/zlm-journal");
-    let find = |variable: &str, name: &str| env::var_os(variable).map_or_else(|| cache.join(name), PathBuf::from);
-    let (patched, stock) =
-        (find("ZLMJ_MEDIASERVER", "MediaServer"), find("ZLMJ_PRISTINE", "MediaServer.pristine"));
-    if !patched.exists() || !stock.exists() {
-        println!("| P7 | addStreamProxy rate, plugin ÷ stock | not measured: no MediaServer | ≥ 0.9 | ≥ 0.97 | |");
-        return;
-    }
-    let (mut ratios, mut ours, mut yardstick) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
-        progress(&format!("P7 round {} of {ROUNDS}", round + 1));
-        let without = add_rate(&stock, &dir.join(format!("stock-{round}")), false);
-        let with = add_rate(&patched, &dir.join(format!("patched-{round}")), true);
-        ratios.push(with / without);
-        ours.push(with);
-        yardstick.push(without);
-    }
-    let ratio = median(ratios);
-    row(
-        "P7",
-        "addStreamProxy rate, 32 clients, plugin ÷ stock",
-        &format!("{ratio:.2} ({:.0}/s ÷ {:.0}/s)", median(ours), median(yardstick)),
-        "≥ 0.9",
-        "≥ 0.97",
-        ratio >= 0.9,
-    );
-}
-
-/// Calls a second of 32 clients, each for a stream of its own whose camera refuses at once (force=1).
-fn add_rate(binary: &Path, dir: &Path, journal: bool) -> f64 {
-    const CLIENTS: usize = 32;
-    const EACH: usize = 40;
-    let mut server = server::Server::prepare(binary, dir, &[]);
-    if journal {
-        let path = server.journal_file();
-        server.write_config(&[("enable", "1"), ("path", path.to_str().expect("a plain path"))]);
-    }
-    server.start();
-    let url = format!("rtsp://127.0.0.1:{}/camera", server::free_port());
-    let began = Instant::now();
-    thread::scope(|scope| {
-        for client in 0..CLIENTS {
-            let (server, url) = (&server, &url);
-            scope.spawn(move || {
-                for n in 0..EACH {
-                    let stream = format!("{client}-{n}");
-                    let reply = server.get("addStreamProxy", &server::add_args(&stream, url, &[("force", "1")]));
-                    assert!(!journal || reply["journal"]["persisted"] == true, "{reply}");
-                }
-            });
-        }
-    });
-    (CLIENTS * EACH) as f64 / began.elapsed().as_secs_f64()
 }

@@ -1,0 +1,79 @@
+//! `cargo bench --bench ratios`: what the journal costs and how fast it restores, as ratios to what the machine and an
+//! outside client can do. Prints a table; with all of it measured, writes docs/benchmarks.md and docs/restore.svg.
+//! `cargo bench --bench ratios -- P1 P8` measures these alone and writes nothing.
+//!
+//! What needs a MediaServer takes the patched and the stock one that the tests take ($ZLMJ_MEDIASERVER,
+//! $ZLMJ_PRISTINE), and the stand-in where there is none. Files go to $ZLMJ_BENCH_DIR, else to cargo's target
+//! directory: keep it on the disk in question.
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+mod curve;
+mod memory;
+mod restore;
+mod storage;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use support::Host;
+use table::Table;
+
+fn main() {
+    if memory::is_child() {
+        return memory::child();
+    }
+    let dir =
+        env::var_os("ZLMJ_BENCH_DIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    let dir = dir.join(format!("bench-{}", std::process::id()));
+    fs::create_dir_all(&dir).expect("a directory for the benchmark");
+    let chosen: Vec<String> = env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let is_chosen = |number: &str| chosen.is_empty() || chosen.iter().any(|name| name == number);
+
+    println!("zlm-journal {} (build {}), {}\n", env!("CARGO_PKG_VERSION"), zlm_journal::BUILD_ID, table::machine());
+    println!("{}", table::HEAD);
+    let mut table = Table::default();
+    let storage: [(&[&str], fn(&mut Table, &Path)); 6] = [
+        (&["P1"], storage::one_client),
+        (&["P2", "P3"], storage::many_clients),
+        (&["P4"], storage::while_checkpointing),
+        (&["P5"], storage::calling_thread),
+        (&["P6"], storage::reading_back),
+        (&["P11"], storage::long_history),
+    ];
+    for (numbers, measure) in storage {
+        if numbers.iter().any(|number| is_chosen(number)) {
+            measure(&mut table, &dir);
+        }
+    }
+    if is_chosen("P9") {
+        memory::per_proxy(&mut table, &dir);
+    }
+    let server: [(&str, fn(&mut Table, &Path, &Host)); 5] = [
+        ("P7", restore::add_rate),
+        ("P10", restore::growth),
+        ("lazy", restore::lazy_boot),
+        ("sites", restore::sites),
+        ("P8", restore::against_a_client),
+    ];
+    let host = support::host_for_benchmarks();
+    for (number, measure) in server {
+        if is_chosen(number) {
+            measure(&mut table, &dir, &host);
+        }
+    }
+    if chosen.is_empty() {
+        let what = if host.real {
+            "ZLMediaKit's MediaServer"
+        } else {
+            "**the stand-in of tests/standin, which proves nothing about ZLMediaKit**"
+        };
+        let docs = support::root().join("docs");
+        fs::write(docs.join("benchmarks.md"), table.markdown(what)).expect("docs/benchmarks.md");
+        fs::copy(dir.join("restore.svg"), docs.join("restore.svg")).expect("docs/restore.svg");
+        println!("\nwritten: docs/benchmarks.md, docs/restore.svg");
+    }
+    let _ = fs::remove_dir_all(&dir);
+}

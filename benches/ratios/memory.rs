@@ -1,0 +1,107 @@
+//! P9: the memory of the plugin, in processes of its own that hold nothing else.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use zlm_journal::plugin::Plugin;
+use zlm_journal::reconcile::{Add, Added, Host};
+use zlm_journal::record::Kind;
+
+use super::support::write_journal;
+use super::table::{Table, median, progress};
+
+const CHILD: &str = "ZLMJ_BENCH_CHILD";
+const PROXIES: usize = 100_000;
+const URL: &str = "rtsp://admin:password@192.168.100.100:554/Streaming/Channels/101";
+
+pub fn is_child() -> bool {
+    env::var_os(CHILD).is_some()
+}
+
+/// Opens the journal that it is told of, restores all of it, and prints its memory before and after.
+pub fn child() {
+    let file = PathBuf::from(env::var_os(CHILD).unwrap_or_default());
+    let before = resident();
+    let pairs = [("enable", "1"), ("path", file.to_str().expect("a plain path")), ("restore_rate", "1000000")];
+    let plugin = Arc::new(Plugin::open(pairs, Path::new("/"), 4).expect("a plugin"));
+    let server = Arc::new(Server { plugin: OnceLock::new() });
+    let _ = server.plugin.set(Arc::downgrade(&plugin));
+    plugin.start(server).expect("a reconciler");
+    let restored = |status: &str| status.contains("\"phase\":\"done\"");
+    while !restored(&plugin.status(None, 0).expect("a status")) {
+        thread::sleep(Duration::from_millis(20));
+    }
+    println!("{} {}", before, resident());
+}
+
+/// Takes every proxy at once and keeps nothing.
+struct Server {
+    plugin: OnceLock<Weak<Plugin>>,
+}
+
+impl Server {
+    fn answer(&self, answer: impl FnOnce(&zlm_journal::reconcile::Handle)) {
+        if let Some(plugin) = self.plugin.get().and_then(Weak::upgrade)
+            && let Some(reconciler) = plugin.reconciler()
+        {
+            answer(reconciler);
+        }
+    }
+}
+
+impl Host for Server {
+    fn add(&self, call: u64, _: Add) {
+        self.answer(|reconciler| reconciler.added(call, Added::Accepted));
+    }
+    fn remove(&self, _: Kind, _: Arc<str>) {}
+    fn list(&self, call: u64, _: Kind) {
+        self.answer(|reconciler| reconciler.listed(call, Ok(Vec::new())));
+    }
+}
+
+fn resident() -> u64 {
+    field_of(std::process::id(), "VmRSS:")
+}
+
+/// A field of a process's status that is in KiB, in bytes.
+pub fn field_of(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() * 1024
+}
+
+pub fn per_proxy(table: &mut Table, dir: &Path) {
+    let file = |name: &str| dir.join(name).join("proxies.db");
+    let streams = (0..PROXIES).map(|n| (format!("s{n}"), URL, [].as_slice()));
+    write_journal(&file("p9-full"), streams);
+    write_journal(&file("p9-empty"), std::iter::empty());
+    let run = |name: &str| {
+        let child = Command::new(env::current_exe().expect("this program")).env(CHILD, file(name)).output();
+        let printed = String::from_utf8_lossy(&child.expect("a child").stdout).into_owned();
+        let mut numbers = printed.split_whitespace().map(|word| word.parse::<f64>().expect("a number of bytes"));
+        let (before, after) = (numbers.next().expect("before"), numbers.next().expect("after"));
+        after - before
+    };
+    let (mut idle, mut each) = (Vec::new(), Vec::new());
+    for round in 0..super::table::ROUNDS {
+        progress(&format!("P9 round {}", round + 1));
+        let (empty, full) = (run("p9-empty"), run("p9-full"));
+        idle.push(empty / 1024.0 / 1024.0);
+        each.push((full - empty) / PROXIES as f64);
+    }
+    // Key and arguments, which are what an operator gave.
+    let given = format!("__defaultVhost__/live/s{}", PROXIES / 2).len()
+        + format!(r#"{{"app":"live","stream":"s{}","url":"{URL}","vhost":"__defaultVhost__"}}"#, PROXIES / 2).len();
+    let (idle, beyond) = (median(idle), median(each) - given as f64);
+    table.row(
+        "P9",
+        "memory per journaled proxy that runs, beyond its key and arguments; of an idle plugin",
+        &format!("{beyond:.0} B (and {given} B); {idle:.1} MiB"),
+        "≤ 1 KiB; ≤ 8 MiB",
+        "≤ 512 B; ≤ 4 MiB",
+        beyond <= 1024.0 && idle <= 8.0,
+    );
+}
