@@ -19,7 +19,7 @@ foreach(pair "server/WebApi.cpp|ZLM_JOURNAL_CALL" "server/main.cpp|ZLM_JOURNAL_O
     if(NOT times EQUAL 1)
         message(FATAL_ERROR
             "zlm-journal: ${file} has ${times} lines with ${hook}( instead of 1. Apply the patches in the ZLMediaKit tree:\n"
-            "  git apply ${ZLM_JOURNAL_DIR}/patches/*.patch")
+            "  ${ZLM_JOURNAL_DIR}/patches/apply ${CMAKE_CURRENT_SOURCE_DIR}")
     endif()
 endforeach()
 

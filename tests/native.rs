@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{build_dir, root, run, standin};
+use support::{build_dir, root, run};
 
 /// Configures and builds the C and C++ tests in a build tree of that name; all trees share the Rust library.
 fn build(name: &str, flags: &str) -> PathBuf {
@@ -125,49 +125,5 @@ fn an_unpatched_tree_is_told_to_apply_the_patches() {
         .unwrap();
     let message = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(!output.status.success());
-    assert!(message.contains("git apply") && message.contains("patches/*.patch"), "{message}");
-}
-
-#[test]
-fn a_patched_tree_without_the_plugin_is_the_stock_server_to_the_compiler() {
-    let tree = tempfile::tempdir().unwrap();
-    standin::copy_tree(&root().join("tests/standin"), tree.path());
-    let json = ["/usr/include/jsoncpp", "/usr/local/include/jsoncpp"].map(|dir| format!("-I{dir}"));
-    let preprocessed = || {
-        ["WebApi.cpp", "main.cpp"].map(|file| {
-            let mut compiler = Command::new("c++");
-            compiler.args(["-std=c++11", "-E", "-P"]).args(&json).arg("-I").arg(tree.path());
-            run(compiler.arg(tree.path().join("server").join(file)))
-        })
-    };
-    let stock = preprocessed();
-    standin::apply_patches(tree.path());
-    assert!(fs::read_to_string(tree.path().join("server/WebApi.cpp")).unwrap().contains("ZLM_JOURNAL_CALL("));
-    assert!(preprocessed() == stock, "the patched lines leave something behind");
-}
-
-#[test]
-fn a_patch_only_adds_quotes_one_line_a_hunk_and_lands_at_its_anchors() {
-    for patch in standin::patches() {
-        let text = fs::read_to_string(&patch).unwrap();
-        for hunk in text.split("\n@@ ").skip(1) {
-            let lines: Vec<&str> = hunk.lines().skip(1).collect();
-            let quoted = lines.iter().filter(|line| line.starts_with(' ')).count();
-            assert!(quoted <= 1, "{}: {hunk}", patch.display());
-            assert!(lines.iter().all(|line| line.starts_with([' ', '+'])), "add-only: {hunk}");
-        }
-    }
-    let tree = tempfile::tempdir().unwrap();
-    standin::copy_tree(&root().join("tests/standin"), tree.path());
-    standin::apply_patches(tree.path());
-    let hooked = fs::read_to_string(tree.path().join("server/main.cpp")).unwrap();
-    let lines: Vec<&str> = hooked.lines().map(str::trim).collect();
-    for (hook, before) in [
-        ("ZLM_JOURNAL_OPEN();", "installWebApi();"),
-        ("ZLM_JOURNAL_RESTORE();", "sem.wait();"),
-        ("ZLM_JOURNAL_CLOSE();", "unInstallWebApi();"),
-    ] {
-        let at = lines.iter().position(|line| *line == hook).unwrap();
-        assert_eq!((lines[at + 1], lines[at + 2]), ("#endif", before));
-    }
+    assert!(message.contains("patches/apply"), "{message}");
 }

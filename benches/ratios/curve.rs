@@ -10,7 +10,8 @@ pub struct Curve {
     pub points: Vec<(f64, usize)>,
 }
 
-const COLOURS: [RGBColor; 3] = [RGBColor(0x0b, 0x6e, 0x4f), RGBColor(0xd0, 0x73, 0x1c), RGBColor(0x8a, 0x1c, 0x3b)];
+const COLOURS: [RGBColor; 3] =
+    [RGBColor(0x0b, 0x6e, 0x4f), RGBColor(0xd0, 0x73, 0x1c), RGBColor(0x8a, 0x1c, 0x3b)];
 
 /// Time is on a logarithmic axis: the lines are orders of magnitude apart.
 pub fn draw(file: &Path, title: &str, total: usize, curves: &[Curve]) -> Result<(), Box<dyn std::error::Error>> {

@@ -21,6 +21,9 @@ use std::{env, fs};
 use support::Host;
 use table::Table;
 
+type OfStorage = fn(&mut Table, &Path);
+type OfServer = fn(&mut Table, &Path, &Host);
+
 fn main() {
     if memory::is_child() {
         return memory::child();
@@ -32,10 +35,15 @@ fn main() {
     let chosen: Vec<String> = env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let is_chosen = |number: &str| chosen.is_empty() || chosen.iter().any(|name| name == number);
 
-    println!("zlm-journal {} (build {}), {}\n", env!("CARGO_PKG_VERSION"), zlm_journal::BUILD_ID, table::machine());
+    println!(
+        "zlm-journal {} (build {}), {}\n",
+        env!("CARGO_PKG_VERSION"),
+        zlm_journal::BUILD_ID,
+        table::machine()
+    );
     println!("{}", table::HEAD);
     let mut table = Table::default();
-    let storage: [(&[&str], fn(&mut Table, &Path)); 6] = [
+    let storage: [(&[&str], OfStorage); 6] = [
         (&["P1"], storage::one_client),
         (&["P2", "P3"], storage::many_clients),
         (&["P4"], storage::while_checkpointing),
@@ -51,7 +59,7 @@ fn main() {
     if is_chosen("P9") {
         memory::per_proxy(&mut table, &dir);
     }
-    let server: [(&str, fn(&mut Table, &Path, &Host)); 5] = [
+    let server: [(&str, OfServer); 5] = [
         ("P7", restore::add_rate),
         ("P10", restore::growth),
         ("lazy", restore::lazy_boot),

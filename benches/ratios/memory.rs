@@ -94,7 +94,8 @@ pub fn per_proxy(table: &mut Table, dir: &Path) {
     }
     // Key and arguments, which are what an operator gave.
     let given = format!("__defaultVhost__/live/s{}", PROXIES / 2).len()
-        + format!(r#"{{"app":"live","stream":"s{}","url":"{URL}","vhost":"__defaultVhost__"}}"#, PROXIES / 2).len();
+        + format!(r#"{{"app":"live","stream":"s{}","url":"{URL}","vhost":"__defaultVhost__"}}"#, PROXIES / 2)
+            .len();
     let (idle, beyond) = (median(idle), median(each) - given as f64);
     table.row(
         "P9",

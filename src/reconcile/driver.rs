@@ -180,7 +180,7 @@ pub fn start(host: Arc<dyn Host>, intent: Arc<dyn Intent>, limits: Limits) -> Re
 
 /// The server is being asked what it has, kind by kind.
 struct Look {
-    /// The listing under way, its kind (by its place in the table), since when, and when the first was asked for.
+    /// The listing under way, its kind (by its place in the table), since when, and since when all of the look is.
     call: u64,
     kind: usize,
     since: Duration,
@@ -257,9 +257,10 @@ impl Driver {
     // ---- looking
 
     fn look_if_due(&mut self, now: Duration) {
-        match &self.look {
+        match &mut self.look {
             Some(look) if now >= look.since + LIST_TIMEOUT => {
                 let kind = look.kind;
+                look.began = now;
                 self.fault("the server did not say in time which proxies it has".to_owned());
                 self.list(kind, now);
             }
@@ -284,13 +285,7 @@ impl Driver {
         let wanted = self.intent.wanted();
         let dark = {
             let mut plan = self.shared.plan.lock();
-            plan.observe(
-                wanted,
-                &look.listed,
-                now.saturating_sub(look.began),
-                self.began.elapsed(),
-                self.intent.now_ms(),
-            );
+            plan.observe(wanted, &look.listed, look.began, self.began.elapsed(), self.intent.now_ms());
             plan.dark().collect()
         };
         self.intent.dark(dark);

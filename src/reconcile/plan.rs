@@ -148,8 +148,19 @@ struct Proxy {
     last_played: i64,
     /// It is part of the restore, which has not started it yet.
     counted: bool,
+    /// When its phase was last set by something else than a look at the server.
+    changed: Duration,
     /// The look at the server that met it last.
     look: u64,
+}
+
+/// What the server has, when it was asked and when it answered, and whether all that is missing is due at once.
+struct Look<'a> {
+    listed: &'a HashMap<Key, Listed>,
+    asked: Duration,
+    now: Duration,
+    wall: i64,
+    restoring: bool,
 }
 
 struct Call {
@@ -218,12 +229,12 @@ impl Plan {
         self.queue.wake().map_or(Duration::MAX, |at| at.max(self.next_start))
     }
 
-    /// Compares what is wanted with what the server has; the answer to that took it `took`.
+    /// Compares what is wanted with what the server has, which it was asked for at `asked`.
     pub fn observe(
         &mut self,
         wanted: Vec<Wanted>,
         listed: &HashMap<Key, Listed>,
-        took: Duration,
+        asked: Duration,
         now: Duration,
         wall: i64,
     ) {
@@ -236,8 +247,9 @@ impl Plan {
         if restoring {
             self.meter.begin(now);
         }
+        let look = Look { listed, asked, now, wall, restoring };
         for want in wanted {
-            self.compare(want, listed, restoring, now, wall);
+            self.compare(want, &look);
         }
         let unwanted: Vec<Key> = self
             .proxies
@@ -250,7 +262,7 @@ impl Plan {
         }
         self.meter.note(now);
 
-        self.soonest_look = now + LOOK_AT_MOST.max(took * LOOK_SHARE);
+        self.soonest_look = now + LOOK_AT_MOST.max(now.saturating_sub(asked) * LOOK_SHARE);
         let revive = self.limits.revive;
         let usual = if revive.is_zero() { LOOK_AT_LEAST } else { revive.clamp(LOOK_AT_MOST, LOOK_AT_LEAST) };
         self.next_look = (now + self.jittered(usual, self.looks)).max(self.soonest_look);
@@ -263,7 +275,8 @@ impl Plan {
         }
     }
 
-    fn compare(&mut self, want: Wanted, listed: &HashMap<Key, Listed>, restoring: bool, now: Duration, wall: i64) {
+    fn compare(&mut self, want: Wanted, look: &Look<'_>) {
+        let &Look { listed, asked, now, wall, restoring } = look;
         let (key, seq) = (want.key.clone(), want.seq);
         let there = listed.get(&key);
         if self.proxies.get(&key).is_none_or(|proxy| proxy.seq != seq) {
@@ -274,12 +287,15 @@ impl Plan {
             }
             let not_before = now + self.pause(&key, 0);
             self.know(want, Phase::Down { since: now, not_before });
+        } else if let Some(proxy) = self.proxies.get_mut(&key)
+            && (proxy.changed >= asked || matches!(proxy.phase, Phase::Connecting { .. }))
+        {
+            // The list is older than what we know, or the answer to its start will tell.
+            proxy.look = self.looks;
+            return;
         }
         let Some(proxy) = self.proxies.get_mut(&key) else { return };
         proxy.look = self.looks;
-        if matches!(proxy.phase, Phase::Connecting { .. }) {
-            return; // its answer will tell
-        }
         let (phase, timeout) = (proxy.phase, proxy.timeout);
         if restoring {
             self.count(&key);
@@ -395,6 +411,7 @@ impl Plan {
         }
         if let Some(proxy) = self.proxies.get_mut(&key).filter(|proxy| proxy.phase == Phase::Connecting { call }) {
             proxy.deaths = 0;
+            proxy.changed = now;
             let origin = proxy.origin;
             match answer {
                 Added::Accepted => self.plays(&key, wall),
@@ -484,6 +501,7 @@ impl Plan {
             last_error: None,
             last_played: want.dark_since.unwrap_or(PLAYED),
             counted: false,
+            changed: Duration::ZERO,
             look: self.looks,
         };
         *self.census.of(&phase) += 1;
@@ -679,7 +697,7 @@ mod tests {
     }
 
     fn look(plan: &mut Plan, wanted: Vec<Wanted>, listed: &HashMap<Key, Listed>, at: Duration) {
-        plan.observe(wanted, listed, Duration::ZERO, at, 1_000_000);
+        plan.observe(wanted, listed, at, at, 1_000_000);
     }
 
     /// Everything that may be started at a moment, by name; the calls are numbered on.
@@ -803,16 +821,36 @@ mod tests {
     fn the_server_is_looked_at_often_but_not_at_the_price_of_its_time() {
         let mut plan = restored(LIMITS, Added::Accepted);
         let next = |plan: &mut Plan, took: Duration| {
-            plan.observe(wanted(&["a"]), &playing(&["a"]), took, secs(100), 0);
+            plan.observe(wanted(&["a"]), &playing(&["a"]), secs(100) - took, secs(100), 0);
             (plan.wake_to_look() - secs(100)).as_millis()
         };
         assert!((8000..=12_000).contains(&next(&mut plan, Duration::from_millis(1))));
         assert_eq!(next(&mut plan, Duration::from_millis(300)), 30_000);
         // A proxy that is due has the server looked at in time, but a slow server not sooner.
-        plan.observe(wanted(&["a"]), &HashMap::new(), Duration::from_millis(50), secs(200), 0);
-        plan.observe(wanted(&["a"]), &HashMap::new(), Duration::from_millis(50), secs(222), 0);
+        plan.observe(wanted(&["a"]), &HashMap::new(), secs(200), secs(200), 0);
+        plan.observe(wanted(&["a"]), &HashMap::new(), secs(222) - Duration::from_millis(20), secs(222), 0);
         let due = plan.troubles(None, 1, secs(222))[0].next_try.unwrap();
-        assert_eq!(plan.wake_to_look() - secs(222), due.max(secs(5)).min(plan.wake_to_look() - secs(222)));
+        assert!(due < secs(14) && due > secs(2), "{due:?}");
+        assert_eq!(plan.wake_to_look() - secs(222), due.min(plan.wake_to_look() - secs(222)));
+        plan.observe(wanted(&["a"]), &HashMap::new(), secs(221), secs(222), 0);
+        assert_eq!(plan.wake_to_look(), secs(322));
+    }
+
+    #[test]
+    fn a_list_is_not_believed_of_what_has_changed_since_it_was_asked_for() {
+        for forget_given_up in [false, true] {
+            let mut plan = Plan::new(Limits { forget_given_up, ..LIMITS });
+            look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(1));
+            assert_eq!(start(&mut plan, secs(1)), ["a"]);
+            // Asked for at 5, it plays at 6, and at 7 comes the list that does not have it.
+            plan.answered(1, Added::Accepted, secs(6), 0);
+            plan.observe(wanted(&["a"]), &HashMap::new(), secs(5), secs(7), 0);
+            assert_eq!(start(&mut plan, secs(7)), [""; 0]);
+            assert_eq!(plan.census().playing, 1);
+            // The next list is believed.
+            look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(8));
+            assert_eq!(plan.census().playing, 0);
+        }
     }
 
     #[test]
@@ -924,6 +962,10 @@ mod tests {
         assert_eq!(start(&mut plan, secs(10)), [""; 0]);
         assert!(plan.is_restored());
         assert_eq!((plan.progress().unwanted, plan.census().playing), (3, 1));
+        // Nor does it stand in anybody's way.
+        look(&mut plan, vec![want("b", 9), want("d", 10)], &playing(&["b"]), secs(20));
+        look(&mut plan, vec![want("b", 9), want("d", 10)], &playing(&["b"]), secs(60));
+        assert_eq!(start(&mut plan, secs(60)), ["d"]);
     }
 
     #[test]

@@ -96,7 +96,8 @@ impl Simulation {
                 });
                 let listed: HashMap<Key, Listed> = listed.collect();
                 let took = Duration::from_micros(10 * listed.len() as u64);
-                self.plan.observe(self.wanted(), &listed, took, self.now, self.now.as_millis() as i64);
+                let asked = self.now.saturating_sub(took);
+                self.plan.observe(self.wanted(), &listed, asked, self.now, self.now.as_millis() as i64);
             }
             while let Some(action) = self.plan.next(self.now) {
                 self.act(action);

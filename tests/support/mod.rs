@@ -27,6 +27,16 @@ pub struct Host {
     pub real: bool,
 }
 
+/// Where the binaries of a real MediaServer are looked for.
+fn real_host() -> Host {
+    let cache = PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/zlm-journal");
+    let find = |variable: &str, name: &str| env::var_os(variable).map_or_else(|| cache.join(name), PathBuf::from);
+    let patched = find("ZLMJ_MEDIASERVER", "MediaServer");
+    let pristine = find("ZLMJ_PRISTINE", "MediaServer.pristine");
+    let real = patched.exists() && pristine.exists();
+    Host { patched, pristine, real }
+}
+
 /// The real MediaServer where there is one, else the stand-in, which is built first.
 pub static HOST: LazyLock<Host> = LazyLock::new(|| host("dev"));
 
@@ -37,21 +47,17 @@ pub fn host_for_benchmarks() -> Host {
 
 /// `profile` is cargo's, of the plugin in the stand-in.
 fn host(profile: &str) -> Host {
-    let cache = PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/zlm-journal");
-    let find = |variable: &str, name: &str| env::var_os(variable).map_or_else(|| cache.join(name), PathBuf::from);
-    let patched = find("ZLMJ_MEDIASERVER", "MediaServer");
-    let pristine = find("ZLMJ_PRISTINE", "MediaServer.pristine");
-    if patched.exists() && pristine.exists() {
-        Host { patched, pristine, real: true }
-    } else {
-        say(&format!(
-            "!!! NO REAL MEDIASERVER at {} and {}: what follows runs against the stand-in, which proves nothing about \
-             ZLMediaKit",
-            patched.display(),
-            pristine.display()
-        ));
-        standin::build(profile)
+    let host = real_host();
+    if host.real {
+        return host;
     }
+    say(&format!(
+        "!!! NO REAL MEDIASERVER at {} and {}: what follows runs against the stand-in, which proves nothing about \
+         ZLMediaKit",
+        host.patched.display(),
+        host.pristine.display()
+    ));
+    standin::build(profile)
 }
 
 /// One line that the test runner does not swallow.
@@ -109,19 +115,7 @@ pub mod standin {
     }
 
     pub fn apply_patches(tree: &Path) {
-        run(Command::new("git").args(["init", "-q", "."]).current_dir(tree));
-        run(Command::new("git").arg("apply").args(patches()).current_dir(tree));
-    }
-
-    pub fn patches() -> Vec<PathBuf> {
-        let mut patches: Vec<PathBuf> = fs::read_dir(root().join("patches"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "patch"))
-            .collect();
-        patches.sort();
-        assert!(!patches.is_empty());
-        patches
+        run(Command::new(root().join("patches/apply")).arg(tree));
     }
 
     pub fn copy_tree(from: &Path, to: &Path) {
@@ -161,7 +155,7 @@ impl Drop for Killed {
 impl Source {
     /// One that plays. For a real MediaServer: a stock one into which ffmpeg pushes a picture and a tone.
     pub fn live(dir: &Path) -> Source {
-        if HOST.real { Self::real(dir, server::free_port()) } else { Self::socket(true, "127.0.0.1:0") }
+        Self::live_at(dir, SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
     /// One that accepts and never answers.
@@ -169,9 +163,14 @@ impl Source {
         Self::socket(false, "127.0.0.1:0")
     }
 
-    /// The same camera again, after it was off.
+    /// One that plays at an address, port 0 for any: the same camera again, after it was off.
     pub fn live_at(dir: &Path, before: SocketAddr) -> Source {
-        if HOST.real { Self::real(dir, before.port()) } else { Self::socket(true, &before.to_string()) }
+        let real = real_host().real;
+        match before.port() {
+            0 if real => Self::real(dir, SocketAddr::new(before.ip(), server::free_port())),
+            _ if real => Self::real(dir, before),
+            _ => Self::socket(true, &before.to_string()),
+        }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -213,12 +212,13 @@ impl Source {
         Source { url: format!("rtsp://{address}/live"), address, stop, connects, _server: None, _push: None }
     }
 
-    fn real(dir: &Path, port: u16) -> Source {
-        let mut server = Server::prepare(&HOST.pristine, &dir.join(format!("source-{port}")), &[]);
-        server.rtmp_port = port;
+    fn real(dir: &Path, address: SocketAddr) -> Source {
+        let name = format!("source-{}-{}", address.ip(), address.port());
+        let mut server = Server::prepare(&real_host().pristine, &dir.join(name), &[]);
+        (server.ip, server.rtmp_port) = (address.ip(), address.port());
         server.write_config(&[]);
         server.start();
-        let url = format!("rtmp://127.0.0.1:{port}/live/source");
+        let url = format!("rtmp://{address}/live/source");
         let push = Command::new("ffmpeg")
             .args(["-v", "error", "-re", "-f", "lavfi", "-i", "testsrc=size=160x120:rate=10"])
             .args(["-f", "lavfi", "-i", "sine", "-c:v", "libx264", "-preset", "ultrafast", "-g", "10"])
@@ -235,7 +235,7 @@ impl Source {
         }
         Source {
             url,
-            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            address,
             stop: Arc::new(AtomicBool::new(false)),
             connects: Arc::default(),
             _server: Some(server),

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -18,6 +18,8 @@ pub const SECRET: &str = "zlmj-test-0123456789abcdef0123456789";
 pub struct Server {
     pub binary: PathBuf,
     pub dir: PathBuf,
+    /// What it listens on, of the loopback range; in the next config that is written.
+    pub ip: IpAddr,
     pub port: u16,
     pub rtmp_port: u16,
     /// How long nobody may watch a stream before that is an event; in the next config that is written.
@@ -50,6 +52,7 @@ impl Server {
         let server = Server {
             binary: binary.to_owned(),
             dir: dir.to_owned(),
+            ip: IpAddr::from([127, 0, 0, 1]),
             port: free_port(),
             rtmp_port: free_port(),
             none_reader_ms: 3_600_000,
@@ -72,14 +75,14 @@ impl Server {
     pub fn write_config(&self, journal: &[(&str, &str)]) {
         let mut ini = format!(
             "[api]\napiDebug=0\nsecret={SECRET}\n\
-             [general]\nlisten_ip=127.0.0.1\nstreamNoneReaderDelayMS={}\nmaxStreamWaitMS={}\n\
+             [general]\nlisten_ip={}\nstreamNoneReaderDelayMS={}\nmaxStreamWaitMS={}\n\
              [hook]\nenable=0\n\
              [http]\nport={}\nsslport=0\nallow_ip_range=127.0.0.1\n\
              [rtmp]\nport={}\nsslport=0\n\
              [rtsp]\nport=0\nsslport=0\n\
              [rtp_proxy]\nport=0\n[rtc]\nport=0\ntcpPort=0\nsignalingPort=0\nicePort=0\niceTcpPort=0\n\
              [srt]\nport=0\n[shell]\nport=0\n[onvif]\nport=0\n",
-            self.none_reader_ms, self.max_stream_wait_ms, self.port, self.rtmp_port
+            self.ip, self.none_reader_ms, self.max_stream_wait_ms, self.port, self.rtmp_port
         );
         if !journal.is_empty() {
             ini.push_str("[journal]\n");
@@ -129,9 +132,7 @@ impl Server {
     /// Waits until API calls are answered.
     pub fn wait_until_up(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err()
-            || self.try_get("listStreamProxy", &[]).is_none()
-        {
+        while TcpStream::connect((self.ip, self.port)).is_err() || self.try_get("listStreamProxy", &[]).is_none() {
             if let Some(child) = &mut self.child
                 && let Ok(Some(status)) = child.try_wait()
             {
@@ -172,7 +173,7 @@ impl Server {
 
     /// A player over HTTP-FLV: its connection once it gets the stream, none where the server refuses.
     pub fn play(&self, stream: &str) -> Option<TcpStream> {
-        let mut player = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let mut player = TcpStream::connect((self.ip, self.port)).ok()?;
         player.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
         write!(player, "GET /live/{stream}.live.flv HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").ok()?;
         let mut head = [0; 12];
@@ -196,7 +197,7 @@ impl Server {
     // ---- its API
 
     fn url(&self, api: &str) -> String {
-        format!("http://127.0.0.1:{}/index/api/{api}", self.port)
+        format!("http://{}:{}/index/api/{api}", self.ip, self.port)
     }
 
     /// None where the server cannot be reached or ends before it has answered.

@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 using namespace toolkit;
@@ -44,6 +45,7 @@ public:
         (void)::connect(fd, reinterpret_cast<sockaddr *>(&address), sizeof(address));
         std::lock_guard<std::mutex> lock(_mutex);
         _waiting.push_back({fd, Clock::now() + std::chrono::milliseconds(timeout_ms), std::move(done)});
+        eventfd_write(_wake, 1);
     }
 
 private:
@@ -71,7 +73,10 @@ private:
             for (const auto &one : waiting) {
                 fds.push_back({one.fd, POLLIN, 0});
             }
-            ::poll(fds.data(), fds.size(), 5);
+            fds.push_back({_wake, POLLIN, 0});
+            ::poll(fds.data(), fds.size(), 20);
+            eventfd_t calls;
+            (void)eventfd_read(_wake, &calls);
             std::vector<Waiting> still;
             for (size_t n = 0; n < waiting.size(); ++n) {
                 char byte;
@@ -88,6 +93,7 @@ private:
         }
     }
 
+    const int _wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     std::mutex _mutex;
     std::vector<Waiting> _waiting;
 };
@@ -194,7 +200,7 @@ private:
         const int delay_ms = std::max(1, atoi(mINI::Instance()["general.streamNoneReaderDelayMS"].c_str()));
         auto idle_since = std::make_shared<Clock::time_point>(Clock::now());
         std::weak_ptr<MediaSource> watched = source;
-        _poller->doDelayTask(50, [weak, watched, delay_ms, idle_since]() -> uint64_t {
+        _poller->doDelayTask(250, [weak, watched, delay_ms, idle_since]() -> uint64_t {
             auto self = weak.lock();
             auto source = watched.lock();
             char byte;
@@ -220,7 +226,7 @@ private:
                     return 0;
                 }
             }
-            return 50;
+            return 250;
         });
     }
 
