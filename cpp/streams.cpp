@@ -77,7 +77,7 @@ void Plugin::onSourceGone(const std::string &key) {
     });
 }
 
-// Takes a proxy out of the journal that MediaServer has closed. False where it is wanted and still there.
+// Tells the journal of a proxy that MediaServer has closed. False where it is wanted and still there.
 bool Plugin::hasEndedIdle(const Kind &kind, const std::string &key) {
     auto lock = _order.lock(streamOfKey(key));
     if (!isWanted(kind, key, 0)) {
@@ -87,10 +87,10 @@ bool Plugin::hasEndedIdle(const Kind &kind, const std::string &key) {
         return false;
     }
     _order.ended(streamOfKey(key));
-    InfoL << "journal: " << kind.name << " " << key << " is forgotten: it was closed because nobody watched it";
+    InfoL << "journal: " << kind.name << " " << key << " was closed because nobody watched it";
     const std::string reason = "closed for lack of viewers", origin = "MediaServer";
     const zlm_journal_call record{
-        ZLM_JOURNAL_REMOVE, textOf(kind.name), textOf(key), nullptr, 0, textOf(origin), textOf(reason),
+        ZLM_JOURNAL_CLOSED_IDLE, textOf(kind.name), textOf(key), nullptr, 0, textOf(origin), textOf(reason),
     };
     if (zlm_journal_record(_journal, &record, nullptr, nullptr) != 0) {
         ErrorL << "journal: the end of " << key << " is not journaled: " << lastError();

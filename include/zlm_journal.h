@@ -32,6 +32,12 @@
 #define ZLM_JOURNAL_REMOVE 2
 
 /*
+ `zlm_journal_call.op`: the server closed a proxy because nobody watched it. The ini's on_idle_close decides what that
+ does to it.
+ */
+#define ZLM_JOURNAL_CLOSED_IDLE 3
+
+/*
  `zlm_journal_ack.persisted`: not on disk; `error` says why.
  */
 #define ZLM_JOURNAL_NOT_PERSISTED 0
@@ -224,11 +230,11 @@ typedef struct zlm_journal_host {
 } zlm_journal_host;
 
 /*
- An API call that the host has carried out.
+ An API call that the host has carried out, or an event in it.
  */
 typedef struct zlm_journal_call {
   /*
-   ZLM_JOURNAL_ADD or ZLM_JOURNAL_REMOVE.
+   ZLM_JOURNAL_ADD, ZLM_JOURNAL_REMOVE or ZLM_JOURNAL_CLOSED_IDLE.
    */
   uint32_t op;
   /*
@@ -240,7 +246,7 @@ typedef struct zlm_journal_call {
    */
   struct zlm_journal_text key;
   /*
-   All arguments of an add, at most 1 MiB; `secret` is left out by itself. Unused for a removal.
+   All arguments of an add, at most 1 MiB; `secret` is left out by itself. Unused for anything else.
    */
   const struct zlm_journal_pair *args;
   size_t args_len;

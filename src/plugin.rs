@@ -12,8 +12,8 @@ use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
 use crate::journal::{Ack, Call, Condition, Dark, Deaths, Done, Journal, Report, SCHEMA_VERSION};
 use crate::reconcile::{self, Handle, Host, Key, Limits, Shown, SourceReport, Start, Trouble};
-use crate::record::{Entry, Kind, State, redact};
-use crate::settings::{OnError, OnGiveUp, Restore, Settings};
+use crate::record::{Entry, Kind, Op, State, redact};
+use crate::settings::{OnError, OnGiveUp, OnIdleClose, Restore, Settings};
 
 /// Proxies started a second for each poller thread of the host, where the ini leaves it open.
 const RATE_PER_THREAD: u64 = 1000;
@@ -97,15 +97,35 @@ impl Plugin {
         self.journal.wants(kind, key, seq)
     }
 
-    /// A player waits for a stream that the server does not have. Any thread, takes microseconds.
-    pub fn player_waits(&self, kind: Kind, key: &str) {
-        if self.settings.restore != Restore::Off && self.wants(kind, key, 0) {
-            self.reconciler().inspect(|reconciler| reconciler.ask_for((kind, key.into())));
+    /// What the end of a proxy that nobody watched does to it.
+    pub fn idle_close(&self) -> Op {
+        match self.settings.on_idle_close {
+            OnIdleClose::Forget => Op::Remove,
+            OnIdleClose::Dormant => Op::Set(State::Dormant),
         }
     }
 
-    /// Restores all that is wanted and not there, or the proxies of one key, whatever the settings say of the start.
-    /// Returns how many that are wanted this is about.
+    /// A player waits for a stream that the server does not have. Any thread, takes microseconds.
+    pub fn player_waits(&self, kind: Kind, key: &str) {
+        if self.settings.restore != Restore::Off {
+            self.wake(kind, key, "a player asked for it");
+        }
+    }
+
+    /// Has a proxy started that is enabled or dormant. False where there is none.
+    fn wake(&self, kind: Kind, key: &str, reason: &str) -> bool {
+        if let Some(entry) = self.journal.get(kind, key).filter(|entry| entry.state == State::Dormant) {
+            self.journal.change(kind, key, entry.seq, Op::Set(State::Enabled), reason);
+        }
+        let wanted = self.wants(kind, key, 0);
+        if let Some(reconciler) = self.reconciler().filter(|_| wanted) {
+            reconciler.ask_for((kind, key.into()));
+        }
+        wanted
+    }
+
+    /// Restores all that is enabled and not there, or the proxies of one key, dormant or not, whatever the settings say
+    /// of the start. Returns how many that are wanted this is about.
     pub fn restore(&self, only: Option<&str>) -> Result<u64> {
         let reconciler = self.reconciler().ok_or_else(|| {
             Error::new(Code::Closed, "the server has not come so far as to restore anything: ask again later")
@@ -114,13 +134,11 @@ impl Plugin {
             reconciler.restore_all();
             return Ok(self.journal.count(State::Enabled));
         };
-        let kinds = Kind::ALL.iter().filter(|kind| self.wants(**kind, key, 0));
-        let asked = kinds.inspect(|kind| reconciler.ask_for((**kind, key.into()))).count() as u64;
-        match asked {
-            0 => {
-                Err(Error::invalid(format!("the journal has no enabled proxy {key:?}: see sqlite3, proxies_view")))
-            }
-            _ => Ok(asked),
+        match Kind::ALL.iter().filter(|kind| self.wake(**kind, key, "restoreJournal")).count() as u64 {
+            0 => Err(Error::invalid(format!(
+                "the journal has no proxy {key:?} that is enabled or dormant: see proxies_view with sqlite3"
+            ))),
+            asked => Ok(asked),
         }
     }
 
@@ -247,12 +265,12 @@ impl reconcile::Intent for JournaledIntent {
     }
 
     fn quarantine(&self, (kind, key): &Key, seq: u64, reason: &str) {
-        self.journal.quarantine(*kind, key, seq, reason);
+        self.journal.change(*kind, key, seq, Op::Set(State::Quarantined), reason);
         self.survived(seq);
     }
 
     fn forget(&self, (kind, key): &Key, seq: u64) {
-        self.journal.give_up(*kind, key, seq, "the server gave it up (on_give_up=forget)");
+        self.journal.change(*kind, key, seq, Op::Remove, "the server gave it up (on_give_up=forget)");
     }
 
     fn dark(&self, dark: Vec<(u64, i64)>) {

@@ -59,7 +59,7 @@ impl Kind {
     }
 }
 
-/// Where a proxy stands in intent. Only `Enabled` ones are restored.
+/// Where a proxy stands in intent. Only `Enabled` ones are restored; `Dormant` ones are enabled when a player asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
     Enabled,
@@ -90,16 +90,28 @@ impl State {
 pub enum Op {
     Add,
     Remove,
-    /// Set aside because the server died or threw of it again and again.
-    Quarantine,
+    /// It is wanted as before, and stands in another state.
+    Set(State),
 }
 
 impl Op {
+    const ALL: [Op; 6] = [
+        Op::Add,
+        Op::Remove,
+        Op::Set(State::Enabled),
+        Op::Set(State::Disabled),
+        Op::Set(State::Dormant),
+        Op::Set(State::Quarantined),
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             Op::Add => "add",
             Op::Remove => "remove",
-            Op::Quarantine => "quarantine",
+            Op::Set(State::Enabled) => "enable",
+            Op::Set(State::Disabled) => "disable",
+            Op::Set(State::Dormant) => "sleep",
+            Op::Set(State::Quarantined) => "quarantine",
         }
     }
 
@@ -108,12 +120,12 @@ impl Op {
         match self {
             Op::Add => Some(State::Enabled),
             Op::Remove => None,
-            Op::Quarantine => Some(State::Quarantined),
+            Op::Set(state) => Some(state),
         }
     }
 
     pub fn from_name(name: &str) -> Option<Op> {
-        [Op::Add, Op::Remove, Op::Quarantine].into_iter().find(|op| op.name() == name)
+        Self::ALL.into_iter().find(|op| op.name() == name)
     }
 }
 

@@ -42,6 +42,15 @@ pub enum OnGiveUp {
     Forget,
 }
 
+/// What becomes of a proxy that MediaServer closed because nobody watched it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnIdleClose {
+    /// It is forgotten.
+    Forget,
+    /// It is started again when a player asks for its stream, and not before, whatever is restarted.
+    Dormant,
+}
+
 /// One key of the section, as it stands in a fresh config.ini.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
@@ -73,6 +82,7 @@ pub const KEYS: &[Key] = &[
     Key { name: "restore_per_origin", default: "8", rule: Rule::Number { least: 0, most: 100_000 } },
     Key { name: "revive_sec", default: "30", rule: Rule::Number { least: 0, most: 30 * 60 } },
     Key { name: "on_give_up", default: "keep", rule: Rule::OneOf(&["keep", "forget"]) },
+    Key { name: "on_idle_close", default: "forget", rule: Rule::OneOf(&["forget", "dormant"]) },
 ];
 
 /// The section as the plugin uses it.
@@ -94,6 +104,7 @@ pub struct Settings {
     /// First re-add of what fell over; zero turns reviving off.
     pub revive: Duration,
     pub on_give_up: OnGiveUp,
+    pub on_idle_close: OnIdleClose,
 }
 
 impl Settings {
@@ -139,6 +150,10 @@ impl Settings {
             restore_rate: number("restore_rate"),
             restore_per_origin: usize::try_from(number("restore_per_origin")).unwrap_or(usize::MAX),
             revive: Duration::from_secs(number("revive_sec")),
+            on_idle_close: match text("on_idle_close") {
+                "dormant" => OnIdleClose::Dormant,
+                _ => OnIdleClose::Forget,
+            },
             on_give_up: if text("on_give_up") == "forget" { OnGiveUp::Forget } else { OnGiveUp::Keep },
         };
         (settings, problems)
@@ -199,6 +214,7 @@ mod tests {
             ("restore_rate", "1.5"),
             ("restore_per_origin", "-8"),
             ("on_give_up", "sometimes"),
+            ("on_idle_close", "keep"),
             ("revive_sec", "1801"),
         ] {
             let (settings, problems) = Settings::read([(name, value)], Path::new("/"));
@@ -218,6 +234,7 @@ mod tests {
                 ("restore", "lazy"),
                 ("restore_per_origin", "0"),
                 ("on_give_up", "forget"),
+                ("on_idle_close", "dormant"),
                 ("snapshot_sec", "7"),
                 ("colour", "blue"),
             ],
@@ -229,6 +246,7 @@ mod tests {
         assert_eq!(settings.restore, Restore::Lazy);
         assert_eq!(settings.restore_per_origin, 0);
         assert_eq!(settings.on_give_up, OnGiveUp::Forget);
+        assert_eq!(settings.on_idle_close, OnIdleClose::Dormant);
         assert_eq!(settings.snapshot_every, Duration::from_secs(7));
         assert_eq!(problems.len(), 1);
         assert!(problems[0].contains("colour"));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use zlm_journal::error::{Code, Result};
 use zlm_journal::journal::{Ack, Call, Cause, Condition, Done, Journal, Persisted, SCHEMA_VERSION};
-use zlm_journal::record::{Args, Kind, Op};
+use zlm_journal::record::{Args, Kind, Op, State};
 use zlm_journal::settings::Settings;
 
 struct Disk {
@@ -398,6 +398,38 @@ fn a_crash_in_the_middle_of_a_recovery_is_carried_to_its_end() {
     // Half a fresh file counts for nothing.
     fs::write(disk.dir.path().join("journal/proxies.db.recovered"), b"SQLite format 3\0 and no more").unwrap();
     assert_eq!(state(&disk.open()), expected(&[("v/live/1", "rtsp://1")]));
+}
+
+#[test]
+fn a_state_is_kept_and_found_again_in_history_alone() {
+    let disk = Disk::new();
+    {
+        let journal = disk.open();
+        for key in ["v/live/1", "v/live/2", "v/live/3"] {
+            add(&journal, key, "rtsp://1");
+        }
+        let set = |key: &str, state: State| record(&journal, Op::Set(state), key, "").1.unwrap();
+        set("v/live/1", State::Dormant);
+        set("v/live/2", State::Disabled);
+        set("v/live/3", State::Dormant);
+        set("v/live/3", State::Enabled);
+        // What changes nothing is no change.
+        let (seq, _) = record(&journal, Op::Set(State::Enabled), "v/live/3", "");
+        assert_eq!((seq, journal.report().seq), (7, 7));
+        assert!(!journal.change(Kind::Pull, "v/live/3", 3, Op::Remove, "not as change 3 left it"));
+        assert!(!journal.change(Kind::Pull, "v/live/none", 0, Op::Set(State::Dormant), "unknown"));
+    }
+    let states = |journal: &Journal| {
+        ["v/live/1", "v/live/2", "v/live/3"].map(|key| journal.get(Kind::Pull, key).unwrap().state)
+    };
+    let expected = [State::Dormant, State::Disabled, State::Enabled];
+    assert_eq!(states(&disk.open()), expected);
+    assert_eq!(disk.sqlite3("select group_concat(op) from journal"), "add,add,add,sleep,disable,sleep,enable\n");
+    // The rows themselves are damaged: their history is good for all of it.
+    disk.sqlite3("update proxies set state = 'enabled'");
+    let journal = disk.open();
+    assert_eq!(journal.report().last_error.as_ref().map(|(_, error)| error.code), Some(Code::Corrupt));
+    assert_eq!(states(&journal), expected);
 }
 
 #[test]

@@ -263,7 +263,7 @@ pub fn many_clients(table: &mut Table, dir: &Path) {
 }
 
 pub fn while_checkpointing(table: &mut Table, dir: &Path) {
-    const RECORDS: usize = 1000;
+    const RECORDS: usize = 300;
     /// Half of the log: when a checkpoint is due by itself.
     const LOG: usize = 1000;
     let journal = open(dir, "p4");

@@ -26,6 +26,10 @@ pub const ZLM_JOURNAL_ADD: u32 = 1;
 /// `zlm_journal_call.op`: the call ended a proxy.
 pub const ZLM_JOURNAL_REMOVE: u32 = 2;
 
+/// `zlm_journal_call.op`: the server closed a proxy because nobody watched it. The ini's on_idle_close decides what that
+/// does to it.
+pub const ZLM_JOURNAL_CLOSED_IDLE: u32 = 3;
+
 /// `zlm_journal_ack.persisted`: not on disk; `error` says why.
 pub const ZLM_JOURNAL_NOT_PERSISTED: u32 = 0;
 /// `zlm_journal_ack.persisted`: on disk; no crash takes it back.
@@ -62,16 +66,16 @@ pub struct zlm_journal_options {
     pub base_dir: zlm_journal_text,
 }
 
-/// An API call that the host has carried out.
+/// An API call that the host has carried out, or an event in it.
 #[repr(C)]
 pub struct zlm_journal_call {
-    /// ZLM_JOURNAL_ADD or ZLM_JOURNAL_REMOVE.
+    /// ZLM_JOURNAL_ADD, ZLM_JOURNAL_REMOVE or ZLM_JOURNAL_CLOSED_IDLE.
     pub op: u32,
     /// The kind of proxy: "pull".
     pub kind: zlm_journal_text,
     /// The proxy's key as the host knows it: 1 to 4096 bytes of UTF-8.
     pub key: zlm_journal_text,
-    /// All arguments of an add, at most 1 MiB; `secret` is left out by itself. Unused for a removal.
+    /// All arguments of an add, at most 1 MiB; `secret` is left out by itself. Unused for anything else.
     pub args: *const zlm_journal_pair,
     pub args_len: usize,
     /// Who called, for the operator to read: "ip:port".
@@ -246,7 +250,7 @@ pub unsafe extern "C" fn zlm_journal_record(
     c_result("zlm_journal_record", move || {
         let prepared = handles::get(handle).and_then(|plugin| {
             // SAFETY: as promised by the caller.
-            let (call, args) = unsafe { read_call(call) }?;
+            let (call, args) = unsafe { read_call(call, &plugin) }?;
             Ok((plugin, call, args))
         });
         match prepared {
@@ -431,7 +435,10 @@ pub unsafe extern "C" fn zlm_journal_last_error(buffer: *mut c_char, capacity: u
 ///
 /// # Safety
 /// `call` is NULL or valid, with all that it points to, for `'a`.
-unsafe fn read_call<'a>(call: *const zlm_journal_call) -> Result<(Call<'a>, Result<Option<Args>>)> {
+unsafe fn read_call<'a>(
+    call: *const zlm_journal_call,
+    plugin: &Plugin,
+) -> Result<(Call<'a>, Result<Option<Args>>)> {
     // SAFETY: as promised by the caller, here and below.
     let call: &zlm_journal_call = unsafe { by_pointer(call, "call") }?;
     let kind = unsafe { read_kind(call.kind) }?;
@@ -439,6 +446,7 @@ unsafe fn read_call<'a>(call: *const zlm_journal_call) -> Result<(Call<'a>, Resu
     let (op, args) = match call.op {
         ZLM_JOURNAL_ADD => (Op::Add, unsafe { read_args(call) }.map(Some)),
         ZLM_JOURNAL_REMOVE => (Op::Remove, Ok(None)),
+        ZLM_JOURNAL_CLOSED_IDLE => (plugin.idle_close(), Ok(None)),
         other => return Err(Error::invalid(format!("{other} is no operation"))),
     };
     let cause = Cause {

@@ -113,11 +113,11 @@ impl Intent {
         Some(self.apply(at, Op::Remove, kind, key.into(), None, Some(before), cause))
     }
 
-    /// The proxy is still wanted, but no longer started. None when it is not wanted.
-    pub fn quarantine(&mut self, at: i64, kind: Kind, key: &str, cause: Cause) -> Option<Applied> {
-        let before = self.get(kind, key)?.clone();
-        let entry = Entry { state: State::Quarantined, seq: self.seq + 1, updated_at: at, ..before.clone() };
-        Some(self.apply(at, Op::Quarantine, kind, key.into(), Some(entry), Some(before), cause))
+    /// The proxy is wanted as before, in another state. None when it is not wanted, or stands there already.
+    pub fn set_state(&mut self, at: i64, kind: Kind, key: &str, state: State, cause: Cause) -> Option<Applied> {
+        let before = self.get(kind, key).filter(|entry| entry.state != state)?.clone();
+        let entry = Entry { state, seq: self.seq + 1, updated_at: at, ..before.clone() };
+        Some(self.apply(at, Op::Set(state), kind, key.into(), Some(entry), Some(before), cause))
     }
 
     /// Makes a change undone that was the last on its key. Its number is not given again.
@@ -134,6 +134,23 @@ impl Intent {
     /// Drops what was read back wrongly. False where it is not there.
     pub fn forget(&mut self, kind: Kind, key: &str) -> bool {
         self.take(kind, key).is_some()
+    }
+
+    /// What a recorded call or event asks for. None when that changes nothing, or an add comes without arguments.
+    pub fn change(
+        &mut self,
+        at: i64,
+        op: Op,
+        kind: Kind,
+        key: &str,
+        args: Option<Args>,
+        cause: Cause,
+    ) -> Option<Applied> {
+        match op {
+            Op::Add => Some(self.add(at, kind, key, args?, cause)),
+            Op::Remove => self.remove(at, kind, key, cause),
+            Op::Set(state) => self.set_state(at, kind, key, state, cause),
+        }
     }
 
     #[allow(clippy::too_many_arguments)] // private, and each is a column

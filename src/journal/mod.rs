@@ -91,13 +91,13 @@ impl Drop for Done {
     }
 }
 
-/// A call that MediaServer has carried out.
+/// A call that MediaServer has carried out, or an event in it.
 #[derive(Debug, Clone)]
 pub struct Call<'a> {
     pub op: Op,
     pub kind: Kind,
     pub key: &'a str,
-    /// Of an add; empty for a removal.
+    /// Of an add, and of nothing else.
     pub args: Option<Args>,
     pub cause: Cause,
 }
@@ -182,7 +182,8 @@ enum Access {
 /// A call that came while the journal could not be opened.
 struct Waiting {
     at: i64,
-    /// Those of an add; none for a removal.
+    op: Op,
+    /// Of an add.
     args: Option<Args>,
     cause: Cause,
 }
@@ -301,8 +302,8 @@ impl Journal {
     fn enqueue(&self, call: Call<'_>, done: Done) -> std::result::Result<(), (Done, Ack)> {
         let reject = self.core.options.on_error == OnError::Reject;
         let checked = check_key(call.key).and(match (call.op, &call.args) {
-            (Op::Add, Some(_)) | (Op::Remove, None) => Ok(()),
-            _ => Err(Error::invalid("an add has arguments, a removal none, and no other call is recorded")),
+            (Op::Add, Some(_)) | (Op::Remove | Op::Set(_), None) => Ok(()),
+            _ => Err(Error::invalid("an add has arguments, and no other call has")),
         });
         if let Err(error) = checked {
             return Err((done, Ack::failed(error)));
@@ -323,15 +324,12 @@ impl Journal {
             let size = call.key.len() + call.args.as_ref().map_or(0, |args| args.as_str().len());
             if calls.len() < QUEUE_CHANGES && *bytes + size <= QUEUE_BYTES {
                 *bytes += size;
-                let waiting = Waiting { at, args: call.args, cause: call.cause };
+                let waiting = Waiting { at, op: call.op, args: call.args, cause: call.cause };
                 calls.insert((call.kind, call.key.into()), waiting);
             }
             return Err((done, Ack::failed(error)));
         }
-        let applied = match call.args {
-            Some(args) => Some(front.intent.add(at, call.kind, call.key, args, call.cause)),
-            None => front.intent.remove(at, call.kind, call.key, call.cause),
-        };
+        let applied = front.intent.change(at, call.op, call.kind, call.key, call.args, call.cause);
         let seq = front.intent.seq();
         if matches!(front.access, Access::ReadOnly) {
             return Err((done, Ack { seq, ..Ack::failed(self.core.last_failure()) }));
@@ -376,35 +374,16 @@ impl Journal {
         Ok(())
     }
 
-    /// Sets a proxy aside that the server cannot bear: wanted still, but not started any more. False when it is no
-    /// longer wanted as change `seq` left it. Touches no storage.
-    pub fn quarantine(&self, kind: Kind, key: &str, seq: u64, reason: &str) -> bool {
-        self.change_by_ourselves(kind, key, seq, reason, |intent, at, cause| {
-            intent.quarantine(at, kind, key, cause)
-        })
-    }
-
-    /// Drops a proxy that the server gave up. False when it is no longer wanted as change `seq` left it. Touches no
-    /// storage.
-    pub fn give_up(&self, kind: Kind, key: &str, seq: u64, reason: &str) -> bool {
-        self.change_by_ourselves(kind, key, seq, reason, |intent, at, cause| intent.remove(at, kind, key, cause))
-    }
-
-    fn change_by_ourselves(
-        &self,
-        kind: Kind,
-        key: &str,
-        seq: u64,
-        reason: &str,
-        change: impl FnOnce(&mut Intent, i64, Cause) -> Option<Applied>,
-    ) -> bool {
+    /// Changes what is wanted by ourselves, without a call of anybody's. False when that changes nothing, or the proxy
+    /// is no longer wanted as change `seq` left it. Touches no storage.
+    pub fn change(&self, kind: Kind, key: &str, seq: u64, op: Op, reason: &str) -> bool {
         let at = self.now_ms();
         let mut front = self.core.front.lock();
         if front.intent.get(kind, key).is_none_or(|entry| entry.seq != seq) {
             return false;
         }
         let cause = Cause { origin: "zlm-journal".to_owned(), reason: reason.to_owned() };
-        let Some(applied) = change(&mut front.intent, at, cause) else {
+        let Some(applied) = front.intent.change(at, op, kind, key, None, cause) else {
             return false;
         };
         if matches!(front.access, Access::Open) {

@@ -20,7 +20,7 @@ use crate::record::{Args, Change, Entry, Kind, Op, State};
 /// `application_id` of every file of ours: "ZLMJ".
 pub const APPLICATION_ID: i32 = 0x5A4C_4D4A;
 /// `user_version` of the files that this version writes.
-pub const SCHEMA_VERSION: i32 = 2;
+pub const SCHEMA_VERSION: i32 = 3;
 
 const SCHEMA: &str = include_str!("sql/schema.sql");
 const INSERT_CHANGE: &str = include_str!("sql/insert_change.sql");
@@ -30,7 +30,7 @@ const SET_META: &str = include_str!("sql/set_meta.sql");
 const PRUNE: &str = include_str!("sql/prune.sql");
 const INSERT_INCIDENT: &str = include_str!("sql/insert_incident.sql");
 /// From each version to the next; the first from version 1.
-const MIGRATIONS: &[&str] = &[include_str!("sql/migrate_1_to_2.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("sql/migrate_1_to_2.sql"), include_str!("sql/migrate_2_to_3.sql")];
 const SELECT_PROXIES: &str =
     "SELECT kind, key, args, state, seq, created_at, updated_at, crc FROM proxies ORDER BY rowid";
 

@@ -15,7 +15,7 @@ use super::recovery::{self, Opened};
 use super::store::{Content, Incident, LOG_PAGES, Store};
 use super::{Access, Ack, Core, Done, Persisted};
 use crate::error::{Code, Error, Result};
-use crate::record::Op;
+use crate::record::{Op, State};
 use crate::settings::OnError;
 
 /// A change on its way to disk, or (without one) a call that waits for those before it.
@@ -203,7 +203,7 @@ impl Writer {
                 .map(|applied| (applied.change.kind, Arc::clone(&applied.change.key)))
                 .collect();
             for applied in batch.into_iter().rev() {
-                let set_aside = applied.change.op == Op::Quarantine;
+                let set_aside = applied.change.op == Op::Set(State::Quarantined);
                 if set_aside || later.contains(&(applied.change.kind, Arc::clone(&applied.change.key))) {
                     front.missed(Some(applied));
                 } else {
@@ -307,10 +307,7 @@ impl Writer {
                 return;
             };
             for ((kind, key), call) in calls {
-                let applied = match call.args {
-                    Some(args) => Some(intent.add(call.at, kind, &key, args, call.cause)),
-                    None => intent.remove(call.at, kind, &key, call.cause),
-                };
+                let applied = intent.change(call.at, call.op, kind, &key, call.args, call.cause);
                 if matches!(front.access, Access::Open) {
                     front.queue.push(Job { seq: intent.seq(), applied, done: None });
                 }

@@ -16,7 +16,7 @@ int main() {
 
     std::string status(zlm_journal::status(handle, "", 10));
     CHECK(has(status, "\"state\":\"ok\""));
-    CHECK(has(status, "\"schema\":2"));
+    CHECK(has(status, "\"schema\":3"));
     CHECK(has(status, "\"durability\":\"full\""));
     CHECK(has(status, "/journal/proxies.db\""));
     CHECK(has(status, "\"phase\":\"not started\""));

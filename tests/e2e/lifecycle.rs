@@ -174,7 +174,7 @@ fn the_status_needs_the_secret_and_tells_everything() {
     let status = fixture.server.status();
     for (pointer, expected) in [
         ("/state", Value::from("ok")),
-        ("/schema", 2.into()),
+        ("/schema", 3.into()),
         ("/durability", "full".into()),
         ("/file", fixture.server.journal_file().to_str().unwrap().into()),
         ("/proxies/enabled", 1.into()),

@@ -281,6 +281,55 @@ fn what_nobody_watches_is_not_fought_for() {
 }
 
 #[test]
+fn what_nobody_watches_sleeps_until_a_player_asks_where_the_operator_wants_that() {
+    let mut fixture = Fixture::prepare(&[]);
+    fixture.server.none_reader_ms = 1000;
+    let journal = [("revive_sec", "1"), ("on_idle_close", "dormant")];
+    fixture.server.write_config(&Fixture::journal(&fixture.server, &journal));
+    fixture.server.start();
+    let source = fixture.source();
+    for stream in ["a", "b"] {
+        assert_persisted(&add(&fixture.server, stream, &source.url, &[("auto_close", "1")]));
+    }
+    let dormant = |server: &Server, count: u64| {
+        server.wait_for_status("them to sleep", |status| status["proxies"]["dormant"] == count)
+    };
+    dormant(&fixture.server, 2);
+    assert_eq!(keys(&fixture.server), [""; 0]);
+    // A player wakes one; while he watches, it stays, and is healed as any other.
+    let viewer = fixture.server.play("a").expect("the player gets the stream");
+    let status = dormant(&fixture.server, 1);
+    assert_eq!((&status["proxies"]["enabled"], &status["now"]["asked"]), (&1.into(), &1.into()), "{status}");
+    // When he has left it sleeps again, and a restart wakes nobody.
+    drop(viewer);
+    dormant(&fixture.server, 2);
+    fixture.server.kill();
+    fixture.server.start();
+    let status = fixture.server.wait_until_restored();
+    assert_eq!((&status["restore"]["total"], &status["proxies"]["dormant"]), (&0.into(), &2.into()), "{status}");
+    assert!(fixture.server.play("b").is_some(), "after the restart too:\n{}", fixture.server.log());
+    // As an operator does it.
+    assert_eq!(fixture.server.get("restoreJournal", &[("key", &key("a"))])["data"]["wanted"], 1);
+    wait_for_stream(&fixture.server, "a");
+    let history =
+        fixture.sqlite3("select op, origin, reason from journal where key like '%/a' order by seq limit 4");
+    let lines: Vec<&str> = history.lines().collect();
+    assert!(lines[0].starts_with("add|127.0.0.1:") && lines[0].ends_with("|addStreamProxy"), "{history}");
+    assert_eq!(
+        lines[1..],
+        [
+            "sleep|MediaServer|closed for lack of viewers",
+            "enable|zlm-journal|a player asked for it",
+            "sleep|MediaServer|closed for lack of viewers",
+        ]
+    );
+    // A client's delete ends it for good.
+    let deleted = fixture.server.get("delStreamProxy", &[("key", &key("b"))]);
+    assert_eq!(deleted["journal"]["persisted"], true, "{deleted}");
+    assert_eq!(fixture.sqlite3("select key from proxies"), format!("{}\n", key("a")));
+}
+
+#[test]
 fn what_the_server_gives_up_is_forgotten_where_the_operator_wants_that() {
     let mut fixture = Fixture::start(&[("revive_sec", "1"), ("on_give_up", "forget")]);
     let source = fixture.source();

@@ -1,4 +1,4 @@
--- Schema version 2. Written so that any sqlite3 since 3.9 reads it (no STRICT, no generated columns).
+-- Schema version 3. Written so that any sqlite3 since 3.9 reads it (no STRICT, no generated columns).
 -- Times are milliseconds since 1970-01-01 UTC; the views show them as text.
 
 CREATE TABLE proxies (            -- intent now: restore reads only this
@@ -16,12 +16,12 @@ CREATE TABLE proxies (            -- intent now: restore reads only this
 CREATE TABLE journal (            -- every change, written in the transaction that made it
     seq    INTEGER PRIMARY KEY,
     at     INTEGER NOT NULL,
-    op     TEXT    NOT NULL,      -- add, remove, quarantine
+    op     TEXT    NOT NULL,      -- add, remove; enable, disable, sleep, quarantine: another state
     kind   TEXT    NOT NULL,
     key    TEXT    NOT NULL,
     args   TEXT,                  -- of the proxy afterwards, if there is one
-    origin TEXT    NOT NULL,      -- who asked: ip:port
-    reason TEXT    NOT NULL,      -- which call it was
+    origin TEXT    NOT NULL,      -- who: ip:port, or zlm-journal or MediaServer by itself
+    reason TEXT    NOT NULL,      -- which call, or why
     crc    INTEGER NOT NULL
 );
 

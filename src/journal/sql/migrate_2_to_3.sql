@@ -1,0 +1,2 @@
+-- Nothing in the file changes: journal.op may have values from here on that version 2 does not know and would take for
+-- damage.
