@@ -4,6 +4,7 @@
 #define ZLM_JOURNAL_PLUGIN_H
 
 #include <chrono>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -12,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "Poller/EventPoller.h"
 #include "api_calls.h"
 #include "call_order.h"
 #include "client_call.h"
@@ -68,6 +70,7 @@ private:
     void onPlayerWaits(const std::string &key);
     void onNobodyWatches(const std::string &key);
     void onSourceGone(const std::string &key);
+    void lookForIdleEnd(const toolkit::EventPoller::Ptr &poller, const std::string &key, int looks);
     bool hasEndedIdle(const Kind &kind, const std::string &key);
 
     // The host, as the C API calls it.
@@ -87,9 +90,12 @@ private:
     std::unique_ptr<ApiCalls> _api;
     CallOrder _order;
 
+    using Time = std::chrono::steady_clock::time_point;
     std::mutex _idle_mutex;
-    // Streams, by the key that a pull of them has, that nobody watched of late.
-    std::unordered_map<std::string, std::chrono::steady_clock::time_point> _idle;
+    // Streams that nobody watched of late, by the key that a pull of them has; and the same in the order of time, some
+    // of them out of date.
+    std::unordered_map<std::string, Time> _idle;
+    std::deque<std::pair<Time, std::string>> _idle_order;
 };
 
 } // namespace zlm_journal

@@ -1,6 +1,5 @@
 // The plugin's part that watches streams come and go: a player that waits for one has it started, and a proxy that
 // MediaServer closed because nobody watched it is wanted no more.
-#include <iterator>
 #include <utility>
 
 #include "Common/MediaSource.h"
@@ -21,7 +20,7 @@ namespace {
 // A stream that goes so long after nobody watched it any more was closed for that reason: at once with auto_close, or
 // when the hook on_stream_none_reader has answered.
 const std::chrono::seconds kIdleClose(15);
-// When a source goes, its proxy goes with it in some later turn.
+// When a source goes, its proxy may go in some later turn.
 const uint64_t kLookAgainMs = 100;
 const int kLooks = 8;
 
@@ -51,10 +50,15 @@ void Plugin::onPlayerWaits(const std::string &key) {
 void Plugin::onNobodyWatches(const std::string &key) {
     const auto now = std::chrono::steady_clock::now();
     std::lock_guard<std::mutex> lock(_idle_mutex);
-    for (auto it = _idle.begin(); it != _idle.end();) {
-        it = now - it->second > kIdleClose ? _idle.erase(it) : std::next(it);
+    while (!_idle_order.empty() && now - _idle_order.front().first > kIdleClose) {
+        const auto it = _idle.find(_idle_order.front().second);
+        if (it != _idle.end() && it->second == _idle_order.front().first) {
+            _idle.erase(it);
+        }
+        _idle_order.pop_front();
     }
     _idle[key] = now;
+    _idle_order.emplace_back(now, key);
 }
 
 // All ends of a proxy look alike to MediaServer; that nobody watched it is what tells this one from the others.
@@ -67,14 +71,22 @@ void Plugin::onSourceGone(const std::string &key) {
         }
         _idle.erase(it);
     }
-    auto looks = std::make_shared<int>(0);
-    EventPollerPool::Instance().getPoller(false)->doDelayTask(kLookAgainMs, [this, key, looks]() -> uint64_t {
-        bool ended = true;
-        for (const auto &kind : _kinds) {
-            ended = hasEndedIdle(kind, key) && ended;
-        }
-        return !ended && ++*looks < kLooks ? kLookAgainMs : 0;
-    });
+    // Not here: whoever tells us of this may hold locks of MediaServer's.
+    const auto poller = EventPollerPool::Instance().getPoller(false);
+    poller->async([this, poller, key] { lookForIdleEnd(poller, key, kLooks); }, false);
+}
+
+void Plugin::lookForIdleEnd(const EventPoller::Ptr &poller, const std::string &key, int looks) {
+    bool ended = true;
+    for (const auto &kind : _kinds) {
+        ended = hasEndedIdle(kind, key) && ended;
+    }
+    if (!ended && looks > 1) {
+        poller->doDelayTask(kLookAgainMs, [this, poller, key, looks]() -> uint64_t {
+            lookForIdleEnd(poller, key, looks - 1);
+            return 0;
+        });
+    }
 }
 
 // Tells the journal of a proxy that MediaServer has closed. False where it is wanted and still there.

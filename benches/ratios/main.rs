@@ -16,6 +16,7 @@ mod storage;
 mod table;
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::{env, fs};
 
 use support::Host;
@@ -66,7 +67,7 @@ fn main() {
         ("sites", restore::sites),
         ("P8", restore::against_a_client),
     ];
-    let host = support::host_for_benchmarks();
+    let host = LazyLock::new(support::host_for_benchmarks);
     for (number, measure) in server {
         if is_chosen(number) {
             measure(&mut table, &dir, &host);

@@ -350,8 +350,11 @@ impl Plan {
             }
             Some(Phase::Waiting { anew, .. }) => self.enqueue(&key, false, anew),
             Some(Phase::Down { since, .. }) if now >= since + ASKED_AGAIN => self.enqueue(&key, false, false),
-            // It is not what we take it for.
-            Some(Phase::Playing) => self.look_by(now + LOOK_AT_MOST),
+            // It is not what we take it for: due, should the server not have it any more.
+            Some(Phase::Playing) => {
+                self.move_to(&key, Phase::Down { since: now, not_before: now });
+                self.look_by(now);
+            }
             Some(Phase::Down { .. } | Phase::Connecting { .. } | Phase::Retrying { .. }) => {}
         }
     }
@@ -921,6 +924,21 @@ mod tests {
         plan.ask_for(want("c", 3), secs(3));
         assert_eq!(start(&mut plan, secs(4)), ["c"]);
         assert_eq!(plan.progress().asked, 1);
+    }
+
+    #[test]
+    fn a_player_who_waits_for_what_we_think_plays_has_the_server_looked_at() {
+        for (listed, expected) in [(playing(&["a"]), None), (HashMap::new(), Some("a"))] {
+            let mut plan = restored(LIMITS, Added::Accepted);
+            look(&mut plan, wanted(&["a"]), &playing(&["a"]), secs(10));
+            plan.ask_for(want("a", 1), secs(13));
+            assert_eq!(plan.wake_to_look(), secs(13));
+            look(&mut plan, wanted(&["a"]), &listed, secs(13));
+            assert_eq!(start(&mut plan, secs(13)), Vec::from_iter(expected));
+            // But no more often than any other look.
+            plan.ask_for(want("a", 1), secs(13));
+            assert!(plan.wake_to_look() >= secs(14));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod support;
 
 mod capture;
 mod lifecycle;
+mod others;
 mod restore;
 mod schedules;
 mod settings;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use support::Holes;
 
-fn playing(status: &Value) -> u64 {
+pub fn playing(status: &Value) -> u64 {
     status["now"]["playing"].as_u64().unwrap_or_default()
 }
 
@@ -17,7 +17,7 @@ fn noted_dark(fixture: &Fixture) -> usize {
 }
 
 /// Waits until the stream plays.
-fn wait_for_stream(server: &Server, stream: &str) {
+pub fn wait_for_stream(server: &Server, stream: &str) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !server.get("getMediaList", &[("stream", stream)])["data"].is_array() {
         assert!(Instant::now() < deadline, "{stream} does not play: {}\n{}", server.status(), server.log());
@@ -26,7 +26,7 @@ fn wait_for_stream(server: &Server, stream: &str) {
 }
 
 /// Keys and urls of all proxies, as the journal has them.
-fn journaled(fixture: &Fixture) -> Vec<(String, String)> {
+pub fn journaled(fixture: &Fixture) -> Vec<(String, String)> {
     let rows = fixture.sqlite3("select key, url from proxies_view order by key");
     rows.lines().filter_map(|row| row.split_once('|')).map(|(key, url)| (key.into(), url.into())).collect()
 }
