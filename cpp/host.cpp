@@ -1,6 +1,7 @@
 // The plugin's part that does what the journal asks of MediaServer: start a proxy, end one, tell which there are.
 #include <exception>
 
+#include "Common/MediaSource.h"
 #include "Poller/EventPoller.h"
 #include "Util/logger.h"
 #include "WebApi.h"
@@ -11,6 +12,24 @@ using namespace toolkit;
 using namespace mediakit;
 
 namespace zlm_journal {
+
+namespace {
+
+// Whether the stream of a key "vhost/app/stream" is there.
+bool hasSource(const std::string &key) {
+    const auto app = key.find('/');
+    const auto stream = app == std::string::npos ? app : key.find('/', app + 1);
+    if (stream == std::string::npos) {
+        return false;
+    }
+    bool found = false;
+    MediaSource::for_each_media(
+        [&found](const MediaSource::Ptr &) { found = true; }, "", key.substr(0, app),
+        key.substr(app + 1, stream - app - 1), key.substr(stream + 1));
+    return found;
+}
+
+} // namespace
 
 void Plugin::hostAdd(void *self, uint64_t call, const zlm_journal_add *add) {
     auto *plugin = static_cast<Plugin *>(self);
@@ -110,7 +129,8 @@ void Plugin::hostList(void *self, uint64_t call, zlm_journal_text kind_text) {
             if (item.isObject() && item["key"].isString()) {
                 keys.push_back(item["key"].asString());
                 const auto &status = item["status"], &retries = item["rePullCount"];
-                const bool playing = status.isInt() && status.asInt() == 0;
+                // A stream that is there plays, whatever a version means by its status.
+                const bool playing = (status.isInt() && status.asInt() == 0) || hasSource(keys.back());
                 proxies.push_back({{}, playing, retries.isInt64() ? retries.asInt64() : -1});
             }
         }

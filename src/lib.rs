@@ -2,7 +2,7 @@
 //!
 //! Accepted API calls are journaled in SQLite ([`journal`]); after a restart the [`reconcile`]r dispatches them
 //! again inside the server, until MediaServer lists what its operators asked for. [`plugin`] ties both together,
-//! `ffi` makes them a C library. Imports run one way: `ffi → plugin → {reconcile, journal} → {record, error}`.
+//! `ffi` makes them a C library. Imports run one way: `ffi → plugin → status → {reconcile, journal} → {record, error}`.
 
 #![cfg_attr(
     not(test),
@@ -16,6 +16,7 @@ pub mod plugin;
 pub mod reconcile;
 pub mod record;
 pub mod settings;
+mod status;
 
 /// The hash of the sources that this library was built from (src, cpp, patches, Cargo.lock).
 pub const BUILD_ID: &str = env!("ZLMJ_BUILD_ID");

@@ -1,4 +1,4 @@
-//! Ties the parts together for one server: settings, journal, reconciler, and the status that tells of all three.
+//! Ties the parts together for one server: settings, journal, reconciler.
 //! A journal that cannot be opened is a state of the journal, not an error: the server runs on, and is told why.
 
 use std::hash::{BuildHasher, RandomState};
@@ -6,14 +6,13 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use serde::Serialize;
 
-use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
-use crate::journal::{Ack, Call, Condition, Dark, Deaths, Done, Journal, Report, SCHEMA_VERSION};
-use crate::reconcile::{self, Handle, Host, Key, Limits, Shown, SourceReport, Start, Trouble};
-use crate::record::{Entry, Kind, Op, State, redact};
+use crate::journal::{Ack, Call, Dark, Deaths, Done, Journal};
+use crate::reconcile::{self, Handle, Host, Key, Limits, Start};
+use crate::record::{Entry, Kind, Op, State};
 use crate::settings::{OnError, OnGiveUp, OnIdleClose, Restore, Settings};
+use crate::status;
 
 /// Proxies started a second for each poller thread of the host, where the ini leaves it open.
 const RATE_PER_THREAD: u64 = 1000;
@@ -158,36 +157,8 @@ impl Plugin {
     /// The state of everything, as one JSON object, with at most `most` of the proxies that do not play, or with
     /// those of one key.
     pub fn status(&self, only: Option<&str>, most: usize) -> Result<String> {
-        let report = self.journal.report();
-        let shown = self.reconciler().map(|reconciler| reconciler.shown(only, most)).unwrap_or_default();
-        let now_ms = self.journal.now_ms();
-        let status = Status {
-            version: env!("CARGO_PKG_VERSION"),
-            build_id: BUILD_ID,
-            schema: SCHEMA_VERSION,
-            sqlite: rusqlite::version(),
-            file: self.settings.path.display().to_string(),
-            state: match report.condition {
-                Condition::Healthy => "ok",
-                Condition::StorageFailed => "storage_failed",
-                Condition::Unavailable => "unavailable",
-                Condition::ReadOnly => "read_only",
-            },
-            durability: self.settings.durability.name(),
-            snapshot: SnapshotStatus::of(&report),
-            queue: QueueStatus { depth: report.queue, capacity: report.queue_capacity },
-            restore: RestoreStatus::new(self, &shown),
-            now: NowStatus::new(&shown, now_ms),
-            last_error: report.last_error.map(|(at, error)| ErrorStatus { at, message: error.message }),
-            proxies: report.by_state,
-            seq: report.seq,
-            durable_seq: report.durable_seq,
-            settings_errors: &self.problems,
-        };
-        // Errors quote what the server said of a camera.
-        serde_json::to_string(&status)
-            .map(|status| redact(&status))
-            .map_err(|error| Error::new(Code::Panic, format!("cannot write the status: {error}")))
+        let shown = self.reconciler().map(|reconciler| reconciler.shown(only, most));
+        status::text(&self.settings, &self.problems, self.journal.report(), shown, self.journal.now_ms())
     }
 }
 
@@ -283,185 +254,5 @@ impl reconcile::Intent for JournaledIntent {
 
     fn now_ms(&self) -> i64 {
         self.journal.now_ms()
-    }
-}
-
-#[derive(Serialize)]
-struct Status<'a> {
-    version: &'static str,
-    build_id: &'static str,
-    schema: i32,
-    sqlite: &'static str,
-    file: String,
-    state: &'static str,
-    durability: &'static str,
-    proxies: std::collections::BTreeMap<&'static str, u64>,
-    seq: u64,
-    durable_seq: u64,
-    snapshot: Option<SnapshotStatus>,
-    queue: QueueStatus,
-    restore: RestoreStatus,
-    now: NowStatus,
-    last_error: Option<ErrorStatus>,
-    settings_errors: &'a [String],
-}
-
-#[derive(Serialize)]
-struct SnapshotStatus {
-    seq: u64,
-    at: i64,
-    file: String,
-}
-
-impl SnapshotStatus {
-    fn of(report: &Report) -> Option<Self> {
-        report.snapshot.as_ref().map(|snapshot| SnapshotStatus {
-            seq: snapshot.seq,
-            at: snapshot.at,
-            file: snapshot.path.display().to_string(),
-        })
-    }
-}
-
-#[derive(Serialize)]
-struct QueueStatus {
-    depth: usize,
-    capacity: usize,
-}
-
-#[derive(Serialize)]
-struct ErrorStatus {
-    at: i64,
-    message: String,
-}
-
-/// Of the restore after the start, or of the last one that was asked for.
-#[derive(Serialize)]
-struct RestoreStatus {
-    phase: &'static str,
-    seconds: f64,
-    total: usize,
-    done: usize,
-    present: usize,
-    started: usize,
-    live: usize,
-    failing: usize,
-    connecting: usize,
-    waiting: usize,
-    unwanted: usize,
-    quarantined: usize,
-    /// Proxies answered for a second, of late.
-    rate: f64,
-    eta_sec: Option<f64>,
-    to_50_sec: Option<f64>,
-    to_95_sec: Option<f64>,
-    to_100_sec: Option<f64>,
-    worst_origins: Vec<OriginStatus>,
-    last_error: Option<String>,
-}
-
-#[derive(Serialize)]
-struct OriginStatus {
-    host: String,
-    total: usize,
-    failing: usize,
-    last_error: String,
-}
-
-/// Of all proxies that run or should.
-#[derive(Serialize)]
-struct NowStatus {
-    playing: usize,
-    retrying: usize,
-    connecting: usize,
-    waiting: usize,
-    down: usize,
-    revived: usize,
-    restarted: usize,
-    asked: usize,
-    given_up: usize,
-    proxies: Vec<ProxyStatus>,
-}
-
-#[derive(Serialize)]
-struct ProxyStatus {
-    kind: &'static str,
-    key: String,
-    state: &'static str,
-    attempts: u32,
-    last_error: String,
-    next_try_at: Option<i64>,
-}
-
-impl RestoreStatus {
-    fn new(plugin: &Plugin, shown: &Shown) -> Self {
-        let phase = match (plugin.settings.restore, plugin.reconciler()) {
-            (_, None) => "not started",
-            (Restore::Off, _) if shown.progress.total == 0 => "off",
-            _ if shown.finished => "done",
-            _ => "running",
-        };
-        let progress = &shown.progress;
-        let seconds = |time: std::time::Duration| (time.as_secs_f64() * 1000.0).round() / 1000.0;
-        RestoreStatus {
-            phase,
-            seconds: seconds(shown.elapsed),
-            total: progress.total,
-            done: progress.done(),
-            present: progress.present,
-            started: progress.started,
-            live: progress.live,
-            failing: progress.failing,
-            connecting: progress.connecting,
-            waiting: progress.waiting,
-            unwanted: progress.unwanted,
-            quarantined: progress.quarantined,
-            rate: (shown.rate * 10.0).round() / 10.0,
-            eta_sec: shown.eta.map(seconds),
-            to_50_sec: progress.half_after.map(seconds),
-            to_95_sec: progress.most_after.map(seconds),
-            to_100_sec: progress.all_after.map(seconds),
-            worst_origins: shown.worst.iter().map(OriginStatus::of).collect(),
-            last_error: shown.last_error.clone(),
-        }
-    }
-}
-
-impl OriginStatus {
-    fn of(report: &SourceReport) -> Self {
-        let SourceReport { host, total, failing, last_error } = report.clone();
-        OriginStatus { host, total, failing, last_error }
-    }
-}
-
-impl NowStatus {
-    fn new(shown: &Shown, now_ms: i64) -> Self {
-        let progress = &shown.progress;
-        NowStatus {
-            playing: shown.now.playing,
-            retrying: shown.now.retrying,
-            connecting: shown.now.connecting,
-            waiting: shown.now.waiting,
-            down: shown.now.down,
-            revived: progress.revived,
-            restarted: progress.restarted,
-            asked: progress.asked,
-            given_up: progress.given_up,
-            proxies: shown.troubles.iter().map(|trouble| ProxyStatus::of(trouble, now_ms)).collect(),
-        }
-    }
-}
-
-impl ProxyStatus {
-    fn of(trouble: &Trouble, now_ms: i64) -> Self {
-        let next_try = trouble.next_try.and_then(|pause| i64::try_from(pause.as_millis()).ok());
-        ProxyStatus {
-            kind: trouble.key.0.name(),
-            key: trouble.key.1.to_string(),
-            state: trouble.state,
-            attempts: trouble.attempts,
-            last_error: trouble.last_error.clone(),
-            next_try_at: next_try.map(|pause| now_ms + pause),
-        }
     }
 }

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::plan::{Action, Census, Key, Limits, Plan, Trouble, Wanted};
+use super::plan::{Action, Key, Limits, Plan, Wanted};
 use super::progress::{Progress, SourceReport};
+use super::proxy::{Census, Trouble};
 use super::{Add, Added, Host, Listed};
 use crate::error::{Code, Error, Result};
 use crate::record::Kind;

@@ -1,11 +1,12 @@
 //! The reconciler: the only code that acts on MediaServer. It compares intent with what the server lists, starts what
 //! is missing at the pace that network and cameras bear, and goes on comparing for as long as the server runs. The
-//! restore after a start is its first pass, and there is no other way. [`plan`] decides, with [`queue`] for the order
-//! and [`progress`] for the counts; [`driver`] does.
+//! restore after a start is its first pass, and there is no other way. [`plan`] decides, of each [`proxy`], with
+//! [`queue`] for the order and [`progress`] for the counts; [`driver`] does.
 
 mod driver;
 mod plan;
 mod progress;
+mod proxy;
 mod queue;
 #[cfg(test)]
 mod simulation;
@@ -13,8 +14,9 @@ mod simulation;
 use std::sync::Arc;
 
 pub use self::driver::{Handle, Intent, Shown, start};
-pub use self::plan::{Census, Key, Limits, Start, Trouble, Wanted};
+pub use self::plan::{Key, Limits, Start, Wanted};
 pub use self::progress::{Progress, SourceReport};
+pub use self::proxy::{Census, Trouble};
 use crate::record::Kind;
 
 /// One proxy to be started: the recorded call, ready to be dispatched again.

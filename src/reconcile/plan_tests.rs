@@ -1,0 +1,374 @@
+//! The plan by itself, one rule at a time.
+
+use super::*;
+
+const LIMITS: Limits = Limits {
+    start: Start::All,
+    per_second: u32::MAX as u64,
+    per_origin: 8,
+    revive: Duration::from_secs(30),
+    forget_given_up: false,
+    seed: 7,
+};
+
+fn key(name: &str) -> Key {
+    (Kind::Pull, name.into())
+}
+
+fn want(name: &str, seq: u64) -> Wanted {
+    let url = format!("rtsp://{name}/live");
+    let args = Args::from_pairs([(b"url".as_slice(), url.as_bytes())]).unwrap();
+    Wanted { key: key(name), seq, args, deaths: 0, dark_since: None }
+}
+
+fn wanted(names: &[&str]) -> Vec<Wanted> {
+    names.iter().zip(1..).map(|(name, seq)| want(name, seq)).collect()
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn playing(names: &[&str]) -> HashMap<Key, Listed> {
+    names.iter().map(|name| (key(name), Listed { playing: true, retries: Some(0) })).collect()
+}
+
+fn retrying(names: &[&str], retries: u64) -> HashMap<Key, Listed> {
+    names.iter().map(|name| (key(name), Listed { playing: false, retries: Some(retries) })).collect()
+}
+
+fn look(plan: &mut Plan, wanted: Vec<Wanted>, listed: &HashMap<Key, Listed>, at: Duration) {
+    plan.observe(wanted, listed, at, at, 1_000_000);
+}
+
+/// Everything that may be started at a moment, by name; the calls are numbered on.
+fn start(plan: &mut Plan, at: Duration) -> Vec<String> {
+    std::iter::from_fn(|| plan.next(at))
+        .map(|action| match action {
+            Action::Start { key, anew, .. } => format!("{}{}", key.1, if anew { " anew" } else { "" }),
+            Action::Forget { key, .. } => format!("forget {}", key.1),
+            Action::SetAside { key, .. } => format!("set aside {}", key.1),
+        })
+        .collect()
+}
+
+fn failed() -> Added {
+    Added::Failed("off".into())
+}
+
+/// A plan whose only proxy, "a", was restored and answered so at second 0.
+fn restored(limits: Limits, answer: Added) -> Plan {
+    let mut plan = Plan::new(limits);
+    look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(0));
+    assert_eq!(start(&mut plan, secs(0)), ["a"]);
+    plan.answered(1, answer, secs(0), 0);
+    plan
+}
+
+#[test]
+fn a_restore_starts_what_is_missing_and_counts_it() {
+    let mut plan = Plan::new(LIMITS);
+    assert!(!plan.is_restored());
+    look(&mut plan, wanted(&["c", "a", "b", "d"]), &playing(&["a"]), secs(0));
+    assert_eq!(start(&mut plan, secs(0)), ["c", "b", "d"]);
+    assert!(!plan.is_restored());
+    plan.answered(1, Added::Accepted, secs(1), 0);
+    plan.answered(2, failed(), secs(2), 0);
+    plan.answered(3, Added::Present, secs(10), 0);
+    assert!(plan.is_restored());
+    let progress = plan.progress();
+    assert_eq!((progress.total, progress.present, progress.live, progress.failing), (4, 2, 1, 1));
+    assert_eq!(progress.half_after, Some(secs(1)));
+    assert_eq!((progress.most_after, progress.all_after), (Some(secs(10)), Some(secs(10))));
+    assert_eq!((plan.elapsed(secs(99)), plan.eta(secs(10))), (secs(10), Some(secs(0))));
+    let worst = plan.worst(5);
+    assert_eq!((worst.len(), worst[0].host.as_str(), worst[0].failing), (1, "b", 1));
+}
+
+#[test]
+fn starts_are_paced_with_jitter_and_what_is_left_is_foreseen() {
+    let names: Vec<String> = (0..1000).map(|n| format!("h{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut plan = Plan::new(Limits { per_second: 100, ..LIMITS });
+    look(&mut plan, wanted(&names), &HashMap::new(), secs(0));
+    let (mut starts, mut call) = (Vec::new(), 0);
+    for ms in 0..3000 {
+        let now = Duration::from_millis(ms);
+        for _ in start(&mut plan, now) {
+            starts.push(ms);
+            call += 1;
+            plan.answered(call, Added::Accepted, now, 0);
+        }
+    }
+    assert!((280..=320).contains(&starts.len()), "{}", starts.len());
+    let gaps: std::collections::BTreeSet<u64> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.len() > 2 && gaps.iter().all(|gap| (8..=12).contains(gap)), "{gaps:?}");
+    assert!((90.0..110.0).contains(&plan.rate(secs(3))), "{}", plan.rate(secs(3)));
+    assert!((6..=8).contains(&plan.eta(secs(3)).unwrap().as_secs()));
+}
+
+#[test]
+fn what_did_not_play_comes_last_and_is_remembered_as_such() {
+    let mut plan = Plan::new(Limits { per_origin: 1, ..LIMITS });
+    let of_one_nvr = |name: &str, seq, dark_since| {
+        let args = Args::from_pairs([(b"url".as_slice(), b"rtsp://nvr/1".as_slice())]).unwrap();
+        Wanted { args, dark_since, ..want(name, seq) }
+    };
+    let all = vec![of_one_nvr("dead", 1, Some(0)), of_one_nvr("live", 2, None), of_one_nvr("new", 3, None)];
+    look(&mut plan, all, &HashMap::new(), secs(0));
+    assert_eq!(plan.dark().collect::<Vec<_>>(), [(1, 0)]);
+    assert_eq!(start(&mut plan, secs(0)), ["live"]);
+    plan.answered(1, Added::Accepted, secs(1), 5);
+    assert_eq!(start(&mut plan, secs(1)), ["new"]);
+    plan.answered(2, failed(), secs(1), 6);
+    assert_eq!(start(&mut plan, secs(1)), ["dead"]);
+    let mut dark: Vec<_> = plan.dark().collect();
+    dark.sort_unstable();
+    assert_eq!(dark, [(1, 0), (3, 6)]);
+}
+
+#[test]
+fn what_the_server_has_lost_is_started_again_with_longer_and_longer_pauses() {
+    let mut plan = restored(LIMITS, failed());
+    let mut pauses = Vec::new();
+    let mut last = secs(0);
+    for call in 2..12 {
+        let now = (0..4000).map(|n| last + secs(n)).find(|&now| {
+            look(&mut plan, wanted(&["a"]), &HashMap::new(), now);
+            start(&mut plan, now) == ["a"]
+        });
+        pauses.push((now.unwrap() - last).as_secs());
+        last = now.unwrap();
+        plan.answered(call, failed(), last, 0);
+    }
+    for (pause, expected) in pauses.iter().zip([30, 60, 120, 240, 480, 960, 1800, 1800, 1800, 1800]) {
+        assert!((expected * 8 / 10..=1801.min(expected * 12 / 10 + 1)).contains(pause), "{pauses:?}");
+    }
+    assert!(pauses.iter().any(|pause| pause % 30 != 0), "no jitter: {pauses:?}");
+    let trouble = plan.troubles(None, 10, last).pop().unwrap();
+    assert_eq!((trouble.state, trouble.attempts, trouble.last_error.as_str()), ("down", 11, "off"));
+    assert!(trouble.next_try > Some(secs(1400)));
+
+    // Someone else brings it to play: the next pause is the first again.
+    look(&mut plan, wanted(&["a"]), &playing(&["a"]), last + secs(1));
+    assert_eq!(plan.troubles(None, 10, last), []);
+    look(&mut plan, wanted(&["a"]), &HashMap::new(), last + secs(2));
+    assert_eq!(start(&mut plan, last + secs(2)), [""; 0]);
+    look(&mut plan, wanted(&["a"]), &HashMap::new(), last + secs(39));
+    assert_eq!(start(&mut plan, last + secs(39)), ["a"]);
+}
+
+#[test]
+fn the_server_is_looked_at_often_but_not_at_the_price_of_its_time() {
+    let mut plan = restored(LIMITS, Added::Accepted);
+    let next = |plan: &mut Plan, took: Duration| {
+        plan.observe(wanted(&["a"]), &playing(&["a"]), secs(100) - took, secs(100), 0);
+        (plan.wake_to_look() - secs(100)).as_millis()
+    };
+    assert!((8000..=12_000).contains(&next(&mut plan, Duration::from_millis(1))));
+    assert_eq!(next(&mut plan, Duration::from_millis(300)), 30_000);
+    // A proxy that is due has the server looked at in time, but a slow server not sooner.
+    plan.observe(wanted(&["a"]), &HashMap::new(), secs(200), secs(200), 0);
+    plan.observe(wanted(&["a"]), &HashMap::new(), secs(222) - Duration::from_millis(20), secs(222), 0);
+    let due = plan.troubles(None, 1, secs(222))[0].next_try.unwrap();
+    assert!(due < secs(14) && due > secs(2), "{due:?}");
+    assert_eq!(plan.wake_to_look() - secs(222), due.min(plan.wake_to_look() - secs(222)));
+    plan.observe(wanted(&["a"]), &HashMap::new(), secs(221), secs(222), 0);
+    assert_eq!(plan.wake_to_look(), secs(322));
+}
+
+#[test]
+fn a_list_is_not_believed_of_what_has_changed_since_it_was_asked_for() {
+    for forget_given_up in [false, true] {
+        let mut plan = Plan::new(Limits { forget_given_up, ..LIMITS });
+        look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(1));
+        assert_eq!(start(&mut plan, secs(1)), ["a"]);
+        // Asked for at 5, it plays at 6, and at 7 comes the list that does not have it.
+        plan.answered(1, Added::Accepted, secs(6), 0);
+        plan.observe(wanted(&["a"]), &HashMap::new(), secs(5), secs(7), 0);
+        assert_eq!(start(&mut plan, secs(7)), [""; 0]);
+        assert_eq!(plan.census().playing, 1);
+        // The next list is believed.
+        look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(8));
+        assert_eq!(plan.census().playing, 0);
+    }
+}
+
+#[test]
+fn without_reviving_nothing_is_started_again() {
+    let mut plan = restored(Limits { revive: Duration::ZERO, ..LIMITS }, Added::Accepted);
+    for at in [100, 10_000] {
+        look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(at));
+        assert_eq!(start(&mut plan, secs(at)), [""; 0]);
+    }
+    assert!(plan.wake_to_look() > secs(10_007), "no hurry");
+}
+
+#[test]
+fn what_retries_by_itself_is_left_alone_and_a_zombie_is_started_anew() {
+    let mut plan = restored(LIMITS, failed());
+    for at in 1..40 {
+        look(&mut plan, wanted(&["a"]), &retrying(&["a"], at), secs(at * 60));
+        assert_eq!(start(&mut plan, secs(at * 60)), [""; 0]);
+    }
+    assert_eq!(plan.troubles(None, 1, secs(0))[0].state, "retrying");
+    let unknown = HashMap::from([(key("a"), Listed { playing: false, retries: None })]);
+    for at in [3000, 9000] {
+        look(&mut plan, wanted(&["a"]), &unknown, secs(at));
+        assert_eq!(start(&mut plan, secs(at)), [""; 0], "a server that does not count tells nothing");
+    }
+    let zombie = retrying(&["a"], 40);
+    for (at, expected) in [(10_000, None), (10_189, None), (10_190, Some("a anew"))] {
+        look(&mut plan, wanted(&["a"]), &zombie, secs(at));
+        assert_eq!(start(&mut plan, secs(at)), Vec::from_iter(expected));
+    }
+    assert_eq!(plan.progress().restarted, 1);
+}
+
+#[test]
+fn a_proxy_with_a_long_connect_timeout_is_no_zombie_while_it_connects() {
+    let pairs = [("url", "rtsp://a/1"), ("timeout_sec", "600")];
+    let args = Args::from_pairs(pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes()))).unwrap();
+    let mut plan = Plan::new(LIMITS);
+    for (at, expected) in [(0, 0), (700, 0), (780, 1)] {
+        let want = Wanted { args: args.clone(), ..want("a", 1) };
+        look(&mut plan, vec![want], &retrying(&["a"], 3), secs(at));
+        assert_eq!(start(&mut plan, secs(at)).len(), expected, "at {at} s");
+    }
+}
+
+#[test]
+fn what_was_given_up_is_forgotten_where_that_is_wished_but_never_for_a_failed_restore() {
+    let forgetful = Limits { forget_given_up: true, ..LIMITS };
+    let mut plan = restored(forgetful, failed());
+    look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(10));
+    assert_eq!(start(&mut plan, secs(10)), [""; 0], "it was never the server's to give up");
+    look(&mut plan, wanted(&["a"]), &retrying(&["a"], 1), secs(20));
+    look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(30));
+    assert_eq!(start(&mut plan, secs(30)), ["forget a"]);
+    assert_eq!((plan.progress().given_up, plan.census()), (1, Census::default()));
+}
+
+#[test]
+fn a_player_who_waits_brings_its_stream_forward() {
+    let mut plan = Plan::new(Limits { per_second: 1, ..LIMITS });
+    look(&mut plan, wanted(&["a", "b", "c"]), &HashMap::new(), secs(0));
+    plan.ask_for(want("c", 3), secs(0));
+    assert_eq!(start(&mut plan, secs(0)), ["c"]);
+    plan.answered(1, failed(), secs(0), 0);
+    // Not at once again, and one that is down not only when its pause is over.
+    plan.ask_for(want("c", 3), secs(1));
+    assert_eq!(start(&mut plan, secs(2)), ["a"]);
+    plan.ask_for(want("c", 3), secs(3));
+    assert_eq!(start(&mut plan, secs(4)), ["c"]);
+    assert_eq!(plan.progress().asked, 1);
+}
+
+#[test]
+fn a_player_who_waits_for_what_we_think_plays_has_the_server_looked_at() {
+    for (listed, expected) in [(playing(&["a"]), None), (HashMap::new(), Some("a"))] {
+        let mut plan = restored(LIMITS, Added::Accepted);
+        look(&mut plan, wanted(&["a"]), &playing(&["a"]), secs(10));
+        plan.ask_for(want("a", 1), secs(13));
+        assert_eq!(plan.wake_to_look(), secs(13));
+        look(&mut plan, wanted(&["a"]), &listed, secs(13));
+        assert_eq!(start(&mut plan, secs(13)), Vec::from_iter(expected));
+        // But no more often than any other look.
+        plan.ask_for(want("a", 1), secs(13));
+        assert!(plan.wake_to_look() >= secs(14));
+    }
+}
+
+#[test]
+fn asked_for_only_nothing_is_started_by_itself_but_what_runs_is_kept_running() {
+    let mut plan = Plan::new(Limits { start: Start::Asked, ..LIMITS });
+    let both = || wanted(&["a", "b"]);
+    look(&mut plan, both(), &HashMap::new(), secs(0));
+    assert!(plan.is_restored() && start(&mut plan, secs(0)).is_empty());
+    plan.ask_for(want("b", 2), secs(1));
+    assert_eq!(start(&mut plan, secs(1)), ["b"]);
+    plan.answered(1, Added::Accepted, secs(1), 0);
+    look(&mut plan, both(), &playing(&["b"]), secs(10));
+    look(&mut plan, both(), &HashMap::new(), secs(20));
+    look(&mut plan, both(), &HashMap::new(), secs(57));
+    assert_eq!(start(&mut plan, secs(57)), ["b"]);
+    plan.answered(2, Added::Accepted, secs(57), 0);
+    // A client's new one counts as running; the old one is restored when the operator says so.
+    let three = || wanted(&["a", "b", "c"]);
+    look(&mut plan, three(), &playing(&["b"]), secs(60));
+    look(&mut plan, three(), &playing(&["b"]), secs(97));
+    assert_eq!(start(&mut plan, secs(97)), ["c"]);
+    plan.answered(3, Added::Accepted, secs(97), 0);
+    plan.restore_all(secs(98));
+    assert!(!plan.is_restored());
+    look(&mut plan, three(), &playing(&["b", "c"]), secs(98));
+    assert_eq!(start(&mut plan, secs(98)), ["a"]);
+    plan.answered(4, Added::Accepted, secs(99), 0);
+    assert!(plan.is_restored());
+    assert_eq!((plan.progress().total, plan.progress().present), (3, 2));
+}
+
+#[test]
+fn what_nobody_wants_any_more_is_left_alone() {
+    let mut plan = Plan::new(Limits { per_second: 1, ..LIMITS });
+    look(&mut plan, wanted(&["a", "b", "c"]), &HashMap::new(), secs(0));
+    assert_eq!(start(&mut plan, secs(0)), ["a"]);
+    plan.answered(1, Added::Unwanted, secs(0), 0);
+    look(&mut plan, vec![want("b", 9)], &playing(&["b"]), secs(10));
+    assert_eq!(start(&mut plan, secs(10)), [""; 0]);
+    assert!(plan.is_restored());
+    assert_eq!((plan.progress().unwanted, plan.census().playing), (3, 1));
+    // Nor does it stand in anybody's way.
+    look(&mut plan, vec![want("b", 9), want("d", 10)], &playing(&["b"]), secs(20));
+    look(&mut plan, vec![want("b", 9), want("d", 10)], &playing(&["b"]), secs(60));
+    assert_eq!(start(&mut plan, secs(60)), ["d"]);
+}
+
+#[test]
+fn a_replaced_proxy_has_no_failures_and_a_late_answer_is_not_its_own() {
+    let mut plan = Plan::new(LIMITS);
+    look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(0));
+    assert_eq!(start(&mut plan, secs(0)), ["a"]);
+    look(&mut plan, vec![want("a", 9)], &playing(&["a"]), secs(1));
+    assert_eq!(plan.answered(1, failed(), secs(2), 0), Some(1));
+    assert_eq!(plan.troubles(Some("a"), 1, secs(2))[0].attempts, 0);
+    assert_eq!(plan.census(), Census { playing: 1, ..Census::default() });
+}
+
+#[test]
+fn an_add_that_is_never_answered_counts_as_failed() {
+    let mut plan = Plan::new(LIMITS);
+    look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(0));
+    assert_eq!(start(&mut plan, secs(0)), ["a"]);
+    look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(119));
+    assert!(!plan.is_restored());
+    look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(120));
+    assert!(plan.is_restored());
+    assert_eq!(plan.answered(1, Added::Accepted, secs(121), 0), None);
+}
+
+#[test]
+fn three_exceptions_running_are_enough() {
+    let mut plan = Plan::new(LIMITS);
+    let answers = ["threw", "threw", "failed", "threw", "threw", "threw"];
+    for (call, answer) in (1..).zip(answers) {
+        let at = secs(call * 10_000);
+        look(&mut plan, wanted(&["a"]), &HashMap::new(), at);
+        assert_eq!(start(&mut plan, at), ["a"]);
+        let answer = if answer == "threw" { Added::Threw("x".into()) } else { failed() };
+        plan.answered(call, answer, at, 0);
+        let aside = if call == 6 { vec!["set aside a"] } else { Vec::new() };
+        assert_eq!(start(&mut plan, at), aside);
+    }
+    assert_eq!((plan.progress().quarantined, plan.census()), (1, Census::default()));
+}
+
+#[test]
+fn what_the_server_died_of_too_often_is_set_aside_at_once() {
+    let mut plan = Plan::new(LIMITS);
+    let deadly = Wanted { deaths: MOST_DEATHS, ..want("a", 1) };
+    look(&mut plan, vec![deadly.clone(), want("b", 2)], &HashMap::new(), secs(0));
+    assert_eq!(start(&mut plan, secs(0)), ["set aside a", "b"]);
+    plan.ask_for(deadly, secs(1));
+    assert_eq!(start(&mut plan, secs(1)), ["set aside a"]);
+}

@@ -1,0 +1,98 @@
+//! One proxy as the reconciler knows it: what it does now and what was tried. Pure.
+
+use std::time::Duration;
+
+use super::plan::Key;
+use super::queue::{Origin, Rank};
+
+/// A proxy that should play and does not, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    pub key: Key,
+    /// waiting: its turn has not come; connecting; retrying: the server has it and connects again; down: the server
+    /// has lost it.
+    pub state: &'static str,
+    /// Tries that have failed running.
+    pub attempts: u32,
+    pub last_error: String,
+    /// From now until it is tried again, where that is known.
+    pub next_try: Option<Duration>,
+}
+
+/// How many there are now of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Census {
+    pub playing: usize,
+    pub retrying: usize,
+    pub connecting: usize,
+    pub waiting: usize,
+    pub down: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Waiting {
+        rank: Rank,
+        anew: bool,
+    },
+    Connecting {
+        call: u64,
+    },
+    Playing,
+    /// The server lists it and connects again by itself: so many times by now, the same number since then.
+    Retrying {
+        retries: Option<u64>,
+        since: Duration,
+    },
+    /// The server does not have it.
+    Down {
+        since: Duration,
+        not_before: Duration,
+    },
+}
+
+pub struct Proxy {
+    pub seq: u64,
+    pub origin: Origin,
+    /// Of its first connect.
+    pub timeout: Duration,
+    pub deaths: u32,
+    pub phase: Phase,
+    /// Tries that have failed running; of the last of these, so many were exceptions.
+    pub failures: u32,
+    pub throws: u32,
+    pub last_error: Option<Box<str>>,
+    pub last_played: i64,
+    /// It is part of the restore, which has not started it yet.
+    pub counted: bool,
+    /// When its phase was last set by something else than a look at the server.
+    pub changed: Duration,
+    /// The look at the server that met it last.
+    pub look: u64,
+}
+
+impl Proxy {
+    pub fn trouble(&self, key: &Key, now: Duration) -> Trouble {
+        let (state, next_try) = match self.phase {
+            Phase::Waiting { .. } => ("waiting", None),
+            Phase::Connecting { .. } => ("connecting", None),
+            Phase::Playing => ("playing", None),
+            Phase::Retrying { .. } => ("retrying", None),
+            Phase::Down { not_before, .. } => ("down", Some(not_before.saturating_sub(now))),
+        };
+        let last_error = self.last_error.as_deref().unwrap_or_default().to_owned();
+        Trouble { key: key.clone(), state, attempts: self.failures, last_error, next_try }
+    }
+}
+
+impl Census {
+    pub fn of(&mut self, phase: &Phase) -> &mut usize {
+        match phase {
+            Phase::Waiting { .. } => &mut self.waiting,
+            Phase::Connecting { .. } => &mut self.connecting,
+            Phase::Playing => &mut self.playing,
+            Phase::Retrying { .. } => &mut self.retrying,
+            Phase::Down { .. } => &mut self.down,
+        }
+    }
+}

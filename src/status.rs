@@ -1,0 +1,230 @@
+//! The status: everything that an operator may want to know of the plugin, as one JSON object.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::BUILD_ID;
+use crate::error::{Code, Error, Result};
+use crate::journal::{Condition, Report, SCHEMA_VERSION};
+use crate::reconcile::{Shown, SourceReport, Trouble};
+use crate::record::redact;
+use crate::settings::{Restore, Settings};
+
+/// `shown` is none while nothing was restored yet; `now_ms` are milliseconds since 1970-01-01 UTC.
+pub fn text(
+    settings: &Settings,
+    problems: &[String],
+    report: Report,
+    shown: Option<Shown>,
+    now_ms: i64,
+) -> Result<String> {
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION"),
+        build_id: BUILD_ID,
+        schema: SCHEMA_VERSION,
+        sqlite: rusqlite::version(),
+        file: settings.path.display().to_string(),
+        state: match report.condition {
+            Condition::Healthy => "ok",
+            Condition::StorageFailed => "storage_failed",
+            Condition::Unavailable => "unavailable",
+            Condition::ReadOnly => "read_only",
+        },
+        durability: settings.durability.name(),
+        snapshot: SnapshotStatus::of(&report),
+        queue: QueueStatus { depth: report.queue, capacity: report.queue_capacity },
+        restore: RestoreStatus::new(settings, shown.as_ref()),
+        now: NowStatus::new(&shown.unwrap_or_default(), now_ms),
+        last_error: report.last_error.map(|(at, error)| ErrorStatus { at, message: error.message }),
+        proxies: report.by_state,
+        seq: report.seq,
+        durable_seq: report.durable_seq,
+        settings_errors: problems,
+    };
+    // Errors quote what the server said of a camera.
+    serde_json::to_string(&status)
+        .map(|status| redact(&status))
+        .map_err(|error| Error::new(Code::Panic, format!("cannot write the status: {error}")))
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    version: &'static str,
+    build_id: &'static str,
+    schema: i32,
+    sqlite: &'static str,
+    file: String,
+    state: &'static str,
+    durability: &'static str,
+    proxies: std::collections::BTreeMap<&'static str, u64>,
+    seq: u64,
+    durable_seq: u64,
+    snapshot: Option<SnapshotStatus>,
+    queue: QueueStatus,
+    restore: RestoreStatus,
+    now: NowStatus,
+    last_error: Option<ErrorStatus>,
+    settings_errors: &'a [String],
+}
+
+#[derive(Serialize)]
+struct SnapshotStatus {
+    seq: u64,
+    at: i64,
+    file: String,
+}
+
+impl SnapshotStatus {
+    fn of(report: &Report) -> Option<Self> {
+        report.snapshot.as_ref().map(|snapshot| SnapshotStatus {
+            seq: snapshot.seq,
+            at: snapshot.at,
+            file: snapshot.path.display().to_string(),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct QueueStatus {
+    depth: usize,
+    capacity: usize,
+}
+
+#[derive(Serialize)]
+struct ErrorStatus {
+    at: i64,
+    message: String,
+}
+
+/// Of the restore after the start, or of the last one that was asked for.
+#[derive(Serialize)]
+struct RestoreStatus {
+    phase: &'static str,
+    seconds: f64,
+    total: usize,
+    done: usize,
+    present: usize,
+    started: usize,
+    live: usize,
+    failing: usize,
+    connecting: usize,
+    waiting: usize,
+    unwanted: usize,
+    quarantined: usize,
+    /// Proxies answered for a second, of late.
+    rate: f64,
+    eta_sec: Option<f64>,
+    to_50_sec: Option<f64>,
+    to_95_sec: Option<f64>,
+    to_100_sec: Option<f64>,
+    worst_origins: Vec<OriginStatus>,
+    last_error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct OriginStatus {
+    host: String,
+    total: usize,
+    failing: usize,
+    last_error: String,
+}
+
+/// Of all proxies that run or should.
+#[derive(Serialize)]
+struct NowStatus {
+    playing: usize,
+    retrying: usize,
+    connecting: usize,
+    waiting: usize,
+    down: usize,
+    revived: usize,
+    restarted: usize,
+    asked: usize,
+    given_up: usize,
+    proxies: Vec<ProxyStatus>,
+}
+
+#[derive(Serialize)]
+struct ProxyStatus {
+    kind: &'static str,
+    key: String,
+    state: &'static str,
+    attempts: u32,
+    last_error: String,
+    next_try_at: Option<i64>,
+}
+
+impl RestoreStatus {
+    fn new(settings: &Settings, shown: Option<&Shown>) -> Self {
+        let phase = match (settings.restore, shown) {
+            (_, None) => "not started",
+            (Restore::Off, Some(shown)) if shown.progress.total == 0 => "off",
+            (_, Some(shown)) if shown.finished => "done",
+            _ => "running",
+        };
+        let shown = &shown.cloned().unwrap_or_default();
+        let progress = &shown.progress;
+        let seconds = |time: Duration| (time.as_secs_f64() * 1000.0).round() / 1000.0;
+        RestoreStatus {
+            phase,
+            seconds: seconds(shown.elapsed),
+            total: progress.total,
+            done: progress.done(),
+            present: progress.present,
+            started: progress.started,
+            live: progress.live,
+            failing: progress.failing,
+            connecting: progress.connecting,
+            waiting: progress.waiting,
+            unwanted: progress.unwanted,
+            quarantined: progress.quarantined,
+            rate: (shown.rate * 10.0).round() / 10.0,
+            eta_sec: shown.eta.map(seconds),
+            to_50_sec: progress.half_after.map(seconds),
+            to_95_sec: progress.most_after.map(seconds),
+            to_100_sec: progress.all_after.map(seconds),
+            worst_origins: shown.worst.iter().map(OriginStatus::of).collect(),
+            last_error: shown.last_error.clone(),
+        }
+    }
+}
+
+impl OriginStatus {
+    fn of(report: &SourceReport) -> Self {
+        let SourceReport { host, total, failing, last_error } = report.clone();
+        OriginStatus { host, total, failing, last_error }
+    }
+}
+
+impl NowStatus {
+    fn new(shown: &Shown, now_ms: i64) -> Self {
+        let progress = &shown.progress;
+        NowStatus {
+            playing: shown.now.playing,
+            retrying: shown.now.retrying,
+            connecting: shown.now.connecting,
+            waiting: shown.now.waiting,
+            down: shown.now.down,
+            revived: progress.revived,
+            restarted: progress.restarted,
+            asked: progress.asked,
+            given_up: progress.given_up,
+            proxies: shown.troubles.iter().map(|trouble| ProxyStatus::of(trouble, now_ms)).collect(),
+        }
+    }
+}
+
+impl ProxyStatus {
+    fn of(trouble: &Trouble, now_ms: i64) -> Self {
+        let next_try = trouble.next_try.and_then(|pause| i64::try_from(pause.as_millis()).ok());
+        ProxyStatus {
+            kind: trouble.key.0.name(),
+            key: trouble.key.1.to_string(),
+            state: trouble.state,
+            attempts: trouble.attempts,
+            last_error: trouble.last_error.clone(),
+            next_try_at: next_try.map(|pause| now_ms + pause),
+        }
+    }
+}
