@@ -66,7 +66,8 @@ pub struct Handle {
 
 /// What the thread and those who look at it share.
 struct Shared {
-    /// Held for milliseconds at most: while 100,000 proxies are compared.
+    /// Held for a millisecond or two where 10,000 proxies are compared, and never while a file is written: those who
+    /// ask for the status may be media threads.
     plan: Mutex<Plan>,
     began: Mutex<Instant>,
     last_error: Mutex<Option<String>>,
@@ -217,7 +218,8 @@ impl Driver {
             self.take(event);
         }
         self.carry_on();
-        self.intent.dark(self.shared.plan.lock().dark().collect());
+        let dark = self.shared.plan.lock().dark().collect();
+        self.intent.dark(dark);
         self.intent.clean_end();
     }
 
@@ -331,7 +333,8 @@ impl Driver {
         if let Added::Failed(why) | Added::Threw(why) = &answer {
             *self.shared.last_error.lock() = Some(why.clone());
         }
-        if let Some(seq) = self.shared.plan.lock().answered(call, answer, now, wall) {
+        let answered = self.shared.plan.lock().answered(call, answer, now, wall);
+        if let Some(seq) = answered {
             self.intent.survived(seq);
         }
     }
