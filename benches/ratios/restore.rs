@@ -233,7 +233,7 @@ const PROXIES: usize = 5000;
 const HOLES: usize = PROXIES / 10;
 const SITES: u8 = 16;
 /// The client that adds one by one is not waited for to its end.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(160);
 
 /// Seconds of CPU that a process has used.
 fn cpu(pid: u32) -> f64 {

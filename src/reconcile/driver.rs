@@ -2,6 +2,7 @@
 //! intent only through another.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -175,7 +176,14 @@ pub fn start(host: Arc<dyn Host>, intent: Arc<dyn Intent>, limits: Limits) -> Re
     };
     let thread = thread::Builder::new()
         .name("zlmj-reconcile".to_owned())
-        .spawn(move || driver.run())
+        .spawn(move || {
+            let shared = Arc::clone(&driver.shared);
+            if catch_unwind(AssertUnwindSafe(|| driver.run())).is_err() {
+                let error = "the reconciler ended in a panic: nothing is restored or healed until a restart";
+                log::error!("journal: {error}");
+                *shared.last_error.lock() = Some(error.to_owned());
+            }
+        })
         .map_err(|error| Error::new(Code::Storage, format!("cannot start the reconciler: {error}")))?;
     Ok(Arc::new(Handle { events: sender, shared, thread: Mutex::new(Some(thread)) }))
 }

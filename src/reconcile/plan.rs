@@ -180,6 +180,9 @@ impl Plan {
         }
         let restoring = std::mem::take(&mut self.restoring);
         if restoring {
+            // Also in the midst of another one, which this one takes over.
+            self.proxies.values_mut().for_each(|proxy| proxy.counted = false);
+            self.calls.values_mut().for_each(|call| call.counted = false);
             self.meter.begin(now);
         }
         let look = Look { listed, asked, now, wall, restoring };
@@ -227,6 +230,10 @@ impl Plan {
         {
             // The list is older than what we know, or the answer to its start will tell.
             proxy.look = self.looks;
+            if restoring {
+                self.count(&key);
+                self.restore_unlisted(&key);
+            }
             return;
         }
         let Some(proxy) = self.proxies.get_mut(&key) else { return };
@@ -269,6 +276,24 @@ impl Plan {
                 }
             }
             (Phase::Waiting { .. } | Phase::Connecting { .. }, None) => {}
+        }
+    }
+
+    /// Makes one part of the restore of which only we know how it stands.
+    fn restore_unlisted(&mut self, key: &Key) {
+        match self.proxies.get(key).map(|proxy| proxy.phase) {
+            Some(Phase::Connecting { call }) => {
+                let proxy = self.proxies.get_mut(key);
+                if let (Some(proxy), Some(call)) = (proxy, self.calls.get_mut(&call)) {
+                    (proxy.counted, call.counted) = (false, true);
+                    self.meter.progress.waiting -= 1;
+                    self.meter.progress.started += 1;
+                    self.meter.progress.connecting += 1;
+                }
+            }
+            Some(Phase::Down { .. }) => self.enqueue(key, true, false),
+            Some(Phase::Playing | Phase::Retrying { .. }) => self.is_here(key),
+            Some(Phase::Waiting { .. }) | None => {}
         }
     }
 

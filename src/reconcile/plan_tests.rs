@@ -309,6 +309,35 @@ fn asked_for_only_nothing_is_started_by_itself_but_what_runs_is_kept_running() {
 }
 
 #[test]
+fn a_restore_that_is_asked_for_in_the_midst_of_another_takes_it_over() {
+    let mut plan = Plan::new(Limits { per_second: 1, ..LIMITS });
+    let all = || wanted(&["a", "b", "c", "d"]);
+    look(&mut plan, all(), &HashMap::new(), secs(0));
+    assert_eq!(start(&mut plan, secs(0)), ["a"]);
+    assert_eq!(start(&mut plan, secs(2)), ["b"]);
+    plan.answered(1, failed(), secs(3), 0);
+    for at in [3, 4] {
+        plan.restore_all(secs(at));
+        look(&mut plan, all(), &retrying(&["a", "b"], 0), secs(at));
+        let progress = plan.progress();
+        assert_eq!((progress.total, progress.connecting, progress.waiting + progress.present), (4, 1, 3));
+    }
+    plan.answered(2, Added::Accepted, secs(5), 0);
+    assert_eq!(start(&mut plan, secs(20)).len(), 1);
+    plan.answered(3, Added::Accepted, secs(21), 0);
+    while !plan.is_restored() {
+        let at = plan.wake_to_start().max(secs(30));
+        assert_eq!(start(&mut plan, at).len(), 1);
+        let calls = plan.progress().started;
+        (3..=calls as u64 + 3).for_each(|call| {
+            plan.answered(call, Added::Accepted, at, 0);
+        });
+    }
+    assert_eq!(plan.progress().done(), 4);
+    assert_eq!((plan.progress().waiting, plan.progress().connecting), (0, 0));
+}
+
+#[test]
 fn what_nobody_wants_any_more_is_left_alone() {
     let mut plan = Plan::new(Limits { per_second: 1, ..LIMITS });
     look(&mut plan, wanted(&["a", "b", "c"]), &HashMap::new(), secs(0));

@@ -238,6 +238,13 @@ fn whatever_happens_the_server_ends_up_with_what_is_wanted() {
     for round in 0..400 {
         let keys: Vec<Key> = sim.intent.keys().cloned().collect();
         let key = keys[sim.dice.usize(..keys.len())].clone();
+        if sim.dice.u32(..20) == 0 {
+            sim.plan.restore_all(sim.now);
+        }
+        if sim.dice.u32(..4) == 0 {
+            let want = sim.wanted().into_iter().find(|want| want.key == key).unwrap();
+            sim.plan.ask_for(want, sim.now);
+        }
         match sim.dice.u32(..6) {
             // It is lost: given up by the server, or its camera was restarted.
             0 | 1 => drop(sim.server.remove(&key)),
@@ -287,4 +294,6 @@ fn whatever_happens_the_server_ends_up_with_what_is_wanted() {
     there.sort();
     assert_eq!(there, wanted, "ZLMJ_SEED={seed}");
     assert!(sim.server.values().all(|running| running.playing), "ZLMJ_SEED={seed}");
+    let progress = sim.plan.progress();
+    assert!(sim.plan.is_restored() && progress.done() == progress.total, "ZLMJ_SEED={seed}: {progress:?}");
 }

@@ -1,6 +1,7 @@
 //! Living with business systems that have a recovery scheme of their own; see docs/living-with-others.md.
 
 use std::thread;
+use std::time::Duration;
 
 use super::restore::{journaled, playing, wait_for_stream};
 use super::*;
@@ -93,4 +94,41 @@ fn one_that_takes_already_exists_for_a_failure_is_left_to_restore_by_itself_and_
     let _on_again = Source::live_at(fixture.dir.path(), address);
     fixture.server.wait_for_status("all to play again", |status| playing(status) == CAMERAS as u64);
     wait_for_stream(&fixture.server, "s0");
+}
+
+/// On the stand-in, whose pollers can be held up: starts lie in their queues when the deletes come.
+#[test]
+fn what_is_deleted_while_its_start_waits_in_the_server_is_not_started() {
+    if HOST.real {
+        return;
+    }
+    let mut fixture = Fixture::prepare(&[("restore", "off")]);
+    let live = fixture.source();
+    fixture.journaled(streams().map(|stream| (stream, live.url.as_str(), [].as_slice())));
+    fixture.server.start();
+    let server = &fixture.server;
+    thread::scope(|scope| {
+        // Three of its four pollers.
+        for _ in 0..3 {
+            scope.spawn(|| server.get("holdPoller", &[("ms", "3000")]));
+        }
+        thread::sleep(Duration::from_millis(500));
+        // One of these gets through at once, wherever its connection is.
+        for _ in 0..4 {
+            scope.spawn(|| {
+                server.get("restoreJournal", &[]);
+                // Long enough for the reconciler to hand out all starts.
+                thread::sleep(Duration::from_millis(500));
+                for stream in streams() {
+                    assert_eq!(server.get("delStreamProxy", &[("key", &key(&stream))])["code"], 0);
+                }
+            });
+        }
+    });
+    let status = fixture.server.wait_for_status("every start to be answered", |status| {
+        status["restore"]["phase"] != "running" && status["now"]["connecting"] == 0
+    });
+    assert_eq!(status["proxies"]["enabled"], 0, "{status}");
+    assert_eq!(fixture.server.proxies(), []);
+    assert!(!fixture.server.log().contains("panic"), "{}", fixture.server.log());
 }

@@ -494,6 +494,12 @@ void installWebApi() {
         val["result"] = found ? (found->close(true) ? 0 : -1) : -2;
         val["code"] = found ? 0 : API::NotFound;
     });
+    // Not ZLMediaKit's: keeps the poller of this connection from everything else.
+    api_regist("/index/api/holdPoller", [](API_ARGS_MAP) {
+        CHECK_SECRET();
+        std::this_thread::sleep_for(std::chrono::milliseconds(atoi(allArgs.get("ms").c_str())));
+        val["code"] = 0;
+    });
     api_regist("/index/api/restartServer", [](API_ARGS_MAP) {
         CHECK_SECRET();
         std::thread([] {
