@@ -247,6 +247,7 @@ impl Plan {
             (_, Some(Listed { playing: true, .. })) => self.plays(&key, wall),
             (Phase::Retrying { retries: Some(before), since }, Some(listed)) if Some(before) == listed.retries => {
                 let patience = (ZOMBIE + timeout).max(self.pause_after(&key));
+                self.is_here(&key);
                 if now >= since + patience && !self.limits.revive.is_zero() {
                     log::warn!(
                         "journal: {} {} neither plays nor tries to: it is started anew",

@@ -322,6 +322,10 @@ fn a_restore_that_is_asked_for_in_the_midst_of_another_takes_it_over() {
         let progress = plan.progress();
         assert_eq!((progress.total, progress.connecting, progress.waiting + progress.present), (4, 1, 3));
     }
+    // What the server retries, as it did at the look before, is there.
+    plan.restore_all(secs(5));
+    look(&mut plan, all(), &retrying(&["a", "b"], 0), secs(5));
+    assert_eq!((plan.progress().present, plan.progress().waiting), (1, 2));
     plan.answered(2, Added::Accepted, secs(5), 0);
     assert_eq!(start(&mut plan, secs(20)).len(), 1);
     plan.answered(3, Added::Accepted, secs(21), 0);
