@@ -42,8 +42,6 @@ const LOCK_ATTEMPTS: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// How long a log that was deleted may be written to before that is noticed: a look costs a twentieth of a commit.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// How long the writer stays awake after a turn.
-const LINGER: Duration = Duration::from_micros(50);
 /// The log says again that it still fails after this many.
 const SAY_EVERY: u32 = 60;
 
@@ -107,16 +105,7 @@ impl Writer {
         }
     }
 
-    /// Stays awake for a moment: who has just been answered often has the next change, and waking up takes longer.
-    fn linger(&self) {
-        let until = Instant::now() + LINGER;
-        while Instant::now() < until && self.core.front.lock().queue.is_empty() {
-            thread::yield_now();
-        }
-    }
-
     fn wait(&mut self) -> Work {
-        self.linger();
         let core = Arc::clone(&self.core);
         let mut front = core.front.lock();
         loop {
