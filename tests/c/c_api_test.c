@@ -96,6 +96,10 @@ static void restored_after_restart(const char *dir) {
     record(handle, ZLM_JOURNAL_ADD, "__defaultVhost__/live/gone", args, 1, &told);
     record(handle, ZLM_JOURNAL_REMOVE, "__defaultVhost__/live/gone", NULL, 0, &told);
     CHECK(told.ack.seq == 4 && told.ack.persisted == ZLM_JOURNAL_PERSISTED);
+    /* By default what is closed because nobody watched it is forgotten. */
+    record(handle, ZLM_JOURNAL_ADD, "__defaultVhost__/live/idle", args, 1, &told);
+    record(handle, ZLM_JOURNAL_CLOSED_IDLE, "__defaultVhost__/live/idle", NULL, 0, &told);
+    CHECK(told.ack.seq == 6 && told.ack.persisted == ZLM_JOURNAL_PERSISTED);
     CHECK(zlm_journal_close(handle) == 0);
 
     memset(&server, 0, sizeof server);
@@ -153,7 +157,7 @@ static void misuse_is_an_error(const char *dir) {
     CHECK(told.ack.persisted == ZLM_JOURNAL_NOT_PERSISTED && told.ack.code == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(strcmp(told.error, "call is NULL or misaligned") == 0);
 
-    call = call_of(3, "v/a/s", NULL, 0);
+    call = call_of(4, "v/a/s", NULL, 0);
     CHECK(zlm_journal_record(handle, &call, NULL, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     call = call_of(ZLM_JOURNAL_REMOVE, "v/a/\xff", NULL, 0);
     CHECK(zlm_journal_record(handle, &call, NULL, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);

@@ -57,7 +57,7 @@ fuzz_target!(|data: &[u8]| {
                 .map(|pair| zlm_journal_pair { name: text(pair[0]), value: text(pair.get(1).copied().unwrap_or_default()) })
                 .collect();
             let call = zlm_journal_call {
-                op: u32::from(*what % 4),
+                op: u32::from(*what % 5),
                 kind: text(kind),
                 key: text(part(1)),
                 args: pairs.as_ptr(),
