@@ -224,7 +224,8 @@ typedef struct zlm_journal_host {
   void (*remove)(void *context, struct zlm_journal_text kind, struct zlm_journal_text key);
   /*
    Tell which proxies of a kind there are, again and again while the server runs: about every ten seconds, or less
-   often where the answer would take the server more than a hundredth of its time. Answer with zlm_journal_host_listed, now or later.
+   often where the answer would take the server more than a hundredth of its time. Answer with
+   zlm_journal_host_listed, now or later.
    */
   void (*list)(void *context, uint64_t call, struct zlm_journal_text kind);
 } zlm_journal_host;

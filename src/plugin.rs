@@ -113,10 +113,15 @@ impl Plugin {
 
     /// Has a proxy started that is enabled or dormant. False where there is none.
     fn wake(&self, kind: Kind, key: &str, reason: &str) -> bool {
-        if let Some(entry) = self.journal.get(kind, key).filter(|entry| entry.state == State::Dormant) {
-            self.journal.change(kind, key, entry.seq, Op::Set(State::Enabled), reason);
-        }
-        let wanted = self.wants(kind, key, 0);
+        let wanted = self.journal.get(kind, key).is_some_and(|entry| match entry.state {
+            State::Enabled => true,
+            // Or someone else has just done so.
+            State::Dormant => {
+                self.journal.change(kind, key, entry.seq, Op::Set(State::Enabled), reason)
+                    || self.wants(kind, key, 0)
+            }
+            State::Disabled | State::Quarantined => false,
+        });
         if let Some(reconciler) = self.reconciler().filter(|_| wanted) {
             reconciler.ask_for((kind, key.into()));
         }

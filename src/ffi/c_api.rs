@@ -141,7 +141,8 @@ pub struct zlm_journal_host {
     /// on this key kept out until the server's own handler has run: where it says yes, do nothing. No answer.
     pub remove: Option<extern "C" fn(context: *mut c_void, kind: zlm_journal_text, key: zlm_journal_text)>,
     /// Tell which proxies of a kind there are, again and again while the server runs: about every ten seconds, or less
-    /// often where the answer would take the server more than a hundredth of its time. Answer with zlm_journal_host_listed, now or later.
+    /// often where the answer would take the server more than a hundredth of its time. Answer with
+    /// zlm_journal_host_listed, now or later.
     pub list: Option<extern "C" fn(context: *mut c_void, call: u64, kind: zlm_journal_text)>,
 }
 

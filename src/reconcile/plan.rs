@@ -17,12 +17,12 @@ use crate::record::{Args, Kind, host_of};
 pub type Key = (Kind, Arc<str>);
 
 /// The longest pause between two attempts at one proxy.
-pub const LONGEST_BACKOFF: Duration = Duration::from_secs(30 * 60);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30 * 60);
 /// An add that was not answered for this long counts as failed.
 const LOST: Duration = Duration::from_secs(120);
 /// So many exceptions running, and so many deaths of the server running in which it was being started, and a proxy is
 /// set aside.
-pub const MOST_DEATHS: u32 = 3;
+const MOST_DEATHS: u32 = 3;
 /// A proxy that neither plays nor tries to for this long, and its own connect timeout, does nothing any more. The
 /// server pauses at most 60 s between two tries.
 const ZOMBIE: Duration = Duration::from_secs(180);
@@ -224,7 +224,7 @@ impl Plan {
                 return;
             }
             let not_before = now + self.pause(&key, 0);
-            self.know(want, Phase::Down { since: now, not_before });
+            self.know(want, now, not_before);
         } else if let Some(proxy) = self.proxies.get_mut(&key)
             && (proxy.changed >= asked || matches!(proxy.phase, Phase::Connecting { .. }))
         {
@@ -305,7 +305,7 @@ impl Plan {
             None => {
                 self.drop_proxy(&key);
                 if self.is_bearable(&want) {
-                    self.know(want, Phase::Down { since: now, not_before: now });
+                    self.know(want, now, now);
                     self.enqueue(&key, false, false);
                 }
             }
@@ -450,7 +450,9 @@ impl Plan {
 
     // ---- one proxy
 
-    fn know(&mut self, want: Wanted, phase: Phase) {
+    /// One that the server does not have, as far as we know.
+    fn know(&mut self, want: Wanted, since: Duration, not_before: Duration) {
+        let phase = Phase::Down { since, not_before };
         let origin = self.queue.origin(want.args.value("url").as_deref().and_then(host_of));
         let timeout = want.args.value("timeout_sec").and_then(|text| text.trim().parse::<f64>().ok());
         let timeout = timeout.filter(|seconds| *seconds > 0.0).map(Duration::try_from_secs_f64);

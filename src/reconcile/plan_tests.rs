@@ -172,7 +172,7 @@ fn the_server_is_looked_at_often_but_not_at_the_price_of_its_time() {
     plan.observe(wanted(&["a"]), &HashMap::new(), secs(222) - Duration::from_millis(20), secs(222), 0);
     let due = plan.troubles(None, 1, secs(222))[0].next_try.unwrap();
     assert!(due < secs(14) && due > secs(2), "{due:?}");
-    assert_eq!(plan.wake_to_look() - secs(222), due.min(plan.wake_to_look() - secs(222)));
+    assert!(plan.wake_to_look() <= secs(222) + due, "{:?}", plan.wake_to_look());
     plan.observe(wanted(&["a"]), &HashMap::new(), secs(221), secs(222), 0);
     assert_eq!(plan.wake_to_look(), secs(322));
 }

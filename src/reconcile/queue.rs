@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::plan::Key;
 
 /// A first connect that has no result yet keeps its place at its source for so long.
-pub const SLOT: Duration = Duration::from_secs(2);
+const SLOT: Duration = Duration::from_secs(2);
 /// What was being started when the server died: so many at once, and the next ones when they are answered, or after
 /// this long.
 const SUSPECTS: (usize, Duration) = (32, Duration::from_secs(2));

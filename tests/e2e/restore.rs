@@ -145,7 +145,7 @@ fn a_camera_that_is_off_at_boot_is_shown_with_its_error_and_its_next_try() {
 
 #[test]
 fn an_outside_system_that_adds_everything_again_during_the_restore_meets_no_harm() {
-    let mut fixture = Fixture::prepare(&[("restore_rate", "200"), ("restore_per_origin", "0")]);
+    let mut fixture = Fixture::prepare(&[("restore_rate", "50"), ("restore_per_origin", "0")]);
     let (old, new) = (fixture.source(), fixture.source());
     let streams: Vec<String> = (0..100).map(|n| format!("s{n}")).collect();
     fixture.journaled(streams.iter().map(|stream| (stream.clone(), old.url.as_str(), [].as_slice())));
