@@ -28,7 +28,7 @@ struct ClientCall : std::enable_shared_from_this<ClientCall> {
         }
     }
 
-    std::string arg(const char *name) const {
+    std::string arg(const std::string &name) const {
         auto it = args.find(name);
         return it == args.end() ? std::string() : it->second;
     }

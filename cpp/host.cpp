@@ -1,5 +1,6 @@
 // The plugin's part that does what the journal asks of MediaServer: start a proxy, end one, tell which there are.
 #include <exception>
+#include <map>
 
 #include "Common/MediaSource.h"
 #include "Poller/EventPoller.h"
@@ -27,6 +28,30 @@ bool hasSource(const std::string &key) {
         [&found](const MediaSource::Ptr &) { found = true; }, "", key.substr(0, app),
         key.substr(app + 1, stream - app - 1), key.substr(stream + 1));
     return found;
+}
+
+// Whether one of the server's list does what it is for.
+bool plays(const Kind &kind, const Json::Value &item) {
+    const auto &status = item["status"];
+    if (status.isInt() && status.asInt() == 0) {
+        return true;
+    }
+    // A stream that is there plays, whatever a version means by its status.
+    const std::string stream = kind.streamOf(item);
+    return stream.empty() ? !status.isInt() : hasSource(stream);
+}
+
+// The arguments of a call by its body.
+Args argsOf(const std::string &body) {
+    std::map<std::string, std::string, StrCaseCompare> args;
+    const Json::Value object = parseObject(body);
+    for (const auto &name : object.getMemberNames()) {
+        args[name] = object[name].asString();
+    }
+    return [args](const std::string &name) {
+        const auto it = args.find(name);
+        return it == args.end() ? std::string() : it->second;
+    };
 }
 
 } // namespace
@@ -57,11 +82,17 @@ void Plugin::startAgain(
             answer(ZLM_JOURNAL_UNWANTED, "");
             return;
         }
-        if (anew) {
-            end(kind, key);
-        } else if (_api->exists(kind.find, key)) {
+        if (!anew && kind.is_supported && _api->exists(kind, key)) {
             answer(ZLM_JOURNAL_PRESENT, "");
             return;
+        }
+        const std::string missing = kind.whatIsMissing(argsOf(body));
+        if (!missing.empty()) {
+            answer(ZLM_JOURNAL_BLOCKED, missing);
+            return;
+        }
+        if (anew) {
+            end(kind, key);
         }
         _api->dispatch(kind.add, body, captureReply([answer](Reply reply) {
             answer(reply.code() == 0 ? ZLM_JOURNAL_ACCEPTED : ZLM_JOURNAL_FAILED, reply.message());
@@ -120,19 +151,19 @@ void Plugin::hostList(void *self, uint64_t call, zlm_journal_text kind_text) {
         failed("no such kind of proxy");
         return;
     }
+    if (!kind->is_supported) {
+        (void)zlm_journal_host_listed(journal, call, nullptr, 0, textOf(""));
+        return;
+    }
     try {
         // On this thread, not a poller: the list of 10,000 proxies takes a while to write.
-        const auto list = plugin->_api->list(kind->list);
+        const auto list = plugin->_api->list(*kind);
         std::vector<std::string> keys;
         std::vector<zlm_journal_proxy> proxies;
         for (const auto &item : list) {
-            if (item.isObject() && item["key"].isString()) {
-                keys.push_back(item["key"].asString());
-                const auto &status = item["status"], &retries = item["rePullCount"];
-                // A stream that is there plays, whatever a version means by its status.
-                const bool playing = (status.isInt() && status.asInt() == 0) || hasSource(keys.back());
-                proxies.push_back({{}, playing, retries.isInt64() ? retries.asInt64() : -1});
-            }
+            keys.push_back(item["key"].asString());
+            const auto &retries = item[item.isMember("rePullCount") ? "rePullCount" : "rePublishCount"];
+            proxies.push_back({{}, plays(*kind, item), retries.isInt64() ? retries.asInt64() : -1});
         }
         for (size_t n = 0; n < keys.size(); ++n) {
             proxies[n].key = textOf(keys[n]);

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -17,6 +18,7 @@
 #include "api_calls.h"
 #include "call_order.h"
 #include "client_call.h"
+#include "kind.h"
 #include "zlm_journal.h"
 
 namespace zlm_journal {
@@ -33,14 +35,6 @@ public:
     void close();
 
 private:
-    // MediaServer's names for the calls of one kind of proxy.
-    struct Kind {
-        std::string name;
-        std::string add;
-        std::string remove;
-        std::string list;
-        std::string find;
-    };
     // A running proxy: its kind and key.
     using Proxy = std::pair<const Kind *, std::string>;
     // A client's add, which takes effect before it is answered.
@@ -59,18 +53,23 @@ private:
         const std::shared_ptr<ClientCall> &call, const Handler &handler, const mediakit::Parser &parser,
         toolkit::SockInfo &sender);
 
-    std::set<Proxy> proxiesMeant(const ClientCall &call, const std::set<std::string> &sources) const;
+    std::vector<Json::Value> listed(const Kind &kind) const;
+    std::map<Proxy, std::string> proxiesMeant(const ClientCall &call, const std::set<std::string> &sources) const;
 
+    void ends(const std::shared_ptr<ClientCall> &call, const Proxy &proxy);
     void record(const std::shared_ptr<ClientCall> &call, uint32_t op, const Kind &kind, const std::string &key);
+
+    static void operateOn(
+        zlm_journal_handle journal, const std::string &name, const Headers &headers, toolkit::SockInfo &sender,
+        const Invoker &invoker);
 
     const Kind *kindOf(const std::string &name) const;
 
     // MediaServer's events.
     void listen();
-    void onPlayerWaits(const std::string &key);
-    void onNobodyWatches(const std::string &key);
-    void onSourceGone(const std::string &key);
-    void lookForIdleEnd(const toolkit::EventPoller::Ptr &poller, const std::string &key, int looks);
+    void onNobodyWatches(const std::string &stream);
+    void onSourceGone(const std::string &stream);
+    void lookForIdleEnd(const toolkit::EventPoller::Ptr &poller, const std::string &stream, int looks);
     bool hasEndedIdle(const Kind &kind, const std::string &key);
 
     // The host, as the C API calls it.
@@ -89,11 +88,13 @@ private:
     // None where the journal is off: then every call goes its stock way.
     std::unique_ptr<ApiCalls> _api;
     CallOrder _order;
+    // The API calls that the journal answers by itself.
+    std::set<std::string, mediakit::StrCaseCompare> _operations;
 
     using Time = std::chrono::steady_clock::time_point;
     std::mutex _idle_mutex;
-    // Streams that nobody watched of late, by the key that a pull of them has; and the same in the order of time, some
-    // of them out of date.
+    // Streams ("vhost/app/stream") that nobody watched of late, and the same in the order of time, some of them out of
+    // date.
     std::unordered_map<std::string, Time> _idle;
     std::deque<std::pair<Time, std::string>> _idle_order;
 };

@@ -1,5 +1,6 @@
 // The plugin's part that watches streams come and go: a player that waits for one has it started, and a proxy that
 // MediaServer closed because nobody watched it is wanted no more.
+#include <exception>
 #include <utility>
 
 #include "Common/MediaSource.h"
@@ -8,7 +9,9 @@
 #include "Util/NoticeCenter.h"
 #include "Util/logger.h"
 #include "plugin.h"
+#include "rust/cxx.h"
 #include "text.h"
+#include "zlm-journal/src/ffi/bridge.rs.h"
 
 using namespace toolkit;
 using namespace mediakit;
@@ -29,25 +32,21 @@ const int kLooks = 8;
 void Plugin::listen() {
     auto &center = NoticeCenter::Instance();
     center.addListener(this, Broadcast::kBroadcastNotFoundStream, [this](BroadcastNotFoundStreamArgs) {
-        onPlayerWaits(args.shortUrl());
+        (void)zlm_journal_player_waits(_journal, textOf(args.shortUrl()));
     });
     center.addListener(this, Broadcast::kBroadcastStreamNoneReader, [this](BroadcastStreamNoneReaderArgs) {
         onNobodyWatches(sender.getMediaTuple().shortUrl());
     });
     center.addListener(this, Broadcast::kBroadcastMediaChanged, [this](BroadcastMediaChangedArgs) {
+        const std::string stream = sender.getMediaTuple().shortUrl();
+        (void)zlm_journal_source_moved(_journal, textOf(sender.getSchema() + "/" + stream), bRegist);
         if (!bRegist) {
-            onSourceGone(sender.getMediaTuple().shortUrl());
+            onSourceGone(stream);
         }
     });
 }
 
-void Plugin::onPlayerWaits(const std::string &key) {
-    for (const auto &kind : _kinds) {
-        (void)zlm_journal_player_waits(_journal, textOf(kind.name), textOf(key));
-    }
-}
-
-void Plugin::onNobodyWatches(const std::string &key) {
+void Plugin::onNobodyWatches(const std::string &stream) {
     const auto now = std::chrono::steady_clock::now();
     std::lock_guard<std::mutex> lock(_idle_mutex);
     while (!_idle_order.empty() && now - _idle_order.front().first > kIdleClose) {
@@ -57,15 +56,15 @@ void Plugin::onNobodyWatches(const std::string &key) {
         }
         _idle_order.pop_front();
     }
-    _idle[key] = now;
-    _idle_order.emplace_back(now, key);
+    _idle[stream] = now;
+    _idle_order.emplace_back(now, stream);
 }
 
 // All ends of a proxy look alike to MediaServer; that nobody watched it is what tells this one from the others.
-void Plugin::onSourceGone(const std::string &key) {
+void Plugin::onSourceGone(const std::string &stream) {
     {
         std::lock_guard<std::mutex> lock(_idle_mutex);
-        const auto it = _idle.find(key);
+        const auto it = _idle.find(stream);
         if (it == _idle.end() || std::chrono::steady_clock::now() - it->second > kIdleClose) {
             return;
         }
@@ -73,17 +72,23 @@ void Plugin::onSourceGone(const std::string &key) {
     }
     // Not here: whoever tells us of this may hold locks of MediaServer's.
     const auto poller = EventPollerPool::Instance().getPoller(false);
-    poller->async([this, poller, key] { lookForIdleEnd(poller, key, kLooks); }, false);
+    poller->async([this, poller, stream] { lookForIdleEnd(poller, stream, kLooks); }, false);
 }
 
-void Plugin::lookForIdleEnd(const EventPoller::Ptr &poller, const std::string &key, int looks) {
+void Plugin::lookForIdleEnd(const EventPoller::Ptr &poller, const std::string &stream, int looks) {
     bool ended = true;
-    for (const auto &kind : _kinds) {
-        ended = hasEndedIdle(kind, key) && ended;
+    try {
+        for (const auto &proxy : makers(_journal, stream)) {
+            const Kind *kind = kindOf(std::string(proxy.kind));
+            ended = (!kind || hasEndedIdle(*kind, std::string(proxy.key))) && ended;
+        }
+    } catch (const std::exception &error) {
+        ErrorL << "journal: what became of " << stream << " is not known: " << error.what();
+        return;
     }
     if (!ended && looks > 1) {
-        poller->doDelayTask(kLookAgainMs, [this, poller, key, looks]() -> uint64_t {
-            lookForIdleEnd(poller, key, looks - 1);
+        poller->doDelayTask(kLookAgainMs, [this, poller, stream, looks]() -> uint64_t {
+            lookForIdleEnd(poller, stream, looks - 1);
             return 0;
         });
     }
@@ -95,7 +100,7 @@ bool Plugin::hasEndedIdle(const Kind &kind, const std::string &key) {
     if (!isWanted(kind, key, 0)) {
         return true;
     }
-    if (_api->exists(kind.find, key)) {
+    if (_api->exists(kind, key)) {
         return false;
     }
     _order.ended(streamOfKey(key));

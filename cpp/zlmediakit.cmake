@@ -31,8 +31,8 @@ function(zlm_journal_join_mediaserver)
         message(FATAL_ERROR "zlm-journal: this build has no MediaServer: set -DENABLE_SERVER=ON")
     endif()
     set_property(TARGET MediaServer APPEND PROPERTY SOURCES
-        "${ZLM_JOURNAL_DIR}/cpp/api_calls.cpp" "${ZLM_JOURNAL_DIR}/cpp/host.cpp"
-        "${ZLM_JOURNAL_DIR}/cpp/plugin.cpp" "${ZLM_JOURNAL_DIR}/cpp/streams.cpp")
+        "${ZLM_JOURNAL_DIR}/cpp/api_calls.cpp" "${ZLM_JOURNAL_DIR}/cpp/calls.cpp" "${ZLM_JOURNAL_DIR}/cpp/host.cpp"
+        "${ZLM_JOURNAL_DIR}/cpp/kind.cpp" "${ZLM_JOURNAL_DIR}/cpp/plugin.cpp" "${ZLM_JOURNAL_DIR}/cpp/streams.cpp")
     set_property(TARGET MediaServer APPEND PROPERTY INCLUDE_DIRECTORIES
         "${ZLM_JOURNAL_DIR}/cpp"
         "${CMAKE_SOURCE_DIR}/server"

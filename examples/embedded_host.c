@@ -88,7 +88,10 @@ static void host_list(void *context, uint64_t call, zlm_journal_text kind) {
     server *self = (server *)context;
     zlm_journal_proxy *proxies;
     size_t n;
-    (void)kind; /* there is but one */
+    if (kind.len != 4 || memcmp(kind.data, "pull", 4) != 0) {
+        (void)zlm_journal_host_listed(self->journal, call, NULL, 0, text("")); /* none of the other kinds */
+        return;
+    }
     pthread_mutex_lock(&self->mutex);
     proxies = (zlm_journal_proxy *)malloc((self->count + 1) * sizeof *proxies);
     if (proxies == NULL) {

@@ -19,7 +19,7 @@
 /*
  The version of this header. It grows with every change that an old caller would not understand.
  */
-#define ZLM_JOURNAL_ABI 3
+#define ZLM_JOURNAL_ABI 4
 
 /*
  `zlm_journal_call.op`: the call made a proxy.
@@ -36,6 +36,12 @@
  does to it.
  */
 #define ZLM_JOURNAL_CLOSED_IDLE 3
+
+/*
+ `zlm_journal_call.op`: the call asked for a proxy that the server had already and left as it was, and was answered
+ with success. It changes nothing where the journal wants that proxy.
+ */
+#define ZLM_JOURNAL_ADD_AGAIN 4
 
 /*
  `zlm_journal_ack.persisted`: not on disk; `error` says why.
@@ -76,6 +82,13 @@
  `zlm_journal_host_added`: the server has a proxy with that key already, which was left alone.
  */
 #define ZLM_JOURNAL_PRESENT 5
+
+/*
+ `zlm_journal_host_added`: nothing was tried, since the proxy cannot be started as things are: the reason tells what is
+ missing. It is started when that stream comes (zlm_journal_source_moved), on demand, and in any case tried again about
+ every five minutes.
+ */
+#define ZLM_JOURNAL_BLOCKED 6
 
 /*
  What went wrong, as a number that callers in any language can rely on.
@@ -129,6 +142,10 @@ enum zlm_journal_code
    The file was written by a newer zlm-journal.
    */
   ZLM_JOURNAL_CODE_NEWER_SCHEMA = 11,
+  /*
+   What a change was to build on has changed meanwhile. The call changed nothing.
+   */
+  ZLM_JOURNAL_CODE_CONFLICT = 12,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -176,6 +193,14 @@ typedef struct zlm_journal_options {
    Where a relative `path` starts.
    */
   struct zlm_journal_text base_dir;
+  /*
+   The host's own names and addresses besides the loopback ones, and the ports on which it plays and takes streams:
+   what would feed itself through them is not started. Both may be empty.
+   */
+  const struct zlm_journal_text *own_hosts;
+  size_t own_hosts_len;
+  const uint16_t *own_ports;
+  size_t own_ports_len;
 } zlm_journal_options;
 
 /*
@@ -235,11 +260,11 @@ typedef struct zlm_journal_host {
  */
 typedef struct zlm_journal_call {
   /*
-   ZLM_JOURNAL_ADD, ZLM_JOURNAL_REMOVE or ZLM_JOURNAL_CLOSED_IDLE.
+   ZLM_JOURNAL_ADD, ZLM_JOURNAL_ADD_AGAIN, ZLM_JOURNAL_REMOVE or ZLM_JOURNAL_CLOSED_IDLE.
    */
   uint32_t op;
   /*
-   The kind of proxy: "pull".
+   The kind of proxy: "pull", "push" or "ffmpeg".
    */
   struct zlm_journal_text kind;
   /*
@@ -371,8 +396,8 @@ int32_t zlm_journal_wants(zlm_journal_handle handle,
                           bool *wanted);
 
 /*
- Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED or _THREW (both with the reason), _UNWANTED
- or _PRESENT. Any thread, also from within the callback.
+ Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED, _THREW or _BLOCKED (these with the reason),
+ _UNWANTED or _PRESENT. Any thread, also from within the callback.
 
  # Safety
  `reason` is valid until this returns.
@@ -396,16 +421,27 @@ int32_t zlm_journal_host_listed(zlm_journal_handle handle,
                                 struct zlm_journal_text error);
 
 /*
- Tells that a player waits for a proxy that the server does not have: where it is wanted, it is started before all
- others, unless the ini says restore=off. Takes microseconds, touches no storage: made for media threads. A key that
- the journal does not have is no error.
+ Tells that a player waits for a stream, "vhost/app/stream", that the server does not have: the proxy that makes it,
+ where one is wanted, is started before all others, unless the ini says restore=off. Takes microseconds, touches no
+ storage: made for media threads. A stream that the journal knows nothing of is no error.
 
  # Safety
  Pointers are NULL or point to what their types say.
  */
 int32_t zlm_journal_player_waits(zlm_journal_handle handle,
-                                 struct zlm_journal_text kind,
-                                 struct zlm_journal_text key);
+                                 struct zlm_journal_text stream);
+
+/*
+ Tells that a stream of the server, "schema/vhost/app/stream", has come or gone. What pushes it on is started when it
+ has come (with restore=off, what has run since the start), and not taken for given up when it has gone. Takes microseconds, touches no
+ storage: made for media threads. A stream that the journal knows nothing of is no error.
+
+ # Safety
+ Pointers are NULL or point to what their types say.
+ */
+int32_t zlm_journal_source_moved(zlm_journal_handle handle,
+                                 struct zlm_journal_text source,
+                                 bool is_there);
 
 /*
  Closes the journal: the host is called no more, everything recorded is written and acknowledged. Call it before

@@ -29,6 +29,8 @@ pub enum Code {
     Panic = 10,
     /// The file was written by a newer zlm-journal.
     NewerSchema = 11,
+    /// What a change was to build on has changed meanwhile. The call changed nothing.
+    Conflict = 12,
 }
 
 /// An error with its code and a sentence that says what to do.

@@ -2,7 +2,7 @@
 //!
 //! Accepted API calls are journaled in SQLite ([`journal`]); after a restart the [`reconcile`]r dispatches them
 //! again inside the server, until MediaServer lists what its operators asked for. [`plugin`] ties both together,
-//! `ffi` makes them a C library. Imports run one way: `ffi → plugin → status → {reconcile, journal} → {record, error}`.
+//! `ffi` makes them a C library. Imports run one way: `ffi → operate → plugin → status → {reconcile, journal} → {record, error}`.
 
 #![cfg_attr(
     not(test),
@@ -12,6 +12,7 @@
 pub mod error;
 pub mod ffi;
 pub mod journal;
+pub mod operate;
 pub mod plugin;
 pub mod reconcile;
 pub mod record;

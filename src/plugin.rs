@@ -3,19 +3,26 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::error::{Code, Error, Result};
-use crate::journal::{Ack, Call, Dark, Deaths, Done, Journal};
+use crate::journal::{
+    Ack, Call, Cause, Dark, Deaths, Done, HistoryFilter, Journal, Moment, Persisted, Reading, Report,
+    SnapshotFile, Step, Unchanged,
+};
 use crate::reconcile::{self, Handle, Host, Key, Limits, Start};
-use crate::record::{Entry, Kind, Op, State};
+use crate::record::url::OwnAddress;
+use crate::record::{Change, End, Entry, Kind, Op, State};
 use crate::settings::{OnError, OnGiveUp, OnIdleClose, Restore, Settings};
 use crate::status;
 
 /// Proxies started a second for each poller thread of the host, where the ini leaves it open.
 const RATE_PER_THREAD: u64 = 1000;
+/// Whoever makes many changes waits so long for the disk.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How many entries are copied while the lock that recording needs is held.
 const WALK: usize = 1000;
 
@@ -23,18 +30,20 @@ pub struct Plugin {
     settings: Settings,
     problems: Vec<String>,
     host_threads: u64,
+    own: OwnAddress,
     journal: Arc<Journal>,
     reconciler: OnceLock<Arc<Handle>>,
 }
 
 impl Plugin {
-    /// Reads the settings (ini pairs without the section) and opens the journal. `host_threads` is how many
-    /// pollers the server has. Blocks on the disk. Fails with [`Code::Disabled`], and where no journal can ever be
-    /// had with these settings.
+    /// Reads the settings (ini pairs without the section) and opens the journal. `host_threads` is how many pollers the
+    /// server has, `own` where it can be reached. Blocks on the disk. Fails with [`Code::Disabled`], and where no journal
+    /// can ever be had with these settings.
     pub fn open<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
         base_dir: &Path,
         host_threads: u64,
+        own: OwnAddress,
     ) -> Result<Plugin> {
         let (settings, problems) = Settings::read(pairs, base_dir);
         for problem in &problems {
@@ -44,7 +53,8 @@ impl Plugin {
             return Err(Error::new(Code::Disabled, "[journal] enable is 0"));
         }
         let journal = Arc::new(Journal::open(&settings)?);
-        Ok(Plugin { settings, problems, host_threads: host_threads.max(1), journal, reconciler: OnceLock::new() })
+        let host_threads = host_threads.max(1);
+        Ok(Plugin { settings, problems, host_threads, own, journal, reconciler: OnceLock::new() })
     }
 
     /// Begins the restore, once intent is known. Once; later calls do nothing.
@@ -53,18 +63,24 @@ impl Plugin {
             return Ok(());
         }
         let limits = Limits {
-            start: if self.settings.restore == Restore::Eager { Start::All } else { Start::Asked },
+            start: match self.settings.restore {
+                Restore::Eager => Start::All,
+                Restore::Lazy => Start::Asked,
+                Restore::Off => Start::Commanded,
+            },
             per_second: match self.settings.restore_rate {
                 0 => RATE_PER_THREAD * self.host_threads,
                 rate => rate,
             },
             per_origin: self.settings.restore_per_origin,
+            processes: self.settings.restore_ffmpeg_parallel,
             revive: self.settings.revive,
             forget_given_up: self.settings.on_give_up == OnGiveUp::Forget,
             // Random for each process.
             seed: RandomState::new().hash_one(()),
         };
-        let handle = reconcile::start(host, Arc::new(JournaledIntent::of(Arc::clone(&self.journal))), limits)?;
+        let intent = Arc::new(JournaledIntent::of(Arc::clone(&self.journal)));
+        let handle = reconcile::start(host, intent, limits, self.own.clone())?;
         let handle = Arc::clone(self.reconciler.get_or_init(|| handle));
         let undone = Arc::clone(&handle);
         self.journal.when_undone(move |kind, key| undone.converge((kind, Arc::clone(key))));
@@ -104,11 +120,32 @@ impl Plugin {
         }
     }
 
-    /// A player waits for a stream that the server does not have. Any thread, takes microseconds.
-    pub fn player_waits(&self, kind: Kind, key: &str) {
+    /// A player waits for a stream, `vhost/app/stream`, that the server does not have. Any thread, takes microseconds.
+    pub fn player_waits(&self, stream: &str) {
         if self.settings.restore != Restore::Off {
-            self.wake(kind, key, "a player asked for it");
+            for (kind, key) in self.journal.makers(stream) {
+                self.wake(kind, &key, "a player asked for it");
+            }
         }
+    }
+
+    /// A stream of the server, `schema/vhost/app/stream`, has come or gone. What takes it starts and ends with it. Any
+    /// thread, takes microseconds.
+    pub fn source_moved(&self, source: &str, is_there: bool) {
+        let Some(reconciler) = self.reconciler() else { return };
+        for kind in Kind::ALL.iter().filter(|kind| kind.info().takes == End::Named) {
+            let takers = self.journal.with_prefix(*kind, &format!("{source}/"));
+            for (key, _) in takers.into_iter().filter(|(_, entry)| entry.state == State::Enabled) {
+                reconciler.source_moved(key, is_there);
+            }
+        }
+    }
+
+    /// The enabled proxies with whose end the stream `vhost/app/stream` of the server goes, and the other way round. Any
+    /// thread, takes microseconds.
+    pub fn makers(&self, stream: &str) -> Vec<Key> {
+        let makers = self.journal.makers(stream).into_iter();
+        makers.filter(|(kind, key)| self.wants(*kind, key, 0)).collect()
     }
 
     /// Has a proxy started that is enabled or dormant. False where there is none.
@@ -126,6 +163,107 @@ impl Plugin {
             reconciler.ask_for((kind, key.into()));
         }
         wanted
+    }
+
+    /// Makes many changes, all or none, has the server follow, and waits until they are on disk. See
+    /// [`Journal::record_all`]. Blocks: not for media threads.
+    pub fn change_all(
+        &self,
+        steps: Vec<Step>,
+        unchanged: Option<Unchanged<'_>>,
+        cause: &Cause,
+    ) -> Result<Changed> {
+        // What is replaced must be ended first: the server would leave what it has as it is.
+        let follow: Vec<(Key, bool)> = steps
+            .iter()
+            .map(|step| {
+                let there = self.entry(step.key.0, &step.key.1);
+                let differs =
+                    there.is_some_and(|entry| step.args.as_ref().is_some_and(|args| *args != entry.args));
+                (step.key.clone(), step.op == Op::Add && differs)
+            })
+            .collect();
+        let (told, ack) = mpsc::channel();
+        let done = Done::new(move |ack| drop(told.send(ack)));
+        let changed = self.journal.record_all(steps, unchanged, cause, done)?;
+        if let Some(reconciler) = self.reconciler().filter(|_| !changed.is_empty()) {
+            for (key, anew) in follow {
+                reconciler.follow(key, anew);
+            }
+        }
+        let ack = ack.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            Ack::failed(Error::new(
+                Code::Storage,
+                "the disk has not answered yet: the changes stand, and are written later",
+            ))
+        });
+        let (persisted, error) = match ack.result {
+            Ok(Persisted::Yes) => (true, None),
+            Ok(Persisted::Soon) => (false, None),
+            Err(error) if ack.undone => return Err(error),
+            Err(error) => (false, Some(error)),
+        };
+        let seq = changed.last().copied().unwrap_or_else(|| self.seq());
+        Ok(Changed { count: changed.len(), seq, persisted, error })
+    }
+
+    /// See [`Journal::check_unchanged`].
+    pub fn check_unchanged(&self, unchanged: Option<Unchanged<'_>>) -> Result<u64> {
+        self.journal.check_unchanged(unchanged)
+    }
+
+    pub fn entry(&self, kind: Kind, key: &str) -> Option<Entry> {
+        self.journal.get(kind, key)
+    }
+
+    /// See [`Journal::after`].
+    pub fn after(&self, cursor: Option<&Key>, most: usize) -> Vec<(Key, Entry)> {
+        self.journal.after(cursor, most)
+    }
+
+    /// All entries of a kind.
+    pub fn entries(&self, kind: Kind) -> Vec<(Key, Entry)> {
+        all_of(&self.journal).filter(|((its, _), _)| *its == kind).collect()
+    }
+
+    /// The last change.
+    pub fn seq(&self) -> u64 {
+        self.journal.seq()
+    }
+
+    /// See [`Journal::history`].
+    pub fn history(&self, filter: &HistoryFilter) -> Result<Vec<Change>> {
+        self.journal.history(filter)
+    }
+
+    /// What the journal knows of itself, for metrics. Touches the disk.
+    pub fn measured(&self) -> (Report, Reading, [u64; 3]) {
+        (self.journal.report(), self.journal.gauges(), self.journal.sizes())
+    }
+
+    /// Milliseconds since 1970-01-01 UTC.
+    pub fn now_ms(&self) -> i64 {
+        self.journal.now_ms()
+    }
+
+    /// See [`Journal::past`].
+    pub fn past(&self, moment: Moment) -> Result<(u64, Vec<(Key, Entry)>)> {
+        self.journal.past(moment)
+    }
+
+    /// All entries.
+    pub fn all(&self) -> Vec<(Key, Entry)> {
+        all_of(&self.journal).collect()
+    }
+
+    /// See [`Journal::snapshots`].
+    pub fn snapshots(&self) -> Vec<SnapshotFile> {
+        self.journal.snapshots()
+    }
+
+    /// See [`Journal::take_snapshot`].
+    pub fn take_snapshot(&self) -> Result<Option<SnapshotFile>> {
+        self.journal.take_snapshot()
     }
 
     /// Restores all that is enabled and not there, or the proxies of one key, dormant or not, whatever the settings say
@@ -165,6 +303,28 @@ impl Plugin {
         let shown = self.reconciler().map(|reconciler| reconciler.shown(only, most));
         status::text(&self.settings, &self.problems, self.journal.report(), shown, self.journal.now_ms())
     }
+}
+
+/// What became of many changes.
+#[derive(Debug)]
+pub struct Changed {
+    pub count: usize,
+    /// The last of them, or the last change of all where they changed nothing.
+    pub seq: u64,
+    /// On disk. Where they are not, and there is no error, they are on their way (durability=async).
+    pub persisted: bool,
+    pub error: Option<Error>,
+}
+
+/// All entries, in the order of kind and key, a piece at a time.
+fn all_of(journal: &Journal) -> impl Iterator<Item = (Key, Entry)> {
+    let mut cursor = None;
+    std::iter::from_fn(move || {
+        let piece = journal.after(cursor.as_ref(), WALK);
+        cursor = Some(piece.last()?.0.clone());
+        Some(piece)
+    })
+    .flatten()
 }
 
 /// Intent as the reconciler needs it, and the notes of what is being started and what does not play.
@@ -207,16 +367,8 @@ impl JournaledIntent {
 
 impl reconcile::Intent for JournaledIntent {
     fn wanted(&self) -> Vec<reconcile::Wanted> {
-        let mut wanted = Vec::new();
-        let mut cursor = None;
-        loop {
-            let piece = self.journal.after(cursor.as_ref(), WALK);
-            let Some((last, _)) = piece.last() else { break };
-            cursor = Some(last.clone());
-            let enabled = piece.into_iter().filter(|(_, entry)| entry.state == State::Enabled);
-            wanted.extend(enabled.map(|(key, entry)| self.want(key, entry)));
-        }
-        wanted
+        let enabled = all_of(&self.journal).filter(|(_, entry)| entry.state == State::Enabled);
+        enabled.map(|(key, entry)| self.want(key, entry)).collect()
     }
 
     fn wants(&self, key: &Key) -> Option<reconcile::Wanted> {

@@ -80,6 +80,7 @@ pub const KEYS: &[Key] = &[
     Key { name: "restore", default: "eager", rule: Rule::OneOf(&["eager", "lazy", "off"]) },
     Key { name: "restore_rate", default: "0", rule: Rule::Number { least: 0, most: 1_000_000 } },
     Key { name: "restore_per_origin", default: "8", rule: Rule::Number { least: 0, most: 100_000 } },
+    Key { name: "restore_ffmpeg_parallel", default: "2", rule: Rule::Number { least: 0, most: 1_000 } },
     Key { name: "revive_sec", default: "30", rule: Rule::Number { least: 0, most: 30 * 60 } },
     Key { name: "on_give_up", default: "keep", rule: Rule::OneOf(&["keep", "forget"]) },
     Key { name: "on_idle_close", default: "forget", rule: Rule::OneOf(&["forget", "dormant"]) },
@@ -101,6 +102,8 @@ pub struct Settings {
     pub restore_rate: u64,
     /// First connects under way at once to one source host; 0: no limit.
     pub restore_per_origin: usize,
+    /// FFmpeg processes that are being started at once; 0: no limit.
+    pub restore_ffmpeg_parallel: usize,
     /// First re-add of what fell over; zero turns reviving off.
     pub revive: Duration,
     pub on_give_up: OnGiveUp,
@@ -149,6 +152,7 @@ impl Settings {
             },
             restore_rate: number("restore_rate"),
             restore_per_origin: usize::try_from(number("restore_per_origin")).unwrap_or(usize::MAX),
+            restore_ffmpeg_parallel: usize::try_from(number("restore_ffmpeg_parallel")).unwrap_or(usize::MAX),
             revive: Duration::from_secs(number("revive_sec")),
             on_idle_close: match text("on_idle_close") {
                 "dormant" => OnIdleClose::Dormant,
@@ -213,6 +217,7 @@ mod tests {
             ("restore", "sometimes"),
             ("restore_rate", "1.5"),
             ("restore_per_origin", "-8"),
+            ("restore_ffmpeg_parallel", "1001"),
             ("on_give_up", "sometimes"),
             ("on_idle_close", "keep"),
             ("revive_sec", "1801"),

@@ -8,7 +8,7 @@ use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
 use crate::journal::{Condition, Report, SCHEMA_VERSION};
 use crate::reconcile::{Shown, SourceReport, Trouble};
-use crate::record::redact;
+use crate::record::url::redact;
 use crate::settings::{Restore, Settings};
 
 /// `shown` is none while nothing was restored yet; `now_ms` are milliseconds since 1970-01-01 UTC.
@@ -110,6 +110,7 @@ struct RestoreStatus {
     failing: usize,
     connecting: usize,
     waiting: usize,
+    blocked: usize,
     unwanted: usize,
     quarantined: usize,
     /// Proxies answered for a second, of late.
@@ -138,6 +139,7 @@ struct NowStatus {
     connecting: usize,
     waiting: usize,
     down: usize,
+    blocked: usize,
     revived: usize,
     restarted: usize,
     asked: usize,
@@ -177,6 +179,7 @@ impl RestoreStatus {
             failing: progress.failing,
             connecting: progress.connecting,
             waiting: progress.waiting,
+            blocked: progress.blocked,
             unwanted: progress.unwanted,
             quarantined: progress.quarantined,
             rate: (shown.rate * 10.0).round() / 10.0,
@@ -206,6 +209,7 @@ impl NowStatus {
             connecting: shown.now.connecting,
             waiting: shown.now.waiting,
             down: shown.now.down,
+            blocked: shown.now.blocked,
             revived: progress.revived,
             restarted: progress.restarted,
             asked: progress.asked,

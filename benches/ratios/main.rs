@@ -9,6 +9,7 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod batch;
 mod curve;
 mod memory;
 mod restore;
@@ -60,11 +61,12 @@ fn main() {
     if is_chosen("P9") {
         memory::per_proxy(&mut table, &dir);
     }
-    let server: [(&str, OfServer); 5] = [
+    let server: [(&str, OfServer); 6] = [
         ("P7", restore::add_rate),
         ("P10", restore::growth),
         ("lazy", restore::lazy_boot),
         ("sites", restore::sites),
+        ("many", batch::many),
         ("P8", restore::against_a_client),
     ];
     let host = LazyLock::new(support::host_for_benchmarks);

@@ -9,6 +9,7 @@ use std::{env, fs, thread};
 use zlm_journal::plugin::Plugin;
 use zlm_journal::reconcile::{Add, Added, Host};
 use zlm_journal::record::Kind;
+use zlm_journal::record::url::OwnAddress;
 
 use super::support::write_journal;
 use super::table::{Table, median, progress};
@@ -26,7 +27,7 @@ pub fn child() {
     let file = PathBuf::from(env::var_os(CHILD).unwrap_or_default());
     let before = resident();
     let pairs = [("enable", "1"), ("path", file.to_str().expect("a plain path")), ("restore_rate", "1000000")];
-    let plugin = Arc::new(Plugin::open(pairs, Path::new("/"), 4).expect("a plugin"));
+    let plugin = Arc::new(Plugin::open(pairs, Path::new("/"), 4, OwnAddress::default()).expect("a plugin"));
     let server = Arc::new(Server { plugin: OnceLock::new() });
     let _ = server.plugin.set(Arc::downgrade(&plugin));
     plugin.start(server).expect("a reconciler");

@@ -18,7 +18,7 @@ use super::table::{ROUNDS, Table, median, progress};
 
 type Proxy<'a> = (String, &'a str, &'a [(&'a str, &'a str)]);
 
-fn with_journal(binary: &Path, dir: &Path, more: &[(&str, &str)]) -> Server {
+pub fn with_journal(binary: &Path, dir: &Path, more: &[(&str, &str)]) -> Server {
     let server = Server::prepare(binary, dir, &[]);
     let path = server.journal_file();
     server.write_config(&[&[("enable", "1"), ("path", path.to_str().expect("a plain path"))], more].concat());

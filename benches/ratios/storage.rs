@@ -153,6 +153,7 @@ fn call(key: &str) -> Call<'_> {
         kind: Kind::Pull,
         key,
         args: Some(Args::from_pairs(pairs).expect("good arguments")),
+        again: false,
         cause: Cause { origin: "127.0.0.1:40000".into(), reason: "addStreamProxy".into() },
     }
 }

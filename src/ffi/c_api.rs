@@ -16,10 +16,11 @@ use crate::error::{Code, Error, Result};
 use crate::journal::{Ack, Call, Cause, Done, Persisted};
 use crate::plugin::Plugin;
 use crate::reconcile::{Add, Added, Host, Listed};
+use crate::record::url::OwnAddress;
 use crate::record::{Args, Kind, Op};
 
 /// The version of this header. It grows with every change that an old caller would not understand.
-pub const ZLM_JOURNAL_ABI: u32 = 3;
+pub const ZLM_JOURNAL_ABI: u32 = 4;
 
 /// `zlm_journal_call.op`: the call made a proxy.
 pub const ZLM_JOURNAL_ADD: u32 = 1;
@@ -29,6 +30,10 @@ pub const ZLM_JOURNAL_REMOVE: u32 = 2;
 /// `zlm_journal_call.op`: the server closed a proxy because nobody watched it. The ini's on_idle_close decides what that
 /// does to it.
 pub const ZLM_JOURNAL_CLOSED_IDLE: u32 = 3;
+
+/// `zlm_journal_call.op`: the call asked for a proxy that the server had already and left as it was, and was answered
+/// with success. It changes nothing where the journal wants that proxy.
+pub const ZLM_JOURNAL_ADD_AGAIN: u32 = 4;
 
 /// `zlm_journal_ack.persisted`: not on disk; `error` says why.
 pub const ZLM_JOURNAL_NOT_PERSISTED: u32 = 0;
@@ -48,6 +53,11 @@ pub const ZLM_JOURNAL_THREW: u32 = 4;
 /// `zlm_journal_host_added`: the server has a proxy with that key already, which was left alone.
 pub const ZLM_JOURNAL_PRESENT: u32 = 5;
 
+/// `zlm_journal_host_added`: nothing was tried, since the proxy cannot be started as things are: the reason tells what is
+/// missing. It is started when that stream comes (zlm_journal_source_moved), on demand, and in any case tried again about
+/// every five minutes.
+pub const ZLM_JOURNAL_BLOCKED: u32 = 6;
+
 /// An open journal. 0 is never one. A number, not a pointer: using it after zlm_journal_close is an error
 /// (ZLM_JOURNAL_CODE_INVALID_HANDLE), never a crash.
 pub type zlm_journal_handle = u64;
@@ -64,14 +74,20 @@ pub struct zlm_journal_options {
     pub settings_len: usize,
     /// Where a relative `path` starts.
     pub base_dir: zlm_journal_text,
+    /// The host's own names and addresses besides the loopback ones, and the ports on which it plays and takes streams:
+    /// what would feed itself through them is not started. Both may be empty.
+    pub own_hosts: *const zlm_journal_text,
+    pub own_hosts_len: usize,
+    pub own_ports: *const u16,
+    pub own_ports_len: usize,
 }
 
 /// An API call that the host has carried out, or an event in it.
 #[repr(C)]
 pub struct zlm_journal_call {
-    /// ZLM_JOURNAL_ADD, ZLM_JOURNAL_REMOVE or ZLM_JOURNAL_CLOSED_IDLE.
+    /// ZLM_JOURNAL_ADD, ZLM_JOURNAL_ADD_AGAIN, ZLM_JOURNAL_REMOVE or ZLM_JOURNAL_CLOSED_IDLE.
     pub op: u32,
-    /// The kind of proxy: "pull".
+    /// The kind of proxy: "pull", "push" or "ffmpeg".
     pub kind: zlm_journal_text,
     /// The proxy's key as the host knows it: 1 to 4096 bytes of UTF-8.
     pub key: zlm_journal_text,
@@ -206,7 +222,14 @@ pub unsafe extern "C" fn zlm_journal_open(
         let base_dir = unsafe { options.base_dir.utf8("base_dir") }?;
         // SAFETY: as promised by the caller. Nothing is opened for a result that cannot be handed out.
         unsafe { write_out(handle, 0) }?;
-        let plugin = Plugin::open(pairs, Path::new(base_dir), u64::from(options.host_threads))?;
+        // SAFETY: as promised by the caller, here and below.
+        let ports = unsafe { slice(options.own_ports, options.own_ports_len) }?.to_vec();
+        let hosts = unsafe { slice(options.own_hosts, options.own_hosts_len) }?
+            .iter()
+            .map(|host| unsafe { host.utf8("an own host") }.map(str::to_lowercase))
+            .collect::<Result<Vec<_>>>()?;
+        let own = OwnAddress { hosts, ports };
+        let plugin = Plugin::open(pairs, Path::new(base_dir), u64::from(options.host_threads), own)?;
         // SAFETY: as promised by the caller.
         unsafe { write_out(handle, handles::insert(plugin)) }
     })
@@ -300,8 +323,8 @@ pub unsafe extern "C" fn zlm_journal_wants(
     })
 }
 
-/// Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED or _THREW (both with the reason), _UNWANTED
-/// or _PRESENT. Any thread, also from within the callback.
+/// Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED, _THREW or _BLOCKED (these with the reason),
+/// _UNWANTED or _PRESENT. Any thread, also from within the callback.
 ///
 /// # Safety
 /// `reason` is valid until this returns.
@@ -313,14 +336,15 @@ pub unsafe extern "C" fn zlm_journal_host_added(
     reason: zlm_journal_text,
 ) -> i32 {
     c_result("zlm_journal_host_added", || {
+        // SAFETY: as promised by the caller.
+        let reason = String::from_utf8_lossy(unsafe { reason.bytes() }?).into_owned();
         let outcome = match outcome {
             ZLM_JOURNAL_ACCEPTED => Added::Accepted,
-            // SAFETY: as promised by the caller.
-            ZLM_JOURNAL_FAILED => Added::Failed(String::from_utf8_lossy(unsafe { reason.bytes() }?).into_owned()),
+            ZLM_JOURNAL_FAILED => Added::Failed(reason),
             ZLM_JOURNAL_UNWANTED => Added::Unwanted,
             ZLM_JOURNAL_PRESENT => Added::Present,
-            // SAFETY: as promised by the caller.
-            ZLM_JOURNAL_THREW => Added::Threw(String::from_utf8_lossy(unsafe { reason.bytes() }?).into_owned()),
+            ZLM_JOURNAL_THREW => Added::Threw(reason),
+            ZLM_JOURNAL_BLOCKED => Added::Blocked(reason),
             other => return Err(Error::invalid(format!("{other} is no outcome of an add"))),
         };
         if let Some(reconciler) = handles::get(handle)?.reconciler() {
@@ -362,22 +386,36 @@ pub unsafe extern "C" fn zlm_journal_host_listed(
     })
 }
 
-/// Tells that a player waits for a proxy that the server does not have: where it is wanted, it is started before all
-/// others, unless the ini says restore=off. Takes microseconds, touches no storage: made for media threads. A key that
-/// the journal does not have is no error.
+/// Tells that a player waits for a stream, "vhost/app/stream", that the server does not have: the proxy that makes it,
+/// where one is wanted, is started before all others, unless the ini says restore=off. Takes microseconds, touches no
+/// storage: made for media threads. A stream that the journal knows nothing of is no error.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zlm_journal_player_waits(
-    handle: zlm_journal_handle,
-    kind: zlm_journal_text,
-    key: zlm_journal_text,
-) -> i32 {
+pub unsafe extern "C" fn zlm_journal_player_waits(handle: zlm_journal_handle, stream: zlm_journal_text) -> i32 {
     c_result("zlm_journal_player_waits", || {
         // SAFETY: as promised by the caller.
-        let (kind, key) = unsafe { (read_kind(kind)?, key.utf8("key")?) };
-        handles::get(handle)?.player_waits(kind, key);
+        handles::get(handle)?.player_waits(unsafe { stream.utf8("stream") }?);
+        Ok(())
+    })
+}
+
+/// Tells that a stream of the server, "schema/vhost/app/stream", has come or gone. What pushes it on is started when it
+/// has come (with restore=off, what has run since the start), and not taken for given up when it has gone. Takes microseconds, touches no
+/// storage: made for media threads. A stream that the journal knows nothing of is no error.
+///
+/// # Safety
+/// Pointers are NULL or point to what their types say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_source_moved(
+    handle: zlm_journal_handle,
+    source: zlm_journal_text,
+    is_there: bool,
+) -> i32 {
+    c_result("zlm_journal_source_moved", || {
+        // SAFETY: as promised by the caller.
+        handles::get(handle)?.source_moved(unsafe { source.utf8("source") }?, is_there);
         Ok(())
     })
 }
@@ -445,7 +483,7 @@ unsafe fn read_call<'a>(
     let kind = unsafe { read_kind(call.kind) }?;
     let key = unsafe { call.key.utf8("key") }?;
     let (op, args) = match call.op {
-        ZLM_JOURNAL_ADD => (Op::Add, unsafe { read_args(call) }.map(Some)),
+        ZLM_JOURNAL_ADD | ZLM_JOURNAL_ADD_AGAIN => (Op::Add, unsafe { read_args(call) }.map(Some)),
         ZLM_JOURNAL_REMOVE => (Op::Remove, Ok(None)),
         ZLM_JOURNAL_CLOSED_IDLE => (plugin.idle_close(), Ok(None)),
         other => return Err(Error::invalid(format!("{other} is no operation"))),
@@ -454,7 +492,8 @@ unsafe fn read_call<'a>(
         origin: String::from_utf8_lossy(unsafe { call.origin.bytes() }?).into_owned(),
         reason: String::from_utf8_lossy(unsafe { call.reason.bytes() }?).into_owned(),
     };
-    Ok((Call { op, kind, key, args: None, cause }, args))
+    let again = call.op == ZLM_JOURNAL_ADD_AGAIN;
+    Ok((Call { op, kind, key, args: None, again, cause }, args))
 }
 
 /// # Safety

@@ -78,10 +78,11 @@ impl Env for System {
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        match builder.create(dir) {
+        let created = std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(dir);
+        #[cfg(not(unix))]
+        let created = fs::create_dir(dir);
+        match created {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
             other => other,
         }
@@ -98,8 +99,12 @@ impl Env for System {
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
-        // Elsewhere a directory cannot be opened, and renames are the file system's own business.
-        if cfg!(unix) || !path.is_dir() { File::open(path)?.sync_all() } else { Ok(()) }
+        if cfg!(unix) {
+            return File::open(path)?.sync_all();
+        }
+        // Elsewhere only what may be written can be synced, and a directory cannot: renames are the file system's own
+        // business.
+        if path.is_dir() { Ok(()) } else { OpenOptions::new().write(true).open(path)?.sync_all() }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -1,13 +1,16 @@
 //! Intent in memory: what operators asked for and have not taken back. It is changed first and at once, on the
 //! thread of the call; the disk follows. Knows nothing of files or threads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::record::{Args, Change, Entry, Kind, Op, State};
 
 type Key = (Kind, Arc<str>);
+
+/// So many removals and replacements are remembered, for those who ask whether a scope has changed.
+const REMEMBERED: usize = 10_000;
 
 /// Proves that no row of `proxies` is missing or foreign: how many there are, and the XOR of their checksums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,15 +48,32 @@ impl Applied {
 #[derive(Debug, Clone, Default)]
 pub struct Intent {
     entries: BTreeMap<Key, Entry>,
+    /// Of the kinds whose key does not name the stream that they make: which proxies make a stream of this server.
+    makers: BTreeSet<(String, Key)>,
     by_state: BTreeMap<State, u64>,
     digest: Digest,
     seq: u64,
+    /// What was removed of late, by the change that did so; what was removed up to `forgotten` is not known any more.
+    removed: VecDeque<(u64, Kind, Args)>,
+    forgotten: u64,
 }
 
 impl Intent {
     /// An intent whose next change gets `seq + 1`.
     pub fn starting_at(seq: u64) -> Self {
-        Self { seq, ..Self::default() }
+        Self { seq, forgotten: seq, ..Self::default() }
+    }
+
+    /// A change after `since` in a scope; none where it is as it was. Where that is not known any more, the last change up
+    /// to which it is not.
+    pub fn changed_since(&self, since: u64, scope: &dyn Fn(Kind, &Args) -> bool) -> Option<u64> {
+        if since < self.forgotten {
+            return Some(self.forgotten);
+        }
+        let removed = self.removed.iter().map(|(seq, kind, args)| (*seq, *kind, args));
+        let there = self.entries.iter().map(|((kind, _), entry)| (entry.seq, *kind, &entry.args));
+        let later = removed.chain(there).filter(|(seq, ..)| *seq > since);
+        later.filter(|(_, kind, args)| scope(*kind, args)).map(|(seq, ..)| seq).max()
     }
 
     /// The number of the last change.
@@ -88,6 +108,25 @@ impl Intent {
             .collect()
     }
 
+    /// The proxies with whose end the stream `vhost/app/stream` of this server goes, and the other way round.
+    pub fn makers(&self, stream: &str) -> Vec<Key> {
+        let named = Kind::ALL.iter().filter(|kind| kind.key_is_stream()).map(|kind| (*kind, stream.into()));
+        let mut found: Vec<Key> = named.filter(|key| self.entries.contains_key(key)).collect();
+        let from = (stream.to_owned(), (Kind::Pull, Arc::from("")));
+        let others = self.makers.range(from..).take_while(|(made, _)| made == stream);
+        found.extend(others.map(|(_, key)| key.clone()));
+        found
+    }
+
+    /// The proxies whose key begins so.
+    pub fn with_prefix(&self, kind: Kind, prefix: &str) -> Vec<(Key, Entry)> {
+        self.entries
+            .range((kind, prefix.into())..)
+            .take_while(|((its, key), _)| *its == kind && key.starts_with(prefix))
+            .map(|(key, entry)| (key.clone(), entry.clone()))
+            .collect()
+    }
+
     /// Puts in what was read back from disk, or replaces it.
     pub fn put(&mut self, kind: Kind, key: Arc<str>, entry: Entry) {
         let crc = entry.crc(kind, &key);
@@ -96,6 +135,7 @@ impl Intent {
         self.digest.count += 1;
         self.digest.xor ^= crc;
         *self.by_state.entry(entry.state).or_default() += 1;
+        self.makers.extend(made_by(kind, &key, &entry));
         self.entries.insert((kind, key), entry);
     }
 
@@ -165,6 +205,13 @@ impl Intent {
         cause: Cause,
     ) -> Applied {
         self.seq += 1;
+        // An entry that leaves a scope is as good as removed from it.
+        if let Some(before) = &before {
+            self.removed.push_back((self.seq, kind, before.args.clone()));
+            if self.removed.len() > REMEMBERED {
+                self.forgotten = self.removed.pop_front().map_or(self.seq, |(seq, ..)| seq);
+            }
+        }
         match &entry {
             Some(entry) => self.put(kind, Arc::clone(&key), entry.clone()),
             None => {
@@ -187,8 +234,19 @@ impl Intent {
         if let Some(count) = self.by_state.get_mut(&entry.state) {
             *count -= 1;
         }
+        if let Some(made) = made_by(kind, &key, &entry) {
+            self.makers.remove(&made);
+        }
         Some(key)
     }
+}
+
+/// Its line in `makers`.
+fn made_by(kind: Kind, key: &Arc<str>, entry: &Entry) -> Option<(String, Key)> {
+    if kind.key_is_stream() {
+        return None;
+    }
+    kind.own_stream(key, &entry.args).map(|stream| (stream, (kind, Arc::clone(key))))
 }
 
 #[cfg(test)]
@@ -247,5 +305,36 @@ mod tests {
         }
         assert_eq!(met.len(), 10);
         assert!(met.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn the_makers_of_a_stream_are_found_as_long_as_they_are_wanted() {
+        let mut intent = Intent::default();
+        let to = |dst: &str| Args::from_pairs([(b"dst_url".as_slice(), dst.as_bytes())]).unwrap();
+        let stream = "__defaultVhost__/live/x";
+        intent.add(1, Kind::Pull, stream, args("rtsp://1"), Cause::default());
+        intent.add(2, Kind::Ffmpeg, "k1", to("rtmp://127.0.0.1/live/x"), Cause::default());
+        intent.add(3, Kind::Ffmpeg, "k2", to("rtmp://127.0.0.1/live/xx"), Cause::default());
+        intent.add(4, Kind::Push, "rtmp/v/live/x/0", to("rtmp://127.0.0.1/live/x"), Cause::default());
+        assert_eq!(intent.makers(stream), [(Kind::Pull, stream.into()), (Kind::Ffmpeg, "k1".into())]);
+        intent.add(5, Kind::Ffmpeg, "k1", to("rtmp://cdn/live/x"), Cause::default());
+        intent.add(6, Kind::Ffmpeg, "k2", to("rtmp://127.0.0.1/live/x"), Cause::default());
+        assert_eq!(intent.makers(stream), [(Kind::Pull, stream.into()), (Kind::Ffmpeg, "k2".into())]);
+        intent.remove(7, Kind::Pull, stream, Cause::default());
+        intent.remove(8, Kind::Ffmpeg, "k2", Cause::default());
+        assert_eq!(intent.makers(stream), []);
+        assert!(intent.makers.is_empty());
+    }
+
+    #[test]
+    fn what_takes_a_source_is_found_by_its_prefix() {
+        let mut intent = Intent::default();
+        for key in ["rtmp/v/live/a/1", "rtmp/v/live/a/2", "rtmp/v/live/ab/1", "rtsp/v/live/a/1"] {
+            intent.add(1, Kind::Push, key, args("x"), Cause::default());
+        }
+        intent.add(1, Kind::Ffmpeg, "rtmp/v/live/a/3", args("x"), Cause::default());
+        let found = intent.with_prefix(Kind::Push, "rtmp/v/live/a/");
+        let found: Vec<_> = found.iter().map(|((_, key), _)| key.as_ref()).collect();
+        assert_eq!(found, ["rtmp/v/live/a/1", "rtmp/v/live/a/2"]);
     }
 }

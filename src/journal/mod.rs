@@ -6,8 +6,11 @@
 mod dark;
 mod deaths;
 pub mod env;
+mod gauges;
+mod history;
 mod intent;
 mod maintenance;
+mod many;
 mod place;
 mod recovery;
 mod salvage;
@@ -26,9 +29,13 @@ use parking_lot::{Condvar, Mutex};
 pub use self::dark::Dark;
 pub use self::deaths::Deaths;
 use self::env::{Env, System};
+use self::gauges::Gauges;
+pub use self::gauges::Reading;
+pub use self::history::{HistoryFilter, Moment};
 pub use self::intent::Cause;
 use self::intent::{Applied, Intent};
 use self::maintenance::Maintenance;
+pub use self::many::{Step, Unchanged};
 pub use self::place::SnapshotFile;
 use self::place::{Place, log_of};
 pub use self::store::SCHEMA_VERSION;
@@ -99,6 +106,8 @@ pub struct Call<'a> {
     pub key: &'a str,
     /// Of an add, and of nothing else.
     pub args: Option<Args>,
+    /// An add of what the server had already, and left as it was: it changes nothing where that is wanted.
+    pub again: bool,
     pub cause: Cause,
 }
 
@@ -147,6 +156,7 @@ struct Core {
     opened: Mutex<Option<OpenFiles>>,
     converge: OnceLock<Converge>,
     durable_seq: AtomicU64,
+    gauges: Gauges,
     /// Something was written since the last checkpoint.
     dirty: AtomicBool,
     /// The log has grown so long that one should come now.
@@ -232,6 +242,7 @@ impl Journal {
             options: options.clone(),
             place,
             durable_seq: AtomicU64::new(0),
+            gauges: Gauges::new(),
             front: Mutex::new(Front {
                 intent: Intent::default(),
                 queue: Vec::new(),
@@ -329,7 +340,13 @@ impl Journal {
             }
             return Err((done, Ack::failed(error)));
         }
-        let applied = front.intent.change(at, call.op, call.kind, call.key, call.args, call.cause);
+        let is_wanted =
+            || front.intent.get(call.kind, call.key).is_some_and(|entry| entry.state == State::Enabled);
+        let applied = if call.again && is_wanted() {
+            None
+        } else {
+            front.intent.change(at, call.op, call.kind, call.key, call.args, call.cause)
+        };
         let seq = front.intent.seq();
         if matches!(front.access, Access::ReadOnly) {
             return Err((done, Ack { seq, ..Ack::failed(self.core.last_failure()) }));
@@ -362,6 +379,7 @@ impl Journal {
         };
         front.queued_bytes += bytes;
         front.queue.push(Job { seq, applied, done: later });
+        self.core.gauges.queued();
         drop(front);
         self.core.wake_writer.notify_one();
         if let Some(done) = now {
@@ -390,6 +408,7 @@ impl Journal {
             let seq = front.intent.seq();
             front.queued_bytes += applied.bytes();
             front.queue.push(Job { seq, applied: Some(applied), done: None });
+            self.core.gauges.queued();
             self.core.wake_writer.notify_one();
         }
         true
@@ -429,6 +448,16 @@ impl Journal {
         self.core.front.lock().intent.get(kind, key).cloned()
     }
 
+    /// The proxies with whose end the stream `vhost/app/stream` of this server goes, and the other way round.
+    pub fn makers(&self, stream: &str) -> Vec<(Kind, Arc<str>)> {
+        self.core.front.lock().intent.makers(stream)
+    }
+
+    /// Copies of the entries whose key begins so.
+    pub fn with_prefix(&self, kind: Kind, prefix: &str) -> Vec<((Kind, Arc<str>), Entry)> {
+        self.core.front.lock().intent.with_prefix(kind, prefix)
+    }
+
     /// At most `most` entries after `cursor`, in the order of kind and key.
     pub fn after(&self, cursor: Option<&(Kind, Arc<str>)>, most: usize) -> Vec<((Kind, Arc<str>), Entry)> {
         self.core.front.lock().intent.after(cursor, most)
@@ -443,6 +472,19 @@ impl Journal {
     /// Blocks on the disk: not for media threads.
     pub fn checkpoint(&self) -> Result<()> {
         self.core.checkpoint()
+    }
+
+    /// What the journal has done since it was opened.
+    pub fn gauges(&self) -> Reading {
+        self.core.gauges.read()
+    }
+
+    /// The size of the database, of its log, and of all snapshots together, in bytes. Touches the disk.
+    pub fn sizes(&self) -> [u64; 3] {
+        let place = &self.core.place;
+        let size = |path: &std::path::Path| place.env.stat(path).ok().flatten().map_or(0, |stat| stat.len);
+        let snapshots = place.list_snapshots().iter().map(|snapshot| size(&snapshot.path)).sum();
+        [size(&place.file), size(&log_of(&place.file)), snapshots]
     }
 
     pub fn report(&self) -> Report {
@@ -518,6 +560,7 @@ impl Core {
     }
 
     fn failed(&self, error: Error) {
+        self.gauges.failed();
         let mut health = self.health.lock();
         health.last_error = Some((self.place.env.now_ms(), error));
         health.failure = health.last_error.clone();
@@ -534,6 +577,7 @@ impl Core {
 
     /// An error that leaves the journal writable.
     fn noted(&self, error: Error) {
+        self.gauges.failed();
         self.health.lock().last_error = Some((self.place.env.now_ms(), error));
     }
 

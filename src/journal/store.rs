@@ -20,7 +20,7 @@ use crate::record::{Args, Change, Entry, Kind, Op, State};
 /// `application_id` of every file of ours: "ZLMJ".
 pub const APPLICATION_ID: i32 = 0x5A4C_4D4A;
 /// `user_version` of the files that this version writes.
-pub const SCHEMA_VERSION: i32 = 3;
+pub const SCHEMA_VERSION: i32 = 4;
 
 const SCHEMA: &str = include_str!("sql/schema.sql");
 const INSERT_CHANGE: &str = include_str!("sql/insert_change.sql");
@@ -29,8 +29,13 @@ const DELETE_PROXY: &str = include_str!("sql/delete_proxy.sql");
 const SET_META: &str = include_str!("sql/set_meta.sql");
 const PRUNE: &str = include_str!("sql/prune.sql");
 const INSERT_INCIDENT: &str = include_str!("sql/insert_incident.sql");
+const SELECT_CHANGES: &str = include_str!("sql/select_changes.sql");
 /// From each version to the next; the first from version 1.
-const MIGRATIONS: &[&str] = &[include_str!("sql/migrate_1_to_2.sql"), include_str!("sql/migrate_2_to_3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("sql/migrate_1_to_2.sql"),
+    include_str!("sql/migrate_2_to_3.sql"),
+    include_str!("sql/migrate_3_to_4.sql"),
+];
 const SELECT_PROXIES: &str =
     "SELECT kind, key, args, state, seq, created_at, updated_at, crc FROM proxies ORDER BY rowid";
 
@@ -168,6 +173,28 @@ impl Store {
         log::info!("journal: the schema was brought from version {} to {SCHEMA_VERSION}", self.version);
         self.version = SCHEMA_VERSION;
         Ok(())
+    }
+
+    /// The number of the oldest change that is still there.
+    pub fn oldest_change(&self) -> Result<Option<u64>> {
+        let oldest: Option<i64> =
+            self.connection.query_row("SELECT min(seq) FROM journal", [], |row| row.get(0))?;
+        Ok(oldest.map(i64::cast_unsigned))
+    }
+
+    /// Changes, the last first, by the values of `select_changes.sql`. Rows that are damaged are left out.
+    pub fn changes(&self, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<Change>> {
+        let mut statement = self.connection.prepare(SELECT_CHANGES)?;
+        let mut rows = statement.query(values)?;
+        let mut changes = Vec::new();
+        while let Some(row) = rows.next()? {
+            let seq: i64 = row.get(9)?;
+            match values_of(row, 9).ok().and_then(|values| row_of(&values, seq)) {
+                Some(salvage::Row::Change(change)) => changes.push(change),
+                _ => log::warn!("journal: the row of change {seq} is damaged, and left out of a history"),
+            }
+        }
+        Ok(changes)
     }
 
     /// Reads all of intent back. Fails on the first row whose checksum does not hold, and when rows are missing.

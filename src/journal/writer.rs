@@ -59,6 +59,8 @@ pub struct Writer {
 
 /// What one turn of the loop has to do.
 struct Work {
+    /// When they were taken, as the gauges have it.
+    taken: u64,
     jobs: Vec<Job>,
     chores: Chores,
     repair: Repair,
@@ -98,6 +100,10 @@ impl Writer {
                 }
             };
             self.settle(work.jobs, rewritten);
+            {
+                let front = self.core.front.lock();
+                self.core.gauges.answered(work.taken, front.queue.is_empty());
+            }
             self.do_chores(work.chores);
             if work.last {
                 return;
@@ -126,6 +132,7 @@ impl Writer {
                     _ => Repair::Rewrite(front.intent.clone()),
                 };
                 return Work {
+                    taken: self.core.gauges.now(),
                     jobs: queue,
                     chores: std::mem::take(&mut front.chores),
                     repair,
@@ -151,11 +158,17 @@ impl Writer {
         let outcome = match &mut self.store {
             None => Err(self.core.last_failure()),
             Some(_) if rewritten || batch.is_empty() => Ok(()),
-            // What was written to a file that is no longer there is not on disk.
-            Some(store) if self.looked_at.elapsed() < LOOK_EVERY => store.commit(&batch),
             Some(store) => {
-                self.looked_at = Instant::now();
-                store.commit(&batch).and_then(|()| self.core.log_is_there())
+                let began = Instant::now();
+                let committed = store.commit(&batch);
+                self.core.gauges.committed(committed.as_ref().map_or(0, |()| batch.len()), began.elapsed());
+                // What was written to a file that is no longer there is not on disk.
+                if began.saturating_duration_since(self.looked_at) < LOOK_EVERY {
+                    committed
+                } else {
+                    self.looked_at = began;
+                    committed.and_then(|()| self.core.log_is_there())
+                }
             }
         };
         let mut undone = BTreeSet::new();

@@ -16,6 +16,7 @@ use super::proxy::{Census, Trouble};
 use super::{Add, Added, Host, Listed};
 use crate::error::{Code, Error, Result};
 use crate::record::Kind;
+use crate::record::url::OwnAddress;
 
 /// Intent, as the driver needs it.
 pub trait Intent: Send + Sync {
@@ -52,8 +53,11 @@ enum Event {
     Begin,
     Added(u64, Added),
     Listed(u64, Result<Vec<(String, Listed)>>),
-    Converge(Key),
+    /// With true, what the server has is to be replaced.
+    Converge(Key, bool),
     Ask(Key),
+    SourceCame(Key),
+    SourceGone(Key),
     RestoreAll,
     Stop,
 }
@@ -108,12 +112,22 @@ impl Handle {
 
     /// Brings the server back to intent for one proxy, whose call was undone. Any thread.
     pub fn converge(&self, key: Key) {
-        self.send(Event::Converge(key));
+        self.follow(key, false);
+    }
+
+    /// Brings the server to intent for one proxy; where `anew`, what it has under that key is replaced. Any thread.
+    pub fn follow(&self, key: Key, anew: bool) {
+        self.send(Event::Converge(key, anew));
     }
 
     /// Someone waits for this proxy. Any thread.
     pub fn ask_for(&self, key: Key) {
         self.send(Event::Ask(key));
+    }
+
+    /// The stream that this proxy takes from the server has come or gone. Any thread.
+    pub fn source_moved(&self, key: Key, is_there: bool) {
+        self.send(if is_there { Event::SourceCame(key) } else { Event::SourceGone(key) });
     }
 
     /// Has everything restored that is not there, whatever the settings say of the start. Any thread.
@@ -138,6 +152,12 @@ impl Handle {
         }
     }
 
+    /// How many of each kind there are of each, in the order of the table of kinds.
+    pub fn census(&self) -> Vec<(Kind, Census)> {
+        let plan = self.shared.plan.lock();
+        Kind::ALL.iter().map(|kind| (*kind, plan.census_of(*kind))).collect()
+    }
+
     /// Ends the thread. Nothing is dispatched any more when this returns.
     pub fn stop(&self) {
         self.send(Event::Stop);
@@ -155,11 +175,16 @@ impl Handle {
 }
 
 /// Starts the reconciler's thread, which waits for [`Handle::begin`].
-pub fn start(host: Arc<dyn Host>, intent: Arc<dyn Intent>, limits: Limits) -> Result<Arc<Handle>> {
+pub fn start(
+    host: Arc<dyn Host>,
+    intent: Arc<dyn Intent>,
+    limits: Limits,
+    own: OwnAddress,
+) -> Result<Arc<Handle>> {
     let (sender, receiver) = channel();
     let began = Instant::now();
     let shared = Arc::new(Shared {
-        plan: Mutex::new(Plan::new(limits)),
+        plan: Mutex::new(Plan::new(limits, own)),
         began: Mutex::new(began),
         last_error: Mutex::new(None),
     });
@@ -354,8 +379,8 @@ impl Driver {
             Event::Stop => return false,
             Event::Begin => {}
             Event::Added(call, answer) => self.answered(call, answer),
-            Event::Converge(key) => match self.intent.wants(&key) {
-                Some(want) => self.shared.plan.lock().put_back(want, now),
+            Event::Converge(key, anew) => match self.intent.wants(&key) {
+                Some(want) => self.shared.plan.lock().put_back(want, anew, now),
                 None => self.host.remove(key.0, key.1),
             },
             Event::Ask(key) => {
@@ -363,6 +388,12 @@ impl Driver {
                     self.shared.plan.lock().ask_for(want, now);
                 }
             }
+            Event::SourceCame(key) => {
+                if let Some(want) = self.intent.wants(&key) {
+                    self.shared.plan.lock().source_came(want, now);
+                }
+            }
+            Event::SourceGone(key) => self.shared.plan.lock().source_gone(&key, now),
             Event::RestoreAll => {
                 self.reported = false;
                 self.next_line = now + SECOND;
@@ -401,10 +432,11 @@ impl Driver {
         let Progress { total, started, live, failing, connecting, waiting, .. } = *plan.progress();
         if plan.is_restored() {
             self.reported = true;
-            let Progress { present, unwanted, quarantined, .. } = *plan.progress();
+            let Progress { present, blocked, unwanted, quarantined, .. } = *plan.progress();
             log::info!(
                 "journal: restored {total} proxies in {:.2} s: {live} play, {failing} do not answer and are retried, \
-                 {present} were there already, {unwanted} no longer wanted, {quarantined} set aside",
+                 {blocked} wait for the stream that they take or for a setting, {present} were there already, \
+                 {unwanted} no longer wanted, {quarantined} set aside",
                 plan.elapsed(now).as_secs_f64(),
             );
             for source in plan.worst(WORST) {

@@ -1,8 +1,9 @@
 //! The reconciler: the only code that acts on MediaServer. It compares intent with what the server lists, starts what
 //! is missing at the pace that network and cameras bear, and goes on comparing for as long as the server runs. The
 //! restore after a start is its first pass, and there is no other way. [`plan`] decides, of each [`proxy`], with
-//! [`queue`] for the order and [`progress`] for the counts; [`driver`] does.
+//! [`queue`] for the order, [`chain`] for what feeds what and [`progress`] for the counts; [`driver`] does.
 
+mod chain;
 mod driver;
 mod plan;
 mod progress;
@@ -42,6 +43,8 @@ pub enum Added {
     Present,
     /// The server said no, or its first connect failed. It may be listed all the same.
     Failed(String),
+    /// It cannot be started as things are, and nothing was tried: the stream that it takes is not there, and the like.
+    Blocked(String),
     /// The server threw an exception out of the call.
     Threw(String),
     /// Meanwhile someone deleted or replaced it: nothing was done.

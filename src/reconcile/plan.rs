@@ -2,17 +2,22 @@
 //! Pure: no threads, no clock of its own, no host. Times are durations since the reconciler began; those of the wall
 //! clock, which only sort and inform, are milliseconds since 1970-01-01 UTC.
 
+mod asked;
+mod one;
+
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::chain::Chains;
 use super::progress::{Meter, Progress, SourceReport};
 use super::proxy::{Census, Phase, Proxy, Trouble};
-use super::queue::{Queue, Rank};
+use super::queue::{PROCESSES, Queue, Rank};
 use super::{Added, Listed};
-use crate::record::{Args, Kind, host_of};
+use crate::record::url::OwnAddress;
+use crate::record::{Args, Kind};
 
 pub type Key = (Kind, Arc<str>);
 
@@ -30,6 +35,10 @@ const ZOMBIE: Duration = Duration::from_secs(180);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A player who asks for a stream has it tried again at once, but not sooner than this after the last try.
 const ASKED_AGAIN: Duration = Duration::from_secs(2);
+/// What waits for something else than its turn is tried again after this long, lest its coming was missed.
+const BLOCKED_AGAIN: Duration = Duration::from_secs(300);
+/// What a proxy takes its stream from has gone or come: for so long its own end is taken for that, not for giving up.
+const SOURCE_MOVED: Duration = Duration::from_secs(60);
 /// The server is asked what it has at least this often, and never sooner than that; and it is to spend at most one
 /// part in so many of its time on the answer.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(10);
@@ -58,8 +67,10 @@ pub struct Wanted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     All,
-    /// Those that someone asks for, and those that have run since the start.
+    /// Those that a player, a stream to be pushed on or an operator asks for, and those that have run since the start.
     Asked,
+    /// Those that an operator asks for, and those that have run since the start.
+    Commanded,
 }
 
 /// How fast, how often and how many.
@@ -70,6 +81,8 @@ pub struct Limits {
     pub per_second: u64,
     /// First connects under way at once to one source host; 0: no limit.
     pub per_origin: usize,
+    /// Processes that are being started at once; 0: no limit.
+    pub processes: usize,
     /// The first pause before what fell over is added again, doubling. Zero: never.
     pub revive: Duration,
     /// What the server has given up is forgotten.
@@ -109,6 +122,7 @@ pub struct Plan {
     limits: Limits,
     proxies: HashMap<Key, Proxy>,
     queue: Queue,
+    chains: Chains,
     calls: HashMap<u64, Call>,
     last_call: u64,
     actions: VecDeque<Action>,
@@ -125,11 +139,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn new(limits: Limits) -> Self {
+    /// `own` is where this server can be reached: what goes in a circle through it is not started.
+    pub fn new(limits: Limits, own: OwnAddress) -> Self {
         Self {
             limits,
             proxies: HashMap::new(),
-            queue: Queue::new(limits.per_origin),
+            queue: Queue::new(limits.per_origin, limits.processes),
+            chains: Chains::new(own),
             calls: HashMap::new(),
             last_call: 0,
             actions: VecDeque::new(),
@@ -198,6 +214,7 @@ impl Plan {
         for key in unwanted {
             self.drop_proxy(&key);
         }
+        self.settle_circles();
         self.meter.note(now);
 
         self.soonest_look = now + LOOK_AT_MOST.max(now.saturating_sub(asked) * LOOK_SHARE);
@@ -205,7 +222,7 @@ impl Plan {
         let usual = if revive.is_zero() { LOOK_AT_LEAST } else { revive.clamp(LOOK_AT_MOST, LOOK_AT_LEAST) };
         self.next_look = (now + self.jittered(usual, self.looks)).max(self.soonest_look);
         let next_try = |proxy: &Proxy| match proxy.phase {
-            Phase::Down { not_before, .. } => Some(not_before),
+            Phase::Down { not_before, blocked: false, .. } => Some(not_before),
             _ => None,
         };
         if let Some(at) = self.proxies.values().filter_map(next_try).min().filter(|_| !revive.is_zero()) {
@@ -239,6 +256,7 @@ impl Plan {
         let Some(proxy) = self.proxies.get_mut(&key) else { return };
         proxy.look = self.looks;
         let (phase, timeout) = (proxy.phase, proxy.timeout);
+        let source_moved = proxy.source_moved;
         if restoring {
             self.count(&key);
         }
@@ -263,7 +281,9 @@ impl Plan {
                 self.is_here(&key);
                 self.move_to(&key, Phase::Retrying { retries: listed.retries, since: now });
             }
-            (Phase::Playing | Phase::Retrying { .. }, None) if self.limits.forget_given_up => {
+            (Phase::Playing | Phase::Retrying { .. }, None)
+                if self.limits.forget_given_up && source_moved.is_none_or(|at| now >= at + SOURCE_MOVED) =>
+            {
                 self.meter.progress.given_up += 1;
                 self.drop_proxy(&key);
                 self.actions.push_back(Action::Forget { key, seq });
@@ -298,34 +318,6 @@ impl Plan {
         }
     }
 
-    /// A player waits for a stream that is not there, or an operator asks for it: it is tried before all others.
-    pub fn ask_for(&mut self, want: Wanted, now: Duration) {
-        let key = want.key.clone();
-        match self.proxies.get(&key).filter(|proxy| proxy.seq == want.seq).map(|proxy| proxy.phase) {
-            None => {
-                self.drop_proxy(&key);
-                if self.is_bearable(&want) {
-                    self.know(want, now, now);
-                    self.enqueue(&key, false, false);
-                }
-            }
-            Some(Phase::Waiting { anew, .. }) => self.enqueue(&key, false, anew),
-            Some(Phase::Down { since, .. }) if now >= since + ASKED_AGAIN => self.enqueue(&key, false, false),
-            // It is not what we take it for: due, should the server not have it any more.
-            Some(Phase::Playing) => {
-                self.move_to(&key, Phase::Down { since: now, not_before: now });
-                self.look_by(now);
-            }
-            Some(Phase::Down { .. } | Phase::Connecting { .. } | Phase::Retrying { .. }) => {}
-        }
-    }
-
-    /// A call that ended it was undone: it is started at once, whatever the plan thought of it.
-    pub fn put_back(&mut self, want: Wanted, now: Duration) {
-        self.drop_proxy(&want.key);
-        self.ask_for(want, now);
-    }
-
     /// The next thing to do now.
     pub fn next(&mut self, now: Duration) -> Option<Action> {
         if let Some(action) = self.actions.pop_front() {
@@ -335,7 +327,12 @@ impl Plan {
             return None;
         }
         let call = self.last_call + 1;
-        let key = self.queue.pop(call, now)?;
+        let mut key = self.queue.pop(call, now)?;
+        while let Some(circle) = self.chains.circle(&key).map(str::to_owned) {
+            self.queue.answered(call);
+            self.waits_for(&key, circle, now);
+            key = self.queue.pop(call, now)?;
+        }
         let proxy = self.proxies.get_mut(&key)?;
         let Phase::Waiting { rank, anew } = proxy.phase else { return None };
         let (seq, counted) = (proxy.seq, std::mem::take(&mut proxy.counted));
@@ -362,7 +359,7 @@ impl Plan {
     /// ignored.
     pub fn answered(&mut self, call: u64, answer: Added, now: Duration, wall: i64) -> Option<u64> {
         self.queue.answered(call);
-        let Call { key, seq, counted, .. } = self.calls.remove(&call)?;
+        let Call { key, seq, since, counted } = self.calls.remove(&call)?;
         if counted {
             let progress = &mut self.meter.progress;
             progress.connecting -= 1;
@@ -370,19 +367,20 @@ impl Plan {
                 Added::Accepted => &mut progress.live,
                 Added::Present => &mut progress.present,
                 Added::Unwanted => &mut progress.unwanted,
+                Added::Blocked(_) => &mut progress.blocked,
                 Added::Failed(_) | Added::Threw(_) => &mut progress.failing,
             } += 1;
         }
         if let Some(proxy) = self.proxies.get_mut(&key).filter(|proxy| proxy.phase == Phase::Connecting { call }) {
             proxy.deaths = 0;
             proxy.changed = now;
-            let origin = proxy.origin;
+            let (origin, source_moved) = (proxy.origin, proxy.source_moved);
             match answer {
                 Added::Accepted => self.plays(&key, wall),
-                Added::Present => {
-                    self.move_to(&key, Phase::Down { since: now, not_before: now });
-                    self.look_by(now + LOOK_AT_MOST);
-                }
+                Added::Present => self.look_anew(&key, now),
+                // It has come since we were told that it is not there.
+                Added::Blocked(_) if source_moved > Some(since) => self.enqueue(&key, true, false),
+                Added::Blocked(why) => self.waits_for(&key, why, now),
                 Added::Unwanted => self.drop_proxy(&key),
                 Added::Failed(ref why) | Added::Threw(ref why) => {
                     if counted {
@@ -394,6 +392,22 @@ impl Plan {
         }
         self.meter.note(now);
         Some(seq)
+    }
+
+    /// What goes in a circle is told, and what no longer does is started.
+    fn settle_circles(&mut self) {
+        let (closed, opened) = self.chains.news();
+        for (key, circle) in closed {
+            log::warn!("journal: {} {}: {circle}. None of these can be started", key.0.name(), key.1);
+            if let Some(proxy) = self.proxies.get_mut(&key) {
+                proxy.last_error = Some(circle.into());
+            }
+        }
+        for key in opened {
+            if self.proxies.get(&key).is_some_and(|proxy| matches!(proxy.phase, Phase::Down { .. })) {
+                self.enqueue(&key, true, false);
+            }
+        }
     }
 
     // ---- what an operator sees
@@ -409,6 +423,15 @@ impl Plan {
 
     pub fn census(&self) -> Census {
         self.census
+    }
+
+    /// The same of one kind.
+    pub fn census_of(&self, kind: Kind) -> Census {
+        let mut census = Census::default();
+        for (_, proxy) in self.proxies.iter().filter(|((its, _), _)| *its == kind) {
+            *census.of(&proxy.phase) += 1;
+        }
+        census
     }
 
     pub fn elapsed(&self, now: Duration) -> Duration {
@@ -446,122 +469,6 @@ impl Plan {
             Phase::Playing => None,
             _ => Some((proxy.seq, proxy.last_played)).filter(|(_, last_played)| *last_played != PLAYED),
         })
-    }
-
-    // ---- one proxy
-
-    /// One that the server does not have, as far as we know.
-    fn know(&mut self, want: Wanted, since: Duration, not_before: Duration) {
-        let phase = Phase::Down { since, not_before };
-        let origin = self.queue.origin(want.args.value("url").as_deref().and_then(host_of));
-        let timeout = want.args.value("timeout_sec").and_then(|text| text.trim().parse::<f64>().ok());
-        let timeout = timeout.filter(|seconds| *seconds > 0.0).map(Duration::try_from_secs_f64);
-        let proxy = Proxy {
-            seq: want.seq,
-            origin,
-            timeout: timeout.and_then(Result::ok).unwrap_or(CONNECT_TIMEOUT).min(LONGEST_BACKOFF),
-            deaths: want.deaths,
-            phase,
-            failures: 0,
-            throws: 0,
-            last_error: None,
-            last_played: want.dark_since.unwrap_or(PLAYED),
-            counted: false,
-            changed: Duration::ZERO,
-            look: self.looks,
-        };
-        *self.census.of(&phase) += 1;
-        self.proxies.insert(want.key, proxy);
-    }
-
-    /// Makes it part of the restore.
-    fn count(&mut self, key: &Key) {
-        let Some(proxy) = self.proxies.get_mut(key) else { return };
-        if !std::mem::replace(&mut proxy.counted, true) {
-            self.meter.counts(proxy.origin);
-            self.meter.progress.waiting += 1;
-        }
-    }
-
-    /// The restore has nothing to do for it: it was there, or someone else was faster.
-    fn is_here(&mut self, key: &Key) {
-        let Some(proxy) = self.proxies.get_mut(key) else { return };
-        if std::mem::take(&mut proxy.counted) {
-            self.meter.progress.waiting -= 1;
-            self.meter.progress.present += 1;
-        }
-    }
-
-    fn plays(&mut self, key: &Key, wall: i64) {
-        self.is_here(key);
-        let Some(proxy) = self.proxies.get_mut(key) else { return };
-        (proxy.failures, proxy.throws, proxy.last_error, proxy.last_played) = (0, 0, None, wall);
-        self.move_to(key, Phase::Playing);
-    }
-
-    fn fails(&mut self, key: &Key, why: String, threw: bool, now: Duration, wall: i64) {
-        let not_before = now + self.pause_after(key);
-        let Some(proxy) = self.proxies.get_mut(key) else { return };
-        proxy.failures += 1;
-        proxy.throws = if threw { proxy.throws + 1 } else { 0 };
-        if proxy.last_played == PLAYED {
-            proxy.last_played = wall;
-        }
-        if proxy.throws >= MOST_DEATHS {
-            let seq = proxy.seq;
-            self.set_aside(key.clone(), seq, format!("the server threw {MOST_DEATHS} times running: {why}"));
-            return;
-        }
-        proxy.last_error = Some(why.into());
-        self.move_to(key, Phase::Down { since: now, not_before });
-        if !self.limits.revive.is_zero() {
-            self.look_by(not_before);
-        }
-    }
-
-    /// False for what the server has died of too often: it is set aside.
-    fn is_bearable(&mut self, want: &Wanted) -> bool {
-        if want.deaths >= MOST_DEATHS {
-            let why = format!("the server died {} times as it started", want.deaths);
-            self.set_aside(want.key.clone(), want.seq, why);
-        }
-        want.deaths < MOST_DEATHS
-    }
-
-    fn set_aside(&mut self, key: Key, seq: u64, why: String) {
-        self.drop_proxy(&key);
-        self.meter.progress.quarantined += 1;
-        self.actions.push_back(Action::SetAside { key, seq, why });
-    }
-
-    fn enqueue(&mut self, key: &Key, nobody_waits: bool, anew: bool) {
-        let Some(proxy) = self.proxies.get(key) else { return };
-        let rank =
-            Rank { deaths: proxy.deaths, nobody_waits, last_played: Reverse(proxy.last_played), seq: proxy.seq };
-        let origin = proxy.origin;
-        self.move_to(key, Phase::Waiting { rank, anew });
-        self.queue.push(origin, rank, key.clone());
-    }
-
-    fn drop_proxy(&mut self, key: &Key) {
-        let Some(proxy) = self.proxies.remove(key) else { return };
-        *self.census.of(&proxy.phase) -= 1;
-        if let Phase::Waiting { rank, .. } = proxy.phase {
-            self.queue.remove(proxy.origin, rank);
-        }
-        if proxy.counted {
-            self.meter.progress.waiting -= 1;
-            self.meter.progress.unwanted += 1;
-        }
-    }
-
-    fn move_to(&mut self, key: &Key, phase: Phase) {
-        let Some(proxy) = self.proxies.get_mut(key) else { return };
-        *self.census.of(&proxy.phase) -= 1;
-        *self.census.of(&phase) += 1;
-        if let Phase::Waiting { rank, .. } = std::mem::replace(&mut proxy.phase, phase) {
-            self.queue.remove(proxy.origin, rank);
-        }
     }
 
     // ---- time

@@ -6,10 +6,15 @@ const LIMITS: Limits = Limits {
     start: Start::All,
     per_second: u32::MAX as u64,
     per_origin: 8,
+    processes: 2,
     revive: Duration::from_secs(30),
     forget_given_up: false,
     seed: 7,
 };
+
+fn new(limits: Limits) -> Plan {
+    Plan::new(limits, OwnAddress { hosts: vec![], ports: vec![1935] })
+}
 
 fn key(name: &str) -> Key {
     (Kind::Pull, name.into())
@@ -58,7 +63,7 @@ fn failed() -> Added {
 
 /// A plan whose only proxy, "a", was restored and answered so at second 0.
 fn restored(limits: Limits, answer: Added) -> Plan {
-    let mut plan = Plan::new(limits);
+    let mut plan = new(limits);
     look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(0));
     assert_eq!(start(&mut plan, secs(0)), ["a"]);
     plan.answered(1, answer, secs(0), 0);
@@ -67,7 +72,7 @@ fn restored(limits: Limits, answer: Added) -> Plan {
 
 #[test]
 fn a_restore_starts_what_is_missing_and_counts_it() {
-    let mut plan = Plan::new(LIMITS);
+    let mut plan = new(LIMITS);
     assert!(!plan.is_restored());
     look(&mut plan, wanted(&["c", "a", "b", "d"]), &playing(&["a"]), secs(0));
     assert_eq!(start(&mut plan, secs(0)), ["c", "b", "d"]);
@@ -89,7 +94,7 @@ fn a_restore_starts_what_is_missing_and_counts_it() {
 fn starts_are_paced_with_jitter_and_what_is_left_is_foreseen() {
     let names: Vec<String> = (0..1000).map(|n| format!("h{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut plan = Plan::new(Limits { per_second: 100, ..LIMITS });
+    let mut plan = new(Limits { per_second: 100, ..LIMITS });
     look(&mut plan, wanted(&names), &HashMap::new(), secs(0));
     let (mut starts, mut call) = (Vec::new(), 0);
     for ms in 0..3000 {
@@ -109,7 +114,7 @@ fn starts_are_paced_with_jitter_and_what_is_left_is_foreseen() {
 
 #[test]
 fn what_did_not_play_comes_last_and_is_remembered_as_such() {
-    let mut plan = Plan::new(Limits { per_origin: 1, ..LIMITS });
+    let mut plan = new(Limits { per_origin: 1, ..LIMITS });
     let of_one_nvr = |name: &str, seq, dark_since| {
         let args = Args::from_pairs([(b"url".as_slice(), b"rtsp://nvr/1".as_slice())]).unwrap();
         Wanted { args, dark_since, ..want(name, seq) }
@@ -180,7 +185,7 @@ fn the_server_is_looked_at_often_but_not_at_the_price_of_its_time() {
 #[test]
 fn a_list_is_not_believed_of_what_has_changed_since_it_was_asked_for() {
     for forget_given_up in [false, true] {
-        let mut plan = Plan::new(Limits { forget_given_up, ..LIMITS });
+        let mut plan = new(Limits { forget_given_up, ..LIMITS });
         look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(1));
         assert_eq!(start(&mut plan, secs(1)), ["a"]);
         // Asked for at 5, it plays at 6, and at 7 comes the list that does not have it.
@@ -229,7 +234,7 @@ fn what_retries_by_itself_is_left_alone_and_a_zombie_is_started_anew() {
 fn a_proxy_with_a_long_connect_timeout_is_no_zombie_while_it_connects() {
     let pairs = [("url", "rtsp://a/1"), ("timeout_sec", "600")];
     let args = Args::from_pairs(pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes()))).unwrap();
-    let mut plan = Plan::new(LIMITS);
+    let mut plan = new(LIMITS);
     for (at, expected) in [(0, 0), (700, 0), (780, 1)] {
         let want = Wanted { args: args.clone(), ..want("a", 1) };
         look(&mut plan, vec![want], &retrying(&["a"], 3), secs(at));
@@ -251,7 +256,7 @@ fn what_was_given_up_is_forgotten_where_that_is_wished_but_never_for_a_failed_re
 
 #[test]
 fn a_player_who_waits_brings_its_stream_forward() {
-    let mut plan = Plan::new(Limits { per_second: 1, ..LIMITS });
+    let mut plan = new(Limits { per_second: 1, ..LIMITS });
     look(&mut plan, wanted(&["a", "b", "c"]), &HashMap::new(), secs(0));
     plan.ask_for(want("c", 3), secs(0));
     assert_eq!(start(&mut plan, secs(0)), ["c"]);
@@ -281,7 +286,7 @@ fn a_player_who_waits_for_what_we_think_plays_has_the_server_looked_at() {
 
 #[test]
 fn asked_for_only_nothing_is_started_by_itself_but_what_runs_is_kept_running() {
-    let mut plan = Plan::new(Limits { start: Start::Asked, ..LIMITS });
+    let mut plan = new(Limits { start: Start::Asked, ..LIMITS });
     let both = || wanted(&["a", "b"]);
     look(&mut plan, both(), &HashMap::new(), secs(0));
     assert!(plan.is_restored() && start(&mut plan, secs(0)).is_empty());
@@ -310,7 +315,7 @@ fn asked_for_only_nothing_is_started_by_itself_but_what_runs_is_kept_running() {
 
 #[test]
 fn a_restore_that_is_asked_for_in_the_midst_of_another_takes_it_over() {
-    let mut plan = Plan::new(Limits { per_second: 1, ..LIMITS });
+    let mut plan = new(Limits { per_second: 1, ..LIMITS });
     let all = || wanted(&["a", "b", "c", "d"]);
     look(&mut plan, all(), &HashMap::new(), secs(0));
     assert_eq!(start(&mut plan, secs(0)), ["a"]);
@@ -343,7 +348,7 @@ fn a_restore_that_is_asked_for_in_the_midst_of_another_takes_it_over() {
 
 #[test]
 fn what_nobody_wants_any_more_is_left_alone() {
-    let mut plan = Plan::new(Limits { per_second: 1, ..LIMITS });
+    let mut plan = new(Limits { per_second: 1, ..LIMITS });
     look(&mut plan, wanted(&["a", "b", "c"]), &HashMap::new(), secs(0));
     assert_eq!(start(&mut plan, secs(0)), ["a"]);
     plan.answered(1, Added::Unwanted, secs(0), 0);
@@ -359,7 +364,7 @@ fn what_nobody_wants_any_more_is_left_alone() {
 
 #[test]
 fn a_replaced_proxy_has_no_failures_and_a_late_answer_is_not_its_own() {
-    let mut plan = Plan::new(LIMITS);
+    let mut plan = new(LIMITS);
     look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(0));
     assert_eq!(start(&mut plan, secs(0)), ["a"]);
     look(&mut plan, vec![want("a", 9)], &playing(&["a"]), secs(1));
@@ -370,7 +375,7 @@ fn a_replaced_proxy_has_no_failures_and_a_late_answer_is_not_its_own() {
 
 #[test]
 fn an_add_that_is_never_answered_counts_as_failed() {
-    let mut plan = Plan::new(LIMITS);
+    let mut plan = new(LIMITS);
     look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(0));
     assert_eq!(start(&mut plan, secs(0)), ["a"]);
     look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(119));
@@ -382,7 +387,7 @@ fn an_add_that_is_never_answered_counts_as_failed() {
 
 #[test]
 fn three_exceptions_running_are_enough() {
-    let mut plan = Plan::new(LIMITS);
+    let mut plan = new(LIMITS);
     let answers = ["threw", "threw", "failed", "threw", "threw", "threw"];
     for (call, answer) in (1..).zip(answers) {
         let at = secs(call * 10_000);
@@ -398,10 +403,160 @@ fn three_exceptions_running_are_enough() {
 
 #[test]
 fn what_the_server_died_of_too_often_is_set_aside_at_once() {
-    let mut plan = Plan::new(LIMITS);
+    let mut plan = new(LIMITS);
     let deadly = Wanted { deaths: MOST_DEATHS, ..want("a", 1) };
     look(&mut plan, vec![deadly.clone(), want("b", 2)], &HashMap::new(), secs(0));
     assert_eq!(start(&mut plan, secs(0)), ["set aside a", "b"]);
     plan.ask_for(deadly, secs(1));
     assert_eq!(start(&mut plan, secs(1)), ["set aside a"]);
+}
+
+// ---- what takes its stream from this server, processes, and circles
+
+/// A push of live/a to somewhere.
+fn push(to: &str, seq: u64) -> Wanted {
+    let pairs = [("vhost", "__defaultVhost__"), ("app", "live"), ("stream", "a"), ("dst_url", to)];
+    let args = Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))).unwrap();
+    Wanted { args, key: (Kind::Push, to.into()), ..want("push", seq) }
+}
+
+fn blocked() -> Added {
+    Added::Blocked("no source".into())
+}
+
+const TO: &str = "rtmp://cdn/live/a";
+
+fn lists(wanted: &Wanted, playing: bool) -> HashMap<Key, Listed> {
+    HashMap::from([(wanted.key.clone(), Listed { playing, retries: Some(0) })])
+}
+
+#[test]
+fn a_push_waits_for_its_source_and_starts_each_time_that_it_comes() {
+    let mut plan = new(Limits { forget_given_up: true, ..LIMITS });
+    look(&mut plan, vec![push(TO, 1)], &HashMap::new(), secs(0));
+    assert_eq!(start(&mut plan, secs(0)), [TO]);
+    plan.answered(1, blocked(), secs(0), 0);
+    assert!(plan.is_restored());
+    assert_eq!((plan.progress().blocked, plan.progress().failing, plan.census().blocked), (1, 0, 1));
+    let trouble = &plan.troubles(None, 1, secs(0))[0];
+    assert_eq!((trouble.state, trouble.last_error.as_str(), trouble.attempts), ("blocked", "no source", 0));
+    // Days later.
+    for day in [1, 2, 3] {
+        let at = secs(day * 86_400);
+        plan.source_came(push(TO, 1), at);
+        assert_eq!(start(&mut plan, at), [TO]);
+        plan.answered(2 * day, Added::Accepted, at, 0);
+        look(&mut plan, vec![push(TO, 1)], &lists(&push(TO, 1), true), at + secs(10));
+        assert_eq!(plan.census().playing, 1);
+        plan.source_gone(&push(TO, 1).key, at + secs(20));
+        assert_eq!((plan.census().playing, plan.census().blocked), (0, 1));
+        // The server still lists it for a moment; its end is no giving up.
+        look(&mut plan, vec![push(TO, 1)], &lists(&push(TO, 1), true), at + secs(21));
+        look(&mut plan, vec![push(TO, 1)], &HashMap::new(), at + secs(31));
+        assert_eq!(start(&mut plan, at + secs(40)), [""; 0]);
+        look(&mut plan, vec![push(TO, 1)], &HashMap::new(), at + secs(75));
+        assert_eq!(start(&mut plan, at + secs(75)), [TO], "tried again in case its coming was missed");
+        plan.answered(2 * day + 1, blocked(), at + secs(75), 0);
+    }
+}
+
+#[test]
+fn a_source_that_comes_while_the_server_says_it_is_not_there_is_not_missed() {
+    let mut plan = new(LIMITS);
+    look(&mut plan, vec![push(TO, 1)], &HashMap::new(), secs(0));
+    assert_eq!(start(&mut plan, secs(0)), [TO]);
+    plan.source_came(push(TO, 1), secs(1));
+    plan.answered(1, blocked(), secs(2), 0);
+    assert_eq!(start(&mut plan, secs(2)), [TO]);
+    plan.answered(2, blocked(), secs(3), 0);
+    assert_eq!(start(&mut plan, secs(4)), [""; 0]);
+}
+
+#[test]
+fn a_push_that_is_given_up_while_its_source_is_there_is_forgotten_where_that_is_asked_for() {
+    let mut plan = new(Limits { forget_given_up: true, ..LIMITS });
+    look(&mut plan, vec![push(TO, 1)], &lists(&push(TO, 1), true), secs(0));
+    plan.source_came(push(TO, 1), secs(1));
+    look(&mut plan, vec![push(TO, 1)], &lists(&push(TO, 1), true), secs(2));
+    look(&mut plan, vec![push(TO, 1)], &HashMap::new(), secs(100));
+    assert_eq!(start(&mut plan, secs(100)), [format!("forget {TO}")]);
+}
+
+#[test]
+fn with_off_a_source_starts_only_what_has_run_since_the_start() {
+    for (start_with, started) in [(Start::Asked, vec![TO]), (Start::Commanded, vec![])] {
+        let mut plan = new(Limits { start: start_with, ..LIMITS });
+        look(&mut plan, vec![push(TO, 1)], &HashMap::new(), secs(0));
+        plan.source_came(push(TO, 1), secs(1));
+        assert_eq!(start(&mut plan, secs(1)), started);
+        // A later one has its turn.
+        let later = push("rtmp://cdn/live/b", 2);
+        look(&mut plan, vec![later.clone()], &lists(&later, true), secs(11));
+        plan.source_gone(&later.key, secs(12));
+        plan.source_came(later, secs(13));
+        assert_eq!(start(&mut plan, secs(13)), ["rtmp://cdn/live/b"]);
+    }
+}
+
+#[test]
+fn processes_have_a_budget_of_their_own() {
+    let mut plan = new(Limits { per_origin: 1, ..LIMITS });
+    let ffmpeg = |name: &str, seq| Wanted { key: (Kind::Ffmpeg, name.into()), ..want("nvr", seq) };
+    let wanted = vec![ffmpeg("a", 1), ffmpeg("b", 2), ffmpeg("c", 3), want("nvr", 4)];
+    look(&mut plan, wanted, &HashMap::new(), secs(0));
+    assert_eq!(start(&mut plan, secs(0)), ["a", "b", "nvr"]);
+    assert_eq!(start(&mut plan, secs(60)), [""; 0]);
+    plan.answered(1, failed(), secs(60), 0);
+    assert_eq!(start(&mut plan, secs(60)), ["c"]);
+    assert_eq!(plan.worst(1)[0].host, "FFmpeg");
+}
+
+#[test]
+fn a_circle_is_told_and_not_started_until_it_is_opened() {
+    let mut plan = new(LIMITS);
+    let pull = |name: &str, from: &str, seq| {
+        let url = format!("rtmp://127.0.0.1/live/{from}");
+        let pairs = [("vhost", "__defaultVhost__"), ("app", "live"), ("stream", name), ("url", &url)];
+        let args = Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        Wanted { args: args.unwrap(), ..want(name, seq) }
+    };
+    let wanted = vec![pull("a", "b", 1), pull("b", "a", 2), pull("c", "b", 3), want("d", 4)];
+    look(&mut plan, wanted.clone(), &HashMap::new(), secs(0));
+    assert_eq!(start(&mut plan, secs(0)), ["c", "d"]);
+    assert_eq!((plan.progress().blocked, plan.progress().waiting, plan.census().blocked), (2, 0, 2));
+    let trouble = &plan.troubles(Some("a"), 1, secs(0))[0];
+    assert!(trouble.state == "blocked" && trouble.last_error.contains("circle"), "{trouble:?}");
+    // Not even when somebody asks.
+    plan.ask_for(pull("a", "b", 1), secs(5));
+    assert_eq!(start(&mut plan, secs(5)), [""; 0]);
+    look(&mut plan, wanted[..1].to_vec(), &HashMap::new(), secs(10));
+    assert_eq!(start(&mut plan, secs(10)), ["a"]);
+}
+
+#[test]
+fn a_push_that_still_seems_to_run_when_its_source_comes_anew_is_looked_at_soon() {
+    let mut plan = new(LIMITS);
+    let wanted = || vec![push(TO, 1)];
+    look(&mut plan, wanted(), &lists(&push(TO, 1), true), secs(0));
+    plan.source_gone(&push(TO, 1).key, secs(20));
+    // The server has not closed it yet.
+    look(&mut plan, wanted(), &lists(&push(TO, 1), true), secs(21));
+    plan.source_came(push(TO, 1), secs(25));
+    assert_eq!(plan.wake_to_look(), secs(26));
+    look(&mut plan, wanted(), &HashMap::new(), secs(26));
+    assert_eq!(start(&mut plan, secs(26)), [TO]);
+}
+
+#[test]
+fn what_waits_for_its_source_has_nobody_look_more_often() {
+    let mut plan = new(LIMITS);
+    look(&mut plan, vec![push(TO, 1)], &HashMap::new(), secs(0));
+    start(&mut plan, secs(0));
+    plan.answered(1, blocked(), secs(0), 0);
+    let at = secs(400);
+    look(&mut plan, vec![push(TO, 1)], &HashMap::new(), at);
+    start(&mut plan, at);
+    plan.answered(2, blocked(), at, 0);
+    look(&mut plan, vec![push(TO, 1)], &HashMap::new(), at + secs(299));
+    assert!(plan.wake_to_look() >= at + secs(299) + LOOK_AT_LEAST.mul_f64(0.8));
 }

@@ -22,6 +22,8 @@ pub struct Progress {
     pub live: usize,
     /// Answered: the first connect failed, or the server refused. MediaServer keeps trying those it has kept.
     pub failing: usize,
+    /// Cannot be started as things are: the stream that it takes is not there, and the like.
+    pub blocked: usize,
     /// Given up because someone deleted or replaced it meanwhile.
     pub unwanted: usize,
     /// Set aside: the server died or threw of it again and again.
@@ -47,7 +49,7 @@ pub struct Progress {
 impl Progress {
     /// How many are answered for, in whatever way.
     pub fn done(&self) -> usize {
-        self.present + self.live + self.failing + self.unwanted
+        self.present + self.live + self.failing + self.blocked + self.unwanted
     }
 
     pub fn is_finished(&self) -> bool {

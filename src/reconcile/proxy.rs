@@ -10,7 +10,7 @@ use super::queue::{Origin, Rank};
 pub struct Trouble {
     pub key: Key,
     /// waiting: its turn has not come; connecting; retrying: the server has it and connects again; down: the server
-    /// has lost it.
+    /// has lost it; blocked: it cannot be started as things are.
     pub state: &'static str,
     /// Tries that have failed running.
     pub attempts: u32,
@@ -27,6 +27,7 @@ pub struct Census {
     pub connecting: usize,
     pub waiting: usize,
     pub down: usize,
+    pub blocked: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +45,11 @@ pub enum Phase {
         retries: Option<u64>,
         since: Duration,
     },
-    /// The server does not have it.
+    /// The server does not have it, and, where it is blocked, could not start it.
     Down {
         since: Duration,
         not_before: Duration,
+        blocked: bool,
     },
 }
 
@@ -67,6 +69,8 @@ pub struct Proxy {
     pub counted: bool,
     /// When its phase was last set by something else than a look at the server.
     pub changed: Duration,
+    /// When the stream that it takes from this server last went or came.
+    pub source_moved: Option<Duration>,
     /// The look at the server that met it last.
     pub look: u64,
 }
@@ -78,7 +82,9 @@ impl Proxy {
             Phase::Connecting { .. } => ("connecting", None),
             Phase::Playing => ("playing", None),
             Phase::Retrying { .. } => ("retrying", None),
-            Phase::Down { not_before, .. } => ("down", Some(not_before.saturating_sub(now))),
+            Phase::Down { not_before, blocked, .. } => {
+                (if blocked { "blocked" } else { "down" }, Some(not_before.saturating_sub(now)))
+            }
         };
         let last_error = self.last_error.as_deref().unwrap_or_default().to_owned();
         Trouble { key: key.clone(), state, attempts: self.failures, last_error, next_try }
@@ -92,6 +98,7 @@ impl Census {
             Phase::Connecting { .. } => &mut self.connecting,
             Phase::Playing => &mut self.playing,
             Phase::Retrying { .. } => &mut self.retrying,
+            Phase::Down { blocked: true, .. } => &mut self.blocked,
             Phase::Down { .. } => &mut self.down,
         }
     }

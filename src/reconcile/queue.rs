@@ -1,5 +1,5 @@
 //! What is to be started, in its order, and what may be started just now: so many first connects at once to one
-//! source, and suspects of the server's death after all others. Pure.
+//! source, so many processes at once, and suspects of the server's death after all others. Pure.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -34,6 +34,8 @@ pub struct Origin(usize);
 
 /// What has no host, such as a file; never limited.
 const NO_ORIGIN: Origin = Origin(0);
+/// What is a process on this machine, whatever it connects to.
+pub const PROCESSES: Origin = Origin(1);
 
 #[derive(Default)]
 struct Source {
@@ -55,6 +57,8 @@ struct Group {
 pub struct Queue {
     /// First connects at once to one source; 0: no limit.
     per_origin: usize,
+    /// Processes that are being started at once, each until its result; 0: no limit.
+    processes: usize,
     sources: Vec<Source>,
     by_host: HashMap<String, Origin>,
     /// The first of every source that may be connected to now.
@@ -71,10 +75,12 @@ pub struct Queue {
 }
 
 impl Queue {
-    pub fn new(per_origin: usize) -> Self {
+    pub fn new(per_origin: usize, processes: usize) -> Self {
+        let of_processes = Source { host: "FFmpeg".to_owned(), ..Source::default() };
         Self {
             per_origin,
-            sources: vec![Source::default()],
+            processes,
+            sources: vec![Source::default(), of_processes],
             by_host: HashMap::new(),
             open: BTreeSet::new(),
             places: VecDeque::new(),
@@ -142,10 +148,12 @@ impl Queue {
         let key = source.ready.remove(&rank)?;
         self.len -= 1;
         self.innocent -= usize::from(rank.deaths == 0);
-        if self.is_limited(origin) {
+        if self.places_of(origin) > 0 {
             self.sources.get_mut(origin.0)?.connecting += 1;
-            self.places.push_back((now, call));
             self.keeping.insert(call, origin);
+            if origin != PROCESSES {
+                self.places.push_back((now, call));
+            }
         }
         self.offer(origin);
         Some(key)
@@ -157,7 +165,7 @@ impl Queue {
         self.free_place(call);
     }
 
-    /// When, without any answer, there may be something to start; none where nothing is queued.
+    /// When, without any answer, there may be something to start; none where there will be nothing.
     pub fn wake(&self) -> Option<Duration> {
         if self.len == 0 {
             return None;
@@ -170,8 +178,13 @@ impl Queue {
         }
     }
 
-    fn is_limited(&self, origin: Origin) -> bool {
-        self.per_origin > 0 && origin != NO_ORIGIN
+    /// How many may be under way at once; 0: no limit.
+    fn places_of(&self, origin: Origin) -> usize {
+        match origin {
+            NO_ORIGIN => 0,
+            PROCESSES => self.processes,
+            _ => self.per_origin,
+        }
     }
 
     fn free_places(&mut self, now: Duration) {
@@ -194,9 +207,9 @@ impl Queue {
 
     /// Has a source stand in `open` with its first, or not at all.
     fn offer(&mut self, origin: Origin) {
-        let limited = self.is_limited(origin);
+        let places = self.places_of(origin);
         let Some(source) = self.sources.get_mut(origin.0) else { return };
-        let full = limited && source.connecting >= self.per_origin;
+        let full = places > 0 && source.connecting >= places;
         let first = source.ready.first_key_value().map(|(rank, _)| *rank).filter(|_| !full);
         let offered = std::mem::replace(&mut source.offered, first);
         if offered != first {
@@ -238,7 +251,7 @@ mod tests {
 
     #[test]
     fn what_played_last_goes_first_then_age_and_before_all_what_a_player_waits_for() {
-        let mut queue = Queue::new(0);
+        let mut queue = Queue::new(0, 0);
         let origin = queue.origin(Some("nvr".into()));
         for (last_played, seq) in [(0, 1), (i64::MAX, 2), (5, 3), (i64::MAX, 4), (5, 5)] {
             queue.push(origin, rank(0, last_played, seq), key(seq));
@@ -250,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_source_has_so_many_places_freed_by_a_result_or_by_time() {
-        let mut queue = Queue::new(2);
+        let mut queue = Queue::new(2, 0);
         let (nvr, other) = (queue.origin(Some("nvr".into())), queue.origin(Some("other".into())));
         let none = queue.origin(None);
         for seq in 1..=6 {
@@ -276,8 +289,22 @@ mod tests {
     }
 
     #[test]
+    fn a_process_keeps_its_place_until_its_result_whatever_it_connects_to() {
+        let mut queue = Queue::new(1, 2);
+        let nvr = queue.origin(Some("nvr".into()));
+        (1..=4).for_each(|seq| queue.push(PROCESSES, rank(0, 0, seq), key(seq)));
+        queue.push(nvr, rank(0, 0, 5), key(5));
+        let mut calls = 0;
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(0)), [1, 2, 5]);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(60_000)), [0; 0]);
+        assert_eq!(queue.wake(), None);
+        queue.answered(2);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(60_000)), [3]);
+    }
+
+    #[test]
     fn suspects_come_last_the_worst_alone() {
-        let mut queue = Queue::new(0);
+        let mut queue = Queue::new(0, 0);
         let origin = queue.origin(None);
         for seq in 1..=50 {
             let deaths = if seq == 50 { 2 } else { u32::from(seq <= 40) };
@@ -297,7 +324,7 @@ mod tests {
 
     #[test]
     fn suspects_of_one_source_share_its_places() {
-        let mut queue = Queue::new(8);
+        let mut queue = Queue::new(8, 0);
         let nvr = queue.origin(Some("nvr".into()));
         (1..=20).for_each(|seq| queue.push(nvr, rank(1, 0, seq), key(seq)));
         assert_eq!(pop_all(&mut queue, &mut 0, ms(0)).len(), 8);
@@ -305,7 +332,7 @@ mod tests {
 
     #[test]
     fn of_two_that_killed_twice_the_second_waits_for_the_first_and_both_for_the_innocent() {
-        let mut queue = Queue::new(1);
+        let mut queue = Queue::new(1, 0);
         let (nvr, bad) = (queue.origin(Some("nvr".into())), queue.origin(Some("bad".into())));
         (1..=2).for_each(|seq| queue.push(nvr, rank(0, 0, seq), key(seq)));
         (3..=4).for_each(|seq| queue.push(bad, rank(2, 0, seq), key(seq)));

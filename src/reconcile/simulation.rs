@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::plan::{Action, Key, Limits, Plan, Start, Wanted};
 use super::{Added, Listed};
+use crate::record::url::OwnAddress;
 use crate::record::{Args, Kind};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Simulation {
     fn new(limits: Limits, seed: u64) -> Self {
         Self {
             now: Duration::ZERO,
-            plan: Plan::new(limits),
+            plan: Plan::new(limits, OwnAddress::default()),
             intent: BTreeMap::new(),
             cameras: HashMap::new(),
             server: HashMap::new(),
@@ -169,6 +170,7 @@ fn limits(per_second: u64) -> Limits {
         start: Start::All,
         per_second,
         per_origin: 8,
+        processes: 2,
         revive: Duration::from_secs(30),
         forget_given_up: false,
         seed: 1,

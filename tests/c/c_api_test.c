@@ -60,7 +60,7 @@ static void media_remove(void *context, zlm_journal_text kind, zlm_journal_text 
 static void media_list(void *context, uint64_t call, zlm_journal_text kind) {
     media *self = (media *)context;
     zlm_journal_proxy there;
-    CHECK(kind.len == 4 && memcmp(kind.data, "pull", 4) == 0);
+    const bool pulls = kind.len == 4 && memcmp(kind.data, "pull", 4) == 0;
     /* One is there already: nobody may start it again. */
     there.key = text("__defaultVhost__/live/there");
     there.playing = true;
@@ -68,7 +68,7 @@ static void media_list(void *context, uint64_t call, zlm_journal_text kind) {
     pthread_mutex_lock(&self->mutex);
     self->lists += 1;
     pthread_mutex_unlock(&self->mutex);
-    CHECK(zlm_journal_host_listed(self->handle, call, &there, 1, text("")) == 0);
+    CHECK(zlm_journal_host_listed(self->handle, call, &there, pulls ? 1 : 0, text("")) == 0);
 }
 
 static void record(zlm_journal_handle handle, uint32_t op, const char *key, const zlm_journal_pair *args, size_t len,
@@ -92,7 +92,11 @@ static void restored_after_restart(const char *dir) {
     CHECK(open_in(dir, &handle) == 0 && handle != 0);
     record(handle, ZLM_JOURNAL_ADD, "__defaultVhost__/live/1", args, 3, &told);
     CHECK(told.ack.seq == 1 && told.ack.persisted == ZLM_JOURNAL_PERSISTED && told.ack.code == 0);
-    record(handle, ZLM_JOURNAL_ADD, "__defaultVhost__/live/there", args, 1, &told);
+    /* The server has it and has left it as it was: so does the journal. */
+    record(handle, ZLM_JOURNAL_ADD_AGAIN, "__defaultVhost__/live/1", args + 1, 2, &told);
+    CHECK(told.ack.seq == 1 && told.ack.persisted == ZLM_JOURNAL_PERSISTED);
+    record(handle, ZLM_JOURNAL_ADD_AGAIN, "__defaultVhost__/live/there", args, 1, &told);
+    CHECK(told.ack.seq == 2);
     record(handle, ZLM_JOURNAL_ADD, "__defaultVhost__/live/gone", args, 1, &told);
     record(handle, ZLM_JOURNAL_REMOVE, "__defaultVhost__/live/gone", NULL, 0, &told);
     CHECK(told.ack.seq == 4 && told.ack.persisted == ZLM_JOURNAL_PERSISTED);
@@ -120,7 +124,7 @@ static void restored_after_restart(const char *dir) {
     }
     pthread_mutex_unlock(&server.mutex);
     CHECK(zlm_journal_close(server.handle) == 0);
-    CHECK(server.adds == 1 && server.lists == 1);
+    CHECK(server.adds == 1 && server.lists == 3);
     CHECK(strcmp(server.key[0], "__defaultVhost__/live/1") == 0);
     CHECK(strcmp(server.body[0],
                  "{\"stream\":\"\",\"url\":\"rtsp://user:p%20w@127.0.0.1/\\\"1\\\"\",\"force\":\"1\"}") == 0);
@@ -157,7 +161,7 @@ static void misuse_is_an_error(const char *dir) {
     CHECK(told.ack.persisted == ZLM_JOURNAL_NOT_PERSISTED && told.ack.code == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(strcmp(told.error, "call is NULL or misaligned") == 0);
 
-    call = call_of(4, "v/a/s", NULL, 0);
+    call = call_of(99, "v/a/s", NULL, 0);
     CHECK(zlm_journal_record(handle, &call, NULL, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     call = call_of(ZLM_JOURNAL_REMOVE, "v/a/\xff", NULL, 0);
     CHECK(zlm_journal_record(handle, &call, NULL, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);

@@ -16,7 +16,7 @@ int main() {
 
     std::string status(zlm_journal::status(handle, "", 10));
     CHECK(has(status, "\"state\":\"ok\""));
-    CHECK(has(status, "\"schema\":3"));
+    CHECK(has(status, "\"schema\":4"));
     CHECK(has(status, "\"durability\":\"full\""));
     CHECK(has(status, "/journal/proxies.db\""));
     CHECK(has(status, "\"phase\":\"not started\""));
@@ -44,7 +44,14 @@ int main() {
     CHECK(off_by_default);
 
     auto kinds = zlm_journal::kinds();
-    CHECK(kinds.size() == 1 && kinds[0].name == "pull" && kinds[0].add == "addStreamProxy");
+    CHECK(kinds.size() == 3);
+    CHECK(kinds[0].name == "pull" && kinds[0].add == "addStreamProxy" && kinds[0].key_is_stream);
+    CHECK(kinds[1].name == "push" && kinds[1].takes_named_stream && kinds[1].stream_url.empty());
+    CHECK(kinds[2].name == "ffmpeg" && kinds[2].find.empty() && kinds[2].stream_url == "dst_url");
+    CHECK(kinds[1].key_args.size() == 5);
+    CHECK(zlm_journal::key_of("push", {"rtmp", "v", "a", "s", "abc"}) == "rtmp/v/a/s/900150983cd24fb0d6963f7d28e17f72");
+    CHECK(zlm_journal::stream_here("rtmp://127.0.0.1/live/x") == "__defaultVhost__/live/x");
+    CHECK(zlm_journal::stream_here("rtmp://cdn/live/x").empty());
     CHECK(remove_scratch(dir) == 0);
     puts("bridge_test: passed");
 }

@@ -82,7 +82,8 @@ int main() {
         {"zlm_journal_host_added",
          [] { return zlm_journal_host_added(handle, 1, ZLM_JOURNAL_ACCEPTED, text("")); }},
         {"zlm_journal_host_listed", [] { return zlm_journal_host_listed(handle, 1, nullptr, 0, text("")); }},
-        {"zlm_journal_player_waits", [] { return zlm_journal_player_waits(handle, text("pull"), text("v/a/s")); }},
+        {"zlm_journal_player_waits", [] { return zlm_journal_player_waits(handle, text("v/a/s")); }},
+        {"zlm_journal_source_moved", [] { return zlm_journal_source_moved(handle, text("rtmp/v/a/s"), true); }},
         {"zlm_journal_set_log", [] { return zlm_journal_set_log(nullptr, nullptr); }},
         {"zlm_journal_last_error",
          [] {
@@ -92,6 +93,11 @@ int main() {
         {"zlm_journal_close", [] { return zlm_journal_close(handle); }},
         {"status", [] { return bridged([] { zlm_journal::status(handle, "", 1); }); }},
         {"restore_now", [] { return start() != 0 ? 1 : bridged([] { zlm_journal::restore_now(handle, ""); }); }},
+        {"makers", [] { return bridged([] { zlm_journal::makers(handle, "v/a/s"); }); }},
+        {"operations", [] { return bridged([] { zlm_journal::operations(); }); }},
+        {"operate", [] { return bridged([] { zlm_journal::operate(handle, "listJournal", {}, {}, {}, ""); }); }},
+        {"key_of", [] { return bridged([] { zlm_journal::key_of("pull", {"v", "a", "s"}); }); }},
+        {"stream_here", [] { return bridged([] { zlm_journal::stream_here("rtmp://127.0.0.1/a/s"); }); }},
         {"settings", [] { return bridged([] { zlm_journal::settings(); }); }},
         {"kinds", [] { return bridged([] { zlm_journal::kinds(); }); }},
     };

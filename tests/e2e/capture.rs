@@ -1,7 +1,6 @@
 //! Which calls are journaled, and what of them is kept.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::*;
 

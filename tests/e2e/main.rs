@@ -5,7 +5,10 @@
 mod support;
 
 mod capture;
+mod glue;
+mod kinds;
 mod lifecycle;
+mod operate;
 mod others;
 mod restore;
 mod schedules;
@@ -13,10 +16,14 @@ mod settings;
 mod soak;
 mod trouble;
 
+use std::thread;
+use std::time::Duration;
+
 use serde_json::Value;
 use support::server::{self, Server, add_args};
 use support::{HOST, Source};
 use tempfile::TempDir;
+use zlm_journal::record::Kind;
 
 /// A patched server with a journal, in a directory of its own.
 struct Fixture {

@@ -1,9 +1,6 @@
 //! Living with business systems that have a recovery scheme of their own; see docs/living-with-others.md.
 
-use std::thread;
-use std::time::Duration;
-
-use super::restore::{journaled, playing, wait_for_stream};
+use super::restore::{journaled, playing};
 use super::*;
 
 const CAMERAS: usize = 100;
@@ -93,7 +90,7 @@ fn one_that_takes_already_exists_for_a_failure_is_left_to_restore_by_itself_and_
     fixture.server.wait_for_status("all to be given up", |status| status["now"]["playing"] == 0);
     let _on_again = Source::live_at(fixture.dir.path(), address);
     fixture.server.wait_for_status("all to play again", |status| playing(status) == CAMERAS as u64);
-    wait_for_stream(&fixture.server, "s0");
+    fixture.server.wait_for_stream("s0");
 }
 
 /// On the stand-in, whose pollers can be held up: starts lie in their queues when the deletes come.

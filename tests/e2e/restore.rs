@@ -1,7 +1,6 @@
 //! The restore at scale, and what is healed while the server runs.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::*;
 use support::Holes;
@@ -14,15 +13,6 @@ pub fn playing(status: &Value) -> u64 {
 fn noted_dark(fixture: &Fixture) -> usize {
     let path = fixture.server.dir.join("journal/proxies.db.dark");
     std::fs::read_to_string(path).unwrap_or_default().lines().count()
-}
-
-/// Waits until the stream plays.
-pub fn wait_for_stream(server: &Server, stream: &str) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !server.get("getMediaList", &[("stream", stream)])["data"].is_array() {
-        assert!(Instant::now() < deadline, "{stream} does not play: {}\n{}", server.status(), server.log());
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// Keys and urls of all proxies, as the journal has them.
@@ -98,7 +88,7 @@ fn a_camera_that_was_restarted_while_the_server_runs_plays_again() {
     assert_eq!((playing(&status), &status["proxies"]["enabled"]), (0, &3.into()), "{status}");
     let _on_again = Source::live_at(fixture.dir.path(), address);
     for stream in ["never", "twice", "always"] {
-        wait_for_stream(&fixture.server, stream);
+        fixture.server.wait_for_stream(stream);
     }
     let status = fixture.server.wait_for_status("all to play", |status| playing(status) == 3);
     assert_eq!(status["now"]["proxies"], Value::Array(Vec::new()), "{status}");
@@ -236,10 +226,10 @@ fn with_restore_off_only_the_api_starts_anything() {
     assert_ne!(unknown["code"], 0);
     assert!(unknown["msg"].as_str().unwrap().contains("v/a/none"), "{unknown}");
     assert_eq!(fixture.server.get("restoreJournal", &[("key", &key("b"))])["data"]["wanted"], 1);
-    wait_for_stream(&fixture.server, "b");
+    fixture.server.wait_for_stream("b");
     assert_eq!(keys(&fixture.server), [key("b")]);
     fixture.server.get("restoreJournal", &[]);
-    wait_for_stream(&fixture.server, "a");
+    fixture.server.wait_for_stream("a");
 }
 
 #[test]
@@ -277,7 +267,7 @@ fn what_nobody_watches_is_not_fought_for() {
     assert_eq!(journaled(&fixture).into_iter().map(|(key, _)| key).collect::<Vec<_>>(), wanted);
     assert!(!keys(&fixture.server).contains(&key("idle")));
     let _on_again = Source::live_at(fixture.dir.path(), camera_address);
-    wait_for_stream(&fixture.server, "off");
+    fixture.server.wait_for_stream("off");
 }
 
 #[test]
@@ -310,7 +300,7 @@ fn what_nobody_watches_sleeps_until_a_player_asks_where_the_operator_wants_that(
     assert!(fixture.server.play("b").is_some(), "after the restart too:\n{}", fixture.server.log());
     // As an operator does it.
     assert_eq!(fixture.server.get("restoreJournal", &[("key", &key("a"))])["data"]["wanted"], 1);
-    wait_for_stream(&fixture.server, "a");
+    fixture.server.wait_for_stream("a");
     let history =
         fixture.sqlite3("select op, origin, reason from journal where key like '%/a' order by seq limit 4");
     let lines: Vec<&str> = history.lines().collect();
@@ -372,7 +362,7 @@ fn a_proxy_that_neither_plays_nor_tries_to_is_started_anew() {
         assert!(Instant::now() < deadline, "{}", fixture.server.status());
         thread::sleep(Duration::from_millis(500));
     }
-    wait_for_stream(&fixture.server, "a");
+    fixture.server.wait_for_stream("a");
     let log = fixture.server.log();
     assert!(log.contains("neither plays nor tries to"), "{log}");
 }

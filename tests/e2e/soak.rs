@@ -3,11 +3,11 @@
 //! `ZLMJ_SOAK_SEC=3600 cargo test --test e2e soak -- --nocapture`.
 
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use super::schedules::{Model, Outcome, number, random_call};
 use super::trouble::SmallDisk;
+use std::time::Instant;
+
 use super::*;
 
 const KEYS: usize = 40;

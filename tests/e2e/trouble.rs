@@ -3,18 +3,8 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use super::*;
-
-fn wait_for(what: &str, server: &Server, done: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !done() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}: {}\n{}", server.status(), server.log());
-        thread::sleep(Duration::from_millis(50));
-    }
-}
 
 // ---- disks
 
@@ -97,7 +87,7 @@ fn a_full_disk_stops_no_call_and_all_is_on_disk_once_there_is_room() {
     assert_eq!(fixture.server.status()["state"], "storage_failed");
     assert_eq!(add(&fixture.server, "unwritten", &source.url, &[])["code"], 0);
     disk.run(&format!("rm {}/fill", disk.dir));
-    wait_for("the journal to heal", &fixture.server, || fixture.server.status()["state"] == "ok");
+    fixture.server.wait_for("the journal to heal", || fixture.server.status()["state"] == "ok");
     assert!(fixture.server.log().contains("it is complete again"));
     assert_persisted(&add(&fixture.server, "after", &source.url, &[]));
     let listed = keys(&fixture.server);
@@ -121,7 +111,7 @@ fn with_reject_a_full_disk_refuses_calls_and_leaves_the_server_as_it_was() {
     // The one that found out is undone, all others are refused before the server sees them.
     assert_eq!(reply["code"], -1, "{reply}");
     assert!(reply["msg"].as_str().unwrap().contains("journal: "), "{reply}");
-    wait_for("the add to be undone", &fixture.server, || keys(&fixture.server) == wanted);
+    fixture.server.wait_for("the add to be undone", || keys(&fixture.server) == wanted);
     let refused = [
         fixture.server.get("addStreamProxy", &add_args("late", &source.url, &[])),
         fixture.server.get("delStreamProxy", &[("key", &key("before"))]),
@@ -133,7 +123,7 @@ fn with_reject_a_full_disk_refuses_calls_and_leaves_the_server_as_it_was() {
     }
     assert_eq!(keys(&fixture.server), wanted);
     disk.run(&format!("rm {}/fill", disk.dir));
-    wait_for("the journal to heal", &fixture.server, || fixture.server.status()["state"] == "ok");
+    fixture.server.wait_for("the journal to heal", || fixture.server.status()["state"] == "ok");
     assert_persisted(&add(&fixture.server, "late", &source.url, &[]));
     wanted.push(key("late"));
     wanted.sort();
@@ -152,7 +142,7 @@ fn a_read_only_disk_is_told_and_taken_into_use_once_it_can_be_written() {
     assert!(status["last_error"]["message"].as_str().unwrap().contains("Read-only"), "{status}");
     assert_eq!(add(&fixture.server, "a", &source.url, &[])["journal"]["persisted"], false);
     disk.run(&format!("mount -o remount,rw {}", disk.dir));
-    wait_for("the journal to open", &fixture.server, || fixture.server.status()["state"] == "ok");
+    fixture.server.wait_for("the journal to open", || fixture.server.status()["state"] == "ok");
     assert_persisted(&add(&fixture.server, "b", &source.url, &[]));
     fixture.crash_and_restore();
     assert_eq!(keys(&fixture.server), [key("a"), key("b")]);
@@ -166,7 +156,7 @@ fn a_directory_that_is_deleted_under_the_server_is_there_again_complete() {
     fs::remove_dir_all(fixture.server.dir.join("journal")).unwrap();
     let reply = add(&fixture.server, "b", &source.url, &[]);
     assert_eq!(reply["code"], 0, "{reply}");
-    wait_for("the journal to be there again", &fixture.server, || {
+    fixture.server.wait_for("the journal to be there again", || {
         fixture.server.status()["state"] == "ok" && fixture.server.journal_file().exists()
     });
     assert_persisted(&add(&fixture.server, "c", &source.url, &[]));
@@ -208,7 +198,7 @@ fn a_camera_that_the_server_dies_of_three_times_is_set_aside_and_the_rest_is_bac
         assert_eq!(fixture.sqlite3("select count(*) from proxies where state = 'quarantined'"), "0\n", "{death}");
     }
     fixture.server.start();
-    wait_for("the rest", &fixture.server, || keys(&fixture.server).len() == wanted.len() - 1);
+    fixture.server.wait_for("the rest", || keys(&fixture.server).len() == wanted.len() - 1);
     let status = fixture.server.wait_until_restored();
     assert_eq!(status["proxies"]["quarantined"], 1, "{status}");
     let listed = keys(&fixture.server);
@@ -243,7 +233,7 @@ fn a_camera_that_the_server_throws_of_three_times_is_set_aside() {
     fixture.server.env.push(("STANDIN_THROWS_OF".to_owned(), "throws".to_owned()));
     fixture.crash_and_restore();
     assert_eq!(keys(&fixture.server), [key("a")]);
-    wait_for("the quarantine", &fixture.server, || fixture.server.status()["proxies"]["quarantined"] == 1);
+    fixture.server.wait_for("the quarantine", || fixture.server.status()["proxies"]["quarantined"] == 1);
     assert!(fixture.server.log().contains("thrown as asked for"));
 }
 

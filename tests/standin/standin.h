@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -36,6 +37,64 @@ inline std::string exeDir() {
     const std::string exe(path, len > 0 ? len : 0);
     return exe.substr(0, exe.rfind('/') + 1);
 }
+
+// RFC 1321.
+class MD5 {
+public:
+    explicit MD5(const std::string &text) {
+        std::string padded = text + char(0x80);
+        padded.append((120 - padded.size() % 64) % 64, 0);
+        for (int n = 0; n < 8; ++n) {
+            padded += char(uint64_t(text.size()) * 8 >> 8 * n);
+        }
+        for (size_t at = 0; at < padded.size(); at += 64) {
+            block(reinterpret_cast<const unsigned char *>(padded.data()) + at);
+        }
+    }
+    std::string hexdigest() const {
+        std::string hex;
+        for (int n = 0; n < 16; ++n) {
+            char pair[3];
+            snprintf(pair, sizeof(pair), "%02x", _state[n / 4] >> 8 * (n % 4) & 0xff);
+            hex += pair;
+        }
+        return hex;
+    }
+
+private:
+    void block(const unsigned char *bytes) {
+        static const int turns[4][4] = {{7, 12, 17, 22}, {5, 9, 14, 20}, {4, 11, 16, 23}, {6, 10, 15, 21}};
+        uint32_t a = _state[0], b = _state[1], c = _state[2], d = _state[3];
+        for (int n = 0; n < 64; ++n) {
+            uint32_t mixed;
+            int word;
+            switch (n / 16) {
+                case 0: mixed = (b & c) | (~b & d); word = n; break;
+                case 1: mixed = (d & b) | (~d & c); word = (5 * n + 1) % 16; break;
+                case 2: mixed = b ^ c ^ d; word = (3 * n + 5) % 16; break;
+                default: mixed = c ^ (b | ~d); word = 7 * n % 16; break;
+            }
+            const unsigned char *at = bytes + 4 * word;
+            const uint32_t part = at[0] | at[1] << 8 | at[2] << 16 | uint32_t(at[3]) << 24;
+            const uint32_t sum = a + mixed + part + uint32_t(int64_t(std::fabs(std::sin(n + 1.0)) * 4294967296.0));
+            const int by = turns[n / 16][n % 4];
+            a = d;
+            d = c;
+            c = b;
+            b += sum << by | sum >> (32 - by);
+        }
+        _state[0] += a;
+        _state[1] += b;
+        _state[2] += c;
+        _state[3] += d;
+    }
+
+    uint32_t _state[4] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
+};
+
+struct SockUtil {
+    static std::vector<std::map<std::string, std::string>> getInterfaceList() { return {{{"name", "lo"}, {"ip", "127.0.0.1"}}}; }
+};
 
 // One whole line to standard output when it goes out of scope.
 class LogLine {
@@ -372,10 +431,24 @@ using MediaInfo = MediaTuple;
 class MediaSource {
 public:
     using Ptr = std::shared_ptr<MediaSource>;
-    MediaSource(MediaTuple tuple, std::function<bool()> close) : _tuple(std::move(tuple)), _close(std::move(close)) {}
+    MediaSource(std::string schema, MediaTuple tuple, std::function<bool()> close)
+        : _schema(std::move(schema)), _tuple(std::move(tuple)), _close(std::move(close)) {}
 
+    const std::string &getSchema() const { return _schema; }
     const MediaTuple &getMediaTuple() const { return _tuple; }
-    bool close(bool) { return _close(); }
+    bool close(bool) {
+        std::function<bool()> close;
+        {
+            std::lock_guard<std::mutex> lock(mutex());
+            close = _close;
+        }
+        return close();
+    }
+    // Whoever takes the source over is asked to close it from now on.
+    void takeOver(std::function<bool()> close) {
+        std::lock_guard<std::mutex> lock(mutex());
+        _close = std::move(close);
+    }
 
     // Those who watch it now.
     std::atomic<int> readers{0};
@@ -388,7 +461,7 @@ public:
             std::lock_guard<std::mutex> lock(mutex());
             for (const auto &source : all()) {
                 const auto &tuple = source.second->_tuple;
-                if ((schema.empty() || schema == "rtsp") && (vhost.empty() || vhost == tuple.vhost)
+                if ((schema.empty() || schema == source.second->_schema) && (vhost.empty() || vhost == tuple.vhost)
                     && (app.empty() || app == tuple.app) && (stream.empty() || stream == tuple.stream)) {
                     found.push_back(source.second);
                 }
@@ -399,17 +472,26 @@ public:
         }
     }
 
+    static Ptr find(
+        const std::string &schema, const std::string &vhost, const std::string &app, const std::string &stream) {
+        std::lock_guard<std::mutex> lock(mutex());
+        auto it = all().find(schema + "/" + MediaTuple{vhost, app, stream}.shortUrl());
+        return it == all().end() ? nullptr : it->second;
+    }
+
     static std::mutex &mutex() {
         static std::mutex *mutex = new std::mutex;
         return *mutex;
     }
+    // By "schema/vhost/app/stream".
     static std::map<std::string, Ptr> &all() {
         static auto *all = new std::map<std::string, Ptr>;
         return *all;
     }
 
 private:
-    MediaTuple _tuple;
+    const std::string _schema;
+    const MediaTuple _tuple;
     std::function<bool()> _close;
 };
 

@@ -143,7 +143,40 @@ pub struct Source {
     _push: Option<Killed>,
 }
 
-struct Killed(Child);
+/// Somebody who pushes a stream into a server, until it is dropped.
+pub enum Publisher {
+    Real(Killed),
+    Standin(TcpStream),
+}
+
+impl Publisher {
+    /// Into `live/stream` of that server. Returns when the stream is there.
+    pub fn to(server: &Server, stream: &str) -> Publisher {
+        let publisher = if real_host().real {
+            Publisher::Real(push_test_picture(&format!("rtmp://{}:{}/live/{stream}", server.ip, server.rtmp_port)))
+        } else {
+            let mut connection = TcpStream::connect((server.ip, server.rtmp_port)).expect("the stand-in");
+            writeln!(connection, "PUBLISH live/{stream}").expect("the stand-in");
+            Publisher::Standin(connection)
+        };
+        server.wait_for_stream(stream);
+        publisher
+    }
+}
+
+/// A process that goes with us.
+pub struct Killed(Child);
+
+fn push_test_picture(url: &str) -> Killed {
+    let push = Command::new("ffmpeg")
+        .args(["-v", "error", "-re", "-f", "lavfi", "-i", "testsrc=size=160x120:rate=10"])
+        .args(["-f", "lavfi", "-i", "sine", "-c:v", "libx264", "-preset", "ultrafast", "-g", "10"])
+        .args(["-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "flv", url])
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("ffmpeg: install it, see README.md");
+    Killed(push)
+}
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -171,6 +204,11 @@ impl Source {
             _ if real => Self::real(dir, before),
             _ => Self::socket(true, &before.to_string()),
         }
+    }
+
+    /// Where a push to it goes.
+    pub fn takes(&self, stream: &str) -> String {
+        format!("rtmp://{}/live/{stream}", self.address)
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -203,7 +241,7 @@ impl Source {
                 // Those whose proxy is gone are let go, or a long test runs out of descriptors.
                 let _ = connection.set_nonblocking(true);
                 if connections.len() >= sweep_at {
-                    connections.retain(|old: &TcpStream| !matches!(old.peek(&mut [0; 1]), Ok(0)));
+                    connections.retain_mut(is_open);
                     sweep_at = 2 * connections.len() + 64;
                 }
                 connections.push(connection);
@@ -219,14 +257,7 @@ impl Source {
         server.write_config(&[]);
         server.start();
         let url = format!("rtmp://{address}/live/source");
-        let push = Command::new("ffmpeg")
-            .args(["-v", "error", "-re", "-f", "lavfi", "-i", "testsrc=size=160x120:rate=10"])
-            .args(["-f", "lavfi", "-i", "sine", "-c:v", "libx264", "-preset", "ultrafast", "-g", "10"])
-            .args(["-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "flv", &url])
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("ffmpeg: install it, see README.md");
-        let push = Killed(push);
+        let push = push_test_picture(&url);
         for _ in 0..200 {
             if server.get("getMediaList", &[("app", "live")])["data"].is_array() {
                 break;
@@ -240,6 +271,18 @@ impl Source {
             connects: Arc::default(),
             _server: Some(server),
             _push: Some(push),
+        }
+    }
+}
+
+/// Takes what the other side has said.
+fn is_open(connection: &mut TcpStream) -> bool {
+    let mut said = [0; 256];
+    loop {
+        match connection.read(&mut said) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
         }
     }
 }
@@ -277,17 +320,25 @@ pub fn write_journal<'a>(
     file: &Path,
     proxies: impl IntoIterator<Item = (String, &'a str, &'a [(&'a str, &'a str)])>,
 ) {
+    let proxies: Vec<_> = proxies.into_iter().collect();
+    let records = proxies.iter().map(|(stream, url, more)| {
+        (Kind::Pull, format!("__defaultVhost__/live/{stream}"), server::add_args(stream, url, more))
+    });
+    write_records(file, records);
+}
+
+/// Adds proxies to a journal: kind, key and arguments of each.
+pub fn write_records<'a>(file: &Path, proxies: impl IntoIterator<Item = (Kind, String, Vec<(&'a str, &'a str)>)>) {
     let pairs = [("enable", "1"), ("path", file.to_str().expect("a plain path"))];
     let journal = Journal::open(&Settings::read(pairs, Path::new("/")).0).expect("a journal");
     let (told, acks) = mpsc::channel();
     let mut untold = 0;
-    for (stream, url, more) in proxies {
-        let args = server::add_args(&stream, url, more);
+    for (kind, key, args) in proxies {
         let args = Args::from_pairs(args.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-        let (key, args) = (format!("__defaultVhost__/live/{stream}"), Some(args.expect("good arguments")));
+        let args = Some(args.expect("good arguments"));
         let told = told.clone();
         let done = Done::new(move |ack| drop(told.send(ack.result)));
-        journal.record(Call { op: Op::Add, kind: Kind::Pull, key: &key, args, cause: Cause::default() }, done);
+        journal.record(Call { op: Op::Add, kind, key: &key, args, again: false, cause: Cause::default() }, done);
         untold += 1;
         // No more at once than the queue takes.
         if untold > 10_000 {

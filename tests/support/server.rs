@@ -26,6 +26,8 @@ pub struct Server {
     pub none_reader_ms: u64,
     /// How long a player waits for a stream; likewise.
     pub max_stream_wait_ms: u64,
+    /// Further lines of config.ini, by `section.key`; in the next config that is written.
+    pub settings: Vec<(String, String)>,
     /// What the process gets besides ours.
     pub env: Vec<(String, String)>,
     /// A command that runs another, put before it.
@@ -57,6 +59,7 @@ impl Server {
             rtmp_port: free_port(),
             none_reader_ms: 3_600_000,
             max_stream_wait_ms: 15_000,
+            settings: Vec::new(),
             env: Vec::new(),
             within: Vec::new(),
             daemon: false,
@@ -89,6 +92,10 @@ impl Server {
             for (name, value) in journal {
                 ini.push_str(&format!("{name}={value}\n"));
             }
+        }
+        for (name, value) in &self.settings {
+            let (section, key) = name.split_once('.').expect("section.key");
+            ini.push_str(&format!("[{section}]\n{key}={value}\n"));
         }
         fs::write(self.dir.join("config.ini"), ini).expect("config.ini");
     }
@@ -230,6 +237,17 @@ impl Server {
         reply.body_mut().read_json().ok()
     }
 
+    /// A call with its options in the URL and a JSON body.
+    pub fn post_body(&self, api: &str, args: &[(&str, &str)], body: &Value) -> Value {
+        self.try_post_body(api, args, body).unwrap_or_else(|| panic!("no reply to {api}:\n{}", self.log()))
+    }
+
+    /// None where the server ends before it has answered.
+    pub fn try_post_body(&self, api: &str, args: &[(&str, &str)], body: &Value) -> Option<Value> {
+        let call = self.http.post(self.url(api)).query("secret", SECRET).query_pairs(args.iter().copied());
+        call.send_json(body).ok()?.body_mut().read_json().ok()
+    }
+
     pub fn get_without_secret(&self, api: &str) -> Value {
         let mut reply = self.http.get(self.url(api)).call().expect("a reply");
         reply.body_mut().read_json().expect("JSON")
@@ -259,11 +277,16 @@ impl Server {
 
     /// Keys and urls of all pull proxies, sorted.
     pub fn proxies(&self) -> Vec<(String, String)> {
-        let reply = self.get("listStreamProxy", &[]);
+        self.listed("listStreamProxy", "url")
+    }
+
+    /// The key of each of a list, with its member of that name, sorted.
+    pub fn listed(&self, list: &str, member: &str) -> Vec<(String, String)> {
+        let reply = self.get(list, &[]);
         let text = |item: &Value, name: &str| item[name].as_str().unwrap_or_default().to_owned();
         let mut found: Vec<(String, String)> = reply["data"]
             .as_array()
-            .map(|items| items.iter().map(|item| (text(item, "key"), text(item, "url"))).collect())
+            .map(|items| items.iter().map(|item| (text(item, "key"), text(item, member))).collect())
             .unwrap_or_default();
         found.sort();
         found
@@ -287,6 +310,28 @@ impl Server {
             restore["phase"] == "done"
                 || (restore["phase"] == "running" && restore["waiting"] == 0 && restore["total"] != 0)
         })
+    }
+
+    /// Waits until a stream is there.
+    pub fn wait_for_stream(&self, stream: &str) {
+        self.wait_for(&format!("{stream} to play"), || self.has_stream(stream));
+    }
+
+    pub fn has_stream(&self, stream: &str) -> bool {
+        self.get("getMediaList", &[("stream", stream)])["data"].is_array()
+    }
+
+    pub fn wait_for(&self, what: &str, done: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !done() {
+            assert!(
+                Instant::now() < deadline,
+                "waited in vain for {what}: {}\n{}",
+                self.get("getJournalStatus", &[]),
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     pub fn wait_for_status(&self, what: &str, done: impl Fn(&Value) -> bool) -> Value {

@@ -1,9 +1,9 @@
--- Schema version 3. Written so that any sqlite3 since 3.9 reads it (no STRICT, no generated columns).
+-- Schema version 4. Written so that any sqlite3 since 3.9 reads it (no STRICT, no generated columns).
 -- Times are milliseconds since 1970-01-01 UTC; the views show them as text.
 
 CREATE TABLE proxies (            -- intent now: restore reads only this
-    kind       TEXT    NOT NULL,  -- pull
-    key        TEXT    NOT NULL,  -- vhost/app/stream, as MediaServer returned it
+    kind       TEXT    NOT NULL,  -- pull, push, ffmpeg
+    key        TEXT    NOT NULL,  -- as MediaServer returned it; of a pull vhost/app/stream
     args       TEXT    NOT NULL,  -- the call's arguments, one JSON object, without the secret
     state      TEXT    NOT NULL,  -- enabled, disabled, dormant, quarantined
     seq        INTEGER NOT NULL,  -- the journal row that made it so
@@ -33,7 +33,8 @@ CREATE TABLE meta (
 
 CREATE VIEW proxies_view AS
 SELECT kind, key, state,
-       json_extract(args, '$.url') AS url,
+       coalesce(json_extract(args, '$.url'), json_extract(args, '$.src_url')) AS url,
+       json_extract(args, '$.dst_url') AS dst_url,
        seq,
        strftime('%Y-%m-%d %H:%M:%f', created_at / 1000.0, 'unixepoch') AS created,
        strftime('%Y-%m-%d %H:%M:%f', updated_at / 1000.0, 'unixepoch') AS updated
@@ -44,7 +45,8 @@ CREATE VIEW journal_view AS
 SELECT seq,
        strftime('%Y-%m-%d %H:%M:%f', at / 1000.0, 'unixepoch') AS time,
        op, kind, key,
-       json_extract(args, '$.url') AS url,
+       coalesce(json_extract(args, '$.url'), json_extract(args, '$.src_url')) AS url,
+       json_extract(args, '$.dst_url') AS dst_url,
        origin, reason
 FROM journal
 ORDER BY seq;

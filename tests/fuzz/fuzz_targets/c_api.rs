@@ -35,6 +35,10 @@ fn handle() -> u64 {
             settings: pairs.as_ptr(),
             settings_len: pairs.len(),
             base_dir: text(b"/"),
+            own_hosts: std::ptr::null(),
+            own_hosts_len: 0,
+            own_ports: PORTS.as_ptr(),
+            own_ports_len: PORTS.len(),
         };
         let mut handle = 0;
         // SAFETY: all that the options point to lives until the call returns.
@@ -43,12 +47,19 @@ fn handle() -> u64 {
     })
 }
 
+const PORTS: &[u16] = &[1935];
+
 fuzz_target!(|data: &[u8]| {
     let [what, rest @ ..] = data else { return };
     let handle = if what & 0x40 == 0 { handle() } else { u64::from(*what) + 1000 };
     let parts: Vec<&[u8]> = rest.split(|byte| *byte == 0xfe).collect();
     let part = |index: usize| parts.get(index).copied().unwrap_or_default();
-    let kind = if what & 0x20 == 0 { b"pull" } else { part(0) };
+    let kind = match what & 0x30 {
+        0 => b"pull".as_slice(),
+        0x10 => b"push",
+        0x20 => b"ffmpeg",
+        _ => part(0),
+    };
     // SAFETY, here and below: every text lives until the call returns.
     match what % 5 {
         0..3 => {
@@ -57,7 +68,7 @@ fuzz_target!(|data: &[u8]| {
                 .map(|pair| zlm_journal_pair { name: text(pair[0]), value: text(pair.get(1).copied().unwrap_or_default()) })
                 .collect();
             let call = zlm_journal_call {
-                op: u32::from(*what % 5),
+                op: u32::from(*what % 6),
                 kind: text(kind),
                 key: text(part(1)),
                 args: pairs.as_ptr(),
@@ -88,9 +99,10 @@ fuzz_target!(|data: &[u8]| {
                 })
                 .collect();
             unsafe {
-                zlm_journal_host_added(handle, u64::from(*what), u32::from(*what % 6), text(part(0)));
+                zlm_journal_host_added(handle, u64::from(*what), u32::from(*what % 8), text(part(0)));
                 zlm_journal_host_listed(handle, 1, proxies.as_ptr(), proxies.len(), text(part(1)));
-                zlm_journal_player_waits(handle, text(kind), text(part(1)));
+                zlm_journal_player_waits(handle, text(part(1)));
+                zlm_journal_source_moved(handle, text(part(0)), what % 2 == 0);
             }
             zlm_journal_admit(handle);
         }

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #include "WebApi.h"
+#include "streams.h"
 
 using namespace toolkit;
 using namespace mediakit;
@@ -18,6 +19,9 @@ static onceToken s_defaults([] {
     mINI::Instance()["general.listen_ip"] = "::";
     mINI::Instance()["general.maxStreamWaitMS"] = "15000";
     mINI::Instance()["general.streamNoneReaderDelayMS"] = "20000";
+    mINI::Instance()["rtmp.port"] = "1935";
+    mINI::Instance()["ffmpeg.bin"] = exeDir() + "MediaServer";
+    mINI::Instance()["ffmpeg.cmd"] = "%s --relay %s %s";
 });
 
 // A client's connection; requests on it are answered in their order.
@@ -59,6 +63,34 @@ public:
         }
     }
 
+    // What stands for a connection by RTMP: "PLAY app/stream" or "PUBLISH app/stream", answered by a byte.
+    void serveRtmp() {
+        std::string line;
+        for (char sign; recv(_fd, &sign, 1, 0) == 1 && sign != '\n';) {
+            line += sign;
+        }
+        const auto space = line.find(' ');
+        if (space == std::string::npos) {
+            return;
+        }
+        const auto tuple = StreamUrl("rtmp://127.0.0.1:0/" + line.substr(space + 1)).tuple();
+        if (line.substr(0, space) == "PUBLISH") {
+            if (MediaSource::find("rtmp", tuple.vhost, tuple.app, tuple.stream)) {
+                return;
+            }
+            const int fd = _fd;
+            Stream stream(tuple, [fd] { return shutdown(fd, SHUT_RDWR) == 0; });
+            watchIdle(getPoller(), stream.watched(), mINI::Instance()["protocol.auto_close"] == "1");
+            (void)!send(_fd, ".", 1, MSG_NOSIGNAL);
+            char byte;
+            while (recv(_fd, &byte, 1, 0) > 0) {
+            }
+        } else if (const auto source = awaitStream(tuple, *this)) {
+            (void)!send(_fd, ".", 1, MSG_NOSIGNAL);
+            watchStream(source, _fd);
+        }
+    }
+
 private:
     void handle(const Parser &parser) {
         auto done = std::make_shared<sem_t>();
@@ -95,34 +127,13 @@ private:
         }
         const MediaTuple tuple{"__defaultVhost__", path.substr(1, slash - 1),
                                path.substr(slash + 1, path.size() - slash - 1 - end.size())};
-        const auto find = [&tuple] {
-            MediaSource::Ptr found;
-            MediaSource::for_each_media([&found](const MediaSource::Ptr &source) { found = source; }, "", tuple.vhost,
-                                        tuple.app, tuple.stream);
-            return found;
-        };
-        auto source = find();
-        if (!source) {
-            const std::function<void()> close = [] {};
-            NOTICE_EMIT(BroadcastNotFoundStreamArgs, Broadcast::kBroadcastNotFoundStream, tuple,
-                        static_cast<SockInfo &>(*this), close);
-            const int wait_ms = atoi(mINI::Instance()["general.maxStreamWaitMS"].c_str());
-            for (int ms = 0; !source && ms < wait_ms; ms += 10) {
-                std::this_thread::sleep_for(std::chrono::milliseconds(10));
-                source = find();
-            }
-        }
+        const auto source = awaitStream(tuple, *this);
         if (!source) {
             return false;
         }
-        ++source->readers;
         const std::string head = "HTTP/1.1 200 OK\r\nContent-Type: video/x-flv\r\n\r\nFLV";
         (void)!send(_fd, head.data(), head.size(), MSG_NOSIGNAL);
-        char byte;
-        while (recv(_fd, &byte, 1, MSG_DONTWAIT) != 0 && find() == source) {
-            std::this_thread::sleep_for(std::chrono::milliseconds(10));
-        }
-        --source->readers;
+        watchStream(source, _fd);
         shutdown(_fd, SHUT_RDWR);
         return true;
     }
@@ -131,7 +142,7 @@ private:
     const uint16_t _port;
 };
 
-static void listenHttp(int port) {
+static void listenAt(int port, void (Session::*serve)()) {
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const int on = 1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
@@ -142,14 +153,14 @@ static void listenHttp(int port) {
     if (bind(fd, reinterpret_cast<sockaddr *>(&address), sizeof(address)) != 0 || listen(fd, 1024) != 0) {
         throw std::runtime_error(std::string("cannot listen: ") + strerror(errno));
     }
-    std::thread([fd] {
+    std::thread([fd, serve] {
         while (true) {
             sockaddr_in peer{};
             socklen_t len = sizeof(peer);
             const int client = accept4(fd, reinterpret_cast<sockaddr *>(&peer), &len, SOCK_CLOEXEC);
             if (client >= 0) {
                 auto session = std::make_shared<Session>(client, peer);
-                std::thread([session] { session->serve(); }).detach();
+                std::thread([session, serve] { (session.get()->*serve)(); }).detach();
             }
         }
     }).detach();
@@ -185,7 +196,33 @@ static void becomeDaemon() {
     }
 }
 
+// What stands for FFmpeg: plays one URL and publishes to the other until either ends.
+static int relay(const std::string &from, const std::string &to) {
+    sem_t ended;
+    sem_init(&ended, 0, 0);
+    int taken = -1, given = -1;
+    const auto end = [&ended](const std::string &error, int fd, int *into) {
+        *into = error.empty() ? fd : -1;
+        sem_post(&ended);
+    };
+    Connector::Instance().connect("PLAY", from, 10000, [&](const std::string &error, int fd) { end(error, fd, &taken); });
+    sem_wait(&ended);
+    if (taken < 0) {
+        return 1;
+    }
+    Connector::Instance().connect("PUBLISH", to, 10000, [&](const std::string &error, int fd) { end(error, fd, &given); });
+    sem_wait(&ended);
+    char byte;
+    while (given >= 0 && recv(taken, &byte, 1, MSG_DONTWAIT) != 0 && recv(given, &byte, 1, MSG_DONTWAIT) != 0) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    return 1;
+}
+
 int main(int argc, char **argv) {
+    if (argc == 4 && std::string(argv[1]) == "--relay") {
+        return relay(argv[2], argv[3]);
+    }
     std::string config = exeDir() + "config.ini";
     bool daemon = false;
     for (int option; (option = getopt(argc, argv, "c:ds:l:t:m:")) != -1;) {
@@ -204,7 +241,8 @@ int main(int argc, char **argv) {
         }
         installWebApi();
         try {
-            listenHttp(atoi(mINI::Instance()["http.port"].c_str()));
+            listenAt(atoi(mINI::Instance()["rtmp.port"].c_str()), &Session::serveRtmp);
+            listenAt(atoi(mINI::Instance()["http.port"].c_str()), &Session::serve);
         } catch (const std::exception &error) {
             ErrorL << "Start server failed: " << error.what();
             return -1;

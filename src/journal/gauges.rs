@@ -1,0 +1,136 @@
+//! Counts what the journal does, for those who watch it from outside. Any thread, without a lock.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Upper bounds of the classes of commits, in microseconds; what took longer is in a class of its own.
+const BOUNDS: [u64; 13] =
+    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000];
+
+pub struct Gauges {
+    began: Instant,
+    classes: [AtomicU64; BOUNDS.len() + 1],
+    commit_micros: AtomicU64,
+    changes: AtomicU64,
+    errors: AtomicU64,
+    /// Since when the oldest change waits for its answer, in microseconds since `began`, at least 1; 0: none waits.
+    waiting_since: AtomicU64,
+}
+
+/// What they show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// Commits that took at most so long, from bound to bound, each with those before it; the last without a bound.
+    pub commits: Vec<(Option<Duration>, u64)>,
+    /// All of them together.
+    pub commit_time: Duration,
+    /// That are on disk.
+    pub changes: u64,
+    /// Failed writes, openings and chores.
+    pub errors: u64,
+    /// How long the oldest change has waited for its answer.
+    pub ack_lag: Duration,
+}
+
+impl Gauges {
+    pub fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            classes: Default::default(),
+            commit_micros: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            waiting_since: AtomicU64::new(0),
+        }
+    }
+
+    /// A change was queued. Under the lock of the queue.
+    pub fn queued(&self) {
+        if self.waiting_since.load(Relaxed) == 0 {
+            self.waiting_since.store(self.now(), Relaxed);
+        }
+    }
+
+    /// Microseconds since the beginning, at least 1.
+    pub fn now(&self) -> u64 {
+        micros(self.began.elapsed()).max(1)
+    }
+
+    /// All that was taken from the queue at `taken` is answered. Under the lock of the queue.
+    pub fn answered(&self, taken: u64, queue_is_empty: bool) {
+        self.waiting_since.store(if queue_is_empty { 0 } else { taken }, Relaxed);
+    }
+
+    pub fn committed(&self, changes: usize, took: Duration) {
+        let class = BOUNDS.iter().position(|bound| micros(took) <= *bound).unwrap_or(BOUNDS.len());
+        if let Some(class) = self.classes.get(class) {
+            class.fetch_add(1, Relaxed);
+        }
+        self.commit_micros.fetch_add(micros(took), Relaxed);
+        self.changes.fetch_add(changes as u64, Relaxed);
+    }
+
+    pub fn failed(&self) {
+        self.errors.fetch_add(1, Relaxed);
+    }
+
+    pub fn read(&self) -> Reading {
+        let bounds = BOUNDS.iter().map(|bound| Some(Duration::from_micros(*bound))).chain([None]);
+        let mut so_far = 0;
+        let commits = bounds.zip(&self.classes).map(|(bound, class)| {
+            so_far += class.load(Relaxed);
+            (bound, so_far)
+        });
+        let ack_lag = match self.waiting_since.load(Relaxed) {
+            0 => Duration::ZERO,
+            since => Duration::from_micros(self.now().saturating_sub(since)),
+        };
+        Reading {
+            commits: commits.collect(),
+            commit_time: Duration::from_micros(self.commit_micros.load(Relaxed)),
+            changes: self.changes.load(Relaxed),
+            errors: self.errors.load(Relaxed),
+            ack_lag,
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_are_counted_by_how_long_they_took() {
+        let gauges = Gauges::new();
+        for (changes, micros) in [(1, 50), (64, 100), (1, 101), (5, 2_000_000)] {
+            gauges.committed(changes, Duration::from_micros(micros));
+        }
+        gauges.failed();
+        let reading = gauges.read();
+        let counts: Vec<u64> = reading.commits.iter().map(|(_, count)| *count).collect();
+        assert_eq!((counts[0], counts[1], counts[12], counts[13]), (2, 3, 3, 4));
+        assert_eq!((reading.changes, reading.errors), (71, 1));
+        assert_eq!(reading.commit_time, Duration::from_micros(2_000_251));
+    }
+
+    #[test]
+    fn the_lag_is_that_of_the_oldest_that_waits() {
+        let gauges = Gauges::new();
+        assert_eq!(gauges.read().ack_lag, Duration::ZERO);
+        gauges.queued();
+        let first = gauges.waiting_since.load(Relaxed);
+        std::thread::sleep(Duration::from_millis(2));
+        gauges.queued();
+        assert_eq!(gauges.waiting_since.load(Relaxed), first);
+        let taken = gauges.now();
+        // One more came while those were written.
+        gauges.answered(taken, false);
+        assert_eq!(gauges.waiting_since.load(Relaxed), taken);
+        gauges.answered(gauges.now(), true);
+        assert_eq!(gauges.read().ack_lag, Duration::ZERO);
+    }
+}

@@ -1,0 +1,118 @@
+//! What has become of the journal, read back from its file.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rusqlite::ToSql;
+
+use super::store::Store;
+use super::{Journal, SnapshotFile};
+use crate::error::{Error, Result};
+use crate::record::{self, Change, Kind};
+
+type Entry = ((Kind, Arc<str>), record::Entry);
+
+/// A moment in the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// When this change had been made, and no later one.
+    Seq(u64),
+    /// Milliseconds since 1970-01-01 UTC.
+    Time(i64),
+}
+
+/// Which changes are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct HistoryFilter {
+    pub kind: Option<Kind>,
+    /// Of the key.
+    pub prefix: Option<String>,
+    /// Only earlier changes than this one.
+    pub before: Option<u64>,
+    /// Only later ones than this.
+    pub after: u64,
+    /// Milliseconds since 1970-01-01 UTC, both included.
+    pub since: Option<i64>,
+    pub until: Option<i64>,
+    pub limit: usize,
+}
+
+impl Journal {
+    /// The changes that are on disk, the last first; those that are pruned are gone. Blocks on the disk: not for media
+    /// threads.
+    pub fn history(&self, filter: &HistoryFilter) -> Result<Vec<Change>> {
+        // The files are not moved while they are read.
+        let _files = self.core.files.lock();
+        filter.read(&Store::open_for_reading(&self.core.place, &self.core.place.file)?)
+    }
+
+    /// What was wanted at a moment in the past, and the change that it ends with. Fails where history does not lead there
+    /// any more. Blocks on the disk: not for media threads.
+    pub fn past(&self, moment: Moment) -> Result<(u64, Vec<Entry>)> {
+        let _files = self.core.files.lock();
+        let place = &self.core.place;
+        let store = Store::open_for_reading(place, &place.file)?;
+        let at_most = |filter: HistoryFilter| HistoryFilter { limit: 1, ..filter }.read(&store);
+        let to = match moment {
+            Moment::Seq(seq) => seq,
+            Moment::Time(at) => at_most(HistoryFilter { until: Some(at), ..HistoryFilter::default() })?
+                .first()
+                .map_or(0, |last| last.seq),
+        };
+        let last = self.core.durable_seq.load(Ordering::Acquire);
+        if to > last {
+            return Err(Error::invalid(format!("there is no change {to}: the last is {last}")));
+        }
+        // From the newest snapshot before that, one that is good; or from the very beginning.
+        let snapshots = place.list_snapshots().into_iter().filter(|snapshot| snapshot.seq <= to);
+        let mut good = snapshots.filter_map(|snapshot| {
+            Store::open_for_reading(place, &snapshot.path)
+                .and_then(|store| store.load())
+                .inspect_err(|error| log::error!("journal: the snapshot {}: {error}", snapshot.path.display()))
+                .ok()
+        });
+        let mut intent = good.next().unwrap_or_default();
+        let from = intent.seq();
+        let between =
+            HistoryFilter { after: from, before: Some(to + 1), limit: usize::MAX, ..HistoryFilter::default() };
+        let changes = between.read(&store)?;
+        // No number is given twice, but not each is used: the rows of before tell that none was pruned in between.
+        let leads_on = from == to
+            || from > 0 && store.oldest_change()?.is_some_and(|oldest| oldest <= from + 1)
+            || store.oldest_change()? == Some(1);
+        if !leads_on {
+            return Err(Error::invalid(format!(
+                "history does not lead back to change {to} any more: see listJournalSnapshots for the oldest state that is \
+                 kept, and history_days and snapshot_keep of config.ini"
+            )));
+        }
+        for change in changes.into_iter().rev() {
+            match change.entry() {
+                Some(entry) => intent.put(change.kind, change.key, entry),
+                None => {
+                    intent.forget(change.kind, &change.key);
+                }
+            }
+        }
+        let entries = intent.iter().map(|(kind, key, entry)| ((kind, Arc::clone(key)), entry.clone()));
+        Ok((to, entries.collect()))
+    }
+
+    /// The snapshots that are there, the newest first. Blocks on the disk.
+    pub fn snapshots(&self) -> Vec<SnapshotFile> {
+        self.core.place.list_snapshots()
+    }
+}
+
+impl HistoryFilter {
+    fn read(&self, store: &Store) -> Result<Vec<Change>> {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let (before, after) = (self.before.map_or(i64::MAX, number), number(self.after));
+        let prefix = self.prefix.as_deref().unwrap_or_default();
+        let kind = self.kind.map(Kind::name);
+        let limit = number(self.limit as u64);
+        let (since, until) = (self.since.unwrap_or(i64::MIN), self.until.unwrap_or(i64::MAX));
+        let values: [&dyn ToSql; 7] = [&before, &since, &until, &kind, &prefix, &limit, &after];
+        store.changes(&values)
+    }
+}

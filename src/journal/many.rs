@@ -1,0 +1,119 @@
+//! Many changes at once: all of them in one transaction, or none.
+
+use std::sync::Arc;
+
+use super::intent::{Cause, Intent};
+use super::writer::Job;
+use super::{Access, Ack, Done, Journal, Persisted, QUEUE_BYTES, QUEUE_CHANGES};
+use crate::error::{Code, Error, Result};
+use crate::record::{Args, Kind, Op};
+use crate::settings::Durability;
+
+/// One of many changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub key: (Kind, Arc<str>),
+    pub op: Op,
+    /// Of an add, and of nothing else.
+    pub args: Option<Args>,
+    /// The change that must have made its entry what it is, 0 where there must be none. None: whatever it is.
+    pub expected: Option<u64>,
+}
+
+/// That nothing in a scope has changed since change `since`.
+#[derive(Clone, Copy)]
+pub struct Unchanged<'a> {
+    pub since: u64,
+    pub scope: &'a dyn Fn(Kind, &Args) -> bool,
+}
+
+impl Journal {
+    /// Makes all the changes, and returns the numbers of those that changed something; `done` is told when they are on
+    /// disk. Fails, with nothing changed and `done` told of a failure, where an expectation does not hold
+    /// ([`Code::Conflict`]) and where the journal cannot take them. Keeps media threads that record from going on for a few
+    /// microseconds a change, and touches no storage.
+    pub fn record_all(
+        &self,
+        steps: Vec<Step>,
+        unchanged: Option<Unchanged<'_>>,
+        cause: &Cause,
+        done: Done,
+    ) -> Result<Vec<u64>> {
+        let at = self.now_ms();
+        let mut front = self.core.front.lock();
+        if front.closing {
+            return Err(Error::new(Code::Closed, "the journal is closed: the server is stopping"));
+        }
+        if !matches!(front.access, Access::Open) {
+            return Err(self.core.last_failure());
+        }
+        hold(&front.intent, &steps, unchanged)?;
+        let bytes: usize = steps
+            .iter()
+            .map(|step| step.key.1.len() + step.args.as_ref().map_or(0, |args| args.as_str().len()))
+            .sum();
+        if front.queue.len() + steps.len() >= QUEUE_CHANGES || front.queued_bytes + bytes > QUEUE_BYTES {
+            return Err(Error::new(
+                Code::QueueFull,
+                format!("{} changes wait for the disk already: it is too slow or stuck", front.queue.len()),
+            ));
+        }
+        let mut changed = Vec::with_capacity(steps.len());
+        for Step { key: (kind, key), op, args, .. } in steps {
+            let Some(applied) = front.intent.change(at, op, kind, &key, args, cause.clone()) else { continue };
+            changed.push(applied.change.seq);
+            front.queued_bytes += applied.bytes();
+            front.queue.push(Job { seq: applied.change.seq, applied: Some(applied), done: None });
+        }
+        let seq = front.intent.seq();
+        let (now, later) = match self.core.options.durability {
+            Durability::Full => (None, Some(done)),
+            Durability::Async => (Some(done), None),
+        };
+        match front.queue.last_mut().filter(|job| changed.last() == Some(&job.seq)) {
+            Some(job) => job.done = later,
+            None => front.queue.push(Job { seq, applied: None, done: later }),
+        }
+        self.core.gauges.queued();
+        drop(front);
+        self.core.wake_writer.notify_one();
+        if let Some(done) = now {
+            done.call(Ack { seq, result: Ok(Persisted::Soon), undone: false });
+        }
+        Ok(changed)
+    }
+
+    /// Says whether a scope is as it was, and which change is the last of all now.
+    pub fn check_unchanged(&self, unchanged: Option<Unchanged<'_>>) -> Result<u64> {
+        let front = self.core.front.lock();
+        hold(&front.intent, &[], unchanged)?;
+        Ok(front.intent.seq())
+    }
+
+    /// The last change.
+    pub fn seq(&self) -> u64 {
+        self.core.front.lock().intent.seq()
+    }
+}
+
+/// Whether all that is expected holds.
+fn hold(intent: &Intent, steps: &[Step], unchanged: Option<Unchanged<'_>>) -> Result<()> {
+    for Step { key: (kind, key), expected, .. } in steps {
+        let there = intent.get(*kind, key).map_or(0, |entry| entry.seq);
+        if expected.is_some_and(|expected| expected != there) {
+            return Err(conflict(format!("{} {key} was changed meanwhile, by change {there}", kind.name())));
+        }
+    }
+    let Some(Unchanged { since, scope }) = unchanged else { return Ok(()) };
+    if since > intent.seq() {
+        return Err(conflict(format!("there is no change {since}: the last is {}", intent.seq())));
+    }
+    match intent.changed_since(since, scope) {
+        Some(seq) => Err(conflict(format!("the scope was changed since {since}, by change {seq}"))),
+        None => Ok(()),
+    }
+}
+
+fn conflict(what: String) -> Error {
+    Error::new(Code::Conflict, format!("{what}. Nothing was done: look again, and repeat the call"))
+}

@@ -1,0 +1,55 @@
+//! Many adds or deletes in one call and one transaction, with an answer for each, in order.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{INVALID_ARGS, OTHER_FAILED, Request, add_of, refusal, replied};
+use crate::error::{Error, Result};
+use crate::journal::Step;
+use crate::plugin::Plugin;
+use crate::record::{Kind, Op};
+
+/// The arguments of addStreamProxy, once for each item. What is journaled is started by the reconciler: no answer waits
+/// for a camera.
+pub fn add(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
+    let (mut changes, mut answers, mut added) = (Vec::new(), Vec::new(), HashSet::new());
+    for item in request.items()? {
+        answers.push(match add_of(Kind::Pull, &item) {
+            Err(error) => refusal(INVALID_ARGS, error.message),
+            Ok((key, _)) if plugin.wants(Kind::Pull, &key, 0) || !added.insert(key.clone()) => {
+                json!({"code": OTHER_FAILED, "msg": "This stream already exists", "key": key})
+            }
+            Ok((key, args)) => {
+                changes.push(Step {
+                    key: (Kind::Pull, Arc::from(key.as_str())),
+                    op: Op::Add,
+                    args: Some(args),
+                    expected: None,
+                });
+                json!({"code": 0, "key": key})
+            }
+        });
+    }
+    let changed = plugin.change_all(changes, None, &request.cause("addStreamProxies"))?;
+    Ok(replied(Value::Array(answers), &changed))
+}
+
+/// Keys, as texts or as objects with a member `key`.
+pub fn remove(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
+    let (mut changes, mut answers) = (Vec::new(), Vec::new());
+    for item in request.items()? {
+        let key = item.as_str().or_else(|| item.get("key")?.as_str());
+        let Some(key) = key else {
+            let error = Error::invalid("it is no key, and no object with one");
+            answers.push(refusal(INVALID_ARGS, error.message));
+            continue;
+        };
+        let flag = plugin.entry(Kind::Pull, key).is_some();
+        answers.push(json!({"code": 0, "key": key, "flag": flag}));
+        changes.push(Step { key: (Kind::Pull, key.into()), op: Op::Remove, args: None, expected: None });
+    }
+    let changed = plugin.change_all(changes, None, &request.cause("delStreamProxies"))?;
+    Ok(replied(Value::Array(answers), &changed))
+}

@@ -1,0 +1,225 @@
+//! The whole of what is wanted as one JSON document, out and in; and in from what people have today.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::versions::WayBack;
+use super::{Request, add_of, replied, set};
+use crate::error::{Error, Result};
+use crate::plugin::Plugin;
+use crate::reconcile::Key;
+use crate::record::{Entry, Kind, State, url};
+
+/// Of the documents that this version writes, and the newest that it reads.
+const VERSION: u64 = 1;
+const FORMAT: &str = "zlm-journal";
+/// The most that one document takes in.
+const MOST_ENTRIES: usize = 100_000;
+
+/// Of all entries, or of a kind. Without `reveal=1` there are no credentials in it, and it can be looked at but not
+/// imported.
+pub fn export(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
+    let (kind, reveal) = (request.kind()?, request.flag("reveal", false)?);
+    let entries = plugin.all().into_iter().filter(|((its, _), _)| kind.is_none_or(|kind| kind == *its));
+    let entries: Vec<Value> = entries
+        .map(|((kind, key), entry)| {
+            json!({
+                "kind": kind.name(),
+                "key": key.as_ref(),
+                "state": entry.state.name(),
+                "args": super::list::shown(&entry.args, reveal),
+            })
+        })
+        .collect();
+    let data = json!({"format": FORMAT, "version": VERSION, "seq": plugin.seq(), "entries": entries});
+    Ok(json!({"code": 0, "data": data}))
+}
+
+/// `mode=merge`, the default, adds and replaces; `mode=replace` also removes what the document does not have. A document
+/// that is no good in any part changes nothing.
+pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
+    let dry_run = request.flag("dry_run", false)?;
+    let replaces = match request.text("mode") {
+        None | Some("merge") => false,
+        Some("replace") => true,
+        Some(other) => return Err(Error::invalid(format!("mode={other:?} is neither merge nor replace"))),
+    };
+    let mut wanted = read(request.body)?;
+    let now = plugin.all();
+    if !replaces {
+        for (key, entry) in &now {
+            wanted.entry(key.clone()).or_insert_with(|| entry.clone());
+        }
+    }
+    let way = WayBack::between(wanted, now);
+    let mut data = way.shown();
+    set(&mut data, "dry_run", Value::from(dry_run));
+    if dry_run {
+        return Ok(json!({"code": 0, "data": data}));
+    }
+    let changed = plugin.change_all(way.steps, None, &request.cause("importJournal"))?;
+    Ok(replied(data, &changed))
+}
+
+/// What a body wants, whichever of the known forms it has.
+fn read(body: &[u8]) -> Result<BTreeMap<Key, Entry>> {
+    let text =
+        std::str::from_utf8(body).map_err(|error| Error::invalid(format!("the body is no text: {error}")))?;
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let (what, items) = if text.starts_with('{') {
+        let document: Value = serde_json::from_str(text)
+            .map_err(|error| Error::invalid(format!("the body is no whole JSON document: {error}")))?;
+        from_document(document)?
+    } else {
+        ("line", from_csv(text)?)
+    };
+    if items.is_empty() {
+        return Err(Error::invalid(
+            "there is nothing in it: to remove everything, use syncJournal with an empty array",
+        ));
+    }
+    if items.len() > MOST_ENTRIES {
+        return Err(Error::invalid(format!("it has {} entries, more than {MOST_ENTRIES}", items.len())));
+    }
+    let mut wanted = BTreeMap::new();
+    for (index, item) in items.iter().enumerate() {
+        let at = |error: Error| error.context(format!("{what} {index} (the first is 0)"));
+        let (key, entry) = entry_of(item).map_err(at)?;
+        if wanted.insert(key.clone(), entry).is_some() {
+            return Err(at(Error::invalid(format!("{} {} is there twice", key.0.name(), key.1))));
+        }
+    }
+    Ok(wanted)
+}
+
+/// A document of ours, or a reply of listStreamProxy or of exportJournal as it came.
+fn from_document(mut document: Value) -> Result<(&'static str, Vec<Value>)> {
+    if document.get("format").is_none()
+        && let Some(data) = document.get_mut("data").filter(|data| data.is_object())
+    {
+        document = data.take();
+    }
+    if document.get("format").and_then(Value::as_str) == Some(FORMAT) {
+        let version = document.get("version").and_then(Value::as_u64).unwrap_or(0);
+        if version == 0 || version > VERSION {
+            return Err(Error::invalid(format!(
+                "it is of version {version}, and this one reads up to {VERSION}: import it with the zlm-journal that wrote it"
+            )));
+        }
+        return match document.get_mut("entries").map(Value::take) {
+            Some(Value::Array(entries)) => Ok(("entry", entries)),
+            _ => Err(Error::invalid("it has no array of entries: is it whole?")),
+        };
+    }
+    let Some(Value::Array(listed)) = document.get_mut("data").map(Value::take) else {
+        return Err(Error::invalid("it is neither a document of exportJournal nor a reply of listStreamProxy"));
+    };
+    let pull = |proxy: Value| {
+        let of = |name: &str| proxy.get("src").and_then(|src| src.get(name)).cloned().unwrap_or_default();
+        let args = json!({
+            "vhost": of("vhost"), "app": of("app"), "stream": of("stream"),
+            "url": proxy.get("url").cloned().unwrap_or_default(),
+        });
+        json!({"kind": Kind::Pull.name(), "args": args})
+    };
+    Ok(("proxy", listed.into_iter().map(pull).collect()))
+}
+
+/// Lines of `vhost/app/stream,url`, the first perhaps with these names.
+fn from_csv(text: &str) -> Result<Vec<Value>> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines
+        .enumerate()
+        .filter(|(index, line)| !(*index == 0 && line.eq_ignore_ascii_case("key,url")))
+        .map(|(_, line)| {
+            let unquoted = |text: &str| text.trim().trim_matches('"').to_owned();
+            let parts = line.split_once(',').map(|(key, url)| (unquoted(key), unquoted(url)));
+            let named = parts.as_ref().and_then(|(key, url)| {
+                let (vhost, rest) = key.split_once('/')?;
+                let (app, stream) = rest.split_once('/')?;
+                Some(json!({"vhost": vhost, "app": app, "stream": stream, "url": url}))
+            });
+            let args = named.ok_or_else(|| {
+                let shown: String = url::redact(line).chars().take(80).collect();
+                Error::invalid(format!("{shown:?} is no line of vhost/app/stream,url"))
+            })?;
+            Ok(json!({"kind": Kind::Pull.name(), "args": args}))
+        })
+        .collect()
+}
+
+fn entry_of(item: &Value) -> Result<(Key, Entry)> {
+    let text = |name: &str| item.get(name).and_then(Value::as_str);
+    let kind =
+        text("kind").and_then(Kind::from_name).ok_or_else(|| Error::invalid("it has no kind that is known"))?;
+    let state = match text("state") {
+        None => State::Enabled,
+        Some(name) => State::from_name(name).ok_or_else(|| Error::invalid(format!("{name:?} is no state")))?,
+    };
+    let (key, args) = add_of(kind, item.get("args").unwrap_or(&Value::Null))?;
+    if text("key").is_some_and(|given| given != key) {
+        return Err(Error::invalid(format!("its key is not {key}, which its arguments make")));
+    }
+    if args.as_str().contains("://***@") {
+        return Err(Error::invalid(format!("{key} has no credentials in its URL: export it with reveal=1")));
+    }
+    Ok(((kind, Arc::from(key)), Entry { args, state, seq: 0, created_at: 0, updated_at: 0 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(body: &str) -> std::result::Result<Vec<String>, String> {
+        let names = |(kind, key): &Key| format!("{} {key}", kind.name());
+        read(body.as_bytes()).map(|wanted| wanted.keys().map(names).collect()).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn what_people_have_today_is_read() {
+        let listed = r#"{"code":0,"data":[{"key":"v/live/a","url":"rtsp://1","status":0,"src":{"vhost":"v","app":"live","stream":"a"}}]}"#;
+        assert_eq!(keys(listed).unwrap(), ["pull v/live/a"]);
+        for csv in ["key,url\nv/live/a,rtsp://u:p,w@1\n\n\"v/live/b\",\"rtsp://2\"\r\n", "v/live/a,x\nv/live/b,y"]
+        {
+            assert_eq!(keys(csv).unwrap(), ["pull v/live/a", "pull v/live/b"], "{csv}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_good_in_any_part_is_refused_and_says_where() {
+        let entry = |more: &str| {
+            format!(
+                r#"{{"format":"zlm-journal","version":1,"entries":[{{"kind":"pull","args":{{"vhost":"v","app":"a","stream":"s","url":"x"}}}}{more}]}}"#
+            )
+        };
+        assert_eq!(keys(&entry("")).unwrap(), ["pull v/a/s"]);
+        let whole = entry("");
+        for cut in 1..whole.len() {
+            assert!(keys(&whole[..cut]).is_err(), "{}", &whole[..cut]);
+        }
+        for (body, says) in [
+            (entry(r#",{"kind":"tape","args":{}}"#), "entry 1 (the first is 0): it has no kind"),
+            (entry(r#",{"kind":"pull","args":{"app":"a"}}"#), "Required parameter missed: vhost"),
+            (entry(r#",{"kind":"pull","args":{"vhost":"v","app":"a","stream":"s","url":"y"}}"#), "there twice"),
+            (entry(r#",{"kind":"pull","args":[]}"#), "no JSON object of arguments"),
+            (entry(r#",{"kind":"pull","state":"on","args":{}}"#), "\"on\" is no state"),
+            (
+                entry(r#",{"kind":"pull","key":"v/a/u","args":{"vhost":"v","app":"a","stream":"t","url":"y"}}"#),
+                "its key is not v/a/t",
+            ),
+            (
+                entry(r#",{"kind":"pull","args":{"vhost":"v","app":"a","stream":"t","url":"rtsp://***@h"}}"#),
+                "reveal=1",
+            ),
+            (entry("").replace(":1,", ":2,"), "of version 2"),
+            ("{}".into(), "neither a document"),
+            ("v/live/a;rtsp://u:p@1".into(), "rtsp://***@1\" is no line"),
+            ("".into(), "nothing in it"),
+        ] {
+            let error = keys(&body).unwrap_err();
+            assert!(error.contains(says), "{body}: {error}");
+        }
+    }
+}

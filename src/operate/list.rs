@@ -1,0 +1,109 @@
+//! What the journal has now, and what has become of it: in pages that stay in step while it changes.
+
+use serde_json::{Map, Value, json};
+
+use super::sync::LABEL;
+use super::{Request, refusal};
+use crate::error::{Error, Result};
+use crate::journal::HistoryFilter;
+use crate::plugin::Plugin;
+use crate::record::{Args, Kind, State, url};
+
+/// The longest walk for a page: a filter that lets little through is asked again from where it came.
+const MOST_LOOKED_AT: usize = 100_000;
+
+/// Entries in the order of kind and key. `next` of the reply is `after` of the next call; none at the end.
+pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
+    let (kind, prefix, label) =
+        (request.kind()?, request.text("prefix").unwrap_or_default(), request.text("label"));
+    let since = request.number("since")?.and_then(|since| i64::try_from(since).ok());
+    let state = match request.text("state") {
+        None => None,
+        Some(name) => Some(State::from_name(name).ok_or_else(|| {
+            let known: Vec<&str> = State::ALL.iter().map(|state| state.name()).collect();
+            Error::invalid(format!("state={name:?} is none of {}", known.join(", ")))
+        })?),
+    };
+    let (limit, reveal) = (request.limit()?, request.flag("reveal", false)?);
+    let mut cursor = request.text("after").map(cursor).transpose()?;
+    let (mut found, mut looked_at, mut ended) = (Vec::new(), 0, false);
+    while found.len() < limit && looked_at < MOST_LOOKED_AT && !ended {
+        let piece = plugin.after(cursor.as_ref(), 1000);
+        ended = piece.is_empty();
+        for ((its_kind, key), entry) in piece {
+            if found.len() == limit {
+                break;
+            }
+            looked_at += 1;
+            cursor = Some((its_kind, key.clone()));
+            let fits = kind.is_none_or(|kind| kind == its_kind)
+                && key.starts_with(prefix)
+                && state.is_none_or(|state| state == entry.state)
+                && since.is_none_or(|since| entry.updated_at >= since)
+                && label.is_none_or(|label| entry.args.read().get(LABEL) == Some(label));
+            if fits {
+                found.push(json!({
+                    "kind": its_kind.name(),
+                    "key": key.as_ref(),
+                    "state": entry.state.name(),
+                    "seq": entry.seq,
+                    "created_at": entry.created_at,
+                    "updated_at": entry.updated_at,
+                    "args": shown(&entry.args, reveal),
+                }));
+            }
+        }
+    }
+    let next = cursor.filter(|_| !ended).map(|(kind, key)| format!("{}/{key}", kind.name()));
+    Ok(json!({"code": 0, "data": found, "next": next, "journal": {"seq": plugin.seq()}}))
+}
+
+/// Changes, the last first. `next` of the reply is `before` of the next call.
+pub fn history(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
+    let (limit, reveal) = (request.limit()?, request.flag("reveal", false)?);
+    let filter = HistoryFilter {
+        kind: request.kind()?,
+        prefix: request.text("prefix").map(str::to_owned),
+        before: request.number("before")?,
+        after: 0,
+        since: request.number("since")?.and_then(|since| i64::try_from(since).ok()),
+        until: request.number("until")?.and_then(|until| i64::try_from(until).ok()),
+        limit,
+    };
+    let changes = plugin.history(&filter)?;
+    let next = (changes.len() == limit).then(|| changes.last().map(|change| change.seq)).flatten();
+    let shown: Vec<Value> = changes
+        .into_iter()
+        .map(|change| {
+            json!({
+                "seq": change.seq,
+                "at": change.at,
+                "op": change.op.name(),
+                "kind": change.kind.name(),
+                "key": change.key.as_ref(),
+                "args": change.args.as_ref().map(|args| shown(args, reveal)),
+                "origin": change.origin,
+                "reason": change.reason,
+            })
+        })
+        .collect();
+    Ok(json!({"code": 0, "data": shown, "next": next}))
+}
+
+fn cursor(text: &str) -> Result<(Kind, std::sync::Arc<str>)> {
+    let parts = text.split_once('/').and_then(|(kind, key)| Some((Kind::from_name(kind)?, key.into())));
+    parts.ok_or_else(|| Error::invalid(format!("after={text:?} is not what a page of this list gave as next")))
+}
+
+/// Arguments, less the credentials in their URLs unless they are asked for.
+pub fn shown(args: &Args, reveal: bool) -> Value {
+    let text = args.as_str();
+    let Ok(Value::Object(object)) = serde_json::from_str(text) else {
+        return refusal(super::OTHER_FAILED, "these arguments cannot be read");
+    };
+    let redacted = |value: Value| match value {
+        Value::String(text) if !reveal => Value::String(url::redact(&text)),
+        other => other,
+    };
+    Value::Object(object.into_iter().map(|(name, value)| (name, redacted(value))).collect::<Map<_, _>>())
+}

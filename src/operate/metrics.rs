@@ -1,0 +1,132 @@
+//! What Prometheus wants to know, in its text format (https://prometheus.io/docs/instrumenting/exposition_formats/).
+
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write};
+
+use crate::BUILD_ID;
+use crate::journal::{Condition, Reading, Report};
+use crate::plugin::Plugin;
+use crate::reconcile::Census;
+use crate::record::{Kind, State};
+
+/// The content type that goes with it.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP zlm_journal_{name} {help}\n# TYPE zlm_journal_{name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let labels: Vec<String> =
+            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(self.0, "zlm_journal_{name}{labels} {value}");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help);
+        self.sample(name, &[], value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "counter", help);
+        self.sample(name, &[], value);
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// All metrics. Takes milliseconds where there are tens of thousands of proxies.
+pub fn page(plugin: &Plugin) -> String {
+    let (report, reading, sizes) = plugin.measured();
+    let mut page = Page::default();
+    page.family("info", "gauge", "The build; always 1.");
+    page.sample("info", &[("version", env!("CARGO_PKG_VERSION")), ("build_id", BUILD_ID)], 1);
+    of_storage(&mut page, &report, &reading, sizes, plugin.now_ms());
+    of_proxies(&mut page, plugin);
+    page.0
+}
+
+fn of_storage(page: &mut Page, report: &Report, reading: &Reading, [file, log, snapshots]: [u64; 3], now: i64) {
+    page.gauge("healthy", "1 while the journal can be written.", u8::from(report.condition == Condition::Healthy));
+    page.family("commit_seconds", "histogram", "How long commits took, the sync to the disk included.");
+    for (bound, count) in &reading.commits {
+        let bound = bound.map_or("+Inf".to_owned(), |bound| bound.as_secs_f64().to_string());
+        page.sample("commit_seconds_bucket", &[("le", &bound)], count);
+    }
+    let commits = reading.commits.last().map_or(0, |(_, count)| *count);
+    page.sample("commit_seconds_sum", &[], reading.commit_time.as_secs_f64());
+    page.sample("commit_seconds_count", &[], commits);
+    page.counter("changes_total", "Changes written since the start.", reading.changes);
+    page.counter("errors_total", "Failed writes, openings and chores since the start.", reading.errors);
+    page.gauge("queue_changes", "Changes that wait for the disk.", report.queue);
+    page.gauge("queue_capacity_changes", "Changes that may wait.", report.queue_capacity);
+    page.gauge(
+        "ack_lag_seconds",
+        "How long the oldest change has waited for its answer.",
+        reading.ack_lag.as_secs_f64(),
+    );
+    page.gauge("last_change", "The number of the last change.", report.seq);
+    page.gauge("last_durable_change", "The number of the last change on disk.", report.durable_seq);
+    page.family("file_bytes", "gauge", "What the files take.");
+    for (name, size) in [("database", file), ("log", log), ("snapshots", snapshots)] {
+        page.sample("file_bytes", &[("file", name)], size);
+    }
+    if let Some(snapshot) = &report.snapshot {
+        let age = now.saturating_sub(snapshot.at).max(0) as f64 / 1000.0;
+        page.gauge("snapshot_age_seconds", "Since the newest snapshot was made.", age);
+        page.gauge("snapshot_last_change", "The last change that the newest snapshot has.", snapshot.seq);
+    }
+}
+
+fn of_proxies(page: &mut Page, plugin: &Plugin) {
+    let mut wanted: BTreeMap<(Kind, State), u64> = BTreeMap::new();
+    for ((kind, _), entry) in plugin.all() {
+        *wanted.entry((kind, entry.state)).or_default() += 1;
+    }
+    let of = |kind: Kind, state: State| wanted.get(&(kind, state)).copied().unwrap_or(0);
+    page.family("intent_proxies", "gauge", "Proxies in the journal.");
+    for kind in Kind::ALL {
+        for state in State::ALL {
+            page.sample("intent_proxies", &[("kind", kind.name()), ("state", state.name())], of(*kind, *state));
+        }
+    }
+    let Some(reconciler) = plugin.reconciler() else { return };
+    let census = reconciler.census();
+    page.family("actual_proxies", "gauge", "Enabled proxies by what they do in the server.");
+    for (kind, census) in &census {
+        let Census { playing, retrying, connecting, waiting, down, blocked } = *census;
+        for (doing, count) in [
+            ("playing", playing),
+            ("retrying", retrying),
+            ("connecting", connecting),
+            ("waiting", waiting),
+            ("down", down),
+            ("blocked", blocked),
+        ] {
+            page.sample("actual_proxies", &[("kind", kind.name()), ("doing", doing)], count);
+        }
+    }
+    page.family("drift_proxies", "gauge", "Enabled proxies that do not play.");
+    for (kind, census) in &census {
+        let drift = of(*kind, State::Enabled).saturating_sub(census.playing as u64);
+        page.sample("drift_proxies", &[("kind", kind.name())], drift);
+    }
+    let shown = reconciler.shown(None, 0);
+    let progress = shown.progress;
+    page.gauge("restore_finished", "1 once every proxy of the restore is answered for.", u8::from(shown.finished));
+    page.gauge("restore_proxies", "Proxies that the restore is about.", progress.total);
+    page.gauge("restore_answered_proxies", "Of these, answered for, in whatever way.", progress.done());
+    page.gauge("restore_seconds", "How long it takes or took.", shown.elapsed.as_secs_f64());
+    page.counter("revived_total", "Started again after the restore: the server had lost them.", progress.revived);
+    page.counter("restarted_total", "Of these, ended first: they did nothing any more.", progress.restarted);
+    page.counter("asked_total", "Started because a player, a stream or an operator asked.", progress.asked);
+    page.counter("given_up_total", "Forgotten because the server gave them up.", progress.given_up);
+    page.counter("quarantined_total", "Set aside: the server died or threw of them.", progress.quarantined);
+}

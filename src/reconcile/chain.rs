@@ -1,0 +1,191 @@
+//! Which proxies feed each other through this server, and which of them do so in a circle. Pure.
+
+use std::collections::{HashMap, HashSet};
+
+use super::plan::Key;
+use crate::record::url::OwnAddress;
+use crate::record::{End, Read};
+
+/// A proxy that takes its stream from this server and brings it back to it.
+struct Link {
+    takes: String,
+    makes: String,
+}
+
+pub struct Chains {
+    own: OwnAddress,
+    links: HashMap<Key, Link>,
+    /// Those that go in a circle, and which.
+    circles: HashMap<Key, String>,
+    /// Those of them that were told.
+    told: HashSet<Key>,
+    /// The circles are to be found anew.
+    changed: bool,
+}
+
+impl Chains {
+    pub fn new(own: OwnAddress) -> Self {
+        Self { own, links: HashMap::new(), circles: HashMap::new(), told: HashSet::new(), changed: false }
+    }
+
+    pub fn add(&mut self, key: &Key, args: &Read) {
+        let info = key.0.info();
+        let stream = |end: End| match end {
+            End::Url(name) => self.own.stream_of(args.get(name)?),
+            End::Named => Some(format!("{}/{}/{}", args.get("vhost")?, args.get("app")?, args.get("stream")?)),
+        };
+        // Most proxies have one end elsewhere.
+        if let (Some(takes), Some(makes)) = (stream(info.takes), stream(info.makes)) {
+            self.links.insert(key.clone(), Link { takes, makes });
+            self.changed = true;
+        }
+    }
+
+    pub fn remove(&mut self, key: &Key) {
+        self.changed |= self.links.remove(key).is_some();
+    }
+
+    /// Those that have come to be part of a circle since this was last asked, with it in words, and those that no longer
+    /// are.
+    pub fn news(&mut self) -> (Vec<(Key, String)>, Vec<Key>) {
+        self.find_circles();
+        let Self { circles, told, .. } = self;
+        let closed = circles.iter().filter(|(key, _)| !told.contains(*key));
+        let closed = closed.map(|(key, circle)| (key.clone(), circle.clone())).collect();
+        let opened = told.iter().filter(|key| !circles.contains_key(*key)).cloned().collect();
+        *told = circles.keys().cloned().collect();
+        (closed, opened)
+    }
+
+    /// The circle that a proxy is part of, in words; none where it is not.
+    pub fn circle(&mut self, key: &Key) -> Option<&str> {
+        self.find_circles();
+        self.circles.get(key).map(String::as_str)
+    }
+
+    /// What nobody in here feeds, or feeds nobody in here, is in no circle; without it, others are not either.
+    fn find_circles(&mut self) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        let mut left: HashMap<&Key, &Link> = self.links.iter().collect();
+        loop {
+            let made: HashSet<&str> = left.values().map(|link| link.makes.as_str()).collect();
+            let taken: HashSet<&str> = left.values().map(|link| link.takes.as_str()).collect();
+            let before = left.len();
+            left.retain(|_, link| made.contains(link.takes.as_str()) && taken.contains(link.makes.as_str()));
+            if left.len() == before {
+                break;
+            }
+        }
+        // What is left is in a circle, or leads from one to another.
+        let mut feeds: HashMap<&str, Vec<&str>> = HashMap::new();
+        for link in left.values() {
+            feeds.entry(&link.takes).or_default().push(&link.makes);
+        }
+        feeds.values_mut().for_each(|streams| streams.sort_unstable());
+        let circles = left.iter().filter_map(|(key, link)| {
+            way(&feeds, &link.makes, &link.takes).map(|way| {
+                let way: Vec<&str> = std::iter::once(link.takes.as_str()).chain(way).collect();
+                ((*key).clone(), format!("it goes in a circle: {}", way.join(" → ")))
+            })
+        });
+        self.circles = circles.collect();
+    }
+}
+
+/// The streams on a shortest way from one to another, both included.
+fn way<'a>(feeds: &HashMap<&'a str, Vec<&'a str>>, from: &'a str, to: &str) -> Option<Vec<&'a str>> {
+    let mut ways = vec![vec![from]];
+    let mut met = HashSet::from([from]);
+    while !ways.is_empty() {
+        let mut longer = Vec::new();
+        for way in ways {
+            let last = *way.last()?;
+            if last == to {
+                return Some(way);
+            }
+            for next in feeds.get(last).into_iter().flatten() {
+                if met.insert(next) {
+                    longer.push(way.iter().copied().chain([*next]).collect());
+                }
+            }
+        }
+        ways = longer;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Args, Kind};
+
+    fn chains() -> Chains {
+        Chains::new(OwnAddress { hosts: vec![], ports: vec![1935] })
+    }
+
+    fn pull(chains: &mut Chains, stream: &str, url: &str) -> Key {
+        add(chains, Kind::Pull, stream, &[("app", "live"), ("stream", stream), ("url", url)])
+    }
+
+    fn push(chains: &mut Chains, stream: &str, url: &str) -> Key {
+        add(
+            chains,
+            Kind::Push,
+            &format!("{stream} to {url}"),
+            &[("app", "live"), ("stream", stream), ("dst_url", url)],
+        )
+    }
+
+    fn add(chains: &mut Chains, kind: Kind, name: &str, args: &[(&str, &str)]) -> Key {
+        let key: Key = (kind, name.into());
+        let pairs = args.iter().chain(&[("vhost", "__defaultVhost__")]);
+        let pairs = pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        chains.add(&key, &Args::from_pairs(pairs).unwrap().read());
+        key
+    }
+
+    #[test]
+    fn a_chain_is_no_circle_until_it_closes() {
+        let mut chains = chains();
+        let keys = [
+            pull(&mut chains, "a", "rtsp://camera/1"),
+            push(&mut chains, "a", "rtmp://127.0.0.1/live/b"),
+            push(&mut chains, "b", "rtmp://cdn/live/b"),
+            pull(&mut chains, "c", "rtmp://127.0.0.1/live/b"),
+            push(&mut chains, "c", "rtmp://127.0.0.1/live/d"),
+        ];
+        assert!(keys.iter().all(|key| chains.circle(key).is_none()));
+        let back = push(&mut chains, "d", "rtmp://127.0.0.1/live/a");
+        let circle = chains.circle(&back).unwrap();
+        let v = "__defaultVhost__/live";
+        assert_eq!(circle, format!("it goes in a circle: {v}/d → {v}/a → {v}/b → {v}/c → {v}/d"));
+        let told: Vec<bool> = keys.iter().map(|key| chains.circle(key).is_some()).collect();
+        assert_eq!(told, [false, true, false, true, true]);
+        chains.remove(&keys[3]);
+        assert!(chains.circle(&back).is_none() && chains.circle(&keys[1]).is_none());
+    }
+
+    #[test]
+    fn what_hangs_between_two_circles_is_in_neither() {
+        let mut chains = chains();
+        let own = |name: &str| format!("rtmp://127.0.0.1/live/{name}");
+        let itself = pull(&mut chains, "a", &own("a"));
+        let between = push(&mut chains, "a", &own("b"));
+        let (there, back) = (push(&mut chains, "b", &own("c")), pull(&mut chains, "b", &own("c")));
+        assert!(chains.circle(&itself).is_some_and(|circle| circle.ends_with("/a → __defaultVhost__/live/a")));
+        assert_eq!(chains.circle(&between), None);
+        assert!(chains.circle(&there).is_some() && chains.circle(&back).is_some());
+    }
+
+    #[test]
+    fn another_server_on_this_machine_is_none_of_ours() {
+        let mut chains = chains();
+        let (a, b) = (
+            pull(&mut chains, "a", "rtsp://127.0.0.1:8554/live/b"),
+            pull(&mut chains, "b", "rtsp://127.0.0.1:8554/live/a"),
+        );
+        assert!(chains.circle(&a).is_none() && chains.circle(&b).is_none());
+    }
+}

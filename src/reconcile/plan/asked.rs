@@ -1,0 +1,67 @@
+//! What comes between two looks at the server: somebody asks for a proxy, or the stream that one takes comes or goes.
+
+use std::time::Duration;
+
+use super::{ASKED_AGAIN, Key, Phase, Plan, Start, Wanted};
+
+impl Plan {
+    /// A player waits for a stream that is not there, or an operator asks for it: it is tried before all others.
+    pub fn ask_for(&mut self, want: Wanted, now: Duration) {
+        let key = want.key.clone();
+        match self.proxies.get(&key).filter(|proxy| proxy.seq == want.seq).map(|proxy| proxy.phase) {
+            None => {
+                self.drop_proxy(&key);
+                if self.is_bearable(&want) {
+                    self.know(want, now, now);
+                    self.enqueue(&key, false, false);
+                }
+            }
+            Some(Phase::Waiting { anew, .. }) => self.enqueue(&key, false, anew),
+            Some(Phase::Down { since, .. }) if now >= since + ASKED_AGAIN => self.enqueue(&key, false, false),
+            // The server does not have it any more, it seems.
+            Some(Phase::Playing) => {
+                self.look_anew(&key, now);
+                self.look_by(now);
+            }
+            Some(Phase::Down { .. } | Phase::Connecting { .. } | Phase::Retrying { .. }) => {}
+        }
+    }
+
+    /// The stream that a proxy takes from this server is there now: it can be started.
+    pub fn source_came(&mut self, want: Wanted, now: Duration) {
+        let key = want.key.clone();
+        let known = self.proxies.get_mut(&key).filter(|proxy| proxy.seq == want.seq);
+        let phase = known.map(|proxy| {
+            proxy.source_moved = Some(now);
+            proxy.phase
+        });
+        match phase {
+            None if self.limits.start == Start::Commanded => {}
+            None => self.ask_for(want, now),
+            Some(Phase::Down { .. }) => self.enqueue(&key, true, false),
+            // Then it ran on the stream that was there before, and ends with that.
+            Some(Phase::Playing | Phase::Retrying { .. }) => self.look_anew(&key, now),
+            Some(Phase::Waiting { .. } | Phase::Connecting { .. }) => {}
+        }
+    }
+
+    /// The stream that a proxy takes from this server is gone: it ends with that, and waits for it.
+    pub fn source_gone(&mut self, key: &Key, now: Duration) {
+        let Some(proxy) = self.proxies.get_mut(key) else { return };
+        proxy.source_moved = Some(now);
+        if matches!(proxy.phase, Phase::Playing | Phase::Retrying { .. }) {
+            proxy.changed = now;
+            self.waits_for(key, "the stream that it takes is gone".to_owned(), now);
+        }
+    }
+
+    /// It is started at once, whatever the plan thought of it; where `anew`, what the server has is ended first.
+    pub fn put_back(&mut self, want: Wanted, anew: bool, now: Duration) {
+        let key = want.key.clone();
+        self.drop_proxy(&key);
+        self.ask_for(want, now);
+        if anew && self.proxies.contains_key(&key) {
+            self.enqueue(&key, false, true);
+        }
+    }
+}

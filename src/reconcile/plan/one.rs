@@ -1,0 +1,152 @@
+//! One proxy: what becomes of it, and what the counts make of that.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use super::{
+    Action, BLOCKED_AGAIN, CONNECT_TIMEOUT, Key, LONGEST_BACKOFF, LOOK_AT_MOST, MOST_DEATHS, PLAYED, PROCESSES,
+    Phase, Plan, Proxy, Rank, Wanted,
+};
+use crate::record::url::host_of;
+
+impl Plan {
+    /// One that the server does not have, as far as we know.
+    pub(super) fn know(&mut self, want: Wanted, since: Duration, not_before: Duration) {
+        let phase = Phase::Down { since, not_before, blocked: false };
+        let info = want.key.0.info();
+        let args = want.args.read();
+        let origin = match info.is_process {
+            true => PROCESSES,
+            false => self.queue.origin(args.get(info.connects_to).and_then(host_of)),
+        };
+        self.chains.add(&want.key, &args);
+        let timeout = args.get("timeout_sec").and_then(|text| text.trim().parse::<f64>().ok());
+        let timeout = timeout.filter(|seconds| *seconds > 0.0).map(Duration::try_from_secs_f64);
+        let proxy = Proxy {
+            seq: want.seq,
+            origin,
+            timeout: timeout.and_then(Result::ok).unwrap_or(CONNECT_TIMEOUT).min(LONGEST_BACKOFF),
+            deaths: want.deaths,
+            phase,
+            failures: 0,
+            throws: 0,
+            last_error: None,
+            last_played: want.dark_since.unwrap_or(PLAYED),
+            counted: false,
+            changed: Duration::ZERO,
+            source_moved: None,
+            look: self.looks,
+        };
+        *self.census.of(&phase) += 1;
+        self.proxies.insert(want.key, proxy);
+    }
+
+    /// Makes it part of the restore.
+    pub(super) fn count(&mut self, key: &Key) {
+        let Some(proxy) = self.proxies.get_mut(key) else { return };
+        if !std::mem::replace(&mut proxy.counted, true) {
+            self.meter.counts(proxy.origin);
+            self.meter.progress.waiting += 1;
+        }
+    }
+
+    /// The restore has nothing to do for it: it was there, or someone else was faster.
+    pub(super) fn is_here(&mut self, key: &Key) {
+        let Some(proxy) = self.proxies.get_mut(key) else { return };
+        if std::mem::take(&mut proxy.counted) {
+            self.meter.progress.waiting -= 1;
+            self.meter.progress.present += 1;
+        }
+    }
+
+    pub(super) fn plays(&mut self, key: &Key, wall: i64) {
+        self.is_here(key);
+        let Some(proxy) = self.proxies.get_mut(key) else { return };
+        (proxy.failures, proxy.throws, proxy.last_error, proxy.last_played) = (0, 0, None, wall);
+        self.move_to(key, Phase::Playing);
+    }
+
+    pub(super) fn fails(&mut self, key: &Key, why: String, threw: bool, now: Duration, wall: i64) {
+        let not_before = now + self.pause_after(key);
+        let Some(proxy) = self.proxies.get_mut(key) else { return };
+        proxy.failures += 1;
+        proxy.throws = if threw { proxy.throws + 1 } else { 0 };
+        if proxy.last_played == PLAYED {
+            proxy.last_played = wall;
+        }
+        if proxy.throws >= MOST_DEATHS {
+            let seq = proxy.seq;
+            self.set_aside(key.clone(), seq, format!("the server threw {MOST_DEATHS} times running: {why}"));
+            return;
+        }
+        proxy.last_error = Some(why.into());
+        self.move_to(key, Phase::Down { since: now, not_before, blocked: false });
+        if !self.limits.revive.is_zero() {
+            self.look_by(not_before);
+        }
+    }
+
+    /// It cannot be started as things are, which is no failure of its own.
+    pub(super) fn waits_for(&mut self, key: &Key, why: String, now: Duration) {
+        let not_before = now + self.jittered(BLOCKED_AGAIN, (key, now));
+        let Some(proxy) = self.proxies.get_mut(key) else { return };
+        proxy.last_error = Some(why.into());
+        if std::mem::take(&mut proxy.counted) {
+            self.meter.progress.waiting -= 1;
+            self.meter.progress.blocked += 1;
+        }
+        self.move_to(key, Phase::Down { since: now, not_before, blocked: true });
+    }
+
+    /// It is not what we take it for: due, should the next look not find it.
+    pub(super) fn look_anew(&mut self, key: &Key, now: Duration) {
+        self.move_to(key, Phase::Down { since: now, not_before: now, blocked: false });
+        self.look_by(now + LOOK_AT_MOST);
+    }
+
+    /// False for what the server has died of too often: it is set aside.
+    pub(super) fn is_bearable(&mut self, want: &Wanted) -> bool {
+        if want.deaths >= MOST_DEATHS {
+            let why = format!("the server died {} times as it started", want.deaths);
+            self.set_aside(want.key.clone(), want.seq, why);
+        }
+        want.deaths < MOST_DEATHS
+    }
+
+    pub(super) fn set_aside(&mut self, key: Key, seq: u64, why: String) {
+        self.drop_proxy(&key);
+        self.meter.progress.quarantined += 1;
+        self.actions.push_back(Action::SetAside { key, seq, why });
+    }
+
+    pub(super) fn enqueue(&mut self, key: &Key, nobody_waits: bool, anew: bool) {
+        let Some(proxy) = self.proxies.get(key) else { return };
+        let rank =
+            Rank { deaths: proxy.deaths, nobody_waits, last_played: Reverse(proxy.last_played), seq: proxy.seq };
+        let origin = proxy.origin;
+        self.move_to(key, Phase::Waiting { rank, anew });
+        self.queue.push(origin, rank, key.clone());
+    }
+
+    pub(super) fn drop_proxy(&mut self, key: &Key) {
+        let Some(proxy) = self.proxies.remove(key) else { return };
+        self.chains.remove(key);
+        *self.census.of(&proxy.phase) -= 1;
+        if let Phase::Waiting { rank, .. } = proxy.phase {
+            self.queue.remove(proxy.origin, rank);
+        }
+        if proxy.counted {
+            self.meter.progress.waiting -= 1;
+            self.meter.progress.unwanted += 1;
+        }
+    }
+
+    pub(super) fn move_to(&mut self, key: &Key, phase: Phase) {
+        let Some(proxy) = self.proxies.get_mut(key) else { return };
+        *self.census.of(&proxy.phase) -= 1;
+        *self.census.of(&phase) += 1;
+        if let Phase::Waiting { rank, .. } = std::mem::replace(&mut proxy.phase, phase) {
+            self.queue.remove(proxy.origin, rank);
+        }
+    }
+}

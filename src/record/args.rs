@@ -1,0 +1,212 @@
+//! The arguments of a call, as they are kept, read and replayed.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// Names, values and braces of one call's arguments may take this much; MediaServer's own limit on a
+/// request is far smaller.
+pub const MAX_ARGS_BYTES: usize = 1 << 20;
+
+/// A call's arguments as the text of one JSON object, names sorted, `secret` left out. Every value is the
+/// string that was given; one that is not UTF-8 is kept as `{"hex":"…"}`, so that no byte is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Args(Arc<str>);
+
+impl Args {
+    /// From the names and values of a call. Of a name given twice the last value counts.
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Result<Args> {
+        let mut map = Map::new();
+        let mut bytes = 2_usize;
+        for (name, value) in pairs {
+            let name =
+                std::str::from_utf8(name).map_err(|_| Error::invalid("the name of an argument is not UTF-8"))?;
+            if name.eq_ignore_ascii_case("secret") {
+                continue;
+            }
+            bytes = bytes.saturating_add(name.len()).saturating_add(value.len());
+            if bytes > MAX_ARGS_BYTES {
+                return Err(Error::invalid(format!(
+                    "the arguments take more than {MAX_ARGS_BYTES} bytes, the most that is journaled"
+                )));
+            }
+            let value = match std::str::from_utf8(value) {
+                Ok(text) => Value::String(text.to_owned()),
+                Err(_) => Value::Object(Map::from_iter([(
+                    "hex".to_owned(),
+                    Value::String(value.iter().map(|byte| format!("{byte:02x}")).collect()),
+                )])),
+            };
+            map.insert(name.to_owned(), value);
+        }
+        Ok(Args(Value::Object(map).to_string().into()))
+    }
+
+    /// From a JSON object of plain values, as a client sends them: numbers and truth values count as their text.
+    pub fn from_object(object: &Map<String, Value>) -> Result<Args> {
+        let mut pairs = Vec::with_capacity(object.len());
+        for (name, value) in object {
+            let bytes = match value {
+                Value::String(text) => Some(text.clone().into_bytes()),
+                Value::Number(number) => Some(number.to_string().into_bytes()),
+                Value::Bool(truth) => Some(truth.to_string().into_bytes()),
+                Value::Null => Some(Vec::new()),
+                Value::Object(object) => object.get("hex").and_then(Value::as_str).and_then(from_hex),
+                Value::Array(_) => None,
+            };
+            let bytes = bytes
+                .ok_or_else(|| Error::invalid(format!("its argument {name} is neither a text nor a number")))?;
+            pairs.push((name, bytes));
+        }
+        Self::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_slice())))
+    }
+
+    /// From the column of a row whose CRC holds; still checked, since a CRC is no proof of sense.
+    pub fn from_stored(text: &str) -> Result<Args> {
+        let args = Args(text.into());
+        args.pairs()?;
+        Ok(args)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The body of the call that replays these arguments: a JSON object in which every value is again the bytes
+    /// that were given (hence bytes, not text), with `replay` set on top.
+    pub fn request_body(&self, replay: &[(&str, &str)]) -> Result<Vec<u8>> {
+        let mut pairs = self.pairs()?;
+        for (name, value) in replay {
+            pairs.retain(|(given, _)| !given.eq_ignore_ascii_case(name));
+            pairs.push(((*name).to_owned(), value.as_bytes().to_vec()));
+        }
+        let mut body = Vec::with_capacity(self.0.len() + 32);
+        body.push(b'{');
+        for (index, (name, value)) in pairs.iter().enumerate() {
+            if index > 0 {
+                body.push(b',');
+            }
+            push_json_string(&mut body, name.as_bytes());
+            body.push(b':');
+            push_json_string(&mut body, value);
+        }
+        body.push(b'}');
+        Ok(body)
+    }
+
+    /// The arguments to be looked up one by one.
+    pub fn read(&self) -> Read {
+        Read(serde_json::from_str(&self.0).unwrap_or_default())
+    }
+
+    fn pairs(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let map: Map<String, Value> = serde_json::from_str(&self.0)
+            .map_err(|error| Error::corrupt(format!("stored arguments are no JSON object: {error}")))?;
+        map.into_iter()
+            .map(|(name, value)| {
+                let bytes = match &value {
+                    Value::String(text) => Some(text.as_bytes().to_vec()),
+                    Value::Object(object) => object.get("hex").and_then(Value::as_str).and_then(from_hex),
+                    _ => None,
+                };
+                bytes
+                    .map(|bytes| (name.clone(), bytes))
+                    .ok_or_else(|| Error::corrupt(format!("the stored argument {name} is no string")))
+            })
+            .collect()
+    }
+}
+
+/// Arguments, parsed.
+pub struct Read(Map<String, Value>);
+
+impl Read {
+    /// One argument, by its name in any case; none where it is missing or no text.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).and_then(|(_, value)| value.as_str())
+    }
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+/// JSON's string escapes, byte-wise: serde_json refuses what is not UTF-8, a camera's vendor does not.
+fn push_json_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' => out.extend([b'\\', byte]),
+            0..=0x1f => out.extend(format!("\\u{byte:04x}").into_bytes()),
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(pairs: &[(&str, &[u8])]) -> Args {
+        Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), *value))).unwrap()
+    }
+
+    #[test]
+    fn the_secret_is_never_kept_however_it_is_spelled() {
+        let args = args(&[("Secret", b"x"), ("secret", b"y"), ("SECRET", b"z"), ("app", b"live")]);
+        assert_eq!(args.as_str(), r#"{"app":"live"}"#);
+    }
+
+    #[test]
+    fn every_byte_of_a_value_comes_back_in_the_replayed_call() {
+        let gbk: &[u8] = b"rtsp://\xc4\xe3\xba\xc3";
+        let args = args(&[
+            ("empty", b""),
+            ("gbk", gbk),
+            ("quoted", br#"a"b\c%20 d"#),
+            ("nul", b"a\0b\n"),
+            ("unicode", "摄像头 1".as_bytes()),
+        ]);
+        let stored = Args::from_stored(args.as_str()).unwrap();
+        let body = stored.request_body(&[]).unwrap();
+        let expected: Vec<u8> = [
+            br#"{"empty":"","gbk":"rtsp://"#.as_slice(),
+            b"\xc4\xe3\xba\xc3",
+            br#"","nul":"a\u0000b\u000a","quoted":"a\"b\\c%20 d","unicode":""#,
+            "摄像头 1\"}".as_bytes(),
+        ]
+        .concat();
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn a_replay_overrides_what_was_given() {
+        let args = args(&[("Force", b"0"), ("app", b"live")]);
+        let body = args.request_body(&[("force", "1")]).unwrap();
+        assert_eq!(body, br#"{"app":"live","force":"1"}"#);
+    }
+
+    #[test]
+    fn arguments_beyond_the_limit_are_refused() {
+        let value = vec![b'x'; MAX_ARGS_BYTES];
+        let error = Args::from_pairs([(b"url".as_slice(), value.as_slice())]).unwrap_err();
+        assert_eq!(error.code, crate::error::Code::InvalidArgument);
+        assert!(Args::from_pairs([(b"url".as_slice(), &value[..60 << 10])]).is_ok());
+    }
+
+    #[test]
+    fn an_argument_is_found_in_any_case() {
+        let args = args(&[("Timeout_Sec", b"2.5"), ("gbk", b"\xc4\xe3")]);
+        let args = args.read();
+        assert_eq!(args.get("timeout_sec"), Some("2.5"));
+        assert_eq!(args.get("gbk"), None);
+        assert_eq!(args.get("url"), None);
+    }
+}

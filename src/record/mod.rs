@@ -1,0 +1,208 @@
+//! What the journal remembers: an accepted call of MediaServer's API. A record is a kind, the key that
+//! MediaServer gave the proxy, and the call's arguments as one JSON object, verbatim, less the secret.
+//! Knows nothing of files, threads or how calls arrive.
+
+mod args;
+mod kind;
+pub mod url;
+
+use std::sync::Arc;
+
+pub use self::args::{Args, MAX_ARGS_BYTES, Read};
+pub use self::kind::{End, Kind};
+use crate::error::{Error, Result};
+
+/// A key is `vhost/app/stream`; longer than this is no key of MediaServer's.
+pub const MAX_KEY_BYTES: usize = 4096;
+
+/// Where a proxy stands in intent. Only `Enabled` ones are restored; `Dormant` ones are enabled when a player asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    Enabled,
+    Disabled,
+    Dormant,
+    Quarantined,
+}
+
+impl State {
+    pub const ALL: &'static [State] = &[State::Enabled, State::Disabled, State::Dormant, State::Quarantined];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Enabled => "enabled",
+            State::Disabled => "disabled",
+            State::Dormant => "dormant",
+            State::Quarantined => "quarantined",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<State> {
+        Self::ALL.iter().copied().find(|state| state.name() == name)
+    }
+}
+
+/// What a journal row did to its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    Add,
+    Remove,
+    /// It is wanted as before, and stands in another state.
+    Set(State),
+}
+
+impl Op {
+    const ALL: [Op; 6] = [
+        Op::Add,
+        Op::Remove,
+        Op::Set(State::Enabled),
+        Op::Set(State::Disabled),
+        Op::Set(State::Dormant),
+        Op::Set(State::Quarantined),
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Op::Add => "add",
+            Op::Remove => "remove",
+            Op::Set(State::Enabled) => "enable",
+            Op::Set(State::Disabled) => "disable",
+            Op::Set(State::Dormant) => "sleep",
+            Op::Set(State::Quarantined) => "quarantine",
+        }
+    }
+
+    /// The state of the proxy afterwards; none where it is gone.
+    pub fn state(self) -> Option<State> {
+        match self {
+            Op::Add => Some(State::Enabled),
+            Op::Remove => None,
+            Op::Set(state) => Some(state),
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Op> {
+        Self::ALL.into_iter().find(|op| op.name() == name)
+    }
+}
+
+/// One proxy as intent has it. Times are milliseconds since 1970-01-01 UTC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub args: Args,
+    pub state: State,
+    /// The change that made it what it is.
+    pub seq: u64,
+    pub created_at: i64,
+    pub updated_at: i64,
+}
+
+impl Entry {
+    /// The checksum that its row in `proxies` carries.
+    pub fn crc(&self, kind: Kind, key: &str) -> u32 {
+        Checksum::default()
+            .text(kind.name())
+            .text(key)
+            .text(self.args.as_str())
+            .text(self.state.name())
+            .number(self.seq)
+            .number(self.created_at.cast_unsigned())
+            .number(self.updated_at.cast_unsigned())
+            .finish()
+    }
+}
+
+/// One change of intent: a row of `journal`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub seq: u64,
+    pub at: i64,
+    pub op: Op,
+    pub kind: Kind,
+    pub key: Arc<str>,
+    /// Those of the proxy afterwards; none where it is gone.
+    pub args: Option<Args>,
+    /// Who asked: the peer's address, as `ip:port`.
+    pub origin: String,
+    /// Which call it was.
+    pub reason: String,
+}
+
+impl Change {
+    /// The proxy afterwards, as far as the change alone tells: its age is that of the change.
+    pub fn entry(&self) -> Option<Entry> {
+        Some(Entry {
+            args: self.args.clone()?,
+            state: self.op.state()?,
+            seq: self.seq,
+            created_at: self.at,
+            updated_at: self.at,
+        })
+    }
+
+    /// The checksum that its row carries.
+    pub fn crc(&self) -> u32 {
+        Checksum::default()
+            .number(self.seq)
+            .number(self.at.cast_unsigned())
+            .text(self.op.name())
+            .text(self.kind.name())
+            .text(&self.key)
+            .text(self.args.as_ref().map_or("", Args::as_str))
+            .text(&self.origin)
+            .text(&self.reason)
+            .finish()
+    }
+}
+
+/// CRC-32 (IEEE) over fields that each carry their length, so that no two records read alike.
+#[derive(Default)]
+struct Checksum(crc32fast::Hasher);
+
+impl Checksum {
+    fn text(mut self, text: &str) -> Self {
+        self.0.update(&(text.len() as u64).to_le_bytes());
+        self.0.update(text.as_bytes());
+        self
+    }
+
+    fn number(mut self, number: u64) -> Self {
+        self.0.update(&number.to_le_bytes());
+        self
+    }
+
+    fn finish(self) -> u32 {
+        self.0.finalize()
+    }
+}
+
+/// A key as MediaServer returned it, checked for what no key can be.
+pub fn check_key(key: &str) -> Result<()> {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        return Err(Error::invalid(format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one has {}", key.len())));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(url: &str) -> Args {
+        Args::from_pairs([(b"url".as_slice(), url.as_bytes())]).unwrap()
+    }
+
+    #[test]
+    fn any_changed_field_changes_the_checksum() {
+        let entry = Entry { args: args("rtsp://a"), state: State::Enabled, seq: 1, created_at: 2, updated_at: 3 };
+        let base = entry.crc(Kind::Pull, "v/a/s");
+        let variants = [
+            Entry { args: args("rtsp://b"), ..entry.clone() }.crc(Kind::Pull, "v/a/s"),
+            Entry { state: State::Disabled, ..entry.clone() }.crc(Kind::Pull, "v/a/s"),
+            Entry { seq: 2, ..entry.clone() }.crc(Kind::Pull, "v/a/s"),
+            Entry { created_at: 3, ..entry.clone() }.crc(Kind::Pull, "v/a/s"),
+            Entry { updated_at: 2, ..entry.clone() }.crc(Kind::Pull, "v/a/s"),
+            entry.crc(Kind::Pull, "v/a/t"),
+        ];
+        assert!(variants.iter().all(|&crc| crc != base), "{variants:?} {base}");
+    }
+}
