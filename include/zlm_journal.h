@@ -146,6 +146,10 @@ enum zlm_journal_code
    What a change was to build on has changed meanwhile. The call changed nothing.
    */
   ZLM_JOURNAL_CODE_CONFLICT = 12,
+  /*
+   The journal is sealed, and the key is missing, unreadable or another.
+   */
+  ZLM_JOURNAL_CODE_KEY_MISSING = 13,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

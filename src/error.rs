@@ -31,6 +31,8 @@ pub enum Code {
     NewerSchema = 11,
     /// What a change was to build on has changed meanwhile. The call changed nothing.
     Conflict = 12,
+    /// The journal is sealed, and the key is missing, unreadable or another.
+    KeyMissing = 13,
 }
 
 /// An error with its code and a sentence that says what to do.

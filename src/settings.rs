@@ -64,6 +64,7 @@ enum Rule {
     Number { least: u64, most: u64 },
     OneOf(&'static [&'static str]),
     Path,
+    NoneOrPath,
 }
 
 const DAY_SEC: u64 = 24 * 60 * 60;
@@ -77,6 +78,7 @@ pub const KEYS: &[Key] = &[
     Key { name: "snapshot_sec", default: "300", rule: Rule::Number { least: 1, most: 30 * DAY_SEC } },
     Key { name: "snapshot_keep", default: "24", rule: Rule::Number { least: 2, most: 10_000 } },
     Key { name: "history_days", default: "30", rule: Rule::Number { least: 0, most: 36_500 } },
+    Key { name: "key_file", default: "", rule: Rule::NoneOrPath },
     Key { name: "restore", default: "eager", rule: Rule::OneOf(&["eager", "lazy", "off"]) },
     Key { name: "restore_rate", default: "0", rule: Rule::Number { least: 0, most: 1_000_000 } },
     Key { name: "restore_per_origin", default: "8", rule: Rule::Number { least: 0, most: 100_000 } },
@@ -97,6 +99,8 @@ pub struct Settings {
     pub snapshot_every: Duration,
     pub snapshot_keep: usize,
     pub history: Duration,
+    /// Where the key is that the arguments are sealed with; none: they are not.
+    pub key_file: Option<PathBuf>,
     pub restore: Restore,
     /// Proxies started a second; 0 leaves it to the host's number of pollers.
     pub restore_rate: u64,
@@ -145,6 +149,7 @@ impl Settings {
             snapshot_every: Duration::from_secs(number("snapshot_sec")),
             snapshot_keep: usize::try_from(number("snapshot_keep")).unwrap_or(usize::MAX),
             history: Duration::from_secs(number("history_days") * DAY_SEC),
+            key_file: Some(text("key_file")).filter(|file| !file.is_empty()).map(|file| base_dir.join(file)),
             restore: match text("restore") {
                 "off" => Restore::Off,
                 "lazy" => Restore::Lazy,
@@ -184,7 +189,8 @@ impl Rule {
             Rule::OneOf(names) if names.contains(&value) => Ok(()),
             Rule::OneOf(names) => Err(format!("one of {}", names.join(", "))),
             Rule::Path if value.is_empty() || value.contains('\0') => Err("the name of a file".to_owned()),
-            Rule::Path => Ok(()),
+            // One that cannot be read keeps the journal from being written, rather than from being sealed.
+            Rule::Path | Rule::NoneOrPath => Ok(()),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use rusqlite::ToSql;
 
 use super::store::Store;
+use super::vault::Vault;
 use super::{Journal, SnapshotFile};
 use crate::error::{Error, Result};
 use crate::record::{self, Change, Kind};
@@ -41,21 +42,33 @@ impl Journal {
     /// The changes that are on disk, the last first; those that are pruned are gone. Blocks on the disk: not for media
     /// threads.
     pub fn history(&self, filter: &HistoryFilter) -> Result<Vec<Change>> {
+        let vault = self.core.vault();
         // The files are not moved while they are read.
         let _files = self.core.files.lock();
-        filter.read(&Store::open_for_reading(&self.core.place, &self.core.place.file)?)
+        let store = Store::open_for_reading(&self.core.place, &self.core.place.file)?;
+        let (changes, _) = filter.read(&store, vault.as_deref())?;
+        Ok(changes)
     }
 
     /// What was wanted at a moment in the past, and the change that it ends with. Fails where history does not lead there
     /// any more. Blocks on the disk: not for media threads.
     pub fn past(&self, moment: Moment) -> Result<(u64, Vec<Entry>)> {
+        let vault = self.core.vault();
         let _files = self.core.files.lock();
         let place = &self.core.place;
         let store = Store::open_for_reading(place, &place.file)?;
-        let at_most = |filter: HistoryFilter| HistoryFilter { limit: 1, ..filter }.read(&store);
+        let damaged = || {
+            Error::corrupt(
+                "history cannot be read back so far: changes in between are damaged, see the log and incidents_view",
+            )
+        };
+        let read = |filter: HistoryFilter| match filter.read(&store, vault.as_deref())? {
+            (changes, 0) => Ok(changes),
+            _ => Err(damaged()),
+        };
         let to = match moment {
             Moment::Seq(seq) => seq,
-            Moment::Time(at) => at_most(HistoryFilter { until: Some(at), ..HistoryFilter::default() })?
+            Moment::Time(at) => read(HistoryFilter { until: Some(at), limit: 1, ..HistoryFilter::default() })?
                 .first()
                 .map_or(0, |last| last.seq),
         };
@@ -67,15 +80,15 @@ impl Journal {
         let snapshots = place.list_snapshots().into_iter().filter(|snapshot| snapshot.seq <= to);
         let mut good = snapshots.filter_map(|snapshot| {
             Store::open_for_reading(place, &snapshot.path)
-                .and_then(|store| store.load())
+                .and_then(|store| store.load(vault.as_ref()))
                 .inspect_err(|error| log::error!("journal: the snapshot {}: {error}", snapshot.path.display()))
                 .ok()
         });
-        let mut intent = good.next().unwrap_or_default();
+        let mut intent = good.next().unwrap_or_default().sealing(vault.as_ref());
         let from = intent.seq();
         let between =
             HistoryFilter { after: from, before: Some(to + 1), limit: usize::MAX, ..HistoryFilter::default() };
-        let changes = between.read(&store)?;
+        let changes = read(between)?;
         // No number is given twice, but not each is used: the rows of before tell that none was pruned in between.
         let leads_on = from == to
             || from > 0 && store.oldest_change()?.is_some_and(|oldest| oldest <= from + 1)
@@ -105,7 +118,8 @@ impl Journal {
 }
 
 impl HistoryFilter {
-    fn read(&self, store: &Store) -> Result<Vec<Change>> {
+    /// And how many are damaged.
+    fn read(&self, store: &Store, vault: Option<&Vault>) -> Result<(Vec<Change>, usize)> {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let (before, after) = (self.before.map_or(i64::MAX, number), number(self.after));
         let prefix = self.prefix.as_deref().unwrap_or_default();
@@ -113,6 +127,6 @@ impl HistoryFilter {
         let limit = number(self.limit as u64);
         let (since, until) = (self.since.unwrap_or(i64::MIN), self.until.unwrap_or(i64::MAX));
         let values: [&dyn ToSql; 7] = [&before, &since, &until, &kind, &prefix, &limit, &after];
-        store.changes(&values)
+        store.changes(&values, vault)
     }
 }

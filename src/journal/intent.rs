@@ -1,10 +1,12 @@
 //! Intent in memory: what operators asked for and have not taken back. It is changed first and at once, on the
-//! thread of the call; the disk follows. Knows nothing of files or threads.
+//! thread of the call; the disk follows. With a vault, what it has is sealed for the disk. Knows nothing of files or
+//! threads.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::vault::Vault;
 use crate::record::{Args, Change, Entry, Kind, Op, State};
 
 type Key = (Kind, Arc<str>);
@@ -45,8 +47,9 @@ impl Applied {
     }
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Intent {
+    vault: Option<Arc<Vault>>,
     entries: BTreeMap<Key, Entry>,
     /// Of the kinds whose key does not name the stream that they make: which proxies make a stream of this server.
     makers: BTreeSet<(String, Key)>,
@@ -62,6 +65,16 @@ impl Intent {
     /// An intent whose next change gets `seq + 1`.
     pub fn starting_at(seq: u64) -> Self {
         Self { seq, forgotten: seq, ..Self::default() }
+    }
+
+    /// Seals with this what comes in from now on. To be said while it is empty.
+    pub fn sealing(self, vault: Option<&Arc<Vault>>) -> Self {
+        Self { vault: vault.cloned(), ..self }
+    }
+
+    /// What it seals with.
+    pub fn vault(&self) -> Option<&Arc<Vault>> {
+        self.vault.as_ref()
     }
 
     /// A change after `since` in a scope; none where it is as it was. Where that is not known any more, the last change up
@@ -127,7 +140,8 @@ impl Intent {
             .collect()
     }
 
-    /// Puts in what was read back from disk, or replaces it.
+    /// Puts in what was read back from disk, or replaces it. Its arguments are readable, and sealed where
+    /// there is a vault.
     pub fn put(&mut self, kind: Kind, key: Arc<str>, entry: Entry) {
         let crc = entry.crc(kind, &key);
         self.take(kind, &key);
@@ -141,6 +155,10 @@ impl Intent {
 
     /// An accepted add: the proxy is wanted from now on, with these arguments.
     pub fn add(&mut self, at: i64, kind: Kind, key: &str, args: Args, cause: Cause) -> Applied {
+        let args = match &self.vault {
+            Some(vault) => vault.sealed(kind, key, args),
+            None => args,
+        };
         let before = self.get(kind, key).cloned();
         let created_at = before.as_ref().map_or(at, |entry| entry.created_at);
         let entry = Entry { args, state: State::Enabled, seq: self.seq + 1, created_at, updated_at: at };

@@ -1,12 +1,13 @@
 //! The maintenance thread: checkpoints and snapshots, on a connection of its own, so that no commit ever waits
 //! for either. What only the writing connection may do, it asks the writer for.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::Core;
-use super::place::SnapshotFile;
+use super::place::{Because, SnapshotFile};
+use super::shared::Core;
 use super::store::{self, Content, Store};
 use crate::error::{Code, Result};
 
@@ -53,6 +54,7 @@ impl Maintenance {
         self.mark()?;
         if !self.verified && self.core.is_healthy() {
             self.verified = true;
+            self.core.seal_what_is_old()?;
             self.verify()?;
         }
         let overdue = self.checkpointed.elapsed() >= CHECKPOINT_EVERY && self.core.dirty.load(Ordering::Relaxed);
@@ -119,7 +121,8 @@ impl Core {
         }
         let newest = self.place.list_snapshots().into_iter().next();
         // Rows are checked one by one as they are read: a snapshot is also the test of the journal itself.
-        let intent = Store::open_for_reading(&self.place, &self.place.file).and_then(|store| store.load());
+        let intent = Store::open_for_reading(&self.place, &self.place.file)
+            .and_then(|store| store.load(self.vault().as_ref()));
         let intent = self
             .rewrite_if_corrupt(intent)
             .map_err(|error| error.context(format!("no snapshot of {}", self.place.file.display())))?;
@@ -133,6 +136,44 @@ impl Core {
         self.health.lock().snapshot = Some(snapshot.clone());
         self.drop_old_snapshots()?;
         Ok(Some(snapshot))
+    }
+
+    /// With a key, no file of ours is to give a camera away: snapshots from before are sealed as well, and files that were
+    /// replaced by sealed ones go. Damaged ones are the operator's to remove, who may still need them.
+    fn seal_what_is_old(&self) -> Result<()> {
+        let Some(vault) = self.vault() else { return Ok(()) };
+        let _files = self.files.lock();
+        let is_sealed = |path: &Path| {
+            let key_id = Store::open_for_reading(&self.place, path).and_then(|store| store.key_id());
+            key_id.is_ok_and(|id| id == Some(vault.id))
+        };
+        for snapshot in self.place.list_snapshots() {
+            if is_sealed(&snapshot.path) {
+                continue;
+            }
+            let intent = Store::open_for_reading(&self.place, &snapshot.path)
+                .and_then(|store| store.load(Some(&vault)))
+                .map_err(|error| error.context(format!("cannot seal the snapshot {}", snapshot.path.display())));
+            match intent {
+                Ok(intent) => {
+                    let temporary = self.place.temporary_snapshot();
+                    store::create(&self.place, &temporary, &Content { intent, ..Content::default() })?;
+                    self.place.publish(&temporary, &snapshot.path)?;
+                }
+                Err(error) => log::error!("journal: {error}. Remove it, if its cameras are to stay unknown"),
+            }
+        }
+        let holds_more = |folder: &PathBuf| self.place.database_in(folder).is_some_and(|file| !is_sealed(&file));
+        for folder in self.place.quarantined(Because::Replaced).iter().filter(|folder| holds_more(folder)) {
+            self.place.empty(folder)?;
+        }
+        for folder in self.place.quarantined(Because::Damaged).iter().filter(|folder| holds_more(folder)) {
+            log::warn!(
+                "journal: {} has files from before [journal] key_file: remove them once they are not needed any more",
+                folder.display()
+            );
+        }
+        Ok(())
     }
 
     /// Memory is not damaged: the file is written anew from it.

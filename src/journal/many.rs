@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::Journal;
+use super::ack::{Ack, Done, Persisted};
 use super::intent::{Cause, Intent};
-use super::writer::Job;
-use super::{Access, Ack, Done, Journal, Persisted, QUEUE_BYTES, QUEUE_CHANGES};
+use super::shared::{Access, Job, QUEUE_BYTES, QUEUE_CHANGES};
 use crate::error::{Code, Error, Result};
 use crate::record::{Args, Kind, Op};
 use crate::settings::Durability;

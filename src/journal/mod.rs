@@ -3,6 +3,7 @@
 //!
 //! Lock order: `files`, then `front`, then `health` and `opened`. `front` is held for microseconds only.
 
+mod ack;
 mod dark;
 mod deaths;
 pub mod env;
@@ -14,89 +15,38 @@ mod many;
 mod place;
 mod recovery;
 mod salvage;
+mod shared;
 mod store;
+mod vault;
 mod writer;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
+pub use self::ack::{Ack, Done, Persisted};
 pub use self::dark::Dark;
 pub use self::deaths::Deaths;
 use self::env::{Env, System};
-use self::gauges::Gauges;
 pub use self::gauges::Reading;
 pub use self::history::{HistoryFilter, Moment};
+use self::intent::Applied;
 pub use self::intent::Cause;
-use self::intent::{Applied, Intent};
 use self::maintenance::Maintenance;
 pub use self::many::{Step, Unchanged};
 pub use self::place::SnapshotFile;
 use self::place::{Place, log_of};
+use self::shared::{Access, Core, Job, QUEUE_BYTES, QUEUE_CHANGES, Waiting};
 pub use self::store::SCHEMA_VERSION;
-use self::writer::{Chores, Job, Writer};
+use self::writer::Writer;
 use crate::error::{Code, Error, Result};
-use crate::record::{Args, Change, Entry, Kind, Op, State, check_key};
+use crate::record::{Args, Entry, Kind, Op, State, check_key};
 use crate::settings::{Durability, OnError, Settings};
-
-/// Changes that may wait for the disk, and the memory they may take.
-const QUEUE_CHANGES: usize = 1 << 16;
-const QUEUE_BYTES: usize = 256 << 20;
-
-/// How an acknowledged change stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Persisted {
-    /// On disk: no crash takes it back.
-    Yes,
-    /// `durability=async`: in the queue.
-    Soon,
-}
-
-/// The end of one recorded call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ack {
-    /// The change by which intent is what the call asked for; 0 when it was never applied.
-    pub seq: u64,
-    pub result: Result<Persisted>,
-    /// `on_error=reject`: intent is again what it was before the call, and the server is to be brought back to it.
-    pub undone: bool,
-}
-
-impl Ack {
-    pub fn failed(error: Error) -> Ack {
-        Ack { seq: 0, result: Err(error), undone: false }
-    }
-}
-
-/// Told exactly once how a recorded call ended: on the writer thread, or on the caller's own for
-/// `durability=async` and for refusals. What it calls must not block. Dropped untold, it tells of a failure:
-/// whatever goes wrong in here, no reply is ever left hanging.
-pub struct Done(Option<Box<dyn FnOnce(Ack) + Send>>);
-
-impl Done {
-    pub fn new(told: impl FnOnce(Ack) + Send + 'static) -> Done {
-        Done(Some(Box::new(told)))
-    }
-
-    pub fn call(mut self, ack: Ack) {
-        if let Some(told) = self.0.take() {
-            told(ack);
-        }
-    }
-}
-
-impl Drop for Done {
-    fn drop(&mut self) {
-        if let Some(told) = self.0.take() {
-            told(Ack::failed(Error::new(Code::Panic, "the journal lost track of this call")));
-        }
-    }
-}
 
 /// A call that MediaServer has carried out, or an event in it.
 #[derive(Debug, Clone)]
@@ -122,6 +72,8 @@ pub struct Report {
     pub queue: usize,
     pub queue_capacity: usize,
     pub snapshot: Option<SnapshotFile>,
+    /// Arguments are sealed with a key.
+    pub encrypted: bool,
     /// When (milliseconds UTC) and what.
     pub last_error: Option<(i64, Error)>,
 }
@@ -136,88 +88,6 @@ pub enum Condition {
     Unavailable,
     /// It was written by a newer version: it is restored from, and nothing is recorded.
     ReadOnly,
-}
-
-/// Told of a proxy that the server should be brought back to intent for.
-type Converge = Box<dyn Fn(Kind, &Arc<str>) + Send + Sync>;
-
-/// What the threads share.
-struct Core {
-    options: Settings,
-    place: Place,
-    front: Mutex<Front>,
-    wake_writer: Condvar,
-    stop_maintenance: Mutex<bool>,
-    wake_maintenance: Condvar,
-    health: Mutex<Health>,
-    /// Held by whoever opens or moves the files, other than the writer's own connection.
-    files: Mutex<()>,
-    /// Which files the writer's connection has open.
-    opened: Mutex<Option<OpenFiles>>,
-    converge: OnceLock<Converge>,
-    durable_seq: AtomicU64,
-    gauges: Gauges,
-    /// Something was written since the last checkpoint.
-    dirty: AtomicBool,
-    /// The log has grown so long that one should come now.
-    checkpoint_due: AtomicBool,
-    /// What the file has may stand nowhere else.
-    snapshot_due: AtomicBool,
-}
-
-/// What callers touch.
-struct Front {
-    intent: Intent,
-    queue: Vec<Job>,
-    queued_bytes: usize,
-    /// Memory has a change that was not queued: the file must be rewritten.
-    behind: bool,
-    closing: bool,
-    chores: Chores,
-    access: Access,
-    /// Changes that are in memory but not in the file: history, for the next rewrite.
-    unwritten: Vec<Change>,
-}
-
-/// What may be done to the file.
-enum Access {
-    /// It was read: memory holds all of it, and is written to it.
-    Open,
-    /// It was read, and must not be written.
-    ReadOnly,
-    /// It was not read yet. The calls since the start wait here, the last for each proxy.
-    Waiting { calls: BTreeMap<(Kind, Arc<str>), Waiting>, bytes: usize, begin: Option<Begin> },
-}
-
-/// A call that came while the journal could not be opened.
-struct Waiting {
-    at: i64,
-    op: Op,
-    /// Of an add.
-    args: Option<Args>,
-    cause: Cause,
-}
-
-/// Told once that intent is known.
-type Begin = Box<dyn FnOnce() + Send>;
-
-/// The database and its log, as [`env::Stat::identity`] tells them.
-type Identity = [(u64, u64); 2];
-
-/// The files that are open, to be told from those at the journal's paths.
-struct OpenFiles {
-    identity: Identity,
-    /// False once the log is not there any more.
-    log_is_there: Box<dyn Fn() -> bool + Send>,
-}
-
-#[derive(Default)]
-struct Health {
-    /// The storage does not work now.
-    failure: Option<(i64, Error)>,
-    /// The last thing that went wrong, also when it is mended.
-    last_error: Option<(i64, Error)>,
-    snapshot: Option<SnapshotFile>,
 }
 
 /// An open journal. Dropping it closes it.
@@ -238,32 +108,7 @@ impl Journal {
     /// for a path that names no file, or when the machine gives no threads. Blocks on the disk.
     pub fn open_in(options: &Settings, env: Arc<dyn Env>) -> Result<Journal> {
         let place = Place::new(&options.path, env)?;
-        let core = Arc::new(Core {
-            options: options.clone(),
-            place,
-            durable_seq: AtomicU64::new(0),
-            gauges: Gauges::new(),
-            front: Mutex::new(Front {
-                intent: Intent::default(),
-                queue: Vec::new(),
-                queued_bytes: 0,
-                behind: false,
-                closing: false,
-                chores: Chores::default(),
-                access: Access::Waiting { calls: BTreeMap::new(), bytes: 0, begin: None },
-                unwritten: Vec::new(),
-            }),
-            wake_writer: Condvar::new(),
-            stop_maintenance: Mutex::new(false),
-            wake_maintenance: Condvar::new(),
-            health: Mutex::new(Health::default()),
-            files: Mutex::new(()),
-            opened: Mutex::new(None),
-            converge: OnceLock::new(),
-            dirty: AtomicBool::new(false),
-            checkpoint_due: AtomicBool::new(false),
-            snapshot_due: AtomicBool::new(false),
-        });
+        let core = Arc::new(Core::new(options.clone(), place));
         let journal = Journal { core: Arc::clone(&core), writer: Mutex::new(None), maintenance: Mutex::new(None) };
         let writer = Writer::open(Arc::clone(&core));
         let front = Arc::clone(&core);
@@ -507,6 +352,7 @@ impl Journal {
             queue,
             queue_capacity: QUEUE_CHANGES,
             snapshot: health.snapshot.clone(),
+            encrypted: front.intent.vault().is_some(),
             last_error: health.last_error.clone(),
         }
     }
@@ -542,100 +388,5 @@ fn join(thread: &Mutex<Option<JoinHandle<()>>>) {
 impl Drop for Journal {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-impl Front {
-    /// Remembers a change that the file does not get now, so that history has it later.
-    fn missed(&mut self, applied: Option<Applied>) {
-        if self.unwritten.len() < QUEUE_CHANGES {
-            self.unwritten.extend(applied.map(|applied| applied.change));
-        }
-    }
-}
-
-impl Core {
-    fn is_healthy(&self) -> bool {
-        self.health.lock().failure.is_none()
-    }
-
-    fn failed(&self, error: Error) {
-        self.gauges.failed();
-        let mut health = self.health.lock();
-        health.last_error = Some((self.place.env.now_ms(), error));
-        health.failure = health.last_error.clone();
-    }
-
-    /// Why the storage does not work now.
-    fn last_failure(&self) -> Error {
-        self.health
-            .lock()
-            .failure
-            .as_ref()
-            .map_or_else(|| Error::new(Code::Storage, "the journal cannot be written"), |(_, error)| error.clone())
-    }
-
-    /// An error that leaves the journal writable.
-    fn noted(&self, error: Error) {
-        self.gauges.failed();
-        self.health.lock().last_error = Some((self.place.env.now_ms(), error));
-    }
-
-    /// A defect of ours ended the writer: nothing more becomes durable, and everyone is told so.
-    fn writer_died(&self) {
-        let error = Error::new(Code::Panic, "the journal's writer ended in a panic: restart the server");
-        log::error!("journal: {error}");
-        self.failed(error);
-        let untold = {
-            let mut front = self.front.lock();
-            front.closing = true;
-            std::mem::take(&mut front.queue)
-        };
-        drop(untold);
-    }
-
-    fn recovered(&self) {
-        self.health.lock().failure = None;
-    }
-
-    fn undone(&self, kind: Kind, key: &Arc<str>) {
-        if let Some(converge) = self.converge.get() {
-            converge(kind, key);
-        }
-    }
-
-    /// Which files stand at the journal's paths now; none where one is missing.
-    fn standing(&self) -> Option<Identity> {
-        let identity = |path| Some(self.place.env.stat(path).ok()??.identity);
-        Some([identity(&self.place.file)?, identity(&log_of(&self.place.file))?])
-    }
-
-    /// Notes which files are open now.
-    fn opened(&self) {
-        // Where it cannot be watched, the look once a second has to do.
-        let log_is_there = self.place.env.watch(&log_of(&self.place.file)).unwrap_or_else(|_| Box::new(|| true));
-        *self.opened.lock() = self.standing().map(|identity| OpenFiles { identity, log_is_there });
-    }
-
-    /// An error where the log that is open was deleted or replaced: what is written to it is lost with this process.
-    /// Quick.
-    fn log_is_there(&self) -> Result<()> {
-        self.gone_unless(|open| (open.log_is_there)())
-    }
-
-    /// An error where any file that is open is no longer the one at its path.
-    fn files_are_there(&self) -> Result<()> {
-        self.gone_unless(|open| self.standing() == Some(open.identity))
-    }
-
-    fn gone_unless(&self, there: impl FnOnce(&OpenFiles) -> bool) -> Result<()> {
-        if self.opened.lock().as_ref().is_none_or(there) {
-            return Ok(());
-        }
-        let file = self.place.file.display();
-        Err(Error::new(
-            Code::Storage,
-            format!("{file} or its log was deleted or replaced under the running server"),
-        ))
     }
 }

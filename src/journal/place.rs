@@ -183,25 +183,34 @@ impl Place {
     }
 
     fn drop_old(&self, because: Because) {
+        for folder in self.quarantined(because).iter().skip(because.kept()) {
+            let _ = self.empty(folder);
+        }
+    }
+
+    /// The folders of the quarantine for one reason, the newest first.
+    pub fn quarantined(&self, because: Because) -> Vec<PathBuf> {
         let end = format!("-{}", because.name());
-        let mut folders: Vec<PathBuf> = self
-            .env
-            .list(&self.quarantine())
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|path| {
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                name.starts_with(&format!("{}-", self.name)) && name.ends_with(&end)
-            })
-            .collect();
+        let mut folders = self.env.list(&self.quarantine()).unwrap_or_default();
+        folders.retain(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with(&format!("{}-", self.name)) && name.ends_with(&end)
+        });
         folders.sort();
         folders.reverse();
-        for folder in folders.iter().skip(because.kept()) {
-            for file in self.env.list(folder).unwrap_or_default() {
-                // The empty folder stays: it says when it happened.
-                let _ = self.remove(&file);
-            }
-        }
+        folders
+    }
+
+    /// The database in a folder of the quarantine; none where the folder was emptied.
+    pub fn database_in(&self, folder: &Path) -> Option<PathBuf> {
+        let database = folder.join(&self.name);
+        self.stat(&database).ok().flatten().map(|_| database)
+    }
+
+    /// Removes the files of a folder of the quarantine. The folder stays: it says when it happened.
+    pub fn empty(&self, folder: &Path) -> Result<()> {
+        let files = self.env.list(folder).map_err(|error| Error::io("cannot list", folder, &error))?;
+        files.iter().try_for_each(|file| self.remove(file))
     }
 
     /// Gives a complete, synced file its final name: what bears such a name is whole.

@@ -10,6 +10,7 @@ use super::intent::{Digest, Intent};
 use super::place::{Because, Place, log_of};
 use super::salvage::{Pages, Row};
 use super::store::{self, Content, Incident, Store};
+use super::vault::Vault;
 use crate::error::{Code, Error, Result};
 use crate::record::{Change, Entry, Kind};
 
@@ -27,49 +28,70 @@ pub struct Opened {
     pub report: Option<String>,
 }
 
-/// Opens the journal at `place`, whose lock is held.
-pub fn open(place: &Place) -> Result<Opened> {
+/// Opens the journal at `place`, whose lock is held. What is in it is sealed with the vault's key, where there is one. Fails
+/// with [`Code::KeyMissing`], and leaves everything as it is, where it is sealed with another.
+pub fn open(place: &Place, vault: Option<&Arc<Vault>>) -> Result<Opened> {
     let recovered = place.recovered();
     if place.stat(&place.file)?.is_none() {
-        if place.stat(&recovered)?.is_some() && is_whole(place, &recovered)? {
+        if place.stat(&recovered)?.is_some() && is_whole(place, &recovered, vault)? {
             // A crash between putting the old files away and this rename. What is left of them follows.
             place.quarantine_files(Because::Damaged)?;
             place.publish(&recovered, &place.file)?;
         } else if place.list_snapshots().is_empty() && place.stat(&log_of(&place.file))?.is_none() {
             place.quarantine_files(Because::Damaged)?;
-            store::create(place, &place.unfinished(), &Content::default())?;
+            let content = Content { intent: Intent::default().sealing(vault), ..Content::default() };
+            store::create(place, &place.unfinished(), &content)?;
             place.publish(&place.unfinished(), &place.file)?;
         }
     }
     place.remove_database(&recovered)?;
     place.remove_database(&place.unfinished())?;
-    match open_healthy(place) {
-        Ok((store, intent)) => Ok(Opened { store, intent, report: None }),
-        Err(error) if error.code == Code::Corrupt => recover(place, &error.message),
+    match open_healthy(place, vault) {
+        Ok((store, intent)) if vault.map(|vault| vault.id) == store.key_id()? => {
+            Ok(Opened { store, intent, report: None })
+        }
+        Ok((store, intent)) => seal(place, store, intent),
+        Err(error) if error.code == Code::Corrupt => recover(place, vault, &error.message),
         Err(_) if place.stat(&place.file)?.is_none() => {
-            recover(place, &format!("{} is gone", place.file.display()))
+            recover(place, vault, &format!("{} is gone", place.file.display()))
         }
         Err(error) => Err(error),
     }
 }
 
 /// Reads a journal that must not be written: its schema is newer.
-pub fn read_only(place: &Place) -> Result<Intent> {
-    Store::open_for_reading(place, &place.file)?.load()
+pub fn read_only(place: &Place, vault: Option<&Arc<Vault>>) -> Result<Intent> {
+    Store::open_for_reading(place, &place.file)?.load(vault)
+}
+
+/// Writes a journal that was not sealed afresh with a key: the old file would still hold what was in it.
+fn seal(place: &Place, store: Store, intent: Intent) -> Result<Opened> {
+    store.abandon();
+    let (history, mut incidents) = salvage_history(place, intent.seq(), intent.vault());
+    let report = format!(
+        "The arguments of all {} proxies and of {} changes are sealed with the key of [journal] key_file from now on",
+        intent.digest().count,
+        history.len()
+    );
+    log::info!("journal: {report}");
+    incidents.insert(Incident { at: place.env.now_ms(), report });
+    let content = Content { intent, history, incidents };
+    let store = replace(place, &content, Because::Replaced)?;
+    Ok(Opened { store, intent: content.intent, report: None })
 }
 
 /// False for a file that has been damaged. An error, where the disk does not tell: then nothing is decided.
-fn is_whole(place: &Place, path: &Path) -> Result<bool> {
-    match Store::open_for_reading(place, path).and_then(|store| store.load()) {
+fn is_whole(place: &Place, path: &Path, vault: Option<&Arc<Vault>>) -> Result<bool> {
+    match Store::open_for_reading(place, path).and_then(|store| store.load(vault)) {
         Ok(_) => Ok(true),
         Err(error) if error.code == Code::Corrupt => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-fn open_healthy(place: &Place) -> Result<(Store, Intent)> {
+fn open_healthy(place: &Place, vault: Option<&Arc<Vault>>) -> Result<(Store, Intent)> {
     let mut store = Store::open(place, &place.file)?;
-    let intent = store.load()?;
+    let intent = store.load(vault)?;
     not_behind(place, &intent)?;
     store.trust(place, &place.file)?;
     Ok((store, intent))
@@ -99,7 +121,7 @@ fn not_behind(place: &Place, intent: &Intent) -> Result<()> {
     if !Pages::new(&[], &log).log_is_damaged {
         return Ok(());
     }
-    let found = Evidence::of_files(&read(place, &place.file)?, &log);
+    let found = Evidence::of_files(&read(place, &place.file)?, &log, intent.vault());
     if found.seq <= intent.seq() {
         return Ok(());
     }
@@ -127,27 +149,31 @@ pub fn replace(place: &Place, content: &Content, because: Because) -> Result<Sto
     place.publish(&place.unfinished(), &recovered)?;
     place.quarantine_files(because)?;
     place.publish(&recovered, &place.file)?;
-    let (store, _) = open_healthy(place)?;
+    let (store, _) = open_healthy(place, content.intent.vault())?;
     Ok(store)
 }
 
 /// What the old files still hold besides intent, to be taken over into a fresh one: history up to change `seq`, and
 /// incidents. A disk that does not give it keeps nobody from a fresh file.
-pub fn salvage_history(place: &Place, seq: u64) -> (BTreeMap<u64, Change>, BTreeSet<Incident>) {
+pub fn salvage_history(
+    place: &Place,
+    seq: u64,
+    vault: Option<&Arc<Vault>>,
+) -> (BTreeMap<u64, Change>, BTreeSet<Incident>) {
     let files = read(place, &place.file).and_then(|database| Ok((database, read(place, &log_of(&place.file))?)));
     let Ok((database, log)) = files else {
         return Default::default();
     };
-    let mut found = Evidence::of_files(&database, &log);
+    let mut found = Evidence::of_files(&database, &log, vault);
     found.history.retain(|number, _| *number <= seq);
     (found.history, found.incidents)
 }
 
-fn recover(place: &Place, damage: &str) -> Result<Opened> {
+fn recover(place: &Place, vault: Option<&Arc<Vault>>, damage: &str) -> Result<Opened> {
     let mut sources = Vec::new();
     let mut snapshot = Intent::default();
     for file in place.list_snapshots() {
-        match Store::open_for_reading(place, &file.path).and_then(|store| store.load()) {
+        match Store::open_for_reading(place, &file.path).and_then(|store| store.load(vault)) {
             Ok(intent) => {
                 sources.push(format!(
                     "the snapshot {} with {} proxies",
@@ -157,12 +183,22 @@ fn recover(place: &Place, damage: &str) -> Result<Opened> {
                 snapshot = intent;
                 break;
             }
+            Err(error) if error.code == Code::KeyMissing => return Err(error),
             Err(error) => sources.push(format!("not the snapshot {}: {error}", file.path.display())),
         }
     }
     let known = place.read_mark();
-    let mut found =
-        Evidence::of_files(&read(place, &place.file)?, &read(place, &log_of(&place.file))?).after(&snapshot);
+    let files = (read(place, &place.file)?, read(place, &log_of(&place.file))?);
+    let found = Evidence::of_files(&files.0, &files.1, vault);
+    if found.keys.is_empty() && found.locked > 0 {
+        return Err(Error::new(
+            Code::KeyMissing,
+            format!(
+                "{damage}. It is sealed with a key, and [journal] key_file does not name that one: put it back"
+            ),
+        ));
+    }
+    let mut found = found.after(&snapshot);
     sources.push(format!(
         "{} changes and {} proxies in the damaged files after that",
         found.numbers.len(),
@@ -171,7 +207,7 @@ fn recover(place: &Place, damage: &str) -> Result<Opened> {
     let mut lost = found.lost(snapshot.seq(), known);
     let (history, mut incidents) = (std::mem::take(&mut found.history), std::mem::take(&mut found.incidents));
     let sums = if found.seq >= known { found.newest_sums() } else { Vec::new() };
-    let mut intent = found.into_intent(&snapshot, known);
+    let mut intent = found.into_intent(&snapshot, known, vault);
     if prove(&mut intent, &sums) {
         lost = "The sums over it prove that no proxy is missing".to_owned();
     }
@@ -210,32 +246,39 @@ struct Evidence {
     incidents: BTreeSet<Incident>,
     numbers: BTreeSet<u64>,
     seq: u64,
+    /// Rows that no key at hand unlocks.
+    locked: u64,
     /// The sums over all proxies after a change.
     sums: Vec<(u64, Digest)>,
 }
 
 impl Evidence {
-    fn of_files(database: &[u8], log: &[u8]) -> Self {
+    fn of_files(database: &[u8], log: &[u8], vault: Option<&Arc<Vault>>) -> Self {
         let mut evidence = Self::default();
-        Pages::new(database, log).rows(|row| match row {
-            Row::Change(change) => {
-                let entry = change.entry();
-                evidence.weigh(change.kind, Arc::clone(&change.key), change.seq, entry, false);
-                evidence.history.insert(change.seq, change);
-                if evidence.history.len() > HISTORY {
-                    evidence.history.pop_first();
-                }
-            }
-            Row::Proxy(kind, key, entry) => {
-                evidence.weigh(kind, key.into(), entry.seq, Some(entry), true);
-            }
-            Row::Sums { seq, digest } => evidence.sums.push((seq, digest)),
-            Row::Meta(..) => {}
-            Row::Incident(incident) => {
-                evidence.incidents.insert(incident);
-            }
+        Pages::new(database, log).rows(|row| match row.kept(vault.map(Arc::as_ref)) {
+            Err(_) => evidence.locked += 1,
+            Ok(row) => evidence.add(row),
         });
         evidence
+    }
+
+    fn add(&mut self, row: Row) {
+        match row {
+            Row::Change(change) => {
+                let entry = change.entry();
+                self.weigh(change.kind, Arc::clone(&change.key), change.seq, entry, false);
+                self.history.insert(change.seq, change);
+                if self.history.len() > HISTORY {
+                    self.history.pop_first();
+                }
+            }
+            Row::Proxy(kind, key, entry) => self.weigh(kind, key.into(), entry.seq, Some(entry), true),
+            Row::Sums { seq, digest } => self.sums.push((seq, digest)),
+            Row::Meta(..) => {}
+            Row::Incident(incident) => {
+                self.incidents.insert(incident);
+            }
+        }
     }
 
     fn weigh(&mut self, kind: Kind, key: Arc<str>, seq: u64, entry: Option<Entry>, complete: bool) {
@@ -286,8 +329,9 @@ impl Evidence {
         self.sums.iter().filter(|(seq, _)| *seq >= self.seq).map(|(_, digest)| *digest).collect()
     }
 
-    fn into_intent(self, snapshot: &Intent, known: u64) -> Intent {
-        let mut intent = Intent::starting_at(self.seq.max(snapshot.seq()).max(known) + SEQ_GAP);
+    fn into_intent(self, snapshot: &Intent, known: u64, vault: Option<&Arc<Vault>>) -> Intent {
+        let last = self.seq.max(snapshot.seq()).max(known);
+        let mut intent = Intent::starting_at(last + SEQ_GAP).sealing(vault);
         for (kind, key, entry) in snapshot.iter() {
             if !self.keys.contains_key(&(kind, Arc::clone(key))) {
                 intent.put(kind, Arc::clone(key), entry.clone());

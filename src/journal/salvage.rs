@@ -7,6 +7,8 @@ use std::collections::HashMap;
 
 use super::intent::Digest;
 use super::store::{self, Incident};
+use super::vault::{self, Vault};
+use crate::error::Result;
 use crate::record::{Change, Entry, Kind};
 
 /// Our files all have SQLite's ordinary page size, and no reserved bytes.
@@ -30,6 +32,24 @@ pub enum Row {
         seq: u64,
         digest: Digest,
     },
+}
+
+impl Row {
+    /// With its arguments as memory has them; see [`vault::kept`].
+    pub fn kept(self, vault: Option<&Vault>) -> Result<Row> {
+        Ok(match self {
+            Row::Proxy(kind, key, entry) => {
+                let args = vault::kept(vault, kind, &key, entry.args)?;
+                Row::Proxy(kind, key, Entry { args, ..entry })
+            }
+            Row::Change(mut change) => {
+                let kept = |args| vault::kept(vault, change.kind, &change.key, args);
+                change.args = change.args.map(kept).transpose()?;
+                Row::Change(change)
+            }
+            other => other,
+        })
+    }
 }
 
 /// A value of a row, as far as our tables have such.

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, Row, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::intent::{Applied, Digest, Intent};
 use super::place::{Place, log_of};
 use super::salvage::{self, Value};
+use super::vault::{self, Vault};
 use crate::error::{Code, Error, Result};
 use crate::record::{Args, Change, Entry, Kind, Op, State};
 
@@ -182,23 +183,36 @@ impl Store {
         Ok(oldest.map(i64::cast_unsigned))
     }
 
-    /// Changes, the last first, by the values of `select_changes.sql`. Rows that are damaged are left out.
-    pub fn changes(&self, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<Change>> {
-        let mut statement = self.connection.prepare(SELECT_CHANGES)?;
-        let mut rows = statement.query(values)?;
-        let mut changes = Vec::new();
-        while let Some(row) = rows.next()? {
-            let seq: i64 = row.get(9)?;
-            match values_of(row, 9).ok().and_then(|values| row_of(&values, seq)) {
-                Some(salvage::Row::Change(change)) => changes.push(change),
-                _ => log::warn!("journal: the row of change {seq} is damaged, and left out of a history"),
-            }
-        }
-        Ok(changes)
+    /// Which key the arguments in it are sealed with, by its id; none where they are not.
+    pub fn key_id(&self) -> Result<Option<i64>> {
+        let found = self.connection.query_row("SELECT value FROM meta WHERE name = 'key'", [], |row| row.get(0));
+        Ok(found.optional()?)
     }
 
-    /// Reads all of intent back. Fails on the first row whose checksum does not hold, and when rows are missing.
-    pub fn load(&self) -> Result<Intent> {
+    /// Changes, the last first, by the values of `select_changes.sql`, and how many rows of them are left out because they
+    /// are damaged.
+    pub fn changes(&self, values: &[&dyn rusqlite::ToSql], vault: Option<&Vault>) -> Result<(Vec<Change>, usize)> {
+        let mut statement = self.connection.prepare(SELECT_CHANGES)?;
+        let mut rows = statement.query(values)?;
+        let (mut changes, mut damaged) = (Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            let seq: i64 = row.get(9)?;
+            let found = values_of(row, 9).ok().and_then(|values| row_of(&values, seq));
+            match found.and_then(|row| row.kept(vault).ok()) {
+                Some(salvage::Row::Change(change)) => changes.push(change),
+                _ => {
+                    log::warn!("journal: the row of change {seq} is damaged, and left out of a history");
+                    damaged += 1;
+                }
+            }
+        }
+        Ok((changes, damaged))
+    }
+
+    /// Reads all of intent back. Fails on the first row whose checksum does not hold, when rows are missing, and with
+    /// [`Code::KeyMissing`] where they are sealed with another key than the vault's. What is not sealed is from now on, where
+    /// there is a vault, but not in the file.
+    pub fn load(&self, vault: Option<&Arc<Vault>>) -> Result<Intent> {
         // One read transaction: the rows and the sums over them are of one moment.
         let transaction = self.connection.unchecked_transaction()?;
         let meta = |name: &str| -> Result<u64> {
@@ -206,22 +220,40 @@ impl Store {
                 transaction.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))?;
             Ok(value.cast_unsigned())
         };
-        let mut intent = Intent::starting_at(meta("seq")?);
+        let mut intent = Intent::starting_at(meta("seq")?).sealing(vault);
         let seq = intent.seq();
+        let key_id = self.key_id()?;
+        let is_ours = key_id.is_none() || vault.map(|vault| vault.id) == key_id;
+        let another_key = || {
+            Error::new(
+                Code::KeyMissing,
+                "its arguments are sealed with a key, and [journal] key_file does not name that one: put it back, or name \
+                 another [journal] path to begin anew",
+            )
+        };
         let mut statement = transaction.prepare(SELECT_PROXIES)?;
         let mut rows = statement.query([])?;
+        let mut found = Digest::default();
         while let Some(row) = rows.next()? {
-            let (kind, key, entry) = proxy_of(&values_of(row, 8)?)?;
+            let (kind, key, mut entry) = proxy_of(&values_of(row, 8)?)?;
+            found.count += 1;
+            found.xor ^= entry.crc(kind, &key);
+            // The id has no checksum: when it seems to be another's, the seals themselves tell.
+            entry.args = vault::kept(vault.map(Arc::as_ref), kind, &key, entry.args)
+                .map_err(|error| if is_ours { error } else { another_key() })?;
             intent.put(kind, key.into(), entry);
+        }
+        if !is_ours && (vault.is_none() || found.count == 0) {
+            return Err(another_key());
         }
         let stored = Digest {
             count: meta("count")?,
             xor: u32::try_from(meta("digest")?).map_err(|_| Error::corrupt("the digest is no number"))?,
         };
-        if stored != intent.digest() || intent.seq() != seq {
+        if stored != found || intent.seq() != seq {
             return Err(Error::corrupt(format!(
                 "the rows of proxies are not those that were written: {} of {} there, last change {} of {seq}",
-                intent.digest().count,
+                found.count,
                 stored.count,
                 intent.seq(),
             )));
@@ -305,7 +337,7 @@ impl Incident {
 }
 
 /// All that a journal can hold.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Content {
     pub intent: Intent,
     /// By number, each once.
@@ -344,10 +376,13 @@ pub fn create(place: &Place, path: &Path, content: &Content) -> Result<()> {
         }
         write_meta(&transaction, intent.seq(), intent.digest())?;
         transaction.execute(SET_META, params!["schema", SCHEMA_VERSION])?;
+        if let Some(vault) = intent.vault() {
+            transaction.execute(SET_META, params!["key", vault.id])?;
+        }
         transaction.commit()?;
     }
     place.sync(path)?;
-    let written = Store::open_for_reading(place, path)?.load()?;
+    let written = Store::open_for_reading(place, path)?.load(intent.vault())?;
     if written.digest() != intent.digest() || written.seq() != intent.seq() {
         return Err(Error::corrupt(format!(
             "{} does not hold what was just written to it: check the disk",
@@ -361,7 +396,7 @@ fn write_proxy(upsert: &mut rusqlite::Statement<'_>, kind: Kind, key: &str, entr
     Ok(upsert.execute(params![
         kind.name(),
         key,
-        entry.args.as_str(),
+        entry.args.stored(),
         entry.state.name(),
         entry.seq.cast_signed(),
         entry.created_at,
@@ -385,7 +420,7 @@ fn write_change(insert: &mut rusqlite::Statement<'_>, change: &Change) -> Result
         change.op.name(),
         change.kind.name(),
         &*change.key,
-        change.args.as_ref().map(Args::as_str),
+        change.args.as_ref().map(Args::stored),
         change.origin,
         change.reason,
         change.crc(),

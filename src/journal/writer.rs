@@ -9,30 +9,16 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::ack::{Ack, Persisted};
 use super::intent::{Applied, Intent};
 use super::place::Because;
 use super::recovery::{self, Opened};
+use super::shared::{Access, Chores, Core, Job};
 use super::store::{Content, Incident, LOG_PAGES, Store};
-use super::{Access, Ack, Core, Done, Persisted};
+use super::vault::Vault;
 use crate::error::{Code, Error, Result};
 use crate::record::{Op, State};
 use crate::settings::OnError;
-
-/// A change on its way to disk, or (without one) a call that waits for those before it.
-pub struct Job {
-    pub seq: u64,
-    pub applied: Option<Applied>,
-    pub done: Option<Done>,
-}
-
-/// Housekeeping that only the writing connection may do, asked for by the maintenance thread.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Chores {
-    /// Copy what little of the log the last checkpoint left, so that the log starts over.
-    pub finish_checkpoint: bool,
-    /// Drop history up to this change and older than this time.
-    pub prune: Option<(u64, i64)>,
-}
 
 const PRUNE_ROWS: u32 = 1000;
 /// Between two attempts to write, or open, a journal that failed.
@@ -251,7 +237,7 @@ impl Writer {
         let _files = core.files.lock();
         match self.open_files() {
             Ok(opened) => self.opened(opened),
-            Err(error) if error.code == Code::NewerSchema => match recovery::read_only(&core.place) {
+            Err(error) if error.code == Code::NewerSchema => match self.read_only() {
                 Ok(intent) => self.opened_read_only(intent, error),
                 Err(unread) => self.fail(&error.context(unread)),
             },
@@ -272,12 +258,22 @@ impl Writer {
                 Err(error) => return Err(error),
             }
         }
-        let opened = recovery::open(&self.core.place);
+        let opened = self.vault().and_then(|vault| recovery::open(&self.core.place, vault.as_ref()));
         if opened.is_err() {
             // Another server may have more luck.
             self.lock = None;
         }
         opened
+    }
+
+    fn read_only(&self) -> Result<Intent> {
+        recovery::read_only(&self.core.place, self.vault()?.as_ref())
+    }
+
+    /// The key is read at each attempt: it may come later, with a disk that is mounted later.
+    fn vault(&self) -> Result<Option<Arc<Vault>>> {
+        let file = self.core.options.key_file.as_ref();
+        file.map(|file| Vault::read(&*self.core.place.env, file)).transpose()
     }
 
     fn opened(&mut self, opened: Opened) {
@@ -366,7 +362,7 @@ impl Writer {
             self.lock = Some(place.lock()?);
         }
         let durable = self.core.durable_seq.load(Ordering::Acquire);
-        let (mut history, mut incidents) = recovery::salvage_history(place, durable);
+        let (mut history, mut incidents) = recovery::salvage_history(place, durable, intent.vault());
         history.extend(self.core.front.lock().unwritten.iter().map(|change| (change.seq, change.clone())));
         let at = place.env.now_ms();
         let report = self.core.health.lock().last_error.as_ref().map_or_else(

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::versions::WayBack;
 use super::{Request, add_of, replied, set};
 use crate::error::{Error, Result};
 use crate::plugin::Plugin;
 use crate::reconcile::Key;
-use crate::record::{Entry, Kind, State, url};
+use crate::record::{Entry, Kind, State};
 
 /// Of the documents that this version writes, and the newest that it reads.
 const VERSION: u64 = 1;
@@ -65,15 +65,15 @@ pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
 
 /// What a body wants, whichever of the known forms it has.
 fn read(body: &[u8]) -> Result<BTreeMap<Key, Entry>> {
-    let text =
-        std::str::from_utf8(body).map_err(|error| Error::invalid(format!("the body is no text: {error}")))?;
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Error::invalid(format!("the body is no UTF-8 text: {error}: save it as UTF-8")))?;
     let text = text.trim_start_matches('\u{feff}').trim();
-    let (what, items) = if text.starts_with('{') {
+    let items = if text.starts_with('{') {
         let document: Value = serde_json::from_str(text)
             .map_err(|error| Error::invalid(format!("the body is no whole JSON document: {error}")))?;
         from_document(document)?
     } else {
-        ("line", from_csv(text)?)
+        from_csv(text)?
     };
     if items.is_empty() {
         return Err(Error::invalid(
@@ -84,18 +84,30 @@ fn read(body: &[u8]) -> Result<BTreeMap<Key, Entry>> {
         return Err(Error::invalid(format!("it has {} entries, more than {MOST_ENTRIES}", items.len())));
     }
     let mut wanted = BTreeMap::new();
-    for (index, item) in items.iter().enumerate() {
-        let at = |error: Error| error.context(format!("{what} {index} (the first is 0)"));
-        let (key, entry) = entry_of(item).map_err(at)?;
-        if wanted.insert(key.clone(), entry).is_some() {
-            return Err(at(Error::invalid(format!("{} {} is there twice", key.0.name(), key.1))));
+    for Item { at, entry } in &items {
+        let (key, entry) = entry_of(entry).map_err(|error| error.context(at))?;
+        if wanted.contains_key(&key) {
+            let twice = Error::invalid(format!("{} {} is there twice", key.0.name(), key.1));
+            return Err(twice.context(at));
         }
+        wanted.insert(key, entry);
     }
     Ok(wanted)
 }
 
+/// One entry as it was given, and where.
+struct Item {
+    at: String,
+    entry: Value,
+}
+
+fn numbered(what: &str, entries: impl IntoIterator<Item = Value>) -> Vec<Item> {
+    let at = |index| format!("{what} {index} (the first is 0)");
+    entries.into_iter().enumerate().map(|(index, entry)| Item { at: at(index), entry }).collect()
+}
+
 /// A document of ours, or a reply of listStreamProxy or of exportJournal as it came.
-fn from_document(mut document: Value) -> Result<(&'static str, Vec<Value>)> {
+fn from_document(mut document: Value) -> Result<Vec<Item>> {
     if document.get("format").is_none()
         && let Some(data) = document.get_mut("data").filter(|data| data.is_object())
     {
@@ -109,7 +121,7 @@ fn from_document(mut document: Value) -> Result<(&'static str, Vec<Value>)> {
             )));
         }
         return match document.get_mut("entries").map(Value::take) {
-            Some(Value::Array(entries)) => Ok(("entry", entries)),
+            Some(Value::Array(entries)) => Ok(numbered("entry", entries)),
             _ => Err(Error::invalid("it has no array of entries: is it whole?")),
         };
     }
@@ -124,30 +136,53 @@ fn from_document(mut document: Value) -> Result<(&'static str, Vec<Value>)> {
         });
         json!({"kind": Kind::Pull.name(), "args": args})
     };
-    Ok(("proxy", listed.into_iter().map(pull).collect()))
+    Ok(numbered("proxy", listed.into_iter().map(pull)))
 }
 
-/// Lines of `vhost/app/stream,url`, the first perhaps with these names.
-fn from_csv(text: &str) -> Result<Vec<Value>> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines
-        .enumerate()
-        .filter(|(index, line)| !(*index == 0 && line.eq_ignore_ascii_case("key,url")))
-        .map(|(_, line)| {
-            let unquoted = |text: &str| text.trim().trim_matches('"').to_owned();
-            let parts = line.split_once(',').map(|(key, url)| (unquoted(key), unquoted(url)));
-            let named = parts.as_ref().and_then(|(key, url)| {
-                let (vhost, rest) = key.split_once('/')?;
-                let (app, stream) = rest.split_once('/')?;
-                Some(json!({"vhost": vhost, "app": app, "stream": stream, "url": url}))
-            });
-            let args = named.ok_or_else(|| {
-                let shown: String = url::redact(line).chars().take(80).collect();
-                Error::invalid(format!("{shown:?} is no line of vhost/app/stream,url"))
-            })?;
-            Ok(json!({"kind": Kind::Pull.name(), "args": args}))
-        })
-        .collect()
+/// Lines of `vhost/app/stream,url`; or of whatever arguments the first line names, by `kind` and `key` too.
+fn from_csv(text: &str) -> Result<Vec<Item>> {
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .from_reader(text.as_bytes());
+    let mut columns = vec!["key".to_owned(), "url".to_owned()];
+    let mut items = Vec::new();
+    for (index, record) in reader.records().enumerate() {
+        let record = record.map_err(|error| Error::invalid(format!("the body is no CSV: {error}")))?;
+        let is_url = |name: &str| ["url", "src_url", "dst_url"].iter().any(|url| name.eq_ignore_ascii_case(url));
+        if index == 0 && record.iter().any(is_url) {
+            columns = record.iter().map(str::to_lowercase).collect();
+            continue;
+        }
+        let at = format!("line {}", record.position().map_or(0, csv::Position::line));
+        if record.len() != columns.len() {
+            return Err(Error::invalid(format!(
+                "{at} has {} values instead of {} ({}): one with a comma in it goes in quotation marks",
+                record.len(),
+                columns.len(),
+                columns.join(",")
+            )));
+        }
+        let mut args: Map<String, Value> = columns
+            .iter()
+            .zip(record.iter())
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (name.clone(), Value::from(value)))
+            .collect();
+        let kind = args.remove("kind").unwrap_or_else(|| Value::from(Kind::Pull.name()));
+        let key = args.remove("key");
+        if let Some(key) = key.as_ref().and_then(Value::as_str).filter(|_| kind == Kind::Pull.name()) {
+            let mut parts = key.splitn(3, '/');
+            for name in ["vhost", "app", "stream"] {
+                let part =
+                    parts.next().ok_or_else(|| Error::invalid(format!("{at}: its key is no vhost/app/stream")))?;
+                args.entry(name).or_insert_with(|| Value::from(part));
+            }
+        }
+        items.push(Item { at, entry: json!({"kind": kind, "key": key, "args": args}) });
+    }
+    Ok(items)
 }
 
 fn entry_of(item: &Value) -> Result<(Key, Entry)> {
@@ -181,10 +216,29 @@ mod tests {
     fn what_people_have_today_is_read() {
         let listed = r#"{"code":0,"data":[{"key":"v/live/a","url":"rtsp://1","status":0,"src":{"vhost":"v","app":"live","stream":"a"}}]}"#;
         assert_eq!(keys(listed).unwrap(), ["pull v/live/a"]);
-        for csv in ["key,url\nv/live/a,rtsp://u:p,w@1\n\n\"v/live/b\",\"rtsp://2\"\r\n", "v/live/a,x\nv/live/b,y"]
-        {
+        for csv in [
+            "key,url\nv/live/a,\"rtsp://u:p,w@1\"\n\n\"v/live/b\", \"rtsp://2\"\r\n",
+            "v/live/a,x\nv/live/b,y",
+            "\u{feff}Stream,URL,app,vhost\na,x,live,v\nb,y,live,v\n",
+        ] {
             assert_eq!(keys(csv).unwrap(), ["pull v/live/a", "pull v/live/b"], "{csv}");
         }
+    }
+
+    #[test]
+    fn a_table_may_have_any_argument_and_any_kind() {
+        let table = "kind,vhost,app,stream,url,dst_url,schema,retry_count\n\
+                     ,v,live,a,\"rtsp://\"\"1\"\",x\",,,3\n\
+                     push,v,live,a,,rtmp://cdn/a,rtmp,\n";
+        let wanted = read(table.as_bytes()).unwrap();
+        let args: Vec<&str> = wanted.values().map(|entry| entry.args.as_str()).collect();
+        assert_eq!(
+            args,
+            [
+                r#"{"app":"live","retry_count":"3","stream":"a","url":"rtsp://\"1\",x","vhost":"v"}"#,
+                r#"{"app":"live","dst_url":"rtmp://cdn/a","schema":"rtmp","stream":"a","vhost":"v"}"#,
+            ]
+        );
     }
 
     #[test]
@@ -215,7 +269,11 @@ mod tests {
             ),
             (entry("").replace(":1,", ":2,"), "of version 2"),
             ("{}".into(), "neither a document"),
-            ("v/live/a;rtsp://u:p@1".into(), "rtsp://***@1\" is no line"),
+            ("v/live/a;rtsp://u:p@1".into(), "line 1 has 1 values instead of 2 (key,url)"),
+            ("key,url\nv/live/a,x\nv/live,y".into(), "line 3: its key is no vhost/app/stream"),
+            ("v/live/a,rtsp://u:p,w@1".into(), "quotation marks"),
+            ("v/live/a,x\nv/live/a,y".into(), "line 2: pull v/live/a is there twice"),
+            ("key,url,retry_count\nv/live/a,,3".into(), "line 2: Required parameter missed: url"),
             ("".into(), "nothing in it"),
         ] {
             let error = keys(&body).unwrap_err();

@@ -10,10 +10,27 @@ use crate::error::{Error, Result};
 /// request is far smaller.
 pub const MAX_ARGS_BYTES: usize = 1 << 20;
 
+/// How sealed arguments stand in the file: still a JSON object, and none that a call can have.
+const SEALED: (&str, &str) = (r#"{"sealed":{"xchacha20poly1305":""#, r#""}}"#);
+
 /// A call's arguments as the text of one JSON object, names sorted, `secret` left out. Every value is the
 /// string that was given; one that is not UTF-8 is kept as `{"hex":"…"}`, so that no byte is lost.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Args(Arc<str>);
+#[derive(Debug, Clone)]
+pub struct Args {
+    /// Empty while they are locked.
+    text: Arc<str>,
+    /// The same as the file has it, where that is another: sealed with a key.
+    sealed: Option<Arc<str>>,
+}
+
+impl PartialEq for Args {
+    /// What they say counts; locked ones say nothing but their seal.
+    fn eq(&self, other: &Args) -> bool {
+        self.text == other.text && (!self.is_locked() || self.sealed == other.sealed)
+    }
+}
+
+impl Eq for Args {}
 
 impl Args {
     /// From the names and values of a call. Of a name given twice the last value counts.
@@ -41,7 +58,7 @@ impl Args {
             };
             map.insert(name.to_owned(), value);
         }
-        Ok(Args(Value::Object(map).to_string().into()))
+        Ok(Args { text: Value::Object(map).to_string().into(), sealed: None })
     }
 
     /// From a JSON object of plain values, as a client sends them: numbers and truth values count as their text.
@@ -63,15 +80,51 @@ impl Args {
         Self::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_slice())))
     }
 
-    /// From the column of a row whose CRC holds; still checked, since a CRC is no proof of sense.
+    /// From the column of a row whose CRC holds; still checked, since a CRC is no proof of sense. What is sealed is
+    /// locked until somebody has the key.
     pub fn from_stored(text: &str) -> Result<Args> {
-        let args = Args(text.into());
+        if text.starts_with(SEALED.0) {
+            return Ok(Args { text: "".into(), sealed: Some(text.into()) });
+        }
+        let args = Args { text: text.into(), sealed: None };
         args.pairs()?;
         Ok(args)
     }
 
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// As the file has them.
+    pub fn stored(&self) -> &str {
+        self.sealed.as_deref().unwrap_or(&self.text)
+    }
+
+    /// They were read from a file, and cannot be read without the key that they were sealed with.
+    pub fn is_locked(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// The bytes of the seal; none where they are not sealed, or with what no seal can be.
+    pub fn seal(&self) -> Option<Vec<u8>> {
+        let text = self.sealed.as_deref()?.strip_prefix(SEALED.0)?.strip_suffix(SEALED.1)?;
+        from_hex(text)
+    }
+
+    /// The same, which the file is to have as these bytes.
+    pub fn sealed_as(self, seal: &[u8]) -> Args {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = String::with_capacity(SEALED.0.len() + 2 * seal.len() + SEALED.1.len());
+        text.push_str(SEALED.0);
+        let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).map_or('0', |digit| char::from(*digit));
+        text.extend(seal.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+        text.push_str(SEALED.1);
+        Args { sealed: Some(text.into()), ..self }
+    }
+
+    /// The same, of which the seal was found to say this.
+    pub fn unlocked(self, text: &str) -> Result<Args> {
+        Ok(Args { sealed: self.sealed, ..Self::from_stored(text)? })
     }
 
     /// The body of the call that replays these arguments: a JSON object in which every value is again the bytes
@@ -82,7 +135,7 @@ impl Args {
             pairs.retain(|(given, _)| !given.eq_ignore_ascii_case(name));
             pairs.push(((*name).to_owned(), value.as_bytes().to_vec()));
         }
-        let mut body = Vec::with_capacity(self.0.len() + 32);
+        let mut body = Vec::with_capacity(self.text.len() + 32);
         body.push(b'{');
         for (index, (name, value)) in pairs.iter().enumerate() {
             if index > 0 {
@@ -98,11 +151,11 @@ impl Args {
 
     /// The arguments to be looked up one by one.
     pub fn read(&self) -> Read {
-        Read(serde_json::from_str(&self.0).unwrap_or_default())
+        Read(serde_json::from_str(&self.text).unwrap_or_default())
     }
 
     fn pairs(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let map: Map<String, Value> = serde_json::from_str(&self.0)
+        let map: Map<String, Value> = serde_json::from_str(&self.text)
             .map_err(|error| Error::corrupt(format!("stored arguments are no JSON object: {error}")))?;
         map.into_iter()
             .map(|(name, value)| {
@@ -129,7 +182,8 @@ impl Read {
     }
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
+/// The bytes that pairs of hexadecimal digits stand for.
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     if !rest.is_empty() {
         return None;

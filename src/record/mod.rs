@@ -8,7 +8,7 @@ pub mod url;
 
 use std::sync::Arc;
 
-pub use self::args::{Args, MAX_ARGS_BYTES, Read};
+pub use self::args::{Args, MAX_ARGS_BYTES, Read, from_hex};
 pub use self::kind::{End, Kind};
 use crate::error::{Error, Result};
 
@@ -102,7 +102,7 @@ impl Entry {
         Checksum::default()
             .text(kind.name())
             .text(key)
-            .text(self.args.as_str())
+            .text(self.args.stored())
             .text(self.state.name())
             .number(self.seq)
             .number(self.created_at.cast_unsigned())
@@ -147,7 +147,7 @@ impl Change {
             .text(self.op.name())
             .text(self.kind.name())
             .text(&self.key)
-            .text(self.args.as_ref().map_or("", Args::as_str))
+            .text(self.args.as_ref().map_or("", Args::stored))
             .text(&self.origin)
             .text(&self.reason)
             .finish()

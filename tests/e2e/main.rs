@@ -12,6 +12,7 @@ mod operate;
 mod others;
 mod restore;
 mod schedules;
+mod secrets;
 mod settings;
 mod soak;
 mod trouble;

@@ -526,6 +526,17 @@ fn a_journal_moves_to_another_server_by_export_and_import() {
     let reply = third.server.post_raw("importJournal", "text/plain", csv.as_bytes()).unwrap();
     assert_eq!(lengths(&reply), [1, 0, 0], "{reply}");
     third.server.wait_for_stream("csv");
+    // A database of one's own, with options.
+    let table = third.dir.path().join("cameras.db");
+    support::sqlite3(&table, "create table cameras (name, url)");
+    support::sqlite3(&table, &format!("insert into cameras values ('own', '{}')", live.url));
+    let query = "select '__defaultVhost__' vhost, 'live' app, name stream, url, -1 retry_count from cameras";
+    let csv = support::run(std::process::Command::new("sqlite3").args(["-csv", "-header"]).arg(&table).arg(query));
+    let reply = third.server.post_raw("importJournal", "text/plain", csv.as_bytes()).unwrap();
+    assert_eq!(lengths(&reply), [1, 0, 0], "{reply}");
+    third.server.wait_for_stream("own");
+    let retries = "select json_extract(args, '$.retry_count') from proxies where key like '%/own'";
+    assert_eq!(third.sqlite3(retries), "-1\n");
 }
 
 /// The names of all metrics on a page or in an expression.

@@ -13,6 +13,7 @@ use zlm_journal::error::Code;
 /// A journal as it lies on a disk, and what is true of it.
 struct Journaled {
     name: &'static str,
+    settings: Vec<(&'static str, &'static str)>,
     image: Image,
     truth: State,
     /// All that ever was, by key.
@@ -25,9 +26,18 @@ impl Journaled {
         make: impl Fn(&Sim, &Journal, &mut dyn FnMut(Op, &str, &str)),
         closed: bool,
     ) -> Self {
-        let sim = Sim::new();
+        Self::make_with(name, (Vec::new(), Image::default()), make, closed)
+    }
+
+    fn make_with(
+        name: &'static str,
+        (settings, start): (Vec<(&'static str, &'static str)>, Image),
+        make: impl Fn(&Sim, &Journal, &mut dyn FnMut(Op, &str, &str)),
+        closed: bool,
+    ) -> Self {
+        let sim = Sim::with(start);
         let mut ever = BTreeMap::<String, BTreeSet<String>>::new();
-        let journal = open(&sim, &[("history_days", "0")]);
+        let journal = open(&sim, &[&settings, [("history_days", "0")].as_slice()].concat());
         make(&sim, &journal, &mut |op, key, url| {
             if let Some(args) = call(op, key, url).args {
                 ever.entry(key.to_owned()).or_default().insert(args.as_str().to_owned());
@@ -40,7 +50,7 @@ impl Journaled {
         let killed = sim.image();
         drop(journal);
         let image = if closed { sim.image() } else { killed };
-        Self { name, image, truth, ever }
+        Self { name, settings, image, truth, ever }
     }
 
     fn all() -> Vec<Journaled> {
@@ -75,6 +85,7 @@ impl Journaled {
             Self::make("stopped", some, true),
             Self::make("killed", some, false),
             Self::make("large, killed, no snapshot", many, false),
+            Self::make_with("sealed, killed", with_key(Image::default()), some, false),
         ]
     }
 }
@@ -163,7 +174,7 @@ fn examine(journaled: &Journaled, image: Image, damage: &Damage) -> bool {
     let what = format!("{}, {}", journaled.name, damage.what);
     let before = image.content(&file("")).map(Content::bytes);
     let sim = Sim::with(image);
-    let journal = open(&sim, &[]);
+    let journal = open(&sim, &journaled.settings);
     let report = journal.report();
     assert_eq!(report.condition, Condition::Healthy, "{what}: {report:?}");
     let found = model::state(&journal);
@@ -202,7 +213,7 @@ fn examine(journaled: &Journaled, image: Image, damage: &Damage) -> bool {
         assert!(record(&journal, Op::Add, "v/live/after", "rtsp://after").result.is_ok(), "{what}");
     }
     drop(journal);
-    let journal = open(&sim, &[]);
+    let journal = open(&sim, &journaled.settings);
     // What a start does not read may come to light later; it costs nothing either.
     assert!(journal.report().last_error.is_none() || !noticed, "{what}: a second time");
     assert_eq!(model::state(&journal).len(), found.len() + 1, "{what}");

@@ -73,6 +73,16 @@ fn fixture(names: &[&str]) -> Image {
     image
 }
 
+/// The settings of a journal whose arguments are sealed, and the same machine with the key on it.
+fn with_key(mut image: Image) -> (Vec<(&'static str, &'static str)>, Image) {
+    let file = sim::dir().join("key");
+    let mut key = sim::Content::default();
+    key.write(0, "5a".repeat(32).as_bytes());
+    image.names.insert(file.clone(), 1_000_000);
+    image.files.insert(1_000_000, key);
+    (vec![("key_file", file.to_str().unwrap().to_owned().leak())], image)
+}
+
 /// One line that the test runner does not swallow.
 fn say(line: &str) {
     use std::io::Write;
@@ -85,9 +95,9 @@ fn number(variable: &str, default: u64) -> u64 {
 
 /// What may be said of a journal after a power loss: that it is open, that nothing was damaged, that all that was
 /// acknowledged is there and nothing but a state that once was, and that it can be written.
-fn check(image: Image, model: &Model, acknowledged: u64) -> Result<(), String> {
+fn check(image: Image, model: &Model, acknowledged: u64, settings: &[(&str, &str)]) -> Result<(), String> {
     let sim = Sim::with(image);
-    let journal = open(&sim, &[]);
+    let journal = open(&sim, settings);
     let report = journal.report();
     if report.condition != Condition::Healthy || report.last_error.is_some() {
         return Err(format!("it is not well: {report:?}"));

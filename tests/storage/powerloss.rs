@@ -19,6 +19,8 @@ struct Run {
     start: Image,
     log: Vec<Step>,
     model: Arc<Model>,
+    /// How it is opened afterwards.
+    settings: Vec<(&'static str, &'static str)>,
 }
 
 /// How to spoil a run.
@@ -129,7 +131,7 @@ fn in_use(start: Image, mutant: Mutant) -> Run {
     in_use.round(2);
     in_use.restart();
     drop(in_use);
-    Run { start, log: sim.take_log(), model }
+    Run { start, log: sim.take_log(), model, settings: Vec::new() }
 }
 
 /// The disk after the first steps, as far as it is certain, and the steps that are not.
@@ -220,7 +222,7 @@ fn tear(content: &mut Content, offset: u64, bytes: &[u8], random: &mut fastrand:
 
 /// Looks at `ways` states after each step. Returns how many states that were, or the first that is wrong.
 fn explore(run: &Run, ways: u64, seed: u64) -> Result<u64, String> {
-    explore_with(run, ways, seed, &|image, acknowledged| check(image, &run.model, acknowledged))
+    explore_with(run, ways, seed, &|image, acknowledged| check(image, &run.model, acknowledged, &run.settings))
 }
 
 fn explore_with(
@@ -259,8 +261,7 @@ fn explore_with(
                     for (way, image) in images.enumerate() {
                         states.fetch_add(1, Ordering::Relaxed);
                         // They change seldom, and looking at them is slow.
-                        let snapshots =
-                            if way == length % 32 { snapshots_are_whole(&image, &run.model) } else { Ok(()) };
+                        let snapshots = if way == length % 32 { snapshots_are_whole(&image, run) } else { Ok(()) };
                         if let Err(what) = snapshots.and_then(|()| check(image, acknowledged)) {
                             let before = &run.log[length.saturating_sub(6)..length];
                             *wrong.lock() = Some(format!(
@@ -277,13 +278,14 @@ fn explore_with(
 }
 
 /// What bears the name of a snapshot is one.
-fn snapshots_are_whole(image: &Image, model: &Model) -> Result<(), String> {
+fn snapshots_are_whole(image: &Image, run: &Run) -> Result<(), String> {
     for (name, _) in image.names.iter().filter(|(name, _)| name.extension().is_some_and(|end| end == "snapshot")) {
-        let mut as_journal = Image::default();
+        let mut as_journal = if run.settings.is_empty() { Image::default() } else { with_key(Image::default()).1 };
         as_journal.dirs.insert(path().parent().unwrap().to_owned());
         as_journal.names.insert(path(), 1);
         as_journal.files.insert(1, image.content(name).cloned().unwrap_or_default());
-        check(as_journal, model, 0).map_err(|what| format!("the snapshot {}: {what}", name.display()))?;
+        check(as_journal, &run.model, 0, &run.settings)
+            .map_err(|what| format!("the snapshot {}: {what}", name.display()))?;
     }
     Ok(())
 }
@@ -306,12 +308,13 @@ fn no_power_loss_takes_what_was_acknowledged() {
 }
 
 /// The same proxies, whether the recovery had come to its end or begins anew.
-fn is_recovered(image: Image, model: &Model, damage: bool) -> Result<(), String> {
+fn is_recovered(image: Image, run: &Run, damage: bool) -> Result<(), String> {
+    let model = &run.model;
     if !damage {
-        return check(image, model, 0);
+        return check(image, model, 0, &run.settings);
     }
     let sim = Sim::with(image);
-    let journal = open(&sim, &[]);
+    let journal = open(&sim, &run.settings);
     if journal.report().condition != Condition::Healthy || model::state(&journal) != *model.before() {
         return Err(format!("{:?}: {:?}", journal.report(), model::state(&journal)));
     }
@@ -335,12 +338,55 @@ fn a_power_loss_while_an_old_file_is_migrated_or_recovered_takes_nothing() {
             let model = Arc::new(Model::of(&journal));
             assert_eq!(model.after(journal.report().seq).unwrap().len(), 3);
             drop(journal);
-            let run = Run { start: start.clone(), log: sim.take_log(), model };
-            states += explore_with(&run, ways, seed(), &|image, _| is_recovered(image, &run.model, damage))
+            let run = Run { start: start.clone(), log: sim.take_log(), model, settings: Vec::new() };
+            states += explore_with(&run, ways, seed(), &|image, _| is_recovered(image, &run, damage))
                 .unwrap_or_else(|wrong| panic!("{wrong}"));
         }
     }
     say(&format!("power loss while an old or damaged file is opened: {states} states, nothing lost"));
+}
+
+#[test]
+fn a_power_loss_while_a_journal_is_sealed_takes_nothing_and_leaves_nothing_open_in_the_end() {
+    let ways = number("ZLMJ_POWERLOSS", WAYS) / 4;
+    // With snapshots that are not sealed either.
+    let before = Sim::new();
+    let journal = open(&before, &[]);
+    let model = Arc::new(Model::of(&journal));
+    for n in 0..4 {
+        let (key, url) = (format!("v/live/{n}"), format!("rtsp://host{n}.example"));
+        let ack = record(&journal, Op::Add, &key, &url);
+        model.changed(ack.seq, &key, call(Op::Add, &key, &url).args.as_ref().map(Args::as_str));
+        assert!(journal.take_snapshot().unwrap().is_some());
+    }
+    drop(journal);
+    let (settings, start) = with_key(before.image());
+    let open_texts = |sim: &Sim| {
+        let image = sim.image();
+        let has = |path: &PathBuf| {
+            let bytes = image.content(path).unwrap().bytes();
+            bytes.windows(8).any(|window| window == b".example")
+        };
+        image.names.keys().filter(|path| has(path)).cloned().collect::<Vec<_>>()
+    };
+    let sim = Sim::with(start.clone());
+    assert!(open_texts(&sim).len() >= 4);
+    sim.begin_log();
+    let journal = open(&sim, &settings);
+    let there = model.after(4).unwrap();
+    assert_eq!((model::state(&journal), there.len()), (there.clone(), 4));
+    wait_until("all to be sealed", || open_texts(&sim).is_empty());
+    drop(journal);
+    let run = Run { start, log: sim.take_log(), model, settings };
+    let states = explore(&run, ways, seed()).unwrap_or_else(|wrong| panic!("{wrong}"));
+    // Cut off anywhere, it comes to its end the next time.
+    for length in (0..run.log.len()).step_by(run.log.len() / 12 + 1) {
+        let sim = Sim::with(Cut::after(run.start.clone(), &run.log[..length]));
+        let journal = open(&sim, &run.settings);
+        wait_until("all to be sealed", || open_texts(&sim).is_empty());
+        assert_eq!(model::state(&journal), there);
+    }
+    say(&format!("power loss while a journal is sealed: {states} states, nothing lost"));
 }
 
 fn is_killed(name: &str, mutant: Mutant) {

@@ -4,7 +4,8 @@
 CREATE TABLE proxies (            -- intent now: restore reads only this
     kind       TEXT    NOT NULL,  -- pull, push, ffmpeg
     key        TEXT    NOT NULL,  -- as MediaServer returned it; of a pull vhost/app/stream
-    args       TEXT    NOT NULL,  -- the call's arguments, one JSON object, without the secret
+    args       TEXT    NOT NULL,  -- the call's arguments, one JSON object, without the secret; sealed with [journal] key_file
+                                  -- {"sealed":{"xchacha20poly1305":nonce and ciphertext}}, bound to kind, a zero byte, key
     state      TEXT    NOT NULL,  -- enabled, disabled, dormant, quarantined
     seq        INTEGER NOT NULL,  -- the journal row that made it so
     created_at INTEGER NOT NULL,
@@ -27,7 +28,7 @@ CREATE TABLE journal (            -- every change, written in the transaction th
 
 CREATE TABLE meta (
     name  TEXT PRIMARY KEY,       -- seq: of the last change; count, digest: rows of proxies and the XOR of their crc;
-                                  -- schema: this version once more
+                                  -- schema: this version once more; key: the id of the key that arguments are sealed with
     value INTEGER NOT NULL
 );
 

@@ -18,7 +18,9 @@ struct StreamUrl {
         const auto scheme = url.find("://");
         const auto begin = scheme == std::string::npos ? 0 : scheme + 3;
         const auto slash = std::min(url.find('/', begin), url.size());
-        const std::string authority = url.substr(begin, slash - begin);
+        std::string authority = url.substr(begin, slash - begin);
+        // Whoever logs in is let in.
+        authority.erase(0, authority.rfind('@') + 1);
         const auto colon = authority.find(':');
         host = authority.substr(0, colon);
         path = url.substr(std::min(slash + 1, url.size()));

@@ -1,0 +1,248 @@
+//! What the journal's threads share: intent and the queue in front, the health of the storage, which files are open.
+//! Knows nothing of how changes are written.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::ack::Done;
+use super::gauges::Gauges;
+use super::intent::{Applied, Cause, Intent};
+use super::place::{Place, SnapshotFile, log_of};
+use super::vault::Vault;
+use crate::error::{Code, Error, Result};
+use crate::record::{Args, Change, Kind, Op};
+use crate::settings::Settings;
+
+/// Changes that may wait for the disk, and the memory they may take.
+pub const QUEUE_CHANGES: usize = 1 << 16;
+pub const QUEUE_BYTES: usize = 256 << 20;
+
+/// A change on its way to disk, or (without one) a call that waits for those before it.
+pub struct Job {
+    pub seq: u64,
+    pub applied: Option<Applied>,
+    pub done: Option<Done>,
+}
+
+/// Housekeeping that only the writing connection may do, asked for by the maintenance thread.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Chores {
+    /// Copy what little of the log the last checkpoint left, so that the log starts over.
+    pub finish_checkpoint: bool,
+    /// Drop history up to this change and older than this time.
+    pub prune: Option<(u64, i64)>,
+}
+
+/// Told of a proxy that the server should be brought back to intent for.
+pub type Converge = Box<dyn Fn(Kind, &Arc<str>) + Send + Sync>;
+
+/// What the threads share.
+pub struct Core {
+    pub options: Settings,
+    pub place: Place,
+    pub front: Mutex<Front>,
+    pub wake_writer: Condvar,
+    pub stop_maintenance: Mutex<bool>,
+    pub wake_maintenance: Condvar,
+    pub health: Mutex<Health>,
+    /// Held by whoever opens or moves the files, other than the writer's own connection.
+    pub files: Mutex<()>,
+    /// Which files the writer's connection has open.
+    pub opened: Mutex<Option<OpenFiles>>,
+    pub converge: OnceLock<Converge>,
+    pub durable_seq: AtomicU64,
+    pub gauges: Gauges,
+    /// Something was written since the last checkpoint.
+    pub dirty: AtomicBool,
+    /// The log has grown so long that one should come now.
+    pub checkpoint_due: AtomicBool,
+    /// What the file has may stand nowhere else.
+    pub snapshot_due: AtomicBool,
+}
+
+/// What callers touch.
+pub struct Front {
+    pub intent: Intent,
+    pub queue: Vec<Job>,
+    pub queued_bytes: usize,
+    /// Memory has a change that was not queued: the file must be rewritten.
+    pub behind: bool,
+    pub closing: bool,
+    pub chores: Chores,
+    pub access: Access,
+    /// Changes that are in memory but not in the file: history, for the next rewrite.
+    pub unwritten: Vec<Change>,
+}
+
+/// What may be done to the file.
+pub enum Access {
+    /// It was read: memory holds all of it, and is written to it.
+    Open,
+    /// It was read, and must not be written.
+    ReadOnly,
+    /// It was not read yet. The calls since the start wait here, the last for each proxy.
+    Waiting { calls: BTreeMap<(Kind, Arc<str>), Waiting>, bytes: usize, begin: Option<Begin> },
+}
+
+/// A call that came while the journal could not be opened.
+pub struct Waiting {
+    pub at: i64,
+    pub op: Op,
+    /// Of an add.
+    pub args: Option<Args>,
+    pub cause: Cause,
+}
+
+/// Told once that intent is known.
+pub type Begin = Box<dyn FnOnce() + Send>;
+
+/// The database and its log, as [`env::Stat::identity`] tells them.
+pub type Identity = [(u64, u64); 2];
+
+/// The files that are open, to be told from those at the journal's paths.
+pub struct OpenFiles {
+    pub identity: Identity,
+    /// False once the log is not there any more.
+    pub log_is_there: Box<dyn Fn() -> bool + Send>,
+}
+
+#[derive(Default)]
+pub struct Health {
+    /// The storage does not work now.
+    pub failure: Option<(i64, Error)>,
+    /// The last thing that went wrong, also when it is mended.
+    pub last_error: Option<(i64, Error)>,
+    pub snapshot: Option<SnapshotFile>,
+}
+
+impl Front {
+    /// Remembers a change that the file does not get now, so that history has it later.
+    pub fn missed(&mut self, applied: Option<Applied>) {
+        if self.unwritten.len() < QUEUE_CHANGES {
+            self.unwritten.extend(applied.map(|applied| applied.change));
+        }
+    }
+}
+
+impl Core {
+    pub fn new(options: Settings, place: Place) -> Self {
+        Self {
+            options,
+            place,
+            durable_seq: AtomicU64::new(0),
+            gauges: Gauges::new(),
+            front: Mutex::new(Front {
+                intent: Intent::default(),
+                queue: Vec::new(),
+                queued_bytes: 0,
+                behind: false,
+                closing: false,
+                chores: Chores::default(),
+                access: Access::Waiting { calls: BTreeMap::new(), bytes: 0, begin: None },
+                unwritten: Vec::new(),
+            }),
+            wake_writer: Condvar::new(),
+            stop_maintenance: Mutex::new(false),
+            wake_maintenance: Condvar::new(),
+            health: Mutex::new(Health::default()),
+            files: Mutex::new(()),
+            opened: Mutex::new(None),
+            converge: OnceLock::new(),
+            dirty: AtomicBool::new(false),
+            checkpoint_due: AtomicBool::new(false),
+            snapshot_due: AtomicBool::new(false),
+        }
+    }
+
+    pub fn is_healthy(&self) -> bool {
+        self.health.lock().failure.is_none()
+    }
+
+    pub fn failed(&self, error: Error) {
+        self.gauges.failed();
+        let mut health = self.health.lock();
+        health.last_error = Some((self.place.env.now_ms(), error));
+        health.failure = health.last_error.clone();
+    }
+
+    /// What intent is sealed with.
+    pub fn vault(&self) -> Option<Arc<Vault>> {
+        self.front.lock().intent.vault().cloned()
+    }
+
+    /// Why the storage does not work now.
+    pub fn last_failure(&self) -> Error {
+        self.health
+            .lock()
+            .failure
+            .as_ref()
+            .map_or_else(|| Error::new(Code::Storage, "the journal cannot be written"), |(_, error)| error.clone())
+    }
+
+    /// An error that leaves the journal writable.
+    pub fn noted(&self, error: Error) {
+        self.gauges.failed();
+        self.health.lock().last_error = Some((self.place.env.now_ms(), error));
+    }
+
+    /// A defect of ours ended the writer: nothing more becomes durable, and everyone is told so.
+    pub fn writer_died(&self) {
+        let error = Error::new(Code::Panic, "the journal's writer ended in a panic: restart the server");
+        log::error!("journal: {error}");
+        self.failed(error);
+        let untold = {
+            let mut front = self.front.lock();
+            front.closing = true;
+            std::mem::take(&mut front.queue)
+        };
+        drop(untold);
+    }
+
+    pub fn recovered(&self) {
+        self.health.lock().failure = None;
+    }
+
+    pub fn undone(&self, kind: Kind, key: &Arc<str>) {
+        if let Some(converge) = self.converge.get() {
+            converge(kind, key);
+        }
+    }
+
+    /// Which files stand at the journal's paths now; none where one is missing.
+    pub fn standing(&self) -> Option<Identity> {
+        let identity = |path| Some(self.place.env.stat(path).ok()??.identity);
+        Some([identity(&self.place.file)?, identity(&log_of(&self.place.file))?])
+    }
+
+    /// Notes which files are open now.
+    pub fn opened(&self) {
+        // Where it cannot be watched, the look once a second has to do.
+        let log_is_there = self.place.env.watch(&log_of(&self.place.file)).unwrap_or_else(|_| Box::new(|| true));
+        *self.opened.lock() = self.standing().map(|identity| OpenFiles { identity, log_is_there });
+    }
+
+    /// An error where the log that is open was deleted or replaced: what is written to it is lost with this process.
+    /// Quick.
+    pub fn log_is_there(&self) -> Result<()> {
+        self.gone_unless(|open| (open.log_is_there)())
+    }
+
+    /// An error where any file that is open is no longer the one at its path.
+    pub fn files_are_there(&self) -> Result<()> {
+        self.gone_unless(|open| self.standing() == Some(open.identity))
+    }
+
+    pub fn gone_unless(&self, there: impl FnOnce(&OpenFiles) -> bool) -> Result<()> {
+        if self.opened.lock().as_ref().is_none_or(there) {
+            return Ok(());
+        }
+        let file = self.place.file.display();
+        Err(Error::new(
+            Code::Storage,
+            format!("{file} or its log was deleted or replaced under the running server"),
+        ))
+    }
+}

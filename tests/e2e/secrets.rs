@@ -1,0 +1,106 @@
+//! Cameras' passwords: where they are seen, and a journal that is sealed with a key.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::*;
+
+/// The files below a directory that have a text in them somewhere.
+fn that_have(dir: &Path, text: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(that_have(&path, text));
+        } else if fs::read(&path).unwrap().windows(text.len()).any(|window| window == text.as_bytes()) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn no_line_of_ours_shows_a_password() {
+    let mut fixture = Fixture::start(&[("revive_sec", "1")]);
+    let dead = server::free_port();
+    let url = format!("rtsp://admin:p%40ss/w0rd@127.0.0.1:{dead}/ch1");
+    add(&fixture.server, "a", &url, &[("force", "1"), ("timeout_sec", "1")]);
+    fixture.crash_and_restore();
+    thread::sleep(Duration::from_millis(1500));
+    let status = fixture.server.status().to_string();
+    assert!(!status.contains("w0rd"), "{status}");
+    let log = fixture.server.log();
+    let ours: Vec<&str> = log.lines().filter(|line| line.contains("journal")).collect();
+    assert!(ours.len() >= 3 && ours.iter().all(|line| !line.contains("w0rd")), "{ours:#?}");
+    // In the journal itself it is: it could not be replayed otherwise.
+    assert!(fixture.sqlite3("select args from proxies").contains("w0rd"));
+}
+
+#[test]
+fn a_sealed_journal_restores_as_any_other_and_gives_no_camera_away() {
+    let mut fixture = Fixture::prepare(&[]);
+    let key_file = fixture.dir.path().join("journal.key");
+    let digits: String = (0..32).map(|_| format!("{:02x}", fastrand::u8(..))).collect();
+    fs::write(&key_file, &digits).unwrap();
+    let sealed = [("key_file", key_file.to_str().unwrap())];
+    let dir = fixture.server.journal_file().parent().unwrap().to_owned();
+
+    // From before there was a key.
+    fixture.server.start();
+    let live = fixture.source();
+    let url = live.url.replace("://", "://admin:hunter2@");
+    assert_persisted(&add(&fixture.server, "old", &url, &[]));
+    assert!(!that_have(&dir, "hunter2").is_empty());
+    fixture.server.kill();
+
+    fixture.server.write_config(&Fixture::journal(&fixture.server, &sealed));
+    fixture.server.start();
+    fixture.server.wait_until_restored();
+    assert_eq!(fixture.server.status()["encrypted"], true);
+    assert_persisted(&add(&fixture.server, "new", &url, &[("retry_count", "7")]));
+    assert_persisted(&fixture.server.post_body(
+        "syncJournal",
+        &[("prune", "0"), ("label", "hunter2's")],
+        &json!([{"vhost": "__defaultVhost__", "app": "live", "stream": "synced", "url": url}]),
+    ));
+    fixture.server.get("takeJournalSnapshot", &[]);
+    let three = [("new", &url), ("old", &url), ("synced", &url)].map(|(stream, url)| (key(stream), url.clone()));
+    fixture.server.wait_for("all to be listed", || fixture.server.proxies() == three);
+    fixture.server.wait_for("the old files to be sealed", || that_have(&dir, "hunter2").is_empty());
+    fixture.crash_and_restore();
+    assert_eq!(fixture.server.proxies(), three);
+    // Who may call the API may see it all the same; and the same set again changes nothing.
+    let shown = |reveal: &str| {
+        let list = fixture.server.get("listJournal", &[("reveal", reveal), ("label", "hunter2's")]);
+        list["data"][0]["args"]["url"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((shown("1"), shown("0")), (url.clone(), live.url.replace("://", "://***@")));
+    let again = fixture.server.post_body(
+        "syncJournal",
+        &[("label", "hunter2's")],
+        &json!([{"vhost": "__defaultVhost__", "app": "live", "stream": "synced", "url": url}]),
+    );
+    assert_eq!(again["data"]["unchanged"], 1, "{again}");
+    assert!(that_have(&dir, "hunter2").is_empty());
+
+    // Without the key, media runs, and nothing is overwritten.
+    fixture.server.kill();
+    fixture.server.write_config(&Fixture::journal(&fixture.server, &[]));
+    let before = fs::read(fixture.server.journal_file()).unwrap();
+    fixture.server.start();
+    let status = fixture.server.status();
+    assert_eq!((&status["state"], &status["encrypted"]), (&"unavailable".into(), &false.into()), "{status}");
+    assert!(status["last_error"]["message"].as_str().unwrap().contains("key_file"), "{status}");
+    let lost = add(&fixture.server, "meanwhile", &live.url, &[]);
+    assert_eq!((&lost["code"], &lost["journal"]["persisted"]), (&0.into(), &false.into()), "{lost}");
+    fixture.server.wait_for_stream("meanwhile");
+    fixture.server.kill();
+    assert_eq!(fs::read(fixture.server.journal_file()).unwrap(), before);
+
+    fixture.server.write_config(&Fixture::journal(&fixture.server, &sealed));
+    fixture.server.start();
+    fixture.server.wait_until_restored();
+    assert_eq!(fixture.server.proxies(), three);
+}
