@@ -310,9 +310,7 @@ const Kind *Plugin::kindOf(const std::string &name) const {
 }
 
 // Has the journal carry out the request at hand, on a thread of its own, since that waits for the disk.
-void Plugin::operateOn(
-    zlm_journal_handle journal, const std::string &name, const Headers &headers, SockInfo &sender,
-    const Invoker &invoker) {
+void Plugin::operate(const std::string &name, const Headers &headers, SockInfo &sender, const Invoker &invoker) {
     if (!t_request) {
         throw std::logic_error(name + " was not called through the hook");
     }
@@ -325,11 +323,22 @@ void Plugin::operateOn(
     const std::string origin = sender.get_peer_ip() + ":" + std::to_string(sender.get_peer_port());
     const auto poller = EventPollerPool::Instance().getPoller();
     Headers reply_headers = headers;
-    std::thread([=]() mutable {
+    // Held from here on, and by the thread until its reply is on its way.
+    const std::shared_ptr<void> under_way(nullptr, [this](void *) {
+        std::lock_guard<std::mutex> lock(_operating_mutex);
+        --_operating;
+        _operated.notify_all();
+    });
+    {
+        std::lock_guard<std::mutex> lock(_operating_mutex);
+        ++_operating;
+    }
+    std::thread([this, name, names, values, body, origin, poller, reply_headers, invoker, under_way]() mutable {
         std::string reply;
         try {
             const rust::Slice<const uint8_t> bytes(reinterpret_cast<const uint8_t *>(body.data()), body.size());
-            const auto answer = operate(journal, name, std::move(names), std::move(values), bytes, origin);
+            const auto answer =
+                zlm_journal::operate(_journal, name, std::move(names), std::move(values), bytes, origin);
             reply = std::string(answer.body);
             reply_headers["Content-Type"] = std::string(answer.content_type);
         } catch (const std::exception &error) {

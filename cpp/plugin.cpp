@@ -29,11 +29,21 @@ namespace {
 const char kSection[] = "journal.";
 const char kStatusApi[] = "getJournalStatus";
 const char kRestoreApi[] = "restoreJournal";
+const std::chrono::seconds kLastAnswers(5);
+const uint64_t kLookForReloadMs = 500;
 const size_t kTroublesShown = 20;
 const size_t kMostTroublesShown = 10000;
 // Where streams are played and pushed.
 const char *const kStreamPorts[] = {"http.port",    "http.sslport", "rtmp.port", "rtmp.sslport",
                                     "rtsp.port",    "rtsp.sslport", "srt.port"};
+
+std::vector<zlm_journal_pair> pairsOf(const std::vector<std::pair<std::string, std::string>> &section) {
+    std::vector<zlm_journal_pair> pairs;
+    for (const auto &setting : section) {
+        pairs.push_back({textOf(setting.first), textOf(setting.second)});
+    }
+    return pairs;
+}
 
 // The section appears in a fresh config.ini with the others, which set their defaults the same way.
 onceToken s_defaults([] {
@@ -52,18 +62,33 @@ Plugin &Plugin::Instance() {
 Plugin::Plugin()
     : _kinds(Kind::all()) {}
 
-void Plugin::open() {
-    zlm_journal_set_log(log, nullptr);
-    std::vector<std::pair<std::string, std::string>> section;
+Plugin::Section Plugin::readSection() {
+    Section section;
     for (const auto &pair : mINI::Instance()) {
         if (pair.first.compare(0, sizeof(kSection) - 1, kSection) == 0) {
             section.emplace_back(pair.first.substr(sizeof(kSection) - 1), pair.second);
         }
     }
-    std::vector<zlm_journal_pair> pairs;
-    for (const auto &setting : section) {
-        pairs.push_back({textOf(setting.first), textOf(setting.second)});
+    return section;
+}
+
+// MediaServer tells of a new config on the thread that has read it, which for SIGHUP is whichever the signal has
+// interrupted, whatever locks that holds. So the section is read there, and taken over here.
+void Plugin::lookForReload() {
+    const std::unique_ptr<const Section> section(_reloaded.exchange(nullptr));
+    if (!section) {
+        return;
     }
+    const auto pairs = pairsOf(*section);
+    if (zlm_journal_reload(_journal, pairs.data(), pairs.size()) != 0) {
+        ErrorL << "journal: the settings are as before: " << lastError();
+    }
+}
+
+void Plugin::open() {
+    zlm_journal_set_log(log, nullptr);
+    const Section section = readSection();
+    const auto pairs = pairsOf(section);
     const std::string base_dir = exeDir();
     std::vector<std::string> addresses;
     for (const auto &device : SockUtil::getInterfaceList()) {
@@ -123,14 +148,21 @@ void Plugin::open() {
     for (const auto &operation : operations()) {
         const std::string name(operation);
         _operations.insert(name);
-        api_regist("/index/api/" + name, [journal, name](API_ARGS_MAP_ASYNC) {
+        api_regist("/index/api/" + name, [this, name](API_ARGS_MAP_ASYNC) {
             CHECK_SECRET();
             (void)val;
-            operateOn(journal, name, headerOut, sender, invoker);
+            operate(name, headerOut, sender, invoker);
         });
     }
     _api.reset(new ApiCalls);
     listen();
+    NoticeCenter::Instance().addListener(this, Broadcast::kBroadcastReloadConfig, [this](BroadcastReloadConfigArgs) {
+        delete _reloaded.exchange(new Section(readSection()));
+    });
+    EventPollerPool::Instance().getPoller(false)->doDelayTask(kLookForReloadMs, [this] {
+        lookForReload();
+        return kLookForReloadMs;
+    });
 }
 
 void Plugin::restore() {
@@ -144,6 +176,9 @@ void Plugin::close() {
         ErrorL << "journal: " << lastError();
     }
     // The handle is kept: calls that come in from now on are answered with persisted:false.
+    // Those under way have what they waited for; one that reads a long history is not waited for to its end.
+    std::unique_lock<std::mutex> lock(_operating_mutex);
+    _operated.wait_for(lock, kLastAnswers, [this] { return _operating == 0; });
 }
 
 void Plugin::log(void *, uint32_t level, zlm_journal_text line) {

@@ -3,7 +3,9 @@
 #ifndef ZLM_JOURNAL_PLUGIN_H
 #define ZLM_JOURNAL_PLUGIN_H
 
+#include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <deque>
 #include <map>
 #include <memory>
@@ -35,6 +37,8 @@ public:
     void close();
 
 private:
+    // The [journal] section: names and values.
+    using Section = std::vector<std::pair<std::string, std::string>>;
     // A running proxy: its kind and key.
     using Proxy = std::pair<const Kind *, std::string>;
     // A client's add, which takes effect before it is answered.
@@ -59,11 +63,13 @@ private:
     void ends(const std::shared_ptr<ClientCall> &call, const Proxy &proxy);
     void record(const std::shared_ptr<ClientCall> &call, uint32_t op, const Kind &kind, const std::string &key);
 
-    static void operateOn(
-        zlm_journal_handle journal, const std::string &name, const Headers &headers, toolkit::SockInfo &sender,
-        const Invoker &invoker);
+    void operate(
+        const std::string &name, const Headers &headers, toolkit::SockInfo &sender, const Invoker &invoker);
 
     const Kind *kindOf(const std::string &name) const;
+
+    static Section readSection();
+    void lookForReload();
 
     // MediaServer's events.
     void listen();
@@ -88,8 +94,13 @@ private:
     // None where the journal is off: then every call goes its stock way.
     std::unique_ptr<ApiCalls> _api;
     CallOrder _order;
-    // The API calls that the journal answers by itself.
+    // The section as it was read again and has not been taken over yet.
+    std::atomic<const Section *> _reloaded{nullptr};
+    // The API calls that the journal answers by itself, and how many are under way.
     std::set<std::string, mediakit::StrCaseCompare> _operations;
+    std::mutex _operating_mutex;
+    std::condition_variable _operated;
+    size_t _operating = 0;
 
     using Time = std::chrono::steady_clock::time_point;
     std::mutex _idle_mutex;

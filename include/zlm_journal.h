@@ -214,52 +214,6 @@ typedef struct zlm_journal_options {
 typedef uint64_t zlm_journal_handle;
 
 /*
- A proxy that the journal wants the host to start.
- */
-typedef struct zlm_journal_add {
-  struct zlm_journal_text kind;
-  struct zlm_journal_text key;
-  /*
-   To be given to zlm_journal_wants.
-   */
-  uint64_t seq;
-  /*
-   The server has this proxy, but it does nothing any more: end it first.
-   */
-  bool anew;
-  /*
-   The arguments of the call, as the text of one JSON object whose values are all strings. A value that was
-   not UTF-8 when it was recorded is not UTF-8 here.
-   */
-  struct zlm_journal_text body;
-} zlm_journal_add;
-
-/*
- The host: what the journal asks of the server. The functions are called from the journal's own threads, one call
- at a time, between zlm_journal_start and the end of zlm_journal_close. They must not throw; what they are given
- is valid until they return. `context` must live as long.
- */
-typedef struct zlm_journal_host {
-  void *context;
-  /*
-   Start a proxy. First ask zlm_journal_wants, with every other call on this key kept out until the server's
-   own handler has run. Answer with zlm_journal_host_added, now or later.
-   */
-  void (*add)(void *context, uint64_t call, const struct zlm_journal_add *add);
-  /*
-   End a proxy, because the call that made it was undone. First ask zlm_journal_wants with 0, with every other call
-   on this key kept out until the server's own handler has run: where it says yes, do nothing. No answer.
-   */
-  void (*remove)(void *context, struct zlm_journal_text kind, struct zlm_journal_text key);
-  /*
-   Tell which proxies of a kind there are, again and again while the server runs: about every ten seconds, or less
-   often where the answer would take the server more than a hundredth of its time. Answer with
-   zlm_journal_host_listed, now or later.
-   */
-  void (*list)(void *context, uint64_t call, struct zlm_journal_text kind);
-} zlm_journal_host;
-
-/*
  An API call that the host has carried out, or an event in it.
  */
 typedef struct zlm_journal_call {
@@ -324,6 +278,58 @@ typedef struct zlm_journal_ack {
 typedef void (*zlm_journal_done)(void *context, const struct zlm_journal_ack *ack);
 
 /*
+ Takes a log line. Level 1 is an error, 2 a warning, 3 information, 4 for debugging. Called from any thread; it
+ must not throw. `line` is valid until it returns.
+ */
+typedef void (*zlm_journal_log)(void *context, uint32_t level, struct zlm_journal_text line);
+
+/*
+ A proxy that the journal wants the host to start.
+ */
+typedef struct zlm_journal_add {
+  struct zlm_journal_text kind;
+  struct zlm_journal_text key;
+  /*
+   To be given to zlm_journal_wants.
+   */
+  uint64_t seq;
+  /*
+   The server has this proxy, but it does nothing any more: end it first.
+   */
+  bool anew;
+  /*
+   The arguments of the call, as the text of one JSON object whose values are all strings. A value that was
+   not UTF-8 when it was recorded is not UTF-8 here.
+   */
+  struct zlm_journal_text body;
+} zlm_journal_add;
+
+/*
+ The host: what the journal asks of the server. The functions are called from the journal's own threads, one call
+ at a time, between zlm_journal_start and the end of zlm_journal_close. They must not throw; what they are given
+ is valid until they return. `context` must live as long.
+ */
+typedef struct zlm_journal_host {
+  void *context;
+  /*
+   Start a proxy. First ask zlm_journal_wants, with every other call on this key kept out until the server's
+   own handler has run. Answer with zlm_journal_host_added, now or later.
+   */
+  void (*add)(void *context, uint64_t call, const struct zlm_journal_add *add);
+  /*
+   End a proxy, because the call that made it was undone. First ask zlm_journal_wants with 0, with every other call
+   on this key kept out until the server's own handler has run: where it says yes, do nothing. No answer.
+   */
+  void (*remove)(void *context, struct zlm_journal_text kind, struct zlm_journal_text key);
+  /*
+   Tell which proxies of a kind there are, again and again while the server runs: about every ten seconds, or less
+   often where the answer would take the server more than a hundredth of its time. Answer with
+   zlm_journal_host_listed, now or later.
+   */
+  void (*list)(void *context, uint64_t call, struct zlm_journal_text kind);
+} zlm_journal_host;
+
+/*
  A proxy that the server has.
  */
 typedef struct zlm_journal_proxy {
@@ -334,12 +340,6 @@ typedef struct zlm_journal_proxy {
    */
   int64_t retries;
 } zlm_journal_proxy;
-
-/*
- Takes a log line. Level 1 is an error, 2 a warning, 3 information, 4 for debugging. Called from any thread; it
- must not throw. `line` is valid until it returns.
- */
-typedef void (*zlm_journal_log)(void *context, uint32_t level, struct zlm_journal_text line);
 
 #ifdef __cplusplus
 extern "C" {
@@ -358,14 +358,16 @@ int32_t zlm_journal_open(const struct zlm_journal_options *options,
                          zlm_journal_handle *handle);
 
 /*
- Begins the restore: from here on the host is asked to start what the journal has. Call it when the server accepts
- calls. The second time it has no effect. With restore=lazy or restore=off in the ini, what is asked for is started.
+ Takes the `[journal]` section after the ini was read again: all of it, as zlm_journal_open takes it. What counts only
+ from the next start (enable, path, key_file, restore), and what is no good, is in the log and the status. Touches no
+ storage.
 
  # Safety
- `host` is NULL or points to a zlm_journal_host whose functions can be called.
+ Pointers are NULL or point to what their types say.
  */
-int32_t zlm_journal_start(zlm_journal_handle handle,
-                          const struct zlm_journal_host *host);
+int32_t zlm_journal_reload(zlm_journal_handle handle,
+                           const struct zlm_journal_pair *settings,
+                           size_t settings_len);
 
 /*
  Records a call. Intent is changed when this returns, and `done` is told when the change is on disk. Two calls on
@@ -398,6 +400,40 @@ int32_t zlm_journal_wants(zlm_journal_handle handle,
                           struct zlm_journal_text key,
                           uint64_t seq,
                           bool *wanted);
+
+/*
+ Closes the journal: the host is called no more, everything recorded is written and acknowledged. Call it before
+ the host takes its proxies down. Blocks on the disk. Closing twice is ZLM_JOURNAL_CODE_INVALID_HANDLE.
+ */
+int32_t zlm_journal_close(zlm_journal_handle handle);
+
+/*
+ Sends the log lines of all journals of this process to `log`; NULL ends that, and when this returns, the function
+ before is called no more. Not from within a log callback.
+ */
+int32_t zlm_journal_set_log(zlm_journal_log log,
+                            void *context);
+
+/*
+ Copies the text of the last error of this thread to `buffer`, cut to `capacity` bytes with the terminating zero,
+ and sets `*len` to its whole length without it. `buffer` may be NULL when `capacity` is 0.
+
+ # Safety
+ `buffer` is NULL or has room for `capacity` bytes; `len` is NULL or may be written.
+ */
+int32_t zlm_journal_last_error(char *buffer,
+                               size_t capacity,
+                               size_t *len);
+
+/*
+ Begins the restore: from here on the host is asked to start what the journal has. Call it when the server accepts
+ calls. The second time it has no effect. With restore=lazy or restore=off in the ini, what is asked for is started.
+
+ # Safety
+ `host` is NULL or points to a zlm_journal_host whose functions can be called.
+ */
+int32_t zlm_journal_start(zlm_journal_handle handle,
+                          const struct zlm_journal_host *host);
 
 /*
  Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED, _THREW or _BLOCKED (these with the reason),
@@ -446,30 +482,6 @@ int32_t zlm_journal_player_waits(zlm_journal_handle handle,
 int32_t zlm_journal_source_moved(zlm_journal_handle handle,
                                  struct zlm_journal_text source,
                                  bool is_there);
-
-/*
- Closes the journal: the host is called no more, everything recorded is written and acknowledged. Call it before
- the host takes its proxies down. Blocks on the disk. Closing twice is ZLM_JOURNAL_CODE_INVALID_HANDLE.
- */
-int32_t zlm_journal_close(zlm_journal_handle handle);
-
-/*
- Sends the log lines of all journals of this process to `log`; NULL ends that, and when this returns, the function
- before is called no more. Not from within a log callback.
- */
-int32_t zlm_journal_set_log(zlm_journal_log log,
-                            void *context);
-
-/*
- Copies the text of the last error of this thread to `buffer`, cut to `capacity` bytes with the terminating zero,
- and sets `*len` to its whole length without it. `buffer` may be NULL when `capacity` is 0.
-
- # Safety
- `buffer` is NULL or has room for `capacity` bytes; `len` is NULL or may be written.
- */
-int32_t zlm_journal_last_error(char *buffer,
-                               size_t capacity,
-                               size_t *len);
 
 #ifdef __cplusplus
 }  // extern "C"

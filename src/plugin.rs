@@ -2,7 +2,7 @@
 //! A journal that cannot be opened is a state of the journal, not an error: the server runs on, and is told why.
 
 use std::hash::{BuildHasher, RandomState};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Code, Error, Result};
 use crate::journal::{
-    Ack, Call, Cause, Dark, Deaths, Done, HistoryFilter, Journal, Moment, Persisted, Reading, Report,
+    Ack, Call, Cause, Dark, Deaths, Done, HistoryFilter, Journal, Made, Moment, Persisted, Reading, Report,
     SnapshotFile, Step, Unchanged,
 };
 use crate::reconcile::{self, Handle, Host, Key, Limits, Start};
@@ -27,8 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const WALK: usize = 1000;
 
 pub struct Plugin {
-    settings: Settings,
-    problems: Vec<String>,
+    base_dir: PathBuf,
+    /// What is wrong with the settings.
+    problems: Mutex<Vec<String>>,
     host_threads: u64,
     own: OwnAddress,
     journal: Arc<Journal>,
@@ -54,7 +55,55 @@ impl Plugin {
         }
         let journal = Arc::new(Journal::open(&settings)?);
         let host_threads = host_threads.max(1);
-        Ok(Plugin { settings, problems, host_threads, own, journal, reconciler: OnceLock::new() })
+        Ok(Plugin {
+            base_dir: base_dir.to_owned(),
+            problems: Mutex::new(problems),
+            host_threads,
+            own,
+            journal,
+            reconciler: OnceLock::new(),
+        })
+    }
+
+    /// Takes the section as it was read again. What cannot change while the server runs is told and stays as it is.
+    pub fn reload<'a>(&self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let (read, mut problems) = Settings::read(pairs, &self.base_dir);
+        let now = self.journal.settings();
+        let (settings, later) = now.reloaded(read);
+        problems
+            .extend(later.iter().map(|name| format!("[journal] {name} counts as it is from the next start on")));
+        let changed = settings != *now;
+        if std::mem::replace(&mut *self.problems.lock(), problems.clone()) != problems {
+            problems.iter().for_each(|problem| log::error!("journal: {problem}"));
+        }
+        if changed {
+            log::info!("journal: the settings of [journal] have changed");
+            let limits = self.limits(&settings);
+            self.journal.set_settings(settings);
+            if let Some(reconciler) = self.reconciler() {
+                reconciler.set_limits(limits);
+            }
+        }
+    }
+
+    fn limits(&self, settings: &Settings) -> Limits {
+        Limits {
+            start: match settings.restore {
+                Restore::Eager => Start::All,
+                Restore::Lazy => Start::Asked,
+                Restore::Off => Start::Commanded,
+            },
+            per_second: match settings.restore_rate {
+                0 => RATE_PER_THREAD * self.host_threads,
+                rate => rate,
+            },
+            per_origin: settings.restore_per_origin,
+            processes: settings.restore_ffmpeg_parallel,
+            revive: settings.revive,
+            forget_given_up: settings.on_give_up == OnGiveUp::Forget,
+            // Random for each process.
+            seed: RandomState::new().hash_one(()),
+        }
     }
 
     /// Begins the restore, once intent is known. Once; later calls do nothing.
@@ -62,23 +111,7 @@ impl Plugin {
         if self.reconciler.get().is_some() {
             return Ok(());
         }
-        let limits = Limits {
-            start: match self.settings.restore {
-                Restore::Eager => Start::All,
-                Restore::Lazy => Start::Asked,
-                Restore::Off => Start::Commanded,
-            },
-            per_second: match self.settings.restore_rate {
-                0 => RATE_PER_THREAD * self.host_threads,
-                rate => rate,
-            },
-            per_origin: self.settings.restore_per_origin,
-            processes: self.settings.restore_ffmpeg_parallel,
-            revive: self.settings.revive,
-            forget_given_up: self.settings.on_give_up == OnGiveUp::Forget,
-            // Random for each process.
-            seed: RandomState::new().hash_one(()),
-        };
+        let limits = self.limits(&self.journal.settings());
         let intent = Arc::new(JournaledIntent::of(Arc::clone(&self.journal)));
         let handle = reconcile::start(host, intent, limits, self.own.clone())?;
         let handle = Arc::clone(self.reconciler.get_or_init(|| handle));
@@ -95,7 +128,7 @@ impl Plugin {
 
     /// Answers an add that no journal can hold; with `on_error=reject` it is undone.
     pub fn refuse(&self, kind: Kind, key: &str, error: Error, done: Done) {
-        let undone = self.settings.on_error == OnError::Reject && !self.wants(kind, key, 0);
+        let undone = self.journal.settings().on_error == OnError::Reject && !self.wants(kind, key, 0);
         if let Some(reconciler) = self.reconciler().filter(|_| undone) {
             reconciler.converge((kind, key.into()));
         }
@@ -114,7 +147,7 @@ impl Plugin {
 
     /// What the end of a proxy that nobody watched does to it.
     pub fn idle_close(&self) -> Op {
-        match self.settings.on_idle_close {
+        match self.journal.settings().on_idle_close {
             OnIdleClose::Forget => Op::Remove,
             OnIdleClose::Dormant => Op::Set(State::Dormant),
         }
@@ -122,7 +155,7 @@ impl Plugin {
 
     /// A player waits for a stream, `vhost/app/stream`, that the server does not have. Any thread, takes microseconds.
     pub fn player_waits(&self, stream: &str) {
-        if self.settings.restore != Restore::Off {
+        if self.journal.settings().restore != Restore::Off {
             for (kind, key) in self.journal.makers(stream) {
                 self.wake(kind, &key, "a player asked for it");
             }
@@ -173,22 +206,13 @@ impl Plugin {
         unchanged: Option<Unchanged<'_>>,
         cause: &Cause,
     ) -> Result<Changed> {
-        // What is replaced must be ended first: the server would leave what it has as it is.
-        let follow: Vec<(Key, bool)> = steps
-            .iter()
-            .map(|step| {
-                let there = self.entry(step.key.0, &step.key.1);
-                let differs =
-                    there.is_some_and(|entry| step.args.as_ref().is_some_and(|args| *args != entry.args));
-                (step.key.clone(), step.op == Op::Add && differs)
-            })
-            .collect();
         let (told, ack) = mpsc::channel();
         let done = Done::new(move |ack| drop(told.send(ack)));
-        let changed = self.journal.record_all(steps, unchanged, cause, done)?;
-        if let Some(reconciler) = self.reconciler().filter(|_| !changed.is_empty()) {
-            for (key, anew) in follow {
-                reconciler.follow(key, anew);
+        let made = self.journal.record_all(steps, unchanged, cause, done)?;
+        if let Some(reconciler) = self.reconciler() {
+            for Made { key, replaced, .. } in &made {
+                // What is replaced is ended first: the server would leave what it has as it is.
+                reconciler.follow(key.clone(), *replaced);
             }
         }
         let ack = ack.recv_timeout(PATIENCE).unwrap_or_else(|_| {
@@ -203,8 +227,8 @@ impl Plugin {
             Err(error) if ack.undone => return Err(error),
             Err(error) => (false, Some(error)),
         };
-        let seq = changed.last().copied().unwrap_or_else(|| self.seq());
-        Ok(Changed { count: changed.len(), seq, persisted, error })
+        let seq = made.last().map_or_else(|| self.seq(), |last| last.seq);
+        Ok(Changed { count: made.len(), seq, persisted, error })
     }
 
     /// See [`Journal::check_unchanged`].
@@ -301,7 +325,13 @@ impl Plugin {
     /// those of one key.
     pub fn status(&self, only: Option<&str>, most: usize) -> Result<String> {
         let shown = self.reconciler().map(|reconciler| reconciler.shown(only, most));
-        status::text(&self.settings, &self.problems, self.journal.report(), shown, self.journal.now_ms())
+        status::text(
+            &self.journal.settings(),
+            &self.problems.lock(),
+            self.journal.report(),
+            shown,
+            self.journal.now_ms(),
+        )
     }
 }
 

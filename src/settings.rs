@@ -169,6 +169,22 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// These settings after the section was read again as `new`, and the names of those whose change counts only from the
+    /// next start.
+    pub fn reloaded(&self, new: Settings) -> (Settings, Vec<&'static str>) {
+        let later = [
+            ("enable", self.enable != new.enable),
+            ("path", self.path != new.path),
+            ("key_file", self.key_file != new.key_file),
+            ("restore", self.restore != new.restore),
+        ];
+        let later = later.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
+        let (path, key_file) = (self.path.clone(), self.key_file.clone());
+        (Settings { enable: self.enable, path, key_file, restore: self.restore, ..new }, later)
+    }
+}
+
 impl Durability {
     pub fn name(self) -> &'static str {
         match self {
@@ -198,6 +214,24 @@ impl Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_only_a_start_can_change_is_kept_and_told_when_the_section_is_read_again() {
+        let read =
+            |pairs: &[(&'static str, &'static str)]| Settings::read(pairs.iter().copied(), Path::new("/")).0;
+        let now = read(&[("enable", "1"), ("path", "a.db")]);
+        let (after, later) = now.reloaded(read(&[
+            ("enable", "0"),
+            ("path", "b.db"),
+            ("key_file", "key"),
+            ("restore", "off"),
+            ("revive_sec", "7"),
+            ("on_error", "reject"),
+        ]));
+        assert_eq!(later, ["enable", "path", "key_file", "restore"]);
+        assert_eq!(after, Settings { revive: Duration::from_secs(7), on_error: OnError::Reject, ..now.clone() });
+        assert_eq!(now.reloaded(now.clone()), (now, vec![]));
+    }
 
     #[test]
     fn the_defaults_are_good_values_themselves() {

@@ -6,6 +6,7 @@
 
 mod bridge;
 pub mod c_api;
+pub mod c_host;
 mod guard;
 mod handles;
 mod logger;

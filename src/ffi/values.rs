@@ -1,6 +1,6 @@
 //! The plain values of the C API, and reading them safely.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::ptr;
 
 use crate::error::{Error, Result};
@@ -42,6 +42,22 @@ impl zlm_journal_text {
         // SAFETY: as promised by the caller.
         let bytes = unsafe { self.bytes() }?;
         std::str::from_utf8(bytes).map_err(|_| Error::invalid(format!("{what} is not UTF-8")))
+    }
+}
+
+/// A caller's `context`, on its way through our threads and back.
+#[derive(Clone, Copy)]
+pub struct Context(pub *mut c_void);
+
+// SAFETY: we never look behind the pointer; the header tells its owner that it comes back on other threads.
+unsafe impl Send for Context {}
+// SAFETY: as above.
+unsafe impl Sync for Context {}
+
+impl Context {
+    /// A method, so that closures capture the whole `Context` and not the bare pointer in it.
+    pub fn get(self) -> *mut c_void {
+        self.0
     }
 }
 

@@ -22,13 +22,13 @@ pub struct Maintenance {
     /// The file was read through once since it was opened.
     verified: bool,
     checkpointed: Instant,
-    snapshot_at: Instant,
+    snapshotted: Instant,
 }
 
 impl Maintenance {
     pub fn new(core: Arc<Core>) -> Self {
-        let snapshot_at = Instant::now() + core.options.snapshot_every;
-        Self { core, marked: 0, verified: false, checkpointed: Instant::now(), snapshot_at }
+        let now = Instant::now();
+        Self { core, marked: 0, verified: false, checkpointed: now, snapshotted: now }
     }
 
     pub fn run(mut self) {
@@ -63,8 +63,8 @@ impl Maintenance {
             self.core.checkpoint()?;
         }
         let fresh = self.core.is_healthy() && self.core.snapshot_due.swap(false, Ordering::Relaxed);
-        if fresh || Instant::now() >= self.snapshot_at {
-            self.snapshot_at = Instant::now() + self.core.options.snapshot_every;
+        if fresh || self.snapshotted.elapsed() >= self.core.options().snapshot_every {
+            self.snapshotted = Instant::now();
             self.core.take_snapshot()?;
         }
         Ok(())
@@ -192,12 +192,12 @@ impl Core {
     /// Keeps the newest ones, and has history pruned up to the oldest that could still be needed.
     fn drop_old_snapshots(&self) -> Result<()> {
         let snapshots = self.place.list_snapshots();
-        for old in snapshots.iter().skip(self.options.snapshot_keep) {
+        for old in snapshots.iter().skip(self.options().snapshot_keep) {
             self.place.remove(&old.path)?;
         }
         // The second newest: should the newest prove bad one day, the journal still leads on from that one.
         if let Some(older) = snapshots.get(1) {
-            let history = i64::try_from(self.options.history.as_millis()).unwrap_or(i64::MAX);
+            let history = i64::try_from(self.options().history.as_millis()).unwrap_or(i64::MAX);
             let before = self.place.env.now_ms().saturating_sub(history);
             self.front.lock().chores.prune = Some((older.seq, before));
             self.wake_writer.notify_one();

@@ -6,6 +6,7 @@ use super::Journal;
 use super::ack::{Ack, Done, Persisted};
 use super::intent::{Cause, Intent};
 use super::shared::{Access, Job, QUEUE_BYTES, QUEUE_CHANGES};
+use super::vault::Vault;
 use crate::error::{Code, Error, Result};
 use crate::record::{Args, Kind, Op};
 use crate::settings::Durability;
@@ -21,6 +22,15 @@ pub struct Step {
     pub expected: Option<u64>,
 }
 
+/// One of them that changed something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    pub key: (Kind, Arc<str>),
+    pub seq: u64,
+    /// There was a proxy before, and MediaServer would make something else of it now.
+    pub replaced: bool,
+}
+
 /// That nothing in a scope has changed since change `since`.
 #[derive(Clone, Copy)]
 pub struct Unchanged<'a> {
@@ -29,8 +39,7 @@ pub struct Unchanged<'a> {
 }
 
 impl Journal {
-    /// Makes all the changes, and returns the numbers of those that changed something; `done` is told when they are on
-    /// disk. Fails, with nothing changed and `done` told of a failure, where an expectation does not hold
+    /// Makes all the changes, and returns those that changed something; `done` is told when they are on disk. Fails, with nothing changed and `done` told of a failure, where an expectation does not hold
     /// ([`Code::Conflict`]) and where the journal cannot take them. Keeps media threads that record from going on for a few
     /// microseconds a change, and touches no storage.
     pub fn record_all(
@@ -39,8 +48,13 @@ impl Journal {
         unchanged: Option<Unchanged<'_>>,
         cause: &Cause,
         done: Done,
-    ) -> Result<Vec<u64>> {
+    ) -> Result<Vec<Made>> {
         let at = self.now_ms();
+        // Not while others wait for the lock.
+        let steps: Vec<Step> = match self.core.vault() {
+            Some(vault) => steps.into_iter().map(|step| step.sealed(&vault)).collect(),
+            None => steps,
+        };
         let mut front = self.core.front.lock();
         if front.closing {
             return Err(Error::new(Code::Closed, "the journal is closed: the server is stopping"));
@@ -49,11 +63,8 @@ impl Journal {
             return Err(self.core.last_failure());
         }
         hold(&front.intent, &steps, unchanged)?;
-        let bytes: usize = steps
-            .iter()
-            .map(|step| step.key.1.len() + step.args.as_ref().map_or(0, |args| args.as_str().len()))
-            .sum();
-        if front.queue.len() + steps.len() >= QUEUE_CHANGES || front.queued_bytes + bytes > QUEUE_BYTES {
+        // However many they are: those before them must not be too many.
+        if front.queue.len() >= QUEUE_CHANGES || front.queued_bytes > QUEUE_BYTES {
             return Err(Error::new(
                 Code::QueueFull,
                 format!("{} changes wait for the disk already: it is too slow or stuck", front.queue.len()),
@@ -62,16 +73,18 @@ impl Journal {
         let mut changed = Vec::with_capacity(steps.len());
         for Step { key: (kind, key), op, args, .. } in steps {
             let Some(applied) = front.intent.change(at, op, kind, &key, args, cause.clone()) else { continue };
-            changed.push(applied.change.seq);
+            let before = applied.before.as_ref().map(|entry| entry.args.clone());
+            let (seq, args) = (applied.change.seq, applied.change.args.clone());
+            changed.push((kind, key, seq, before.zip(args)));
             front.queued_bytes += applied.bytes();
             front.queue.push(Job { seq: applied.change.seq, applied: Some(applied), done: None });
         }
         let seq = front.intent.seq();
-        let (now, later) = match self.core.options.durability {
+        let (now, later) = match self.core.options().durability {
             Durability::Full => (None, Some(done)),
             Durability::Async => (Some(done), None),
         };
-        match front.queue.last_mut().filter(|job| changed.last() == Some(&job.seq)) {
+        match front.queue.last_mut().filter(|job| changed.last().is_some_and(|last| last.2 == job.seq)) {
             Some(job) => job.done = later,
             None => front.queue.push(Job { seq, applied: None, done: later }),
         }
@@ -81,7 +94,12 @@ impl Journal {
         if let Some(done) = now {
             done.call(Ack { seq, result: Ok(Persisted::Soon), undone: false });
         }
-        Ok(changed)
+        let made = |(kind, key, seq, args): (_, _, _, Option<(Args, Args)>)| Made {
+            key: (kind, key),
+            seq,
+            replaced: args.is_some_and(|(before, after)| !before.call_the_same(&after)),
+        };
+        Ok(changed.into_iter().map(made).collect())
     }
 
     /// Says whether a scope is as it was, and which change is the last of all now.
@@ -94,6 +112,13 @@ impl Journal {
     /// The last change.
     pub fn seq(&self) -> u64 {
         self.core.front.lock().intent.seq()
+    }
+}
+
+impl Step {
+    fn sealed(self, vault: &Vault) -> Step {
+        let (kind, key) = (self.key.0, Arc::clone(&self.key.1));
+        Step { args: self.args.map(|args| vault.sealed(kind, &key, args)), ..self }
     }
 }
 

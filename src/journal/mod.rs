@@ -38,7 +38,7 @@ pub use self::history::{HistoryFilter, Moment};
 use self::intent::Applied;
 pub use self::intent::Cause;
 use self::maintenance::Maintenance;
-pub use self::many::{Step, Unchanged};
+pub use self::many::{Made, Step, Unchanged};
 pub use self::place::SnapshotFile;
 use self::place::{Place, log_of};
 use self::shared::{Access, Core, Job, QUEUE_BYTES, QUEUE_CHANGES, Waiting};
@@ -121,6 +121,16 @@ impl Journal {
         Ok(journal)
     }
 
+    /// The settings as they are now.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.core.options()
+    }
+
+    /// Has other settings count from now on; where the file is, its key and what is started stay as they were opened with.
+    pub fn set_settings(&self, settings: Settings) {
+        self.core.set_options(settings);
+    }
+
     /// Has `begin` told once when intent is known: at once, or on the writer thread when the journal could be opened.
     pub fn when_known(&self, told: impl FnOnce() + Send + 'static) {
         {
@@ -140,7 +150,7 @@ impl Journal {
 
     /// With `on_error=reject`, the reason why a call should be refused before the server carries it out.
     pub fn admit(&self) -> Result<()> {
-        match (self.core.options.on_error, &self.core.health.lock().failure) {
+        match (self.core.options().on_error, &self.core.health.lock().failure) {
             (OnError::Reject, Some((_, error))) => Err(error.clone()),
             _ => Ok(()),
         }
@@ -156,7 +166,7 @@ impl Journal {
     }
 
     fn enqueue(&self, call: Call<'_>, done: Done) -> std::result::Result<(), (Done, Ack)> {
-        let reject = self.core.options.on_error == OnError::Reject;
+        let reject = self.core.options().on_error == OnError::Reject;
         let checked = check_key(call.key).and(match (call.op, &call.args) {
             (Op::Add, Some(_)) | (Op::Remove | Op::Set(_), None) => Ok(()),
             _ => Err(Error::invalid("an add has arguments, and no other call has")),
@@ -218,7 +228,7 @@ impl Journal {
             }
             return Err((done, Ack { seq, result: Err(error), undone }));
         }
-        let (now, later) = match self.core.options.durability {
+        let (now, later) = match self.core.options().durability {
             Durability::Full => (None, Some(done)),
             Durability::Async => (Some(done), None),
         };

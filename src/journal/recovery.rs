@@ -206,7 +206,7 @@ fn recover(place: &Place, vault: Option<&Arc<Vault>>, damage: &str) -> Result<Op
     ));
     let mut lost = found.lost(snapshot.seq(), known);
     let (history, mut incidents) = (std::mem::take(&mut found.history), std::mem::take(&mut found.incidents));
-    let sums = if found.seq >= known { found.newest_sums() } else { Vec::new() };
+    let sums = found.sums_after(known);
     let mut intent = found.into_intent(&snapshot, known, vault);
     if prove(&mut intent, &sums) {
         lost = "The sums over it prove that no proxy is missing".to_owned();
@@ -324,9 +324,11 @@ impl Evidence {
         format!("LOST: {count} changes, numbers {}{more}", lost.join(", "))
     }
 
-    /// The sums that were written with the newest change of all, or later.
-    fn newest_sums(&self) -> Vec<Digest> {
-        self.sums.iter().filter(|(seq, _)| *seq >= self.seq).map(|(_, digest)| *digest).collect()
+    /// The sums that were written with the newest change of all, whether its own row is found or is only known to have been
+    /// on disk, or later.
+    fn sums_after(&self, known: u64) -> Vec<Digest> {
+        let newest = self.seq.max(known);
+        self.sums.iter().filter(|(seq, _)| *seq >= newest).map(|(_, digest)| *digest).collect()
     }
 
     fn into_intent(self, snapshot: &Intent, known: u64, vault: Option<&Arc<Vault>>) -> Intent {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::ack::Done;
 use super::gauges::Gauges;
@@ -41,7 +41,7 @@ pub type Converge = Box<dyn Fn(Kind, &Arc<str>) + Send + Sync>;
 
 /// What the threads share.
 pub struct Core {
-    pub options: Settings,
+    options: RwLock<Arc<Settings>>,
     pub place: Place,
     pub front: Mutex<Front>,
     pub wake_writer: Condvar,
@@ -130,7 +130,7 @@ impl Front {
 impl Core {
     pub fn new(options: Settings, place: Place) -> Self {
         Self {
-            options,
+            options: RwLock::new(Arc::new(options)),
             place,
             durable_seq: AtomicU64::new(0),
             gauges: Gauges::new(),
@@ -155,6 +155,15 @@ impl Core {
             checkpoint_due: AtomicBool::new(false),
             snapshot_due: AtomicBool::new(false),
         }
+    }
+
+    /// The settings as they are now.
+    pub fn options(&self) -> Arc<Settings> {
+        Arc::clone(&self.options.read())
+    }
+
+    pub fn set_options(&self, options: Settings) {
+        *self.options.write() = Arc::new(options);
     }
 
     pub fn is_healthy(&self) -> bool {

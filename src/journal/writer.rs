@@ -189,7 +189,7 @@ impl Writer {
         let mut undone = Vec::new();
         {
             let mut front = self.core.front.lock();
-            if self.core.options.on_error == OnError::Accept {
+            if self.core.options().on_error == OnError::Accept {
                 for applied in batch {
                     front.missed(Some(applied));
                 }
@@ -272,8 +272,8 @@ impl Writer {
 
     /// The key is read at each attempt: it may come later, with a disk that is mounted later.
     fn vault(&self) -> Result<Option<Arc<Vault>>> {
-        let file = self.core.options.key_file.as_ref();
-        file.map(|file| Vault::read(&*self.core.place.env, file)).transpose()
+        let options = self.core.options();
+        options.key_file.as_ref().map(|file| Vault::read(&*self.core.place.env, file)).transpose()
     }
 
     fn opened(&mut self, opened: Opened) {

@@ -2,12 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::sync::LABEL;
 use super::{Request, refusal};
 use crate::error::{Error, Result};
 use crate::journal::HistoryFilter;
 use crate::plugin::Plugin;
-use crate::record::{Args, Kind, State, url};
+use crate::record::{Args, Kind, LABEL, State, url};
 
 /// The longest walk for a page: a filter that lets little through is asked again from where it came.
 const MOST_LOOKED_AT: usize = 100_000;
@@ -16,7 +15,7 @@ const MOST_LOOKED_AT: usize = 100_000;
 pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
     let (kind, prefix, label) =
         (request.kind()?, request.text("prefix").unwrap_or_default(), request.text("label"));
-    let since = request.number("since")?.and_then(|since| i64::try_from(since).ok());
+    let since = request.time("since")?;
     let state = match request.text("state") {
         None => None,
         Some(name) => Some(State::from_name(name).ok_or_else(|| {
@@ -66,8 +65,8 @@ pub fn history(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
         prefix: request.text("prefix").map(str::to_owned),
         before: request.number("before")?,
         after: 0,
-        since: request.number("since")?.and_then(|since| i64::try_from(since).ok()),
-        until: request.number("until")?.and_then(|until| i64::try_from(until).ok()),
+        since: request.time("since")?,
+        until: request.time("until")?,
         limit,
     };
     let changes = plugin.history(&filter)?;

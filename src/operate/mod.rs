@@ -103,6 +103,15 @@ impl Request<'_> {
         self.text(name).map(parse).transpose()
     }
 
+    /// Milliseconds since 1970-01-01 UTC.
+    fn time(&self, name: &str) -> Result<Option<i64>> {
+        let time = |number: u64| {
+            i64::try_from(number)
+                .map_err(|_| Error::invalid(format!("{name}={number} is no time in milliseconds")))
+        };
+        self.number(name)?.map(time).transpose()
+    }
+
     /// How many are asked for at once.
     fn limit(&self) -> Result<usize> {
         match self.number("limit")? {

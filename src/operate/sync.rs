@@ -10,10 +10,7 @@ use crate::error::{Error, Result};
 use crate::journal::{Step, Unchanged};
 use crate::plugin::Plugin;
 use crate::reconcile::Key;
-use crate::record::{Args, Entry, Kind, Op, State};
-
-/// The argument by which a caller marks the entries that are its own. MediaServer knows nothing of it.
-pub const LABEL: &str = "journal_label";
+use crate::record::{Args, Entry, Kind, LABEL, Op, State};
 
 /// What a caller speaks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

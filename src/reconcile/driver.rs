@@ -59,6 +59,7 @@ enum Event {
     SourceCame(Key),
     SourceGone(Key),
     RestoreAll,
+    Limits(Limits),
     Stop,
 }
 
@@ -133,6 +134,11 @@ impl Handle {
     /// Has everything restored that is not there, whatever the settings say of the start. Any thread.
     pub fn restore_all(&self) {
         self.send(Event::RestoreAll);
+    }
+
+    /// Has other limits count from now on, but for what is started. Any thread.
+    pub fn set_limits(&self, limits: Limits) {
+        self.send(Event::Limits(limits));
     }
 
     /// How it stands, with at most `most` of the proxies that do not play, or with the one of this key.
@@ -394,6 +400,7 @@ impl Driver {
                 }
             }
             Event::SourceGone(key) => self.shared.plan.lock().source_gone(&key, now),
+            Event::Limits(limits) => self.shared.plan.lock().set_limits(limits, now),
             Event::RestoreAll => {
                 self.reported = false;
                 self.next_line = now + SECOND;

@@ -167,6 +167,13 @@ impl Plan {
         self.next_look = now;
     }
 
+    /// Other limits from now on; what is started and the jitter stay.
+    pub fn set_limits(&mut self, limits: Limits, now: Duration) {
+        self.limits = Limits { start: self.limits.start, seed: self.limits.seed, ..limits };
+        self.queue.set_places(limits.per_origin, limits.processes);
+        self.look_by(now);
+    }
+
     /// When the server should be asked what it has.
     pub fn wake_to_look(&self) -> Duration {
         self.next_look

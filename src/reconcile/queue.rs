@@ -92,6 +92,12 @@ impl Queue {
         }
     }
 
+    /// So many places from now on; see [`Queue::new`].
+    pub fn set_places(&mut self, per_origin: usize, processes: usize) {
+        (self.per_origin, self.processes) = (per_origin, processes);
+        (0..self.sources.len()).for_each(|number| self.offer(Origin(number)));
+    }
+
     /// The origin that a host is, known from now on.
     pub fn origin(&mut self, host: Option<String>) -> Origin {
         let Some(host) = host else { return NO_ORIGIN };
@@ -286,6 +292,26 @@ mod tests {
         assert_eq!(queue.len, 1);
         queue.remove(nvr, rank(0, 0, 6));
         assert_eq!((queue.len, queue.wake()), (0, None));
+    }
+
+    #[test]
+    fn places_may_become_more_or_fewer_while_some_are_taken() {
+        let mut queue = Queue::new(2, 1);
+        let nvr = queue.origin(Some("nvr".into()));
+        (1..=9).for_each(|seq| queue.push(nvr, rank(0, 0, seq), key(seq)));
+        (10..=12).for_each(|seq| queue.push(PROCESSES, rank(0, 0, seq), key(seq)));
+        let mut calls = 0;
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(0)), [1, 2, 10]);
+        queue.set_places(3, 2);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(0)), [3, 11]);
+        queue.set_places(1, 1);
+        queue.answered(1);
+        queue.answered(2);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(0)), [0; 0], "one is still connecting");
+        queue.answered(4);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(0)), [4]);
+        queue.set_places(0, 0);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(0)), [5, 6, 7, 8, 9, 12]);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 /// request is far smaller.
 pub const MAX_ARGS_BYTES: usize = 1 << 20;
 
+/// The argument by which a caller marks the proxies that are its own. MediaServer knows nothing of it.
+pub const LABEL: &str = "journal_label";
+
 /// How sealed arguments stand in the file: still a JSON object, and none that a call can have.
 const SEALED: (&str, &str) = (r#"{"sealed":{"xchacha20poly1305":""#, r#""}}"#);
 
@@ -149,6 +152,16 @@ impl Args {
         Ok(body)
     }
 
+    /// True where MediaServer would make the same of both.
+    pub fn call_the_same(&self, other: &Args) -> bool {
+        let call = |args: &Args| {
+            let mut read = args.read().0;
+            read.retain(|name, _| !name.eq_ignore_ascii_case(LABEL));
+            read
+        };
+        self == other || call(self) == call(other)
+    }
+
     /// The arguments to be looked up one by one.
     pub fn read(&self) -> Read {
         Read(serde_json::from_str(&self.text).unwrap_or_default())
@@ -253,6 +266,14 @@ mod tests {
         let error = Args::from_pairs([(b"url".as_slice(), value.as_slice())]).unwrap_err();
         assert_eq!(error.code, crate::error::Code::InvalidArgument);
         assert!(Args::from_pairs([(b"url".as_slice(), &value[..60 << 10])]).is_ok());
+    }
+
+    #[test]
+    fn a_label_makes_no_other_call() {
+        let plain = args(&[("url", b"rtsp://1"), ("app", b"live")]);
+        let marked = args(&[("url", b"rtsp://1"), ("app", b"live"), ("Journal_Label", b"site 1")]);
+        assert!(plain.call_the_same(&marked) && marked.call_the_same(&plain) && plain != marked);
+        assert!(!marked.call_the_same(&args(&[("url", b"rtsp://2"), ("app", b"live")])));
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub mod url;
 
 use std::sync::Arc;
 
-pub use self::args::{Args, MAX_ARGS_BYTES, Read, from_hex};
+pub use self::args::{Args, LABEL, MAX_ARGS_BYTES, Read, from_hex};
 pub use self::kind::{End, Kind};
 use crate::error::{Error, Result};
 

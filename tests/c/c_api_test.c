@@ -118,6 +118,11 @@ static void restored_after_restart(const char *dir) {
     host.list = media_list;
     CHECK(zlm_journal_start(server.handle, &host) == 0);
     CHECK(zlm_journal_start(server.handle, &host) == 0);
+    args[0] = pair("on_idle_close", "dormant");
+    args[1] = pair("revive_sec", "never");
+    CHECK(zlm_journal_reload(server.handle, args, 2) == 0);
+    CHECK(zlm_journal_reload(server.handle, NULL, 2) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_reload(handle, args, 2) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
     pthread_mutex_lock(&server.mutex);
     while (server.adds == 0) {
         pthread_cond_wait(&server.changed, &server.mutex);

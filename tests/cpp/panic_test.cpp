@@ -72,6 +72,7 @@ int main() {
     std::map<std::string, std::function<int()>> calls = {
         {"zlm_journal_open", [] { return open_in(dir, &handle); }},
         {"zlm_journal_start", start},
+        {"zlm_journal_reload", [] { return zlm_journal_reload(handle, nullptr, 0); }},
         {"zlm_journal_record", record},
         {"zlm_journal_admit", [] { return zlm_journal_admit(handle); }},
         {"zlm_journal_wants",

@@ -71,6 +71,44 @@ fn bad_values_are_told_and_their_defaults_used() {
     }
 }
 
+#[test]
+fn settings_are_taken_over_while_the_server_runs_where_that_is_possible() {
+    let fixture = Fixture::start(&[]);
+    let live = fixture.source();
+    let server = &fixture.server;
+    let set = |name: &str, value: &str| {
+        let reply = server.get("setServerConfig", &[(&format!("journal.{name}"), value)]);
+        assert_eq!((&reply["code"], &reply["changed"]), (&0.into(), &1.into()), "{reply}");
+    };
+    assert_persisted(&add(server, "a", &live.url, &[]));
+    set("durability", "async");
+    server.wait_for_status("the change", |status| status["durability"] == "async");
+    assert_eq!(add(server, "b", &live.url, &[])["journal"]["pending"], true);
+
+    // What is no good, and what only a start can change, is told and changes nothing.
+    set("path", "/nowhere/else.db");
+    set("revive_sec", "soon");
+    let errors = |status: &serde_json::Value| status["settings_errors"].as_array().unwrap().len();
+    let status = server.wait_for_status("the errors", |status| errors(status) == 2);
+    assert!(
+        status["settings_errors"].to_string().contains("path counts as it is from the next start on"),
+        "{status}"
+    );
+    assert_eq!(status["file"], server.journal_file().display().to_string());
+    assert!(server.log().contains("[journal] revive_sec="));
+
+    // From the file, by a signal.
+    set("durability", "full");
+    server.write_config(&Fixture::journal(server, &[("on_give_up", "forget"), ("revive_sec", "1")]));
+    Server::signal(server.pid(), "HUP");
+    server.wait_for_status("no errors", |status| errors(status) == 0 && status["durability"] == "full");
+    let gone = fixture.source();
+    assert_persisted(&add(server, "c", &gone.url, &[("retry_count", "0")]));
+    server.wait_for_status("all to play", |status| status["now"]["playing"] == 3);
+    drop(gone);
+    server.wait_for("it to be forgotten", || fixture.sqlite3("select count(*) from proxies") == "2\n");
+}
+
 /// A server whose journal cannot be used: it runs, says why, and answers calls.
 fn unusable(path: &Path, why: &str) {
     let fixture = Fixture::start(&[("path", path.to_str().unwrap())]);

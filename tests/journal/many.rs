@@ -14,7 +14,7 @@ fn record_all(journal: &Journal, steps: Vec<Step>, unchanged: Option<Unchanged<'
     let changed = journal.record_all(steps, unchanged, &Cause::default(), done);
     let ack = ack.recv_timeout(Duration::from_secs(30)).unwrap();
     assert_eq!(changed.is_ok(), ack.result == Ok(Persisted::Yes), "told in any case");
-    changed
+    Ok(changed?.into_iter().map(|made| made.seq).collect())
 }
 
 #[test]
@@ -47,6 +47,40 @@ fn many_changes_are_made_together_or_not_at_all() {
     let journal = disk.open();
     assert_eq!((state(&journal), journal.report().seq), (there, 5));
     assert_eq!(disk.sqlite3("select count(distinct at) from journal where seq > 2"), "1\n");
+}
+
+#[test]
+fn what_is_replaced_is_told_from_what_is_only_marked() {
+    let disk = Disk::new();
+    let journal = disk.open();
+    add(&journal, "v/live/1", "rtsp://1");
+    add(&journal, "v/live/2", "rtsp://2");
+    let marked = |key: &str, url: &str| {
+        let args = Args::from_pairs([(b"url".as_slice(), url.as_bytes()), (b"journal_label", b"site 1")]).unwrap();
+        Step { args: Some(args), ..step(Op::Add, key, url, None) }
+    };
+    let steps = vec![
+        marked("v/live/1", "rtsp://1"),
+        marked("v/live/2", "rtsp://2b"),
+        marked("v/live/3", "rtsp://3"),
+        step(Op::Set(State::Disabled), "v/live/1", "", None),
+        step(Op::Remove, "v/live/2", "", None),
+    ];
+    let made = journal.record_all(steps, None, &Cause::default(), Done::new(|_| ())).unwrap();
+    let replaced: Vec<bool> = made.iter().map(|made| made.replaced).collect();
+    assert_eq!(replaced, [false, true, false, false, false]);
+}
+
+#[test]
+fn more_than_the_queue_holds_are_taken_in_one_call() {
+    let disk = Disk::new();
+    let all = 70_000;
+    {
+        let journal = disk.open();
+        let steps = (0..all).map(|n| step(Op::Add, &format!("v/live/{n}"), "rtsp://1", Some(0))).collect();
+        assert_eq!(record_all(&journal, steps, None).unwrap().len(), all);
+    }
+    assert_eq!(state(&disk.open()).len(), all);
 }
 
 #[test]

@@ -502,6 +502,7 @@ private:
 #define BroadcastHttpRequestArgs                                                                              \
     const mediakit::Parser &parser, const mediakit::HttpSession::HttpResponseInvoker &invoker, bool &consumed, \
         toolkit::SockInfo &sender
+#define BroadcastReloadConfigArgs void
 #define BroadcastMediaChangedArgs const bool &bRegist, mediakit::MediaSource &sender
 #define BroadcastStreamNoneReaderArgs mediakit::MediaSource &sender
 #define BroadcastNotFoundStreamArgs \
@@ -510,6 +511,7 @@ private:
 namespace mediakit {
 namespace Broadcast {
 const std::string kBroadcastHttpRequest = "kBroadcastHttpRequest";
+const std::string kBroadcastReloadConfig = "kBroadcastReloadConfig";
 const std::string kBroadcastMediaChanged = "kBroadcastMediaChanged";
 const std::string kBroadcastStreamNoneReader = "kBroadcastStreamNoneReader";
 const std::string kBroadcastNotFoundStream = "kBroadcastNotFoundStream";

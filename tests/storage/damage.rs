@@ -264,3 +264,26 @@ fn whatever_is_damaged_the_journal_opens_with_all_that_can_be_proven() {
         noticed.into_inner()
     ));
 }
+
+/// The row that tells of a removal is the only one that does. Where it is lost and was the last, the sums tell all the same.
+#[test]
+fn no_bit_of_the_last_removal_brings_back_what_was_removed() {
+    let mut random = fastrand::Rng::with_seed(number("ZLMJ_SEED", fastrand::u64(..)));
+    let mut files = 0;
+    for journaled in Journaled::all().into_iter().filter(|journaled| journaled.name.contains("killed")) {
+        let last = journaled.ever.keys().filter(|key| !journaled.truth.contains_key(*key));
+        let log = journaled.image.content(&file("-wal")).unwrap().bytes();
+        for key in last {
+            let row = format!("removepull{key}127.0.0.1:1test");
+            let at = log.windows(row.len()).position(|bytes| bytes == row.as_bytes());
+            for at in at.into_iter().flat_map(|at| at - 6..at + row.len() + 4) {
+                let (mut image, bit) = (journaled.image.clone(), random.u8(0..8));
+                image.content_mut(&file("-wal")).unwrap().write(at as u64, &[log[at] ^ (1 << bit)]);
+                let what = format!("bit {bit} of byte {at} of the log, in the removal of {key}");
+                examine(&journaled, image, &Damage { what, complete: true });
+                files += 1;
+            }
+        }
+    }
+    assert!(files > 200, "only {files}");
+}

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use libfuzzer_sys::fuzz_target;
 use zlm_journal::ffi::c_api::*;
+use zlm_journal::ffi::c_host::*;
 use zlm_journal::ffi::{zlm_journal_pair, zlm_journal_text};
 
 static RECORDED: AtomicU64 = AtomicU64::new(0);
@@ -105,6 +106,11 @@ fuzz_target!(|data: &[u8]| {
                 zlm_journal_source_moved(handle, text(part(0)), what % 2 == 0);
             }
             zlm_journal_admit(handle);
+            let settings: Vec<zlm_journal_pair> = parts
+                .chunks(2)
+                .map(|pair| zlm_journal_pair { name: text(pair[0]), value: text(pair.get(1).copied().unwrap_or_default()) })
+                .collect();
+            unsafe { zlm_journal_reload(handle, settings.as_ptr(), settings.len()) };
         }
     }
 });

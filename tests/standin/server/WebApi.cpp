@@ -319,6 +319,21 @@ void installWebApi() {
         std::this_thread::sleep_for(std::chrono::milliseconds(atoi(allArgs.get("ms").c_str())));
         val["code"] = 0;
     });
+    api_regist("/index/api/setServerConfig", [](API_ARGS_MAP) {
+        CHECK_SECRET();
+        int changed = 0;
+        for (const auto &arg : allArgs) {
+            auto it = mINI::Instance().find(arg.first);
+            if (it != mINI::Instance().end() && it->second != arg.second) {
+                it->second = arg.second;
+                ++changed;
+            }
+        }
+        if (changed > 0) {
+            NOTICE_EMIT(BroadcastReloadConfigArgs, Broadcast::kBroadcastReloadConfig);
+        }
+        val["changed"] = changed;
+    });
     api_regist("/index/api/restartServer", [](API_ARGS_MAP) {
         CHECK_SECRET();
         std::thread([] {

@@ -250,6 +250,11 @@ int main(int argc, char **argv) {
         InfoL << "the stand-in is listening on port " << mINI::Instance()["http.port"];
         signal(SIGINT, [](int) { sem.post(); });
         signal(SIGTERM, [](int) { sem.post(); });
+        static const std::string s_config = config;
+        signal(SIGHUP, [](int) {
+            mINI::Instance().parseFile(s_config);
+            NOTICE_EMIT(BroadcastReloadConfigArgs, Broadcast::kBroadcastReloadConfig);
+        });
         sem.wait();
     }
     unInstallWebApi();
