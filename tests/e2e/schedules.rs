@@ -100,6 +100,13 @@ fn no_acknowledged_change_is_lost_and_nothing_deleted_comes_back() {
             }
         });
         acknowledged += heard.into_inner();
+        // The second half with a key, which the first has not had.
+        if schedule == schedules / 2 {
+            let key_file = fixture.dir.path().join("key");
+            std::fs::write(&key_file, "0f".repeat(32)).unwrap();
+            let with_key = [("key_file", key_file.to_str().unwrap())];
+            fixture.server.write_config(&Fixture::journal(&fixture.server, &with_key));
+        }
         fixture.crash_and_restore();
         let listed = keys(&fixture.server);
         for model in &mut models {
