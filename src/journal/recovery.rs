@@ -190,7 +190,8 @@ fn recover(place: &Place, vault: Option<&Arc<Vault>>, damage: &str) -> Result<Op
     let known = place.read_mark();
     let files = (read(place, &place.file)?, read(place, &log_of(&place.file))?);
     let found = Evidence::of_files(&files.0, &files.1, vault);
-    if found.keys.is_empty() && found.locked > 0 {
+    // With the right key some may be locked all the same: somebody has altered them.
+    if found.locked > 0 && (vault.is_none() || found.unlocked == 0) {
         return Err(Error::new(
             Code::KeyMissing,
             format!(
@@ -246,7 +247,8 @@ struct Evidence {
     incidents: BTreeSet<Incident>,
     numbers: BTreeSet<u64>,
     seq: u64,
-    /// Rows that no key at hand unlocks.
+    /// Rows with arguments that can be read, and those that no key at hand unlocks.
+    unlocked: u64,
     locked: u64,
     /// The sums over all proxies after a change.
     sums: Vec<(u64, Digest)>,
@@ -257,7 +259,10 @@ impl Evidence {
         let mut evidence = Self::default();
         Pages::new(database, log).rows(|row| match row.kept(vault.map(Arc::as_ref)) {
             Err(_) => evidence.locked += 1,
-            Ok(row) => evidence.add(row),
+            Ok(row) => {
+                evidence.unlocked += u64::from(row.has_args());
+                evidence.add(row);
+            }
         });
         evidence
     }

@@ -35,6 +35,10 @@ pub enum Row {
 }
 
 impl Row {
+    pub fn has_args(&self) -> bool {
+        matches!(self, Row::Proxy(..) | Row::Change(Change { args: Some(_), .. }))
+    }
+
     /// With its arguments as memory has them; see [`vault::kept`].
     pub fn kept(self, vault: Option<&Vault>) -> Result<Row> {
         Ok(match self {

@@ -14,7 +14,8 @@ fn that_have(dir: &Path, text: &str) -> Vec<PathBuf> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(that_have(&path, text));
-        } else if fs::read(&path).unwrap().windows(text.len()).any(|window| window == text.as_bytes()) {
+        // Or it has just been renamed: then it is met another time.
+        } else if fs::read(&path).unwrap_or_default().windows(text.len()).any(|window| window == text.as_bytes()) {
             found.push(path);
         }
     }
