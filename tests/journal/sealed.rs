@@ -239,6 +239,8 @@ fn a_journal_from_before_there_was_a_key_is_sealed_with_all_that_is_beside_it() 
     assert_eq!(disk.that_have("example"), [""; 0]);
 }
 
+/// Elsewhere files in use cannot be deleted.
+#[cfg(unix)]
 #[test]
 fn what_is_written_afresh_from_memory_is_sealed_too() {
     let disk = Disk::with_key(KEY);
