@@ -24,13 +24,34 @@ namespace {
 
 const std::string kDefaultVhost = "__defaultVhost__";
 
+// Longer bodies have items, and no arguments.
+const size_t kMostArgBytes = 4096;
+
+// MediaServer looks into any body for arguments, on the poller. Of the calls that take a body those are in the URL, so it
+// need not see 10,000 items.
+Parser withoutItems(const Parser &parser) {
+    Parser without = parser;
+    if (without.content().size() > kMostArgBytes || without.content()[0] == '[') {
+        without.setContent("{}");
+    }
+    return without;
+}
+
 // The request whose handler runs on this thread, where it is one of our own API calls: the handler sees arguments alone,
 // and we need the body.
-thread_local const Parser *t_request = nullptr;
+struct RequestAtHand;
+thread_local const RequestAtHand *t_request = nullptr;
 
 struct RequestAtHand {
-    explicit RequestAtHand(const Parser &parser) { t_request = &parser; }
+    explicit RequestAtHand(const Parser &parser)
+        : args(withoutItems(parser))
+        , body(parser.content()) {
+        t_request = this;
+    }
     ~RequestAtHand() { t_request = nullptr; }
+
+    const Parser args;
+    const std::string &body;
 };
 
 // The dispatch table does not tell upper from lower case.
@@ -65,7 +86,7 @@ bool Plugin::intercept(
     const std::string name = apiName(parser);
     if (_operations.count(name)) {
         const RequestAtHand at_hand(parser);
-        handler(parser, invoker, sender);
+        handler(at_hand.args, invoker, sender);
         return true;
     }
     if (ApiCalls::isOurs(sender)) {
@@ -315,11 +336,11 @@ void Plugin::operate(const std::string &name, const Headers &headers, SockInfo &
         throw std::logic_error(name + " was not called through the hook");
     }
     rust::Vec<rust::String> names, values;
-    for (const auto &arg : getAllArgs(*t_request)) {
+    for (const auto &arg : getAllArgs(t_request->args)) {
         names.push_back(rust::String::lossy(arg.first));
         values.push_back(rust::String::lossy(arg.second));
     }
-    const std::string body = t_request->content();
+    const std::string body = t_request->body;
     const std::string origin = sender.get_peer_ip() + ":" + std::to_string(sender.get_peer_port());
     const auto poller = EventPollerPool::Instance().getPoller();
     Headers reply_headers = headers;

@@ -397,8 +397,11 @@ impl JournaledIntent {
 
 impl reconcile::Intent for JournaledIntent {
     fn wanted(&self) -> Vec<reconcile::Wanted> {
+        // Grown step by step, it would leave holes in memory for as long as the server runs.
+        let mut wanted = Vec::with_capacity(usize::try_from(self.journal.count(State::Enabled)).unwrap_or(0));
         let enabled = all_of(&self.journal).filter(|(_, entry)| entry.state == State::Enabled);
-        enabled.map(|(key, entry)| self.want(key, entry)).collect()
+        wanted.extend(enabled.map(|(key, entry)| self.want(key, entry)));
+        wanted
     }
 
     fn wants(&self, key: &Key) -> Option<reconcile::Wanted> {

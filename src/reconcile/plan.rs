@@ -209,6 +209,7 @@ impl Plan {
             self.meter.begin(now);
         }
         let look = Look { listed, asked, now, wall, restoring };
+        self.proxies.reserve(wanted.len().saturating_sub(self.proxies.len()));
         for want in wanted {
             self.compare(want, &look);
         }

@@ -377,6 +377,7 @@ public:
 
     const std::string &url() const { return _url; }
     const std::string &content() const { return _content; }
+    void setContent(std::string content) { _content = std::move(content); }
     const StrCaseMap &getUrlArgs() const { return _url_args; }
     std::string operator[](const char *name) const {
         auto it = _headers.find(name);
