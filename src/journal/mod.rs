@@ -14,6 +14,7 @@ mod maintenance;
 mod many;
 mod place;
 mod recovery;
+mod rows;
 mod salvage;
 mod shared;
 mod store;

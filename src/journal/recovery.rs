@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::intent::{Digest, Intent};
 use super::place::{Because, Place, log_of};
-use super::salvage::{Pages, Row};
-use super::store::{self, Content, Incident, Store};
+use super::rows::{Incident, Row};
+use super::salvage::Pages;
+use super::store::{self, Content, Store};
 use super::vault::Vault;
 use crate::error::{Code, Error, Result};
 use crate::record::{Change, Entry, Kind};

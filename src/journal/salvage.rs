@@ -6,10 +6,7 @@
 use std::collections::HashMap;
 
 use super::intent::Digest;
-use super::store::{self, Incident};
-use super::vault::{self, Vault};
-use crate::error::Result;
-use crate::record::{Change, Entry, Kind};
+use super::rows::{self, Row, Value};
 
 /// Our files all have SQLite's ordinary page size, and no reserved bytes.
 const PAGE: usize = 4096;
@@ -18,51 +15,6 @@ const LOG_HEADER: usize = 32;
 /// No row of ours is longer: its arguments are limited, its key as well.
 const LONGEST_ROW: u64 = 16 << 20;
 const MOST_COLUMNS: usize = 9;
-
-/// A row that was found.
-#[derive(Debug)]
-pub enum Row {
-    Proxy(Kind, String, Entry),
-    Change(Change),
-    Incident(Incident),
-    /// One of the sums over the whole, by its name.
-    Meta(String, u64),
-    /// All of them, of one transaction. Without a checksum: what they say has to prove itself.
-    Sums {
-        seq: u64,
-        digest: Digest,
-    },
-}
-
-impl Row {
-    pub fn has_args(&self) -> bool {
-        matches!(self, Row::Proxy(..) | Row::Change(Change { args: Some(_), .. }))
-    }
-
-    /// With its arguments as memory has them; see [`vault::kept`].
-    pub fn kept(self, vault: Option<&Vault>) -> Result<Row> {
-        Ok(match self {
-            Row::Proxy(kind, key, entry) => {
-                let args = vault::kept(vault, kind, &key, entry.args)?;
-                Row::Proxy(kind, key, Entry { args, ..entry })
-            }
-            Row::Change(mut change) => {
-                let kept = |args| vault::kept(vault, change.kind, &change.key, args);
-                change.args = change.args.map(kept).transpose()?;
-                Row::Change(change)
-            }
-            other => other,
-        })
-    }
-}
-
-/// A value of a row, as far as our tables have such.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Value<'a> {
-    Null,
-    Integer(i64),
-    Text(&'a str),
-}
 
 /// The pages of a database and its log.
 pub struct Pages<'a> {
@@ -201,7 +153,7 @@ fn decode(payload: &[u8], rowid: i64) -> Option<Row> {
             return None;
         }
     }
-    store::row_of(&values, rowid)
+    rows::row_of(&values, rowid)
 }
 
 fn integer(bytes: &[u8]) -> i64 {

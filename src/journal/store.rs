@@ -8,15 +8,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::intent::{Applied, Digest, Intent};
 use super::place::{Place, log_of};
-use super::salvage::{self, Value};
+use super::rows::{self, Incident, Row};
 use super::vault::{self, Vault};
 use crate::error::{Code, Error, Result};
-use crate::record::{Args, Change, Entry, Kind, Op, State};
+use crate::record::Change;
 
 /// `application_id` of every file of ours: "ZLMJ".
 pub const APPLICATION_ID: i32 = 0x5A4C_4D4A;
@@ -197,9 +196,9 @@ impl Store {
         let (mut changes, mut damaged) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
             let seq: i64 = row.get(9)?;
-            let found = values_of(row, 9).ok().and_then(|values| row_of(&values, seq));
+            let found = rows::values_of(row, 9).ok().and_then(|values| rows::row_of(&values, seq));
             match found.and_then(|row| row.kept(vault).ok()) {
-                Some(salvage::Row::Change(change)) => changes.push(change),
+                Some(Row::Change(change)) => changes.push(change),
                 _ => {
                     log::warn!("journal: the row of change {seq} is damaged, and left out of a history");
                     damaged += 1;
@@ -235,7 +234,7 @@ impl Store {
         let mut rows = statement.query([])?;
         let mut found = Digest::default();
         while let Some(row) = rows.next()? {
-            let (kind, key, mut entry) = proxy_of(&values_of(row, 8)?)?;
+            let (kind, key, mut entry) = rows::proxy_of(&rows::values_of(row, 8)?)?;
             found.count += 1;
             found.xor ^= entry.crc(kind, &key);
             // The id has no checksum: when it seems to be another's, the seals themselves tell.
@@ -288,9 +287,9 @@ impl Store {
             let mut delete = transaction.prepare_cached(DELETE_PROXY)?;
             for applied in batch {
                 let change = &applied.change;
-                write_change(&mut insert, change)?;
+                rows::write_change(&mut insert, change)?;
                 match &applied.entry {
-                    Some(entry) => write_proxy(&mut upsert, change.kind, &change.key, entry)?,
+                    Some(entry) => rows::write_proxy(&mut upsert, change.kind, &change.key, entry)?,
                     None => delete.execute(params![change.kind.name(), &*change.key])?,
                 };
             }
@@ -321,21 +320,6 @@ impl Store {
     }
 }
 
-/// What has happened to the journal itself: a row of `incidents`. Time in milliseconds UTC.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Incident {
-    pub at: i64,
-    pub report: String,
-}
-
-impl Incident {
-    fn crc(&self) -> u32 {
-        let mut hasher = crc32fast::Hasher::new_with_initial(crc32fast::hash(&self.at.to_le_bytes()));
-        hasher.update(self.report.as_bytes());
-        hasher.finalize()
-    }
-}
-
 /// All that a journal can hold.
 #[derive(Default)]
 pub struct Content {
@@ -363,15 +347,15 @@ pub fn create(place: &Place, path: &Path, content: &Content) -> Result<()> {
         {
             let mut upsert = transaction.prepare(UPSERT_PROXY)?;
             for (kind, key, entry) in intent.iter() {
-                write_proxy(&mut upsert, kind, key, entry)?;
+                rows::write_proxy(&mut upsert, kind, key, entry)?;
             }
             let mut insert = transaction.prepare(INSERT_CHANGE)?;
             for change in content.history.values() {
-                write_change(&mut insert, change)?;
+                rows::write_change(&mut insert, change)?;
             }
             let mut insert = transaction.prepare(INSERT_INCIDENT)?;
             for incident in &content.incidents {
-                write_incident(&mut insert, incident)?;
+                rows::write_incident(&mut insert, incident)?;
             }
         }
         write_meta(&transaction, intent.seq(), intent.digest())?;
@@ -392,128 +376,10 @@ pub fn create(place: &Place, path: &Path, content: &Content) -> Result<()> {
     Ok(())
 }
 
-fn write_proxy(upsert: &mut rusqlite::Statement<'_>, kind: Kind, key: &str, entry: &Entry) -> Result<usize> {
-    Ok(upsert.execute(params![
-        kind.name(),
-        key,
-        entry.args.stored(),
-        entry.state.name(),
-        entry.seq.cast_signed(),
-        entry.created_at,
-        entry.updated_at,
-        entry.crc(kind, key),
-    ])?)
-}
-
 fn write_meta(connection: &Connection, seq: u64, digest: Digest) -> Result<()> {
     let mut set = connection.prepare_cached(SET_META)?;
     set.execute(params!["seq", seq.cast_signed()])?;
     set.execute(params!["count", digest.count.cast_signed()])?;
     set.execute(params!["digest", digest.xor])?;
     Ok(())
-}
-
-fn write_change(insert: &mut rusqlite::Statement<'_>, change: &Change) -> Result<usize> {
-    Ok(insert.execute(params![
-        change.seq.cast_signed(),
-        change.at,
-        change.op.name(),
-        change.kind.name(),
-        &*change.key,
-        change.args.as_ref().map(Args::stored),
-        change.origin,
-        change.reason,
-        change.crc(),
-    ])?)
-}
-
-fn write_incident(insert: &mut rusqlite::Statement<'_>, incident: &Incident) -> Result<usize> {
-    Ok(insert.execute(params![incident.at, incident.report, incident.crc()])?)
-}
-
-/// The columns of a row that SQLite has read.
-fn values_of<'a>(row: &'a Row, count: usize) -> Result<Vec<Value<'a>>> {
-    (0..count)
-        .map(|column| {
-            Ok(match row.get_ref(column)? {
-                ValueRef::Null => Value::Null,
-                ValueRef::Integer(number) => Value::Integer(number),
-                other => Value::Text(other.as_str().map_err(rusqlite::Error::from)?),
-            })
-        })
-        .collect()
-}
-
-/// A row of any of our tables by its columns, if it is one and its checksum holds. (`meta` has none.)
-pub fn row_of(values: &[Value], rowid: i64) -> Option<salvage::Row> {
-    match *values {
-        [_, _, _, _, _, _, _, _] => {
-            let (kind, key, entry) = proxy_of(values).ok()?;
-            Some(salvage::Row::Proxy(kind, key, entry))
-        }
-        // `seq` is the row's number: the column itself is empty.
-        [Value::Null, at, op, kind, key, args, origin, reason, crc] => {
-            let change = Change {
-                seq: rowid.cast_unsigned(),
-                at: at.integer().ok()?,
-                op: op.named(Op::from_name).ok()?,
-                kind: kind.named(Kind::from_name).ok()?,
-                key: key.text().ok()?.into(),
-                args: match args {
-                    Value::Null => None,
-                    args => Some(Args::from_stored(args.text().ok()?).ok()?),
-                },
-                origin: origin.text().ok()?.to_owned(),
-                reason: reason.text().ok()?.to_owned(),
-            };
-            (crc == Value::Integer(change.crc().into())).then_some(salvage::Row::Change(change))
-        }
-        [at, report, crc] => {
-            let incident = Incident { at: at.integer().ok()?, report: report.text().ok()?.to_owned() };
-            (crc == Value::Integer(incident.crc().into())).then_some(salvage::Row::Incident(incident))
-        }
-        [Value::Text(name), Value::Integer(value)] => {
-            Some(salvage::Row::Meta(name.to_owned(), value.cast_unsigned()))
-        }
-        _ => None,
-    }
-}
-
-fn proxy_of(values: &[Value]) -> Result<(Kind, String, Entry)> {
-    let [kind, key, args, state, seq, created_at, updated_at, crc] = *values else {
-        return Err(Error::corrupt("a row of proxies has eight columns"));
-    };
-    let (kind, key) = (kind.named(Kind::from_name)?, key.text()?.to_owned());
-    let entry = Entry {
-        args: Args::from_stored(args.text()?)?,
-        state: state.named(State::from_name)?,
-        seq: seq.integer()?.cast_unsigned(),
-        created_at: created_at.integer()?,
-        updated_at: updated_at.integer()?,
-    };
-    if crc != Value::Integer(entry.crc(kind, &key).into()) {
-        return Err(Error::corrupt(format!("the row of {key} is damaged: its checksum does not hold")));
-    }
-    Ok((kind, key, entry))
-}
-
-impl<'a> Value<'a> {
-    fn integer(self) -> Result<i64> {
-        match self {
-            Value::Integer(number) => Ok(number),
-            other => Err(Error::corrupt(format!("{other:?} is no number"))),
-        }
-    }
-
-    fn text(self) -> Result<&'a str> {
-        match self {
-            Value::Text(text) => Ok(text),
-            other => Err(Error::corrupt(format!("{other:?} is no text"))),
-        }
-    }
-
-    fn named<T>(self, parse: fn(&str) -> Option<T>) -> Result<T> {
-        let text = self.text()?;
-        parse(text).ok_or_else(|| Error::corrupt(format!("{text:?} is no value of its column")))
-    }
 }

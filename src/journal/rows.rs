@@ -1,0 +1,186 @@
+//! The rows of our tables: what each is made of, how it is bound to a statement, and how it is told from the values that
+//! are found, which count only with a checksum that holds. Knows nothing of files.
+
+use rusqlite::params;
+use rusqlite::types::ValueRef;
+
+use super::intent::Digest;
+use super::vault::{self, Vault};
+use crate::error::{Error, Result};
+use crate::record::{Args, Change, Entry, Kind, Op, State};
+
+/// A row that was found.
+#[derive(Debug)]
+pub enum Row {
+    Proxy(Kind, String, Entry),
+    Change(Change),
+    Incident(Incident),
+    /// One of the sums over the whole, by its name.
+    Meta(String, u64),
+    /// All of them, of one transaction. Without a checksum: what they say has to prove itself.
+    Sums {
+        seq: u64,
+        digest: Digest,
+    },
+}
+
+impl Row {
+    pub fn has_args(&self) -> bool {
+        matches!(self, Row::Proxy(..) | Row::Change(Change { args: Some(_), .. }))
+    }
+
+    /// With its arguments as memory has them; see [`vault::kept`].
+    pub fn kept(self, vault: Option<&Vault>) -> Result<Row> {
+        Ok(match self {
+            Row::Proxy(kind, key, entry) => {
+                let args = vault::kept(vault, kind, &key, entry.args)?;
+                Row::Proxy(kind, key, Entry { args, ..entry })
+            }
+            Row::Change(mut change) => {
+                let kept = |args| vault::kept(vault, change.kind, &change.key, args);
+                change.args = change.args.map(kept).transpose()?;
+                Row::Change(change)
+            }
+            other => other,
+        })
+    }
+}
+
+/// A value of a row, as far as our tables have such.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value<'a> {
+    Null,
+    Integer(i64),
+    Text(&'a str),
+}
+
+/// What has happened to the journal itself: a row of `incidents`. Time in milliseconds UTC.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Incident {
+    pub at: i64,
+    pub report: String,
+}
+
+impl Incident {
+    fn crc(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new_with_initial(crc32fast::hash(&self.at.to_le_bytes()));
+        hasher.update(self.report.as_bytes());
+        hasher.finalize()
+    }
+}
+
+pub fn write_proxy(upsert: &mut rusqlite::Statement<'_>, kind: Kind, key: &str, entry: &Entry) -> Result<usize> {
+    Ok(upsert.execute(params![
+        kind.name(),
+        key,
+        entry.args.stored(),
+        entry.state.name(),
+        entry.seq.cast_signed(),
+        entry.created_at,
+        entry.updated_at,
+        entry.crc(kind, key),
+    ])?)
+}
+
+pub fn write_change(insert: &mut rusqlite::Statement<'_>, change: &Change) -> Result<usize> {
+    Ok(insert.execute(params![
+        change.seq.cast_signed(),
+        change.at,
+        change.op.name(),
+        change.kind.name(),
+        &*change.key,
+        change.args.as_ref().map(Args::stored),
+        change.origin,
+        change.reason,
+        change.crc(),
+    ])?)
+}
+
+pub fn write_incident(insert: &mut rusqlite::Statement<'_>, incident: &Incident) -> Result<usize> {
+    Ok(insert.execute(params![incident.at, incident.report, incident.crc()])?)
+}
+
+/// The columns of a row that SQLite has read.
+pub fn values_of<'a>(row: &'a rusqlite::Row, count: usize) -> Result<Vec<Value<'a>>> {
+    (0..count)
+        .map(|column| {
+            Ok(match row.get_ref(column)? {
+                ValueRef::Null => Value::Null,
+                ValueRef::Integer(number) => Value::Integer(number),
+                other => Value::Text(other.as_str().map_err(rusqlite::Error::from)?),
+            })
+        })
+        .collect()
+}
+
+/// A row of any of our tables by its columns, if it is one and its checksum holds. (`meta` has none.)
+pub fn row_of(values: &[Value], rowid: i64) -> Option<Row> {
+    match *values {
+        [_, _, _, _, _, _, _, _] => {
+            let (kind, key, entry) = proxy_of(values).ok()?;
+            Some(Row::Proxy(kind, key, entry))
+        }
+        // `seq` is the row's number: the column itself is empty.
+        [Value::Null, at, op, kind, key, args, origin, reason, crc] => {
+            let change = Change {
+                seq: rowid.cast_unsigned(),
+                at: at.integer().ok()?,
+                op: op.named(Op::from_name).ok()?,
+                kind: kind.named(Kind::from_name).ok()?,
+                key: key.text().ok()?.into(),
+                args: match args {
+                    Value::Null => None,
+                    args => Some(Args::from_stored(args.text().ok()?).ok()?),
+                },
+                origin: origin.text().ok()?.to_owned(),
+                reason: reason.text().ok()?.to_owned(),
+            };
+            (crc == Value::Integer(change.crc().into())).then_some(Row::Change(change))
+        }
+        [at, report, crc] => {
+            let incident = Incident { at: at.integer().ok()?, report: report.text().ok()?.to_owned() };
+            (crc == Value::Integer(incident.crc().into())).then_some(Row::Incident(incident))
+        }
+        [Value::Text(name), Value::Integer(value)] => Some(Row::Meta(name.to_owned(), value.cast_unsigned())),
+        _ => None,
+    }
+}
+
+pub fn proxy_of(values: &[Value]) -> Result<(Kind, String, Entry)> {
+    let [kind, key, args, state, seq, created_at, updated_at, crc] = *values else {
+        return Err(Error::corrupt("a row of proxies has eight columns"));
+    };
+    let (kind, key) = (kind.named(Kind::from_name)?, key.text()?.to_owned());
+    let entry = Entry {
+        args: Args::from_stored(args.text()?)?,
+        state: state.named(State::from_name)?,
+        seq: seq.integer()?.cast_unsigned(),
+        created_at: created_at.integer()?,
+        updated_at: updated_at.integer()?,
+    };
+    if crc != Value::Integer(entry.crc(kind, &key).into()) {
+        return Err(Error::corrupt(format!("the row of {key} is damaged: its checksum does not hold")));
+    }
+    Ok((kind, key, entry))
+}
+
+impl<'a> Value<'a> {
+    fn integer(self) -> Result<i64> {
+        match self {
+            Value::Integer(number) => Ok(number),
+            other => Err(Error::corrupt(format!("{other:?} is no number"))),
+        }
+    }
+
+    fn text(self) -> Result<&'a str> {
+        match self {
+            Value::Text(text) => Ok(text),
+            other => Err(Error::corrupt(format!("{other:?} is no text"))),
+        }
+    }
+
+    fn named<T>(self, parse: fn(&str) -> Option<T>) -> Result<T> {
+        let text = self.text()?;
+        parse(text).ok_or_else(|| Error::corrupt(format!("{text:?} is no value of its column")))
+    }
+}
