@@ -4,8 +4,8 @@
 
 mod asked;
 mod one;
+mod shown;
 
-use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -416,67 +416,6 @@ impl Plan {
                 self.enqueue(&key, true, false);
             }
         }
-    }
-
-    // ---- what an operator sees
-
-    pub fn progress(&self) -> &Progress {
-        &self.meter.progress
-    }
-
-    /// True once the server was looked at, and every proxy of the restore is answered for.
-    pub fn is_restored(&self) -> bool {
-        self.looks > 0 && !self.restoring && self.meter.progress.is_finished()
-    }
-
-    pub fn census(&self) -> Census {
-        self.census
-    }
-
-    /// The same of one kind.
-    pub fn census_of(&self, kind: Kind) -> Census {
-        let mut census = Census::default();
-        for (_, proxy) in self.proxies.iter().filter(|((its, _), _)| *its == kind) {
-            *census.of(&proxy.phase) += 1;
-        }
-        census
-    }
-
-    pub fn elapsed(&self, now: Duration) -> Duration {
-        self.meter.elapsed(now)
-    }
-
-    pub fn rate(&self, now: Duration) -> f64 {
-        self.meter.rate(now)
-    }
-
-    pub fn eta(&self, now: Duration) -> Option<Duration> {
-        self.meter.eta(now)
-    }
-
-    /// The hosts with the most failures at the restore, the worst first.
-    pub fn worst(&self, most: usize) -> Vec<SourceReport> {
-        let named = |(origin, report)| SourceReport { host: self.queue.host(origin).to_owned(), ..report };
-        self.meter.worst(most).into_iter().map(named).collect()
-    }
-
-    /// What should play and does not, those that have failed most often first; or that one proxy alone.
-    pub fn troubles(&self, only: Option<&str>, most: usize, now: Duration) -> Vec<Trouble> {
-        let mut found: Vec<_> = self
-            .proxies
-            .iter()
-            .filter(|((_, key), proxy)| only.map_or(proxy.phase != Phase::Playing, |only| only == key.as_ref()))
-            .collect();
-        found.sort_by_key(|(_, proxy)| (Reverse(proxy.failures), proxy.seq));
-        found.into_iter().take(most).map(|(key, proxy)| proxy.trouble(key, now)).collect()
-    }
-
-    /// What did not play when it was last looked at, by its change, and when it last did (0: never).
-    pub fn dark(&self) -> impl Iterator<Item = (u64, i64)> {
-        self.proxies.values().filter_map(|proxy| match proxy.phase {
-            Phase::Playing => None,
-            _ => Some((proxy.seq, proxy.last_played)).filter(|(_, last_played)| *last_played != PLAYED),
-        })
     }
 
     // ---- time
