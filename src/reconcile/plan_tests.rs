@@ -560,3 +560,25 @@ fn what_waits_for_its_source_has_nobody_look_more_often() {
     look(&mut plan, vec![push(TO, 1)], &HashMap::new(), at + secs(299));
     assert!(plan.wake_to_look() >= at + secs(299) + LOOK_AT_LEAST.mul_f64(0.8));
 }
+
+#[test]
+fn of_what_does_not_play_the_worst_are_shown_first_and_the_older_before_the_newer() {
+    let mut plan = new(Limits { per_origin: 0, ..LIMITS });
+    let names = ["a", "b", "c", "d", "e", "f"];
+    look(&mut plan, wanted(&names), &HashMap::new(), secs(0));
+    assert_eq!(start(&mut plan, secs(0)), names);
+    plan.answered(1, Added::Accepted, secs(0), 0);
+    (2..=6).for_each(|call| drop(plan.answered(call, failed(), secs(0), 0)));
+    // "e" once more.
+    plan.ask_for(want("e", 5), secs(10));
+    assert_eq!(start(&mut plan, secs(10)), ["e"]);
+    plan.answered(7, failed(), secs(10), 0);
+    let shown = |only, most| -> Vec<String> {
+        let troubles = plan.troubles(only, most, secs(11)).into_iter();
+        troubles.map(|trouble| trouble.key.1.to_string()).collect()
+    };
+    assert_eq!(shown(None, 3), ["e", "b", "c"]);
+    assert_eq!(shown(None, 5), ["e", "b", "c", "d", "f"]);
+    assert_eq!(shown(None, 10), shown(None, 5));
+    assert_eq!((shown(None, 0), shown(Some("a"), 1)), (vec![], vec!["a".to_owned()]));
+}

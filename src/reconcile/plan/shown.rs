@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::{Census, Kind, PLAYED, Phase, Plan, Progress, SourceReport, Trouble};
+use super::{Census, Key, Kind, PLAYED, Phase, Plan, Progress, Proxy, SourceReport, Trouble};
 
 impl Plan {
     pub fn progress(&self) -> &Progress {
@@ -48,13 +48,22 @@ impl Plan {
 
     /// What should play and does not, those that have failed most often first; or that one proxy alone.
     pub fn troubles(&self, only: Option<&str>, most: usize, now: Duration) -> Vec<Trouble> {
+        if most == 0 && only.is_none() {
+            return Vec::new();
+        }
         let mut found: Vec<_> = self
             .proxies
             .iter()
             .filter(|((_, key), proxy)| only.map_or(proxy.phase != Phase::Playing, |only| only == key.as_ref()))
             .collect();
-        found.sort_by_key(|(_, proxy)| (Reverse(proxy.failures), proxy.seq));
-        found.into_iter().take(most).map(|(key, proxy)| proxy.trouble(key, now)).collect()
+        let worst = |(_, proxy): &(&Key, &Proxy)| (Reverse(proxy.failures), proxy.seq);
+        if found.len() > most {
+            // Of 100,000, only those that are shown are sorted.
+            found.select_nth_unstable_by_key(most, worst);
+            found.truncate(most);
+        }
+        found.sort_by_key(worst);
+        found.into_iter().map(|(key, proxy)| proxy.trouble(key, now)).collect()
     }
 
     /// What did not play when it was last looked at, by its change, and when it last did (0: never).
