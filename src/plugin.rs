@@ -397,7 +397,7 @@ impl JournaledIntent {
 
 impl reconcile::Intent for JournaledIntent {
     fn wanted(&self) -> Vec<reconcile::Wanted> {
-        // Grown step by step, it would leave holes in memory for as long as the server runs.
+        // How many is known: no growing, and no room for more, at each look at the server.
         let mut wanted = Vec::with_capacity(usize::try_from(self.journal.count(State::Enabled)).unwrap_or(0));
         let enabled = all_of(&self.journal).filter(|(_, entry)| entry.state == State::Enabled);
         wanted.extend(enabled.map(|(key, entry)| self.want(key, entry)));

@@ -1,10 +1,14 @@
 //! A journal whose arguments are sealed with a key: what its files give away, and what becomes of it without the key.
 
+#[path = "../support/files.rs"]
+mod files;
+
 use super::*;
 use zlm_journal::journal::Moment;
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const OTHER: &str = "ff112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+const NOWHERE: [PathBuf; 0] = [];
 const SECRET: &str = "rtsp://user:hunter2@camera.example/1";
 
 impl Disk {
@@ -26,25 +30,9 @@ impl Disk {
         Journal::open(&Settings { key_file: Some(self.key_file()), ..self.settings() }).unwrap()
     }
 
-    /// The names of all files of the journal that have a text in them somewhere.
-    fn that_have(&self, text: &str) -> Vec<String> {
-        let (mut found, mut dirs) = (Vec::new(), vec![self.dir.path().join("journal")]);
-        while let Some(dir) = dirs.pop() {
-            for entry in fs::read_dir(dir).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    dirs.push(path);
-                // Or it has just been renamed: then it is met another time.
-                } else if fs::read(&path)
-                    .unwrap_or_default()
-                    .windows(text.len())
-                    .any(|window| window == text.as_bytes())
-                {
-                    found.push(path.file_name().unwrap().to_string_lossy().into_owned());
-                }
-            }
-        }
-        found
+    /// The files of the journal that have a text in them somewhere.
+    fn that_have(&self, text: &str) -> Vec<PathBuf> {
+        files::that_have(&self.dir.path().join("journal"), text)
     }
 
     fn wait_until_nothing_has(&self, text: &str) {
@@ -78,9 +66,9 @@ fn a_stolen_file_gives_no_camera_away_and_all_is_there_for_who_has_the_key() {
         assert!(journal.report().encrypted);
         assert_eq!(state(&journal), expected(&[("v/live/1", "rtsp://moved.example")]));
         // Still in use, and after a clean end.
-        assert_eq!(disk.that_have("example"), [""; 0]);
+        assert_eq!(disk.that_have("example"), NOWHERE);
     }
-    assert_eq!(disk.that_have("example"), [""; 0]);
+    assert_eq!(disk.that_have("example"), NOWHERE);
     let rows = "select count(*) from journal where json_extract(args, '$.sealed.xchacha20poly1305') is not null";
     assert_eq!(disk.sqlite3(rows), "3\n", "it is still one JSON object");
     assert_eq!(disk.sqlite3("select key, state, url is null from proxies_view"), "v/live/1|enabled|1\n");
@@ -138,7 +126,7 @@ fn without_its_key_it_is_told_and_left_as_it_is_until_the_key_is_there() {
     }
     assert_eq!(state(&journal), expected(&[("v/live/1", SECRET), ("v/live/2", "rtsp://2.example")]));
     drop(journal);
-    assert_eq!(disk.that_have("example"), [""; 0]);
+    assert_eq!(disk.that_have("example"), NOWHERE);
 }
 
 #[test]
@@ -236,7 +224,7 @@ fn a_journal_from_before_there_was_a_key_is_sealed_with_all_that_is_beside_it() 
     assert!(disk.sqlite3("select report from incidents_view").contains("are sealed with the key"));
     let journal = disk.open_sealed();
     assert_eq!(state(&journal), expected(&[("v/live/1", SECRET)]));
-    assert_eq!(disk.that_have("example"), [""; 0]);
+    assert_eq!(disk.that_have("example"), NOWHERE);
 }
 
 /// Elsewhere files in use cannot be deleted.
@@ -256,6 +244,6 @@ fn what_is_written_afresh_from_memory_is_sealed_too() {
     }
     add(&journal, "v/live/2", "rtsp://two.example");
     drop(journal);
-    assert_eq!(disk.that_have("example"), [""; 0]);
+    assert_eq!(disk.that_have("example"), NOWHERE);
     assert_eq!(state(&disk.open_sealed()), expected(&[("v/live/1", SECRET), ("v/live/2", "rtsp://two.example")]));
 }
