@@ -22,7 +22,8 @@
 #define ZLM_JOURNAL_ABI 4
 
 /*
- `zlm_journal_call.op`: the call made a proxy.
+ `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
+ argument, enabled and on disk.
  */
 #define ZLM_JOURNAL_ADD 1
 

@@ -20,7 +20,8 @@ use crate::record::{Args, Kind, Op};
 /// The version of this header. It grows with every change that an old caller would not understand.
 pub const ZLM_JOURNAL_ABI: u32 = 4;
 
-/// `zlm_journal_call.op`: the call made a proxy.
+/// `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
+/// argument, enabled and on disk.
 pub const ZLM_JOURNAL_ADD: u32 = 1;
 /// `zlm_journal_call.op`: the call ended a proxy.
 pub const ZLM_JOURNAL_REMOVE: u32 = 2;

@@ -57,7 +57,8 @@ pub struct Call<'a> {
     pub key: &'a str,
     /// Of an add, and of nothing else.
     pub args: Option<Args>,
-    /// An add of what the server had already, and left as it was: it changes nothing where that is wanted.
+    /// An add of what the server had already, and left as it was: it changes nothing where that is wanted, with
+    /// whatever arguments.
     pub again: bool,
     pub cause: Cause,
 }
@@ -159,7 +160,7 @@ impl Journal {
 
     /// Records a call. Intent is changed when this returns; `done` is told when the change is on disk. Takes
     /// microseconds and touches no storage: made for media threads. Two calls on one key are recorded in the
-    /// order in which they get here.
+    /// order in which they get here. An add of what is wanted already, alike in every argument, changes nothing.
     pub fn record(&self, call: Call<'_>, done: Done) {
         if let Err((done, ack)) = self.enqueue(call, done) {
             done.call(ack);
@@ -196,9 +197,11 @@ impl Journal {
             }
             return Err((done, Ack::failed(error)));
         }
-        let is_wanted =
-            || front.intent.get(call.kind, call.key).is_some_and(|entry| entry.state == State::Enabled);
-        let applied = if call.again && is_wanted() {
+        let durable = self.core.durable_seq.load(Ordering::Acquire);
+        // One that is not on disk may yet be undone, and this call must then be undone with it.
+        let is_the_same = |entry: &Entry| call.args.as_ref() == Some(&entry.args) && entry.seq <= durable;
+        let wanted = front.intent.get(call.kind, call.key).filter(|entry| entry.state == State::Enabled);
+        let applied = if call.op == Op::Add && wanted.is_some_and(|entry| call.again || is_the_same(entry)) {
             None
         } else {
             front.intent.change(at, call.op, call.kind, call.key, call.args, call.cause)

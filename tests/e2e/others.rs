@@ -39,14 +39,19 @@ fn assert_settled(fixture: &mut Fixture, url: &str) {
 
 #[test]
 fn one_that_adds_everything_again_when_the_server_has_started_changes_nothing() {
-    let mut fixture = Fixture::prepare(&[]);
+    // Slow, so that the two meet.
+    let mut fixture = Fixture::prepare(&[("restore_rate", "100")]);
     let live = fixture.source();
     fixture.journaled(streams().map(|stream| (stream, live.url.as_str(), [].as_slice())));
     fixture.server.start();
     let replies = by_four(|stream| add(&fixture.server, stream, &live.url, &[]));
-    let added = replies.iter().filter(|reply| reply["code"] == 0).count();
+    let added = replies.iter().filter(|reply| reply["code"] == 0).map(assert_persisted).count();
     let refused = replies.iter().filter(|reply| reply["msg"].to_string().contains("already exists")).count();
     assert_eq!(added + refused, CAMERAS, "{replies:?}");
+    println!("the business system was first for {added} of {CAMERAS}");
+    assert!(added > 0, "the two never met");
+    assert_eq!(fixture.sqlite3("select count(*) from journal"), format!("{CAMERAS}\n"), "nothing new in it");
+    fixture.server.write_config(&Fixture::journal(&fixture.server, &[]));
     assert_settled(&mut fixture, &live.url);
 }
 

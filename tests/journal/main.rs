@@ -408,6 +408,31 @@ fn a_crash_in_the_middle_of_a_recovery_is_carried_to_its_end() {
 }
 
 #[test]
+fn an_add_of_what_is_wanted_alike_changes_nothing() {
+    let disk = Disk::new();
+    let journal = disk.open();
+    assert_eq!(add(&journal, "v/live/1", "rtsp://1"), 1);
+    let size = || journal.sizes()[1];
+    let written = size();
+    assert_eq!(add(&journal, "v/live/1", "rtsp://1"), 1);
+    assert_eq!(size(), written, "nothing was written");
+    assert_eq!(add(&journal, "v/live/1", "rtsp://2"), 2);
+    record(&journal, Op::Set(State::Disabled), "v/live/1", "").1.unwrap();
+    assert_eq!(add(&journal, "v/live/1", "rtsp://2"), 4, "what is disabled is wanted from now on");
+    // What the server had and left as it was stays as the journal has it.
+    let again = Call { again: true, ..call(Op::Add, "v/live/1", "rtsp://3") };
+    let (told, ack) = mpsc::channel::<Ack>();
+    journal.record(again, Done::new(move |ack| told.send(ack).unwrap()));
+    assert_eq!(ack.recv_timeout(Duration::from_secs(30)).unwrap().seq, 4);
+    remove(&journal, "v/live/1");
+    assert_eq!(add(&journal, "v/live/1", "rtsp://2"), 6);
+    assert_eq!(disk.sqlite3("select group_concat(op) from journal"), "add,add,disable,add,remove,add\n");
+    drop(journal);
+    let journal = disk.open();
+    assert_eq!(add(&journal, "v/live/1", "rtsp://2"), 6, "also when it was read back");
+}
+
+#[test]
 fn a_state_is_kept_and_found_again_in_history_alone() {
     let disk = Disk::new();
     {
