@@ -144,12 +144,14 @@ impl Writer {
         }
         let outcome = match &mut self.store {
             None => Err(self.core.last_failure()),
-            Some(_) if rewritten || batch.is_empty() => Ok(()),
+            Some(_) if rewritten || waiting.is_empty() => Ok(()),
             Some(store) => {
                 let began = Instant::now();
                 let committed = store.commit(&batch);
-                self.core.gauges.committed(committed.as_ref().map_or(0, |()| batch.len()), began.elapsed());
-                // What was written to a file that is no longer there is not on disk.
+                if !batch.is_empty() {
+                    self.core.gauges.committed(committed.as_ref().map_or(0, |()| batch.len()), began.elapsed());
+                }
+                // What was written to a file that is no longer there is not on disk, neither now nor before.
                 if began.saturating_duration_since(self.looked_at) < LOOK_EVERY {
                     committed
                 } else {
