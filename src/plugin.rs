@@ -425,6 +425,10 @@ impl reconcile::Intent for JournaledIntent {
         self.notes(|notes| notes.deaths.survived(seq));
     }
 
+    fn untried(&self, seq: u64) {
+        self.notes(|notes| notes.deaths.untried(seq));
+    }
+
     fn quarantine(&self, (kind, key): &Key, seq: u64, reason: &str) {
         self.journal.change(*kind, key, seq, Op::Set(State::Quarantined), reason);
         self.survived(seq);

@@ -29,7 +29,8 @@ impl Deaths {
         let text = place.env.read(&path).unwrap_or_default();
         let (mut deaths, mut starting) = (BTreeMap::new(), BTreeSet::new());
         for line in String::from_utf8_lossy(&text).lines() {
-            // "d 17 2": change 17 was being started in two deaths; "+ 17", "- 17": it begins, it is over.
+            // "d 17 2": change 17 was being started in two deaths; "+ 17": it begins; "- 17": it is over; "~ 17": it came
+            // to nothing, and says nothing of what it would have done.
             let mut words = line.split(' ');
             match (words.next(), words.next().and_then(|seq| seq.parse().ok()), words.next()) {
                 (Some("d"), Some(seq), Some(count)) => {
@@ -37,6 +38,9 @@ impl Deaths {
                 }
                 (Some("+"), Some(seq), None) => {
                     starting.insert(seq);
+                }
+                (Some("~"), Some(seq), None) => {
+                    starting.remove(&seq);
                 }
                 (Some("-"), Some(seq), None) => {
                     starting.remove(&seq);
@@ -78,6 +82,18 @@ impl Deaths {
             self.deaths.remove(&seq);
             self.note(&format!("- {seq}\n"));
         }
+        self.keep_short();
+    }
+
+    /// Say when the server was not asked after all: what it would have lived through is as unknown as before.
+    pub fn untried(&mut self, seq: u64) {
+        if self.starting.remove(&seq) {
+            self.note(&format!("~ {seq}\n"));
+        }
+        self.keep_short();
+    }
+
+    fn keep_short(&mut self) {
         if self.lines >= LONGEST {
             self.write_anew();
         }

@@ -30,6 +30,8 @@ pub trait Intent: Send + Sync {
     fn begins(&self, seq: u64);
     /// The server has lived through that.
     fn survived(&self, seq: u64);
+    /// It came to nothing before the server had anything to live through.
+    fn untried(&self, seq: u64);
     /// It is not to be started any more, for that reason.
     fn quarantine(&self, key: &Key, seq: u64, reason: &str);
     /// The server gave it up, and it is not wanted any more.
@@ -372,9 +374,11 @@ impl Driver {
         if let Added::Failed(why) | Added::Threw(why) = &answer {
             *self.shared.last_error.lock() = Some(why.clone());
         }
-        let answered = self.shared.plan.lock().answered(call, answer, now, wall);
-        if let Some(seq) = answered {
-            self.intent.survived(seq);
+        let is_tried = answer.is_tried();
+        match self.shared.plan.lock().answered(call, answer, now, wall) {
+            Some(seq) if is_tried => self.intent.survived(seq),
+            Some(seq) => self.intent.untried(seq),
+            None => {}
         }
     }
 

@@ -51,6 +51,13 @@ pub enum Added {
     Unwanted,
 }
 
+impl Added {
+    /// The server has lived through it. Of what is blocked nobody knows yet.
+    pub fn is_tried(&self) -> bool {
+        !matches!(self, Added::Blocked(_))
+    }
+}
+
 /// What the server says of one of its proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed {

@@ -380,7 +380,9 @@ impl Plan {
             } += 1;
         }
         if let Some(proxy) = self.proxies.get_mut(&key).filter(|proxy| proxy.phase == Phase::Connecting { call }) {
-            proxy.deaths = 0;
+            if answer.is_tried() {
+                proxy.deaths = 0;
+            }
             proxy.changed = now;
             let (origin, source_moved) = (proxy.origin, proxy.source_moved);
             match answer {

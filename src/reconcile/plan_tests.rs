@@ -411,6 +411,21 @@ fn what_the_server_died_of_too_often_is_set_aside_at_once() {
     assert_eq!(start(&mut plan, secs(1)), ["set aside a"]);
 }
 
+#[test]
+fn what_was_blocked_is_a_suspect_as_before() {
+    let mut plan = new(LIMITS);
+    let suspect = Wanted { deaths: 2, ..push(TO, 1) };
+    look(&mut plan, vec![suspect.clone()], &HashMap::new(), secs(0));
+    assert_eq!(start(&mut plan, secs(0)), [TO]);
+    plan.answered(1, blocked(), secs(1), 0);
+    let deaths = |plan: &Plan| plan.proxies.get(&suspect.key).unwrap().deaths;
+    assert_eq!(deaths(&plan), 2);
+    plan.source_came(suspect.clone(), secs(2));
+    assert_eq!(start(&mut plan, secs(2)), [TO]);
+    plan.answered(2, Added::Accepted, secs(3), 0);
+    assert_eq!(deaths(&plan), 0);
+}
+
 // ---- what takes its stream from this server, processes, and circles
 
 /// A push of live/a to somewhere.

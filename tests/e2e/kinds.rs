@@ -11,16 +11,16 @@ fn push_args<'a>(stream: &'a str, dst: &'a str, more: &[(&'a str, &'a str)]) -> 
     [&args, [("dst_url", dst)].as_slice(), more].concat()
 }
 
-fn add_push(server: &Server, stream: &str, dst: &str, more: &[(&str, &str)]) -> Value {
+pub fn add_push(server: &Server, stream: &str, dst: &str, more: &[(&str, &str)]) -> Value {
     server.get("addStreamPusherProxy", &push_args(stream, dst, more))
 }
 
 /// Keys and targets of all pushes.
-fn pushes(server: &Server) -> Vec<(String, String)> {
+pub fn pushes(server: &Server) -> Vec<(String, String)> {
     server.listed("listStreamPusherProxy", "url")
 }
 
-fn ffmpeg_sources(server: &Server) -> Vec<(String, String)> {
+pub fn ffmpeg_sources(server: &Server) -> Vec<(String, String)> {
     server.listed("listFFmpegSource", "dst_url")
 }
 
@@ -28,7 +28,7 @@ fn here(server: &Server, stream: &str) -> String {
     format!("rtmp://127.0.0.1:{}/live/{stream}", server.rtmp_port)
 }
 
-fn add_ffmpeg(server: &Server, src: &str, stream: &str, more: &[(&str, &str)]) -> Value {
+pub fn add_ffmpeg(server: &Server, src: &str, stream: &str, more: &[(&str, &str)]) -> Value {
     let dst = here(server, stream);
     let args = [("src_url", src), ("dst_url", &dst), ("timeout_ms", "20000")];
     server.get("addFFmpegSource", &[&args, more].concat())

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use std::time::Instant;
 
+use super::kinds::{add_ffmpeg, add_push, ffmpeg_sources, pushes};
 use super::*;
 
 fn two_cameras(fixture: &Fixture) -> (Source, Vec<(String, String)>) {
@@ -46,7 +47,12 @@ fn the_guardian_of_a_daemon_brings_a_child_that_has_all_proxies() {
     let Fixture { dir, server } = Fixture::prepare(&[]);
     let mut fixture = Fixture { dir, server: server.daemonized() };
     fixture.server.start();
-    let (_source, before) = two_cameras(&fixture);
+    let (source, _) = two_cameras(&fixture);
+    assert_persisted(&add_push(&fixture.server, "a", &source.takes("pushed"), &[]));
+    assert_persisted(&add_ffmpeg(&fixture.server, &source.url, "f", &[]));
+    let all = |server: &Server| (server.proxies(), pushes(server), ffmpeg_sources(server));
+    let before = all(&fixture.server);
+    assert_eq!((before.0.len(), before.1.len(), before.2.len()), (2, 1, 1));
     let guardian = fixture.server.pid();
     let children = || {
         let output = Command::new("pgrep").args(["-P", &guardian.to_string()]).output().unwrap();
@@ -62,7 +68,9 @@ fn the_guardian_of_a_daemon_brings_a_child_that_has_all_proxies() {
     }
     fixture.server.wait_until_up();
     fixture.server.wait_until_restored();
-    assert_eq!(fixture.server.proxies(), before);
+    // A push begins once its source is there.
+    fixture.server.wait_for("the push", || !pushes(&fixture.server).is_empty());
+    assert_eq!(all(&fixture.server), before);
 }
 
 #[test]

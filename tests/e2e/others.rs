@@ -40,7 +40,7 @@ fn assert_settled(fixture: &mut Fixture, url: &str) {
 #[test]
 fn one_that_adds_everything_again_when_the_server_has_started_changes_nothing() {
     // Slow, so that the two meet.
-    let mut fixture = Fixture::prepare(&[("restore_rate", "100")]);
+    let mut fixture = Fixture::prepare(&[("restore_rate", "20")]);
     let live = fixture.source();
     fixture.journaled(streams().map(|stream| (stream, live.url.as_str(), [].as_slice())));
     fixture.server.start();

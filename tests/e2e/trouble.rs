@@ -4,6 +4,7 @@
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
+use super::kinds::{add_ffmpeg, add_push, ffmpeg_sources, pushes};
 use super::*;
 
 // ---- disks
@@ -219,22 +220,44 @@ fn a_camera_that_the_server_dies_of_three_times_is_set_aside_and_the_rest_is_bac
 }
 
 #[test]
-fn a_camera_that_the_server_throws_of_three_times_is_set_aside() {
+fn what_the_server_dies_or_throws_of_three_times_is_set_aside_whatever_its_kind() {
     if HOST.real {
-        support::say(
-            "!!! the camera that a server throws of is one of the stand-in's: left out on a real MediaServer",
-        );
+        support::say("!!! what a server dies or throws of is the stand-in's: left out on a real MediaServer");
         return;
     }
-    let mut fixture = Fixture::start(&[("revive_sec", "1")]);
-    let source = fixture.source();
-    assert_persisted(&add(&fixture.server, "a", &source.url, &[]));
-    assert_persisted(&add(&fixture.server, "b", &format!("{}?throws", source.url), &[]));
-    fixture.server.env.push(("STANDIN_THROWS_OF".to_owned(), "throws".to_owned()));
-    fixture.crash_and_restore();
-    assert_eq!(keys(&fixture.server), [key("a")]);
-    fixture.server.wait_for("the quarantine", || fixture.server.status()["proxies"]["quarantined"] == 1);
-    assert!(fixture.server.log().contains("thrown as asked for"));
+    for kind in Kind::ALL {
+        for dies in [true, false] {
+            let mut fixture = Fixture::start(&[("revive_sec", "1")]);
+            let source = fixture.source();
+            assert_persisted(&add(&fixture.server, "a", &source.url, &[]));
+            let (url, target) = (format!("{}?bad", source.url), source.takes("bad"));
+            assert_persisted(&match kind {
+                Kind::Pull => add(&fixture.server, "b", &url, &[]),
+                Kind::Push => add_push(&fixture.server, "a", &target, &[]),
+                Kind::Ffmpeg => add_ffmpeg(&fixture.server, &url, "b", &[]),
+            });
+            fixture.server.kill();
+            let variable = if dies { "STANDIN_DIES_OF" } else { "STANDIN_THROWS_OF" };
+            fixture.server.env.push((variable.to_owned(), "bad".to_owned()));
+            for _ in 0..if dies { 3 } else { 0 } {
+                fixture.server.spawn();
+                fixture.server.wait_for_end();
+            }
+            fixture.server.start();
+            let server = &fixture.server;
+            server.wait_for("the quarantine", || server.status()["proxies"]["quarantined"] == 1);
+            assert_eq!(
+                fixture.sqlite3("select kind from proxies where state = 'quarantined'").trim(),
+                kind.name()
+            );
+            server.wait_for_status("the rest to play", |status| status["now"]["playing"] == 1);
+            let others = (keys(server), pushes(server), ffmpeg_sources(server));
+            assert_eq!(others, (vec![key("a")], vec![], vec![]), "{} {variable}", kind.name());
+            if !dies {
+                assert!(server.log().contains("thrown as asked for"));
+            }
+        }
+    }
 }
 
 // ---- callers who send anything

@@ -433,6 +433,28 @@ fn an_add_of_what_is_wanted_alike_changes_nothing() {
 }
 
 #[test]
+fn what_a_server_died_of_is_counted_until_it_has_lived_through_it() {
+    let disk = Disk::new();
+    let journal = disk.open();
+    // Each look is that of another process, after the death of the one before.
+    for death in 1..=3 {
+        journal.deaths().begins(7);
+        assert_eq!((journal.deaths().of(7), journal.deaths().of(8)), (death, 0));
+    }
+    let mut next = journal.deaths();
+    next.begins(7);
+    next.untried(7);
+    assert_eq!(journal.deaths().of(7), 3, "it was not tried: neither guilty nor innocent");
+    let mut next = journal.deaths();
+    next.begins(7);
+    next.survived(7);
+    assert_eq!(journal.deaths().of(7), 0);
+    journal.deaths().begins(7);
+    journal.deaths().clean_end();
+    assert_eq!(journal.deaths().of(7), 0);
+}
+
+#[test]
 fn a_state_is_kept_and_found_again_in_history_alone() {
     let disk = Disk::new();
     {

@@ -124,9 +124,18 @@ static bool lacks(const std::string &what) {
     return lacking && ("," + std::string(lacking) + ",").find("," + what + ",") != std::string::npos;
 }
 
-static bool names(const char *variable, const std::string &url) {
-    const char *part = getenv(variable);
-    return part && url.find(part) != std::string::npos;
+// What the server dies of, or throws of, where a test asks for it.
+static void bear(const std::string &url) {
+    const auto names = [&url](const char *variable) {
+        const char *part = getenv(variable);
+        return part && url.find(part) != std::string::npos;
+    };
+    if (names("STANDIN_DIES_OF")) {
+        abort();
+    }
+    if (names("STANDIN_THROWS_OF")) {
+        throw std::logic_error("thrown as asked for");
+    }
 }
 
 static void addStreamProxy(API_ARGS_MAP_ASYNC) {
@@ -137,13 +146,7 @@ static void addStreamProxy(API_ARGS_MAP_ASYNC) {
     if (s_player_proxy.find(key)) {
         throw ApiRetException("This stream already exists", API::OtherFailed);
     }
-    // A camera that the server dies of, or throws of, where a test asks for one.
-    if (names("STANDIN_DIES_OF", allArgs.get("url"))) {
-        abort();
-    }
-    if (names("STANDIN_THROWS_OF", allArgs.get("url"))) {
-        throw std::logic_error("thrown as asked for");
-    }
+    bear(allArgs.get("url"));
     const bool force = atoi(allArgs.get("force").c_str()) != 0 && !lacks("force");
     const auto retries = allArgs.get("retry_count");
     const auto timeout = atof(allArgs.get("timeout_sec").c_str());
@@ -185,6 +188,7 @@ static void addStreamPusherProxy(API_ARGS_MAP_ASYNC) {
         answerAdd(invoker, val, key, source ? "" : "can not find the source stream");
         return;
     }
+    bear(allArgs.get("dst_url"));
     const auto retries = allArgs.get("retry_count");
     const auto timeout = atof(allArgs.get("timeout_sec").c_str());
     auto proxy = std::make_shared<PusherProxy>(
@@ -210,6 +214,7 @@ static void addFFmpegSource(API_ARGS_MAP_ASYNC) {
         answerAdd(invoker, val, key, "");
         return;
     }
+    bear(allArgs.get("src_url"));
     auto source = std::make_shared<FFmpegSource>(
         allArgs.get("ffmpeg_cmd_key"), allArgs.get("src_url"), allArgs.get("dst_url"),
         atoi(allArgs.get("timeout_ms").c_str()));
