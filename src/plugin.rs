@@ -137,7 +137,13 @@ impl Plugin {
 
     /// See [`Journal::record`].
     pub fn record(&self, call: Call<'_>, done: Done) {
+        let is_told = call.op == Op::Add && self.journal.settings().restore != Restore::Eager;
+        let called =
+            self.reconciler().filter(|_| is_told).map(|reconciler| (reconciler, (call.kind, call.key.into())));
         self.journal.record(call, done);
+        if let Some((reconciler, key)) = called {
+            reconciler.called_for(key);
+        }
     }
 
     /// See [`Journal::wants`].

@@ -58,6 +58,7 @@ enum Event {
     /// With true, what the server has is to be replaced.
     Converge(Key, bool),
     Ask(Key),
+    Called(Key),
     SourceCame(Key),
     SourceGone(Key),
     RestoreAll,
@@ -126,6 +127,11 @@ impl Handle {
     /// Someone waits for this proxy. Any thread.
     pub fn ask_for(&self, key: Key) {
         self.send(Event::Ask(key));
+    }
+
+    /// A client has added this proxy. Of use where not all is started by itself. Any thread.
+    pub fn called_for(&self, key: Key) {
+        self.send(Event::Called(key));
     }
 
     /// The stream that this proxy takes from the server has come or gone. Any thread.
@@ -396,6 +402,11 @@ impl Driver {
             Event::Ask(key) => {
                 if let Some(want) = self.intent.wants(&key) {
                     self.shared.plan.lock().ask_for(want, now);
+                }
+            }
+            Event::Called(key) => {
+                if let Some(want) = self.intent.wants(&key) {
+                    self.shared.plan.lock().called_for(want, now);
                 }
             }
             Event::SourceCame(key) => {

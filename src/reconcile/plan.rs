@@ -134,8 +134,6 @@ pub struct Plan {
     next_look: Duration,
     soonest_look: Duration,
     next_start: Duration,
-    /// The last change at the first look: what is newer was called for since.
-    first_seq: u64,
 }
 
 impl Plan {
@@ -156,7 +154,6 @@ impl Plan {
             next_look: Duration::ZERO,
             soonest_look: Duration::ZERO,
             next_start: Duration::ZERO,
-            first_seq: 0,
         }
     }
 
@@ -198,9 +195,6 @@ impl Plan {
     ) {
         self.give_up_on_lost_calls(now, wall);
         self.looks += 1;
-        if self.looks == 1 {
-            self.first_seq = wanted.iter().map(|want| want.seq).max().unwrap_or(0);
-        }
         let restoring = std::mem::take(&mut self.restoring);
         if restoring {
             // Also in the midst of another one, which this one takes over.
@@ -244,7 +238,7 @@ impl Plan {
         let there = listed.get(&key);
         if self.proxies.get(&key).is_none_or(|proxy| proxy.seq != seq) {
             self.drop_proxy(&key);
-            let has_its_turn = self.limits.start == Start::All || seq > self.first_seq;
+            let has_its_turn = self.limits.start == Start::All;
             if there.is_none() && (!has_its_turn || !self.is_bearable(&want)) {
                 return;
             }

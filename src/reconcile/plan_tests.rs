@@ -298,8 +298,11 @@ fn asked_for_only_nothing_is_started_by_itself_but_what_runs_is_kept_running() {
     look(&mut plan, both(), &HashMap::new(), secs(57));
     assert_eq!(start(&mut plan, secs(57)), ["b"]);
     plan.answered(2, Added::Accepted, secs(57), 0);
-    // A client's new one counts as running; the old one is restored when the operator says so.
+    // What a client adds counts as running, also when the server has lost it before the next look, and also what was there
+    // before; the others are restored when the operator says so.
     let three = || wanted(&["a", "b", "c"]);
+    plan.called_for(want("c", 3), secs(58));
+    plan.called_for(want("b", 2), secs(58));
     look(&mut plan, three(), &playing(&["b"]), secs(60));
     look(&mut plan, three(), &playing(&["b"]), secs(97));
     assert_eq!(start(&mut plan, secs(97)), ["c"]);
@@ -504,9 +507,9 @@ fn with_off_a_source_starts_only_what_has_run_since_the_start() {
         look(&mut plan, vec![push(TO, 1)], &HashMap::new(), secs(0));
         plan.source_came(push(TO, 1), secs(1));
         assert_eq!(start(&mut plan, secs(1)), started);
-        // A later one has its turn.
+        // One that a client adds has its turn, at once.
         let later = push("rtmp://cdn/live/b", 2);
-        look(&mut plan, vec![later.clone()], &lists(&later, true), secs(11));
+        plan.called_for(later.clone(), secs(11));
         plan.source_gone(&later.key, secs(12));
         plan.source_came(later, secs(13));
         assert_eq!(start(&mut plan, secs(13)), ["rtmp://cdn/live/b"]);

@@ -100,6 +100,25 @@ fn one_that_takes_already_exists_for_a_failure_is_left_to_restore_by_itself_and_
 
 /// On the stand-in, whose pollers can be held up: starts lie in their queues when the deletes come.
 #[test]
+fn with_off_what_is_added_again_alike_is_looked_after_from_then_on() {
+    let args = [("retry_count", "0"), ("timeout_sec", "2")];
+    let mut fixture = Fixture::prepare(&[("restore", "off"), ("revive_sec", "5")]);
+    let source = fixture.source();
+    let (url, address) = (source.url.clone(), source.address());
+    fixture.journaled(["a", "b"].map(|stream| (stream.to_owned(), url.as_str(), args.as_slice())));
+    fixture.server.start();
+    fixture.server.wait_for_status("the first look", |status| status["restore"]["phase"] == "off");
+    assert_persisted(&add(&fixture.server, "a", &url, &args));
+    // Lost and given up before the server is next looked at.
+    drop(source);
+    fixture.server.wait_for("the server to give it up", || keys(&fixture.server).is_empty());
+    let _on_again = Source::live_at(fixture.dir.path(), address);
+    fixture.server.wait_for("it to be started again", || keys(&fixture.server) == [key("a")]);
+    assert_eq!(fixture.sqlite3("select count(*) from journal"), "2\n");
+    assert!(!keys(&fixture.server).contains(&key("b")), "nobody has asked for that one");
+}
+
+#[test]
 fn what_is_deleted_while_its_start_waits_in_the_server_is_not_started() {
     if HOST.real {
         return;

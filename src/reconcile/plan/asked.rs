@@ -1,4 +1,5 @@
-//! What comes between two looks at the server: somebody asks for a proxy, or the stream that one takes comes or goes.
+//! What comes between two looks at the server: somebody adds or asks for a proxy, or the stream that one takes comes or
+//! goes.
 
 use std::time::Duration;
 
@@ -24,6 +25,16 @@ impl Plan {
                 self.look_by(now);
             }
             Some(Phase::Down { .. } | Phase::Connecting { .. } | Phase::Retrying { .. }) => {}
+        }
+    }
+
+    /// A client has added it and the server has taken it: whatever is started by itself, it has run since the start.
+    pub fn called_for(&mut self, want: Wanted, now: Duration) {
+        let key = want.key.clone();
+        if self.proxies.get(&key).is_none_or(|proxy| proxy.seq != want.seq) {
+            self.drop_proxy(&key);
+            let not_before = now + self.pause(&key, 0);
+            self.know(want, now, not_before);
         }
     }
 
