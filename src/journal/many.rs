@@ -77,7 +77,7 @@ impl Journal {
             let (seq, args) = (applied.change.seq, applied.change.args.clone());
             changed.push((kind, key, seq, before.zip(args)));
             front.queued_bytes += applied.bytes();
-            front.queue.push(Job { seq: applied.change.seq, applied: Some(applied), done: None });
+            front.queue.push(Job::of(applied, None));
         }
         let seq = front.intent.seq();
         let (now, later) = match self.core.options().durability {
@@ -86,7 +86,7 @@ impl Journal {
         };
         match front.queue.last_mut().filter(|job| changed.last().is_some_and(|last| last.2 == job.seq)) {
             Some(job) => job.done = later,
-            None => front.queue.push(Job { seq, applied: None, done: later }),
+            None => front.queue.push(Job { seq, applied: None, relies_on: None, done: later }),
         }
         self.core.gauges.queued();
         drop(front);

@@ -201,10 +201,11 @@ impl Journal {
         // One that is not on disk may yet be undone, and this call must then be undone with it.
         let is_the_same = |entry: &Entry| call.args.as_ref() == Some(&entry.args) && entry.seq <= durable;
         let wanted = front.intent.get(call.kind, call.key).filter(|entry| entry.state == State::Enabled);
-        let applied = if call.op == Op::Add && wanted.is_some_and(|entry| call.again || is_the_same(entry)) {
-            None
-        } else {
-            front.intent.change(at, call.op, call.kind, call.key, call.args, call.cause)
+        let relies_on =
+            wanted.filter(|entry| call.op == Op::Add && (call.again || is_the_same(entry))).map(|entry| entry.seq);
+        let applied = match relies_on {
+            Some(_) => None,
+            None => front.intent.change(at, call.op, call.kind, call.key, call.args, call.cause),
         };
         let seq = front.intent.seq();
         if matches!(front.access, Access::ReadOnly) {
@@ -237,7 +238,7 @@ impl Journal {
             Durability::Async => (Some(done), None),
         };
         front.queued_bytes += bytes;
-        front.queue.push(Job { seq, applied, done: later });
+        front.queue.push(Job { seq, applied, relies_on, done: later });
         self.core.gauges.queued();
         drop(front);
         self.core.wake_writer.notify_one();
@@ -264,9 +265,8 @@ impl Journal {
             return false;
         };
         if matches!(front.access, Access::Open) {
-            let seq = front.intent.seq();
             front.queued_bytes += applied.bytes();
-            front.queue.push(Job { seq, applied: Some(applied), done: None });
+            front.queue.push(Job::of(applied, None));
             self.core.gauges.queued();
             self.core.wake_writer.notify_one();
         }

@@ -24,7 +24,20 @@ pub const QUEUE_BYTES: usize = 256 << 20;
 pub struct Job {
     pub seq: u64,
     pub applied: Option<Applied>,
+    /// Without a change of its own: the one by which things are already as the call wants them.
+    pub relies_on: Option<u64>,
     pub done: Option<Done>,
+}
+
+impl Job {
+    pub fn of(applied: Applied, done: Option<Done>) -> Job {
+        Job { seq: applied.change.seq, applied: Some(applied), relies_on: None, done }
+    }
+
+    /// The change that it stands and falls with.
+    pub fn stands_on(&self) -> Option<u64> {
+        self.applied.as_ref().map(|applied| applied.change.seq).or(self.relies_on)
+    }
 }
 
 /// Housekeeping that only the writing connection may do, asked for by the maintenance thread.

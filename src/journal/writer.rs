@@ -139,8 +139,8 @@ impl Writer {
     fn settle(&mut self, jobs: Vec<Job>, rewritten: bool) {
         let (mut batch, mut waiting) = (Vec::with_capacity(jobs.len()), Vec::with_capacity(jobs.len()));
         for job in jobs {
+            waiting.push((job.seq, job.stands_on(), job.done));
             batch.extend(job.applied);
-            waiting.push((job.seq, job.done));
         }
         let outcome = match &mut self.store {
             None => Err(self.core.last_failure()),
@@ -163,7 +163,7 @@ impl Writer {
         let mut undone = BTreeSet::new();
         match &outcome {
             Ok(()) => {
-                if let Some((seq, _)) = waiting.last() {
+                if let Some((seq, ..)) = waiting.last() {
                     self.core.durable_seq.fetch_max(*seq, Ordering::Release);
                 }
                 if !batch.is_empty() {
@@ -178,10 +178,11 @@ impl Writer {
                 undone = self.take_back(batch);
             }
         }
-        for (seq, done) in waiting {
+        for (seq, stands_on, done) in waiting {
             if let Some(done) = done {
                 let result = outcome.clone().map(|()| Persisted::Yes);
-                done.call(Ack { seq, result, undone: undone.contains(&seq) });
+                let undone = stands_on.is_some_and(|seq| undone.contains(&seq));
+                done.call(Ack { seq, result, undone });
             }
         }
     }
@@ -321,7 +322,7 @@ impl Writer {
             for ((kind, key), call) in calls {
                 let applied = intent.change(call.at, call.op, kind, &key, call.args, call.cause);
                 if matches!(front.access, Access::Open) {
-                    front.queue.push(Job { seq: intent.seq(), applied, done: None });
+                    front.queue.extend(applied.map(|applied| Job::of(applied, None)));
                 }
             }
             front.intent = intent;

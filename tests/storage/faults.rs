@@ -251,6 +251,46 @@ fn what_is_rejected_is_undone_in_order_and_told_to_the_server() {
 }
 
 #[test]
+fn what_changes_nothing_is_undone_with_what_it_relies_on_and_with_nothing_else() {
+    let sim = Sim::new();
+    let journal = open(&sim, &[("on_error", "reject")]);
+    assert!(record(&journal, Op::Add, "v/live/kept", "rtsp://x").result.is_ok());
+    // Slow, so that the calls below share a transaction.
+    sim.set_fault(Some(Box::new(|_, call| {
+        (call == sim::Call::Sync).then(|| {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            ErrorKind::Other
+        })
+    })));
+    let (told, acks) = mpsc::channel();
+    let again = |again, call| Call { again, ..call };
+    let calls = [
+        ("fails meanwhile", again(false, call(Op::Add, "v/live/first", "rtsp://x")), true),
+        ("a change", again(false, call(Op::Add, "v/live/new", "rtsp://x")), true),
+        ("nothing to remove", again(false, call(Op::Remove, "v/live/none", "")), false),
+        ("on disk, alike", again(false, call(Op::Add, "v/live/kept", "rtsp://x")), false),
+        ("on disk", again(true, call(Op::Add, "v/live/kept", "rtsp://y")), false),
+        ("not on disk", again(true, call(Op::Add, "v/live/new", "rtsp://x")), true),
+    ];
+    let mut expected = Vec::new();
+    for (what, call, undone) in calls {
+        let told = told.clone();
+        journal.record(call, Done::new(move |ack: Ack| told.send((what, ack)).unwrap()));
+        expected.push((what, undone));
+        if expected.len() == 1 {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
+    let answers: Vec<_> = acks.iter().take(expected.len()).collect();
+    assert!(answers.iter().all(|(_, ack)| ack.result.is_err()), "{answers:?}");
+    assert_eq!(answers.iter().map(|(what, ack)| (*what, ack.undone)).collect::<Vec<_>>(), expected);
+    sim.set_fault(None);
+    wait_until("the journal to heal", || journal.admit().is_ok());
+    drop(journal);
+    assert_eq!(model::state(&open(&Sim::with(sim.image()), &[])).len(), 1);
+}
+
+#[test]
 fn callers_and_a_shutdown_in_their_middle() {
     for round in 0..20 {
         let sim = Sim::new();
