@@ -256,6 +256,14 @@ fn what_the_server_dies_or_throws_of_three_times_is_set_aside_whatever_its_kind(
             if !dies {
                 assert!(server.log().contains("thrown as asked for"));
             }
+            // The camera is mended: the operator releases it.
+            fixture.server.env.pop();
+            fixture.crash_and_restore();
+            assert_eq!(fixture.server.status()["proxies"]["quarantined"], 1);
+            let aside = fixture.sqlite3("select key from proxies where state = 'quarantined'");
+            let release = [("state", "enabled"), ("kind", kind.name()), ("key", aside.trim())];
+            assert_persisted(&fixture.server.get("setJournalState", &release));
+            fixture.server.wait_for_status("all to play", |status| status["now"]["playing"] == 2);
         }
     }
 }
