@@ -287,3 +287,37 @@ fn no_bit_of_the_last_removal_brings_back_what_was_removed() {
     }
     assert!(files > 200, "only {files}");
 }
+
+/// The header of a frame has no copy: which page it is, whether it ends a transaction, of which log it is.
+#[test]
+fn no_bit_of_the_headers_of_the_last_transaction_loses_it() {
+    const FRAME: usize = 24 + 4096;
+    for journaled in Journaled::all().into_iter().filter(|journaled| journaled.name.contains("killed")) {
+        let log = journaled.image.content(&file("-wal")).unwrap().bytes();
+        let salts = &log[16..24];
+        let frames: Vec<usize> = (32..log.len().saturating_sub(FRAME))
+            .step_by(FRAME)
+            .take_while(|at| log[at + 8..at + 16] == *salts)
+            .collect();
+        let ends = |at: &usize| log[at + 4..at + 8] != [0; 4];
+        let (last, before) = frames.split_last().unwrap();
+        assert!(ends(last), "{}", journaled.name);
+        let first = before.iter().rposition(ends).map_or(0, |end| end + 1);
+        let headers = frames[first..].iter().flat_map(|at| *at..at + 24);
+        let bits: Vec<(usize, u8)> =
+            (0..32).chain(headers).flat_map(|at| (0..8).map(move |bit| (at, bit))).collect();
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    while let Some(&(at, bit)) = bits.get(next.fetch_add(1, Ordering::SeqCst)) {
+                        let mut image = journaled.image.clone();
+                        image.content_mut(&file("-wal")).unwrap().write(at as u64, &[log[at] ^ (1 << bit)]);
+                        let what = format!("bit {bit} of byte {at} of the log");
+                        examine(&journaled, image, &Damage { what, complete: true });
+                    }
+                });
+            }
+        });
+    }
+}
