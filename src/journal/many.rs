@@ -77,7 +77,7 @@ impl Journal {
             let (seq, args) = (applied.change.seq, applied.change.args.clone());
             changed.push((kind, key, seq, before.zip(args)));
             front.queued_bytes += applied.bytes();
-            front.queue.push(Job::of(applied, None));
+            front.queue.push(Job::of(applied));
         }
         let seq = front.intent.seq();
         let (now, later) = match self.core.options().durability {

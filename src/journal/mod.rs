@@ -266,7 +266,7 @@ impl Journal {
         };
         if matches!(front.access, Access::Open) {
             front.queued_bytes += applied.bytes();
-            front.queue.push(Job::of(applied, None));
+            front.queue.push(Job::of(applied));
             self.core.gauges.queued();
             self.core.wake_writer.notify_one();
         }

@@ -30,8 +30,9 @@ pub struct Job {
 }
 
 impl Job {
-    pub fn of(applied: Applied, done: Option<Done>) -> Job {
-        Job { seq: applied.change.seq, applied: Some(applied), relies_on: None, done }
+    /// A change that nobody waits for.
+    pub fn of(applied: Applied) -> Job {
+        Job { seq: applied.change.seq, applied: Some(applied), relies_on: None, done: None }
     }
 
     /// The change that it stands and falls with.

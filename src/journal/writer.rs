@@ -322,7 +322,7 @@ impl Writer {
             for ((kind, key), call) in calls {
                 let applied = intent.change(call.at, call.op, kind, &key, call.args, call.cause);
                 if matches!(front.access, Access::Open) {
-                    front.queue.extend(applied.map(|applied| Job::of(applied, None)));
+                    front.queue.extend(applied.map(Job::of));
                 }
             }
             front.intent = intent;

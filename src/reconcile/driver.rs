@@ -10,39 +10,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::plan::{Action, Key, Limits, Plan, Wanted};
+use super::plan::{Action, Key, Limits, Plan};
 use super::progress::{Progress, SourceReport};
 use super::proxy::{Census, Trouble};
-use super::{Add, Added, Host, Listed};
+use super::{Add, Added, Host, Intent, Listed};
 use crate::error::{Code, Error, Result};
 use crate::record::Kind;
 use crate::record::url::OwnAddress;
-
-/// Intent, as the driver needs it.
-pub trait Intent: Send + Sync {
-    /// All that is to run.
-    fn wanted(&self) -> Vec<Wanted>;
-    /// One of them; none where it is not to run.
-    fn wants(&self, key: &Key) -> Option<Wanted>;
-    /// The body of the call that starts it; none when it is no longer wanted as change `seq` left it.
-    fn body(&self, key: &Key, seq: u64) -> Option<Vec<u8>>;
-    /// It is about to be started: should the server die of it, the next one is to know.
-    fn begins(&self, seq: u64);
-    /// The server has lived through that.
-    fn survived(&self, seq: u64);
-    /// It came to nothing before the server had anything to live through.
-    fn untried(&self, seq: u64);
-    /// It is not to be started any more, for that reason.
-    fn quarantine(&self, key: &Key, seq: u64, reason: &str);
-    /// The server gave it up, and it is not wanted any more.
-    fn forget(&self, key: &Key, seq: u64);
-    /// These do not play, by their changes, with the last time that they did (0: never): the next start is to know.
-    fn dark(&self, dark: Vec<(u64, i64)>);
-    /// The server ends as it should.
-    fn clean_end(&self);
-    /// Milliseconds since 1970-01-01 UTC.
-    fn now_ms(&self) -> i64;
-}
 
 /// A listing that was not answered in this time is asked for again.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);

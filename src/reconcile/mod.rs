@@ -14,7 +14,7 @@ mod simulation;
 
 use std::sync::Arc;
 
-pub use self::driver::{Handle, Intent, Shown, start};
+pub use self::driver::{Handle, Shown, start};
 pub use self::plan::{Key, Limits, Start, Wanted};
 pub use self::progress::{Progress, SourceReport};
 pub use self::proxy::{Census, Trouble};
@@ -75,4 +75,30 @@ pub trait Host: Send + Sync {
     fn remove(&self, kind: Kind, key: Arc<str>);
     /// Asks for all proxies of a kind that the server has now.
     fn list(&self, call: u64, kind: Kind);
+}
+
+/// Intent, as the reconciler needs it.
+pub trait Intent: Send + Sync {
+    /// All that is to run.
+    fn wanted(&self) -> Vec<Wanted>;
+    /// One of them; none where it is not to run.
+    fn wants(&self, key: &Key) -> Option<Wanted>;
+    /// The body of the call that starts it; none when it is no longer wanted as change `seq` left it.
+    fn body(&self, key: &Key, seq: u64) -> Option<Vec<u8>>;
+    /// It is about to be started: should the server die of it, the next one is to know.
+    fn begins(&self, seq: u64);
+    /// The server has lived through that.
+    fn survived(&self, seq: u64);
+    /// It came to nothing before the server had anything to live through.
+    fn untried(&self, seq: u64);
+    /// It is not to be started any more, for that reason.
+    fn quarantine(&self, key: &Key, seq: u64, reason: &str);
+    /// The server gave it up, and it is not wanted any more.
+    fn forget(&self, key: &Key, seq: u64);
+    /// These do not play, by their changes, with the last time that they did (0: never): the next start is to know.
+    fn dark(&self, dark: Vec<(u64, i64)>);
+    /// The server ends as it should.
+    fn clean_end(&self);
+    /// Milliseconds since 1970-01-01 UTC.
+    fn now_ms(&self) -> i64;
 }
