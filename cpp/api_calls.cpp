@@ -1,9 +1,5 @@
 #include "api_calls.h"
 
-#include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <future>
 #include <stdexcept>
 
 #include "Common/config.h"
@@ -84,13 +80,8 @@ bool ApiCalls::introduce(const std::string &name) {
     return consumed;
 }
 
-void ApiCalls::learn(const Lookup &lookup, std::vector<Kind> &kinds) {
-    std::call_once(_learned, [&] {
-        _lookup = lookup;
-        for (auto &kind : kinds) {
-            kind.is_supported = has(kind.add) && has(kind.remove) && has(kind.list);
-        }
-    });
+void ApiCalls::learn(const Lookup &lookup) {
+    std::call_once(_learned, [&] { _lookup = lookup; });
 }
 
 Parser ApiCalls::request(const std::string &name, const std::string &body) const {
@@ -116,45 +107,6 @@ void ApiCalls::dispatch(const std::string &name, const std::string &body, const 
 
 bool ApiCalls::has(const std::string &name) const {
     return _lookup && _lookup(kPrefix + name);
-}
-
-bool ApiCalls::exists(const Kind &kind, const std::string &key) const {
-    if (kind.find.empty() || !has(kind.find)) {
-        const auto all = list(kind);
-        return std::any_of(all.begin(), all.end(), [&key](const Json::Value &item) { return item["key"] == key; });
-    }
-    Json::Value args;
-    args["key"] = key;
-    Json::StreamWriterBuilder builder;
-    builder["indentation"] = "";
-    auto code = std::make_shared<std::atomic<int>>(0);
-    try {
-        dispatch(
-            kind.find, Json::writeString(builder, args), captureReply([code](Reply reply) { *code = reply.code(); }));
-    } catch (const std::exception &) {
-        return false;
-    }
-    return *code == 0;
-}
-
-std::vector<Json::Value> ApiCalls::list(const Kind &kind) const {
-    auto replied = std::make_shared<std::promise<Reply>>();
-    auto reply = replied->get_future();
-    dispatch(kind.list, "{}", captureReply([replied](Reply reply) { replied->set_value(std::move(reply)); }));
-    if (reply.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
-        throw std::runtime_error(kind.list + " did not answer at once");
-    }
-    const Reply list = reply.get();
-    if (list.code() != 0) {
-        throw std::runtime_error(kind.list + " failed: " + list.message());
-    }
-    std::vector<Json::Value> items;
-    for (const auto &item : list.json["data"]) {
-        if (item.isObject() && item["key"].isString()) {
-            items.push_back(item);
-        }
-    }
-    return items;
 }
 
 } // namespace zlm_journal

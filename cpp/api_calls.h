@@ -7,10 +7,8 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <vector>
 
 #include "WebApi.h"
-#include "kind.h"
 #include "zlm_journal_hooks.h"
 
 namespace zlm_journal {
@@ -72,21 +70,16 @@ public:
     // Sends the server one call, of the API `name`, through the same event that a client's call takes, so that it
     // passes by the hook on a poller thread. False where nobody handles API calls.
     bool introduce(const std::string &name);
-    // The dispatch table as the hook sees it. To be told at every call, before any of the below; the first time counts,
-    // and tells which kinds the server supports.
-    void learn(const Lookup &lookup, std::vector<Kind> &kinds);
+    // The dispatch table as the hook sees it. To be told at every call, before any of the below; the first time counts.
+    void learn(const Lookup &lookup);
+    // Whether the server has an API of this name.
+    bool has(const std::string &name) const;
 
     // Runs the handler of the API `name` on this thread with the arguments in `body`, one JSON object. Throws what the
     // handler throws, and std::runtime_error where there is no such API.
     void dispatch(const std::string &name, const std::string &body, const Invoker &invoker) const;
-    // Asks by key, where the server has an API for that; else its list.
-    bool exists(const Kind &kind, const std::string &key) const;
-    // The items of the server's list, each an object with a text as its `key`. Throws std::runtime_error where the server
-    // does not answer at once.
-    std::vector<Json::Value> list(const Kind &kind) const;
 
 private:
-    bool has(const std::string &name) const;
     mediakit::Parser request(const std::string &name, const std::string &body) const;
 
     InProcessCaller::Ptr _caller;

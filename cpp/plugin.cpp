@@ -37,12 +37,10 @@ const size_t kMostTroublesShown = 10000;
 const char *const kStreamPorts[] = {"http.port",    "http.sslport", "rtmp.port", "rtmp.sslport",
                                     "rtsp.port",    "rtsp.sslport", "srt.port"};
 
-std::vector<zlm_journal_pair> pairsOf(const std::vector<std::pair<std::string, std::string>> &section) {
-    std::vector<zlm_journal_pair> pairs;
-    for (const auto &setting : section) {
-        pairs.push_back({textOf(setting.first), textOf(setting.second)});
-    }
-    return pairs;
+// The value of a setting; empty where there is none.
+std::string settingOf(const std::string &name) {
+    const auto it = mINI::Instance().find(name);
+    return it == mINI::Instance().end() ? std::string() : std::string(it->second);
 }
 
 // The section appears in a fresh config.ini with the others, which set their defaults the same way.
@@ -62,33 +60,52 @@ Plugin &Plugin::Instance() {
 Plugin::Plugin()
     : _kinds(Kind::all()) {}
 
-Plugin::Section Plugin::readSection() {
-    Section section;
+Plugin::Config Plugin::Config::read() {
+    Config config;
     for (const auto &pair : mINI::Instance()) {
         if (pair.first.compare(0, sizeof(kSection) - 1, kSection) == 0) {
-            section.emplace_back(pair.first.substr(sizeof(kSection) - 1), pair.second);
+            config.section.emplace_back(pair.first.substr(sizeof(kSection) - 1), pair.second);
         }
     }
-    return section;
+    config.vhosts = atoi(settingOf("general.enableVhost").c_str()) != 0;
+    config.record_app = settingOf("record.appName");
+    // A hook is asked again when it has not answered (WebHook.cpp).
+    const double tries = 1 + std::max(0, atoi(settingOf("hook.retry").c_str()));
+    const double each = atof(settingOf("hook.timeoutSec").c_str()) + atof(settingOf("hook.retry_delay").c_str());
+    config.idle_answer_ms = static_cast<uint32_t>(std::min(3600.0, std::max(5.0, tries * each + 5)) * 1000);
+    return config;
+}
+
+std::vector<zlm_journal_pair> Plugin::Config::pairs() const {
+    std::vector<zlm_journal_pair> pairs;
+    for (const auto &setting : section) {
+        pairs.push_back({textOf(setting.first), textOf(setting.second)});
+    }
+    return pairs;
+}
+
+zlm_journal_facts Plugin::Config::facts() const {
+    return {vhosts, tellsFailures(), idle_answer_ms, textOf(record_app)};
 }
 
 // MediaServer tells of a new config on the thread that has read it, which for SIGHUP is whichever the signal has
-// interrupted, whatever locks that holds. So the section is read there, and taken over here.
+// interrupted, whatever locks that holds. So it is read there, and taken over here.
 void Plugin::lookForReload() {
-    const std::unique_ptr<const Section> section(_reloaded.exchange(nullptr));
-    if (!section) {
+    const std::unique_ptr<const Config> config(_reloaded.exchange(nullptr));
+    if (!config) {
         return;
     }
-    const auto pairs = pairsOf(*section);
-    if (zlm_journal_reload(_journal, pairs.data(), pairs.size()) != 0) {
+    const auto pairs = config->pairs();
+    const auto facts = config->facts();
+    if (zlm_journal_reload(_journal, pairs.data(), pairs.size(), &facts) != 0) {
         ErrorL << "journal: the settings are as before: " << lastError();
     }
 }
 
 void Plugin::open() {
     zlm_journal_set_log(log, nullptr);
-    const Section section = readSection();
-    const auto pairs = pairsOf(section);
+    const auto config = Config::read();
+    const auto pairs = config.pairs();
     const std::string base_dir = exeDir();
     std::vector<std::string> addresses;
     for (const auto &device : SockUtil::getInterfaceList()) {
@@ -118,6 +135,7 @@ void Plugin::open() {
         own_hosts.size(),
         own_ports.data(),
         own_ports.size(),
+        config.facts(),
     };
     const int result = zlm_journal_open(&options, &_journal);
     if (result == ZLM_JOURNAL_CODE_DISABLED) {
@@ -151,13 +169,18 @@ void Plugin::open() {
         api_regist("/index/api/" + name, [this, name](API_ARGS_MAP_ASYNC) {
             CHECK_SECRET();
             (void)val;
-            operate(name, headerOut, sender, invoker);
+            operate(name, allArgs, headerOut, sender, invoker);
         });
     }
+    for (const auto &kind : _kinds) {
+        _journaled.insert(kind.add);
+        _journaled.insert(kind.remove);
+    }
+    _journaled.insert({"close_stream", "close_streams"});
     _api.reset(new ApiCalls);
     listen();
     NoticeCenter::Instance().addListener(this, Broadcast::kBroadcastReloadConfig, [this](BroadcastReloadConfigArgs) {
-        delete _reloaded.exchange(new Section(readSection()));
+        delete _reloaded.exchange(new Config(Config::read()));
     });
     EventPollerPool::Instance().getPoller(false)->doDelayTask(kLookForReloadMs, [this] {
         lookForReload();
@@ -194,9 +217,9 @@ void Plugin::log(void *, uint32_t level, zlm_journal_text line) {
 ////////////////////////////////////////////////////////////// the hooks
 
 bool intercept(
-    const Lookup &lookup, const Handler &handler, const Parser &parser, const HttpResponseInvokerImp &invoker,
-    SockInfo &sender) {
-    return Plugin::Instance().intercept(lookup, handler, parser, invoker, sender);
+    const Lookup &lookup, ArgsOf args_of, const Handler &handler, const Parser &parser,
+    const HttpResponseInvokerImp &invoker, SockInfo &sender) {
+    return Plugin::Instance().intercept(lookup, args_of, handler, parser, invoker, sender);
 }
 
 void open() {

@@ -9,16 +9,21 @@ endif()
 
 get_filename_component(ZLM_JOURNAL_DIR "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)
 
-foreach(pair "server/WebApi.cpp|ZLM_JOURNAL_CALL" "server/main.cpp|ZLM_JOURNAL_OPEN"
-             "server/main.cpp|ZLM_JOURNAL_RESTORE" "server/main.cpp|ZLM_JOURNAL_CLOSE")
-    string(REPLACE "|" ";" pair "${pair}")
-    list(GET pair 0 file)
-    list(GET pair 1 hook)
-    file(STRINGS "${CMAKE_CURRENT_SOURCE_DIR}/${file}" found REGEX "${hook}\\(" ENCODING UTF-8)
-    list(LENGTH found times)
+# Each hook once, in the first of these files or, where the host has it there, in the second.
+foreach(row "ZLM_JOURNAL_CALL|server/WebApi.cpp" "ZLM_JOURNAL_MAP|server/WebApi.h|server/WebApi.cpp"
+            "ZLM_JOURNAL_OPEN|server/main.cpp" "ZLM_JOURNAL_RESTORE|server/main.cpp" "ZLM_JOURNAL_CLOSE|server/main.cpp")
+    string(REPLACE "|" ";" files "${row}")
+    list(POP_FRONT files hook)
+    set(times 0)
+    foreach(file IN LISTS files)
+        file(STRINGS "${CMAKE_CURRENT_SOURCE_DIR}/${file}" found REGEX "${hook}\\(" ENCODING UTF-8)
+        list(LENGTH found here)
+        math(EXPR times "${times} + ${here}")
+    endforeach()
     if(NOT times EQUAL 1)
+        string(REPLACE ";" " or " files "${files}")
         message(FATAL_ERROR
-            "zlm-journal: ${file} has ${times} lines with ${hook}( instead of 1. Apply the patches in the ZLMediaKit tree:\n"
+            "zlm-journal: ${files} has ${times} lines with ${hook}( instead of 1. Apply the patches in the ZLMediaKit tree:\n"
             "  ${ZLM_JOURNAL_DIR}/patches/apply ${CMAKE_CURRENT_SOURCE_DIR}")
     endif()
 endforeach()
@@ -31,8 +36,9 @@ function(zlm_journal_join_mediaserver)
         message(FATAL_ERROR "zlm-journal: this build has no MediaServer: set -DENABLE_SERVER=ON")
     endif()
     set_property(TARGET MediaServer APPEND PROPERTY SOURCES
-        "${ZLM_JOURNAL_DIR}/cpp/api_calls.cpp" "${ZLM_JOURNAL_DIR}/cpp/calls.cpp" "${ZLM_JOURNAL_DIR}/cpp/host.cpp"
-        "${ZLM_JOURNAL_DIR}/cpp/kind.cpp" "${ZLM_JOURNAL_DIR}/cpp/plugin.cpp" "${ZLM_JOURNAL_DIR}/cpp/streams.cpp")
+        "${ZLM_JOURNAL_DIR}/cpp/api_calls.cpp" "${ZLM_JOURNAL_DIR}/cpp/client_call.cpp"
+        "${ZLM_JOURNAL_DIR}/cpp/events.cpp" "${ZLM_JOURNAL_DIR}/cpp/host.cpp"
+        "${ZLM_JOURNAL_DIR}/cpp/intercept.cpp" "${ZLM_JOURNAL_DIR}/cpp/plugin.cpp")
     set_property(TARGET MediaServer APPEND PROPERTY INCLUDE_DIRECTORIES
         "${ZLM_JOURNAL_DIR}/cpp"
         "${CMAKE_SOURCE_DIR}/server"

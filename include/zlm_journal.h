@@ -19,7 +19,7 @@
 /*
  The version of this header. It grows with every change that an old caller would not understand.
  */
-#define ZLM_JOURNAL_ABI 4
+#define ZLM_JOURNAL_ABI 5
 
 /*
  `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
@@ -31,12 +31,6 @@
  `zlm_journal_call.op`: the call ended a proxy.
  */
 #define ZLM_JOURNAL_REMOVE 2
-
-/*
- `zlm_journal_call.op`: the server closed a proxy because nobody watched it. The ini's on_idle_close decides what that
- does to it.
- */
-#define ZLM_JOURNAL_CLOSED_IDLE 3
 
 /*
  `zlm_journal_call.op`: the call asked for a proxy that the server had already and left as it was, and was answered
@@ -60,36 +54,50 @@
 #define ZLM_JOURNAL_PERSISTED_SOON 2
 
 /*
- `zlm_journal_host_added`: the proxy plays.
+ `zlm_journal_call_open`: nothing that is journaled, or the server will refuse it for what it lacks. Let it pass as it is.
+ */
+#define ZLM_JOURNAL_PASS 0
+
+/*
+ `zlm_journal_call_open`: run the server's handler now.
+ */
+#define ZLM_JOURNAL_GO 1
+
+/*
+ `zlm_journal_call_open`: another add of that key is under way. Run the server's handler when `go` is called.
+ */
+#define ZLM_JOURNAL_WAIT 2
+
+/*
+ The kinds of proxy, for zlm_journal_made and zlm_journal_ended.
+ */
+#define ZLM_JOURNAL_PULL 0
+
+#define ZLM_JOURNAL_PUSH 1
+
+#define ZLM_JOURNAL_FFMPEG 2
+
+/*
+ `zlm_journal_host_added`: the server has answered with success.
  */
 #define ZLM_JOURNAL_ACCEPTED 1
 
 /*
- `zlm_journal_host_added`: refused, or the first connect failed.
+ `zlm_journal_host_added`: refused, or the first connect failed, or it will never be answered.
  */
 #define ZLM_JOURNAL_FAILED 2
 
 /*
- `zlm_journal_host_added`: zlm_journal_wants said no; nothing was done.
- */
-#define ZLM_JOURNAL_UNWANTED 3
-
-/*
  `zlm_journal_host_added`: the server threw an exception out of the call. After three running, the proxy is set aside.
  */
-#define ZLM_JOURNAL_THREW 4
-
-/*
- `zlm_journal_host_added`: the server has a proxy with that key already, which was left alone.
- */
-#define ZLM_JOURNAL_PRESENT 5
+#define ZLM_JOURNAL_THREW 3
 
 /*
  `zlm_journal_host_added`: nothing was tried, since the proxy cannot be started as things are: the reason tells what is
- missing. It is started when that stream comes (zlm_journal_source_moved), on demand, and in any case tried again about
+ missing. It is started when that stream comes (zlm_journal_stream_changed), on demand, and in any case tried again about
  every five minutes.
  */
-#define ZLM_JOURNAL_BLOCKED 6
+#define ZLM_JOURNAL_BLOCKED 4
 
 /*
  What went wrong, as a number that callers in any language can rely on.
@@ -178,6 +186,29 @@ typedef struct zlm_journal_pair {
 } zlm_journal_pair;
 
 /*
+ What of the host decides how its events are to be read.
+ */
+typedef struct zlm_journal_facts {
+  /*
+   `general.enableVhost`. Off, every media source has the virtual host __defaultVhost__, whatever a proxy was added
+   with.
+   */
+  bool vhosts;
+  /*
+   It tells of each failed connect of a pull by zlm_journal_pull_failed.
+   */
+  bool tells_failures;
+  /*
+   The hook on_stream_none_reader may answer so long after its event.
+   */
+  uint32_t idle_answer_ms;
+  /*
+   `record.appName`: streams of this app are closed for lack of viewers without an event.
+   */
+  struct zlm_journal_text record_app;
+} zlm_journal_facts;
+
+/*
  How to open a journal.
  */
 typedef struct zlm_journal_options {
@@ -206,6 +237,7 @@ typedef struct zlm_journal_options {
   size_t own_hosts_len;
   const uint16_t *own_ports;
   size_t own_ports_len;
+  struct zlm_journal_facts facts;
 } zlm_journal_options;
 
 /*
@@ -215,11 +247,11 @@ typedef struct zlm_journal_options {
 typedef uint64_t zlm_journal_handle;
 
 /*
- An API call that the host has carried out, or an event in it.
+ A change of what is wanted, by whoever keeps track of effects himself.
  */
 typedef struct zlm_journal_call {
   /*
-   ZLM_JOURNAL_ADD, ZLM_JOURNAL_ADD_AGAIN, ZLM_JOURNAL_REMOVE or ZLM_JOURNAL_CLOSED_IDLE.
+   ZLM_JOURNAL_ADD, ZLM_JOURNAL_ADD_AGAIN or ZLM_JOURNAL_REMOVE.
    */
   uint32_t op;
   /*
@@ -267,6 +299,10 @@ typedef struct zlm_journal_ack {
    */
   bool undone;
   /*
+   The reply has something to say about the journal: the call changed what is wanted or relies on it, or should have.
+   */
+  bool is_journaled;
+  /*
    Empty, or the error in words. Valid until the callback returns.
    */
   struct zlm_journal_text error;
@@ -285,15 +321,56 @@ typedef void (*zlm_journal_done)(void *context, const struct zlm_journal_ack *ac
 typedef void (*zlm_journal_log)(void *context, uint32_t level, struct zlm_journal_text line);
 
 /*
+ A client's API call that the server's own check of secret and address has let through.
+ */
+typedef struct zlm_journal_request {
+  /*
+   The API's name, in any case: "addStreamProxy".
+   */
+  struct zlm_journal_text name;
+  /*
+   Everything that its handler can find, wherever the client has put it.
+   */
+  const struct zlm_journal_pair *args;
+  size_t args_len;
+  /*
+   "ip:port", for the operator to read.
+   */
+  struct zlm_journal_text caller;
+} zlm_journal_request;
+
+/*
+ Who waits for the end of a call. Both functions are called from any thread, also from within any function of this
+ header, each at most once. They must return at once, must not call back and must not throw. `context` belongs to the
+ caller until `done` is called, after which it is not used any more.
+ */
+typedef struct zlm_journal_client {
+  void *context;
+  /*
+   The handler may be run now. Only after ZLM_JOURNAL_WAIT.
+   */
+  void (*go)(void *context);
+  /*
+   The server has answered, and all that the call changed is on disk, or the ack says why not: the reply may leave.
+   */
+  void (*done)(void *context, const struct zlm_journal_ack *ack);
+} zlm_journal_client;
+
+/*
+ The name of a media source, as the server has it.
+ */
+typedef struct zlm_journal_stream {
+  struct zlm_journal_text vhost;
+  struct zlm_journal_text app;
+  struct zlm_journal_text stream;
+} zlm_journal_stream;
+
+/*
  A proxy that the journal wants the host to start.
  */
 typedef struct zlm_journal_add {
   struct zlm_journal_text kind;
   struct zlm_journal_text key;
-  /*
-   To be given to zlm_journal_wants.
-   */
-  uint64_t seq;
   /*
    The server has this proxy, but it does nothing any more: end it first.
    */
@@ -306,41 +383,26 @@ typedef struct zlm_journal_add {
 } zlm_journal_add;
 
 /*
- The host: what the journal asks of the server. The functions are called from the journal's own threads, one call
- at a time, between zlm_journal_start and the end of zlm_journal_close. They must not throw; what they are given
- is valid until they return. `context` must live as long.
+ The host: what the journal asks of the server. The functions are called from any thread, also from within what the
+ host tells of its proxies, between zlm_journal_start and the end of zlm_journal_close. They must return at once, must
+ not call back and must not throw; what they are given is valid until they return. `context` must live as long.
  */
 typedef struct zlm_journal_host {
   void *context;
   /*
-   Start a proxy. First ask zlm_journal_wants, with every other call on this key kept out until the server's
-   own handler has run. Answer with zlm_journal_host_added, now or later.
+   Start a proxy, on a thread of the host's. No other add of its key is under way then. Answer with
+   zlm_journal_host_added. Whatever it ends before (`anew`) is told with `call` as zlm_journal_ended's `within`.
    */
   void (*add)(void *context, uint64_t call, const struct zlm_journal_add *add);
   /*
-   End a proxy, because the call that made it was undone. First ask zlm_journal_wants with 0, with every other call
-   on this key kept out until the server's own handler has run: where it says yes, do nothing. No answer.
+   End a proxy that is not wanted, on a thread of the host's, with `call` as zlm_journal_ended's `within`. Then say so
+   with zlm_journal_host_removed.
    */
-  void (*remove)(void *context, struct zlm_journal_text kind, struct zlm_journal_text key);
-  /*
-   Tell which proxies of a kind there are, again and again while the server runs: about every ten seconds, or less
-   often where the answer would take the server more than a hundredth of its time. Answer with
-   zlm_journal_host_listed, now or later.
-   */
-  void (*list)(void *context, uint64_t call, struct zlm_journal_text kind);
+  void (*remove)(void *context,
+                 uint64_t call,
+                 struct zlm_journal_text kind,
+                 struct zlm_journal_text key);
 } zlm_journal_host;
-
-/*
- A proxy that the server has.
- */
-typedef struct zlm_journal_proxy {
-  struct zlm_journal_text key;
-  bool playing;
-  /*
-   How often it has connected again, as the server counts it; negative where the server does not count.
-   */
-  int64_t retries;
-} zlm_journal_proxy;
 
 #ifdef __cplusplus
 extern "C" {
@@ -360,15 +422,16 @@ int32_t zlm_journal_open(const struct zlm_journal_options *options,
 
 /*
  Takes the `[journal]` section after the ini was read again: all of it, as zlm_journal_open takes it. What counts only
- from the next start (enable, path, key_file, restore), and what is no good, is in the log and the status. Touches no
- storage.
+ from the next start (enable, path, key_file, restore), and what is no good, is in the log and the status. `facts` are
+ those of now. Touches no storage.
 
  # Safety
  Pointers are NULL or point to what their types say.
  */
 int32_t zlm_journal_reload(zlm_journal_handle handle,
                            const struct zlm_journal_pair *settings,
-                           size_t settings_len);
+                           size_t settings_len,
+                           const struct zlm_journal_facts *facts);
 
 /*
  Records a call. Intent is changed when this returns, and `done` is told when the change is on disk. Two calls on
@@ -382,13 +445,6 @@ int32_t zlm_journal_record(zlm_journal_handle handle,
                            const struct zlm_journal_call *call,
                            zlm_journal_done done,
                            void *context);
-
-/*
- Tells whether a call should be let through to the server: with on_error=reject and a journal that cannot be written
- now, the answer is the error (ZLM_JOURNAL_CODE_STORAGE and others), and the call should be refused with its text.
- Takes microseconds, touches no storage.
- */
-int32_t zlm_journal_admit(zlm_journal_handle handle);
 
 /*
  Sets `*wanted` to true while the journal wants the proxy exactly as change `seq` left it; with 0, in whatever way.
@@ -427,6 +483,100 @@ int32_t zlm_journal_last_error(char *buffer,
                                size_t *len);
 
 /*
+ Takes in a call that is about to be handed to the server, and sets `*verdict` to one of ZLM_JOURNAL_PASS, _GO, _WAIT,
+ and, but for _PASS, `*call` to its number, from 1. With _PASS and with an error `client` is not used. Errors: with
+ on_error=reject and a journal that cannot be written now, that error: refuse the call with its text;
+ ZLM_JOURNAL_CODE_INVALID_HANDLE after the close.
+
+ # Safety
+ Pointers are NULL or point to what their types say.
+ */
+int32_t zlm_journal_call_open(zlm_journal_handle handle,
+                              const struct zlm_journal_request *request,
+                              const struct zlm_journal_client *client,
+                              uint64_t *call,
+                              uint32_t *verdict);
+
+/*
+ The server has answered a call, with success (`code` 0) or not; or it threw an exception out of its handler, or has
+ dropped the call without an answer: that is none. Once for each call.
+ */
+int32_t zlm_journal_call_answered(zlm_journal_handle handle,
+                                  uint64_t call,
+                                  bool success);
+
+/*
+ All that the handler of close_stream or close_streams has queued on the server's threads has run. Once for each of
+ these calls; for others it says nothing.
+ */
+int32_t zlm_journal_call_settled(zlm_journal_handle handle,
+                                 uint64_t call);
+
+/*
+ A proxy has entered the map in which the server keeps those of its kind (ZLM_JOURNAL_PULL, _PUSH, _FFMPEG). To be told
+ under that map's lock: the order of these calls is that of the effects.
+
+ # Safety
+ `key` is valid until this returns.
+ */
+int32_t zlm_journal_made(zlm_journal_handle handle,
+                         uint32_t kind,
+                         struct zlm_journal_text key);
+
+/*
+ A proxy has left that map, in the handler of the call `within` (a delete, or a call of zlm_journal_host), or, with 0, in
+ none. As zlm_journal_made.
+
+ # Safety
+ `key` is valid until this returns.
+ */
+int32_t zlm_journal_ended(zlm_journal_handle handle,
+                          uint32_t kind,
+                          struct zlm_journal_text key,
+                          uint64_t within);
+
+/*
+ A media source of this schema has come or gone (kBroadcastMediaChanged). What pushes it on is started when it has come
+ (with restore=off, what has run since the start).
+
+ # Safety
+ Pointers are NULL or point to what their types say.
+ */
+int32_t zlm_journal_stream_changed(zlm_journal_handle handle,
+                                   struct zlm_journal_text schema,
+                                   const struct zlm_journal_stream *stream,
+                                   bool is_there);
+
+/*
+ Nobody watches a media source (kBroadcastStreamNoneReader): should its proxy be closed next, that is why.
+
+ # Safety
+ Pointers are NULL or point to what their types say.
+ */
+int32_t zlm_journal_stream_unwatched(zlm_journal_handle handle,
+                                     const struct zlm_journal_stream *stream);
+
+/*
+ A player waits for a media source that the server does not have (kBroadcastNotFoundStream): the proxy that makes it,
+ where one is wanted, is started before all others, unless the ini says restore=off.
+
+ # Safety
+ Pointers are NULL or point to what their types say.
+ */
+int32_t zlm_journal_stream_not_found(zlm_journal_handle handle,
+                                     const struct zlm_journal_stream *stream);
+
+/*
+ A pull could not connect, or has lost its connection (kBroadcastPlayerProxyFailed), with the error in words.
+
+ # Safety
+ `key` and `error` are valid until this returns.
+ */
+int32_t zlm_journal_pull_failed(zlm_journal_handle handle,
+                                struct zlm_journal_text key,
+                                struct zlm_journal_text error);
+
+/*
  Begins the restore: from here on the host is asked to start what the journal has. Call it when the server accepts
  calls. The second time it has no effect. With restore=lazy or restore=off in the ini, what is asked for is started.
 
@@ -437,8 +587,8 @@ int32_t zlm_journal_start(zlm_journal_handle handle,
                           const struct zlm_journal_host *host);
 
 /*
- Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED, _THREW or _BLOCKED (these with the reason),
- _UNWANTED or _PRESENT. Any thread, also from within the callback.
+ Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED, _THREW or _BLOCKED (these with the reason).
+ Once; what comes later is ignored. Any thread, but not from within the callback.
 
  # Safety
  `reason` is valid until this returns.
@@ -449,40 +599,9 @@ int32_t zlm_journal_host_added(zlm_journal_handle handle,
                                struct zlm_journal_text reason);
 
 /*
- Answers zlm_journal_host.list with all proxies of the kind, or, where the server cannot tell, with none and the
- reason in `error`. Any thread, also from within the callback.
-
- # Safety
- Pointers are NULL or point to what their types say.
+ Says that zlm_journal_host.remove was carried out. Any thread, but not from within the callback.
  */
-int32_t zlm_journal_host_listed(zlm_journal_handle handle,
-                                uint64_t call,
-                                const struct zlm_journal_proxy *proxies,
-                                size_t proxies_len,
-                                struct zlm_journal_text error);
-
-/*
- Tells that a player waits for a stream, "vhost/app/stream", that the server does not have: the proxy that makes it,
- where one is wanted, is started before all others, unless the ini says restore=off. Takes microseconds, touches no
- storage: made for media threads. A stream that the journal knows nothing of is no error.
-
- # Safety
- Pointers are NULL or point to what their types say.
- */
-int32_t zlm_journal_player_waits(zlm_journal_handle handle,
-                                 struct zlm_journal_text stream);
-
-/*
- Tells that a stream of the server, "schema/vhost/app/stream", has come or gone. What pushes it on is started when it
- has come (with restore=off, what has run since the start), and not taken for given up when it has gone. Takes microseconds, touches no
- storage: made for media threads. A stream that the journal knows nothing of is no error.
-
- # Safety
- Pointers are NULL or point to what their types say.
- */
-int32_t zlm_journal_source_moved(zlm_journal_handle handle,
-                                 struct zlm_journal_text source,
-                                 bool is_there);
+int32_t zlm_journal_host_removed(zlm_journal_handle handle, uint64_t call);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use self::intent::JournaledIntent;
+use crate::capture::{Capture, HostFacts, Server};
 use crate::error::{Code, Error, Result};
 use crate::journal::{
     Ack, Call, Cause, Done, HistoryFilter, Journal, Made, Moment, Persisted, Reading, Report, SnapshotFile, Step,
@@ -18,8 +19,8 @@ use crate::journal::{
 };
 use crate::reconcile::{self, Handle, Host, Key, Limits, Start};
 use crate::record::url::OwnAddress;
-use crate::record::{Change, End, Entry, Kind, Op, State};
-use crate::settings::{OnError, OnGiveUp, OnIdleClose, Restore, Settings};
+use crate::record::{Change, Entry, Kind, Op, State, Stream};
+use crate::settings::{OnError, Restore, Settings};
 use crate::status;
 
 /// Proxies started a second for each poller thread of the host, where the ini leaves it open.
@@ -36,18 +37,20 @@ pub struct Plugin {
     host_threads: u64,
     own: OwnAddress,
     journal: Arc<Journal>,
+    capture: Arc<Capture>,
     reconciler: OnceLock<Arc<Handle>>,
 }
 
 impl Plugin {
     /// Reads the settings (ini pairs without the section) and opens the journal. `host_threads` is how many pollers the
-    /// server has, `own` where it can be reached. Blocks on the disk. Fails with [`Code::Disabled`], and where no journal
+    /// server has, `own` where it can be reached, `facts` how its events are to be read. Blocks on the disk. Fails with [`Code::Disabled`], and where no journal
     /// can ever be had with these settings.
     pub fn open<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
         base_dir: &Path,
         host_threads: u64,
         own: OwnAddress,
+        facts: HostFacts,
     ) -> Result<Plugin> {
         let (settings, problems) = Settings::read(pairs, base_dir);
         for problem in &problems {
@@ -63,9 +66,15 @@ impl Plugin {
             problems: Mutex::new(problems),
             host_threads,
             own,
+            capture: Arc::new(Capture::new(Arc::clone(&journal), facts)),
             journal,
             reconciler: OnceLock::new(),
         })
+    }
+
+    /// What of the host's own settings decides how its events are read; at the start, and as often as these change.
+    pub fn set_facts(&self, facts: HostFacts) {
+        self.capture.set_facts(facts);
     }
 
     /// Takes the section as it was read again. What cannot change while the server runs is told and stays as it is.
@@ -103,30 +112,32 @@ impl Plugin {
             per_origin: settings.restore_per_origin,
             processes: settings.restore_ffmpeg_parallel,
             revive: settings.revive,
-            forget_given_up: settings.on_give_up == OnGiveUp::Forget,
             // Random for each process.
             seed: RandomState::new().hash_one(()),
         }
     }
 
     /// Begins the restore, once intent is known. Once; later calls do nothing.
-    pub fn start(&self, host: Arc<dyn Host>) -> Result<()> {
+    pub fn start(&self, server: Box<dyn Server>) -> Result<()> {
         if self.reconciler.get().is_some() {
             return Ok(());
         }
         let limits = self.limits(&self.journal.settings());
         let intent = Arc::new(JournaledIntent::of(Arc::clone(&self.journal)));
+        let host: Arc<dyn Host> = Arc::clone(&self.capture) as Arc<dyn Host>;
         let handle = reconcile::start(host, intent, limits, self.own.clone())?;
         let handle = Arc::clone(self.reconciler.get_or_init(|| handle));
+        self.capture.set_server(server);
+        self.capture.set_reconciler(Arc::clone(&handle));
         let undone = Arc::clone(&handle);
         self.journal.when_undone(move |kind, key| undone.converge((kind, Arc::clone(key))));
         self.journal.when_known(move || handle.begin());
         Ok(())
     }
 
-    /// See [`Journal::admit`].
-    pub fn admit(&self) -> Result<()> {
-        self.journal.admit()
+    /// Where calls on their way through and MediaServer's events go.
+    pub fn capture(&self) -> &Capture {
+        &self.capture
     }
 
     /// Answers an add that no journal can hold; with `on_error=reject` it is undone.
@@ -154,40 +165,34 @@ impl Plugin {
         self.journal.wants(kind, key, seq)
     }
 
-    /// What the end of a proxy that nobody watched does to it.
-    pub fn idle_close(&self) -> Op {
-        match self.journal.settings().on_idle_close {
-            OnIdleClose::Forget => Op::Remove,
-            OnIdleClose::Dormant => Op::Set(State::Dormant),
-        }
-    }
-
-    /// A player waits for a stream, `vhost/app/stream`, that the server does not have. Any thread, takes microseconds.
-    pub fn player_waits(&self, stream: &str) {
+    /// A player waits for a stream that the server does not have. Any thread, takes microseconds.
+    pub fn stream_not_found(&self, vhost: &str, app: &str, stream: &str) {
         if self.journal.settings().restore != Restore::Off {
-            for (kind, key) in self.journal.makers(stream) {
+            let facts = self.capture.facts();
+            let stream = Stream::new(vhost, app, stream, &facts.rules);
+            for (kind, key) in self.journal.makers(&stream, &facts.rules) {
                 self.wake(kind, &key, "a player asked for it");
             }
         }
     }
 
-    /// A stream of the server, `schema/vhost/app/stream`, has come or gone. What takes it starts and ends with it. Any
-    /// thread, takes microseconds.
-    pub fn source_moved(&self, source: &str, is_there: bool) {
+    /// A source of the server has come or gone. What takes it starts and ends with it. Any thread, takes microseconds.
+    pub fn stream_changed(&self, schema: &str, [vhost, app, stream]: [&str; 3], is_there: bool) {
+        let facts = self.capture.facts();
+        let stream = Stream::new(vhost, app, stream, &facts.rules);
+        self.capture.stream_changed(schema, &stream, is_there);
         let Some(reconciler) = self.reconciler() else { return };
-        for kind in Kind::ALL.iter().filter(|kind| kind.info().takes == End::Named) {
-            let takers = self.journal.with_prefix(*kind, &format!("{source}/"));
-            for (key, _) in takers.into_iter().filter(|(_, entry)| entry.state == State::Enabled) {
-                reconciler.source_moved(key, is_there);
+        for (kind, key) in self.journal.takers(schema, &stream, &facts.rules) {
+            if self.journal.wants(kind, &key, 0) {
+                reconciler.source_moved((kind, key), is_there);
             }
         }
     }
 
-    /// The enabled proxies with whose end the stream `vhost/app/stream` of the server goes, and the other way round. Any
-    /// thread, takes microseconds.
-    pub fn makers(&self, stream: &str) -> Vec<Key> {
-        let makers = self.journal.makers(stream).into_iter();
-        makers.filter(|(kind, key)| self.wants(*kind, key, 0)).collect()
+    /// Nobody watches a source of the server. Any thread, takes microseconds.
+    pub fn stream_unwatched(&self, vhost: &str, app: &str, stream: &str) {
+        let facts = self.capture.facts();
+        self.capture.nobody_watches(&Stream::new(vhost, app, stream, &facts.rules));
     }
 
     /// Has a proxy started that is enabled or dormant. False where there is none.

@@ -13,6 +13,7 @@ fn the_header_is_what_cbindgen_makes_of_the_source() {
         .with_src(root.join("src/error.rs"))
         .with_src(root.join("src/ffi/values.rs"))
         .with_src(root.join("src/ffi/c_api.rs"))
+        .with_src(root.join("src/ffi/c_call.rs"))
         .with_src(root.join("src/ffi/c_host.rs"))
         .generate()
         .unwrap()

@@ -14,6 +14,7 @@ mod curve;
 mod memory;
 mod restore;
 mod storage;
+mod strangers;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -61,8 +62,9 @@ fn main() {
     if is_chosen("P9") {
         memory::per_proxy(&mut table, &dir);
     }
-    let server: [(&str, OfServer); 6] = [
+    let server: [(&str, OfServer); 7] = [
         ("P7", restore::add_rate),
+        ("P12", strangers::turned_away_a_second),
         ("P10", restore::growth),
         ("lazy", restore::lazy_boot),
         ("sites", restore::sites),

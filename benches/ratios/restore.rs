@@ -56,7 +56,7 @@ fn all_listed(status: &Value) -> bool {
 /// Calls a second of 32 clients, each for a stream of its own whose camera refuses at once (force=1).
 fn calls_per_second(mut server: Server, journal: bool) -> f64 {
     const CLIENTS: usize = 32;
-    const EACH: usize = 40;
+    const EACH: usize = 60;
     server.start();
     let url = format!("rtsp://127.0.0.1:{}/camera", server::free_port());
     let began = Instant::now();
@@ -79,9 +79,17 @@ pub fn add_rate(table: &mut Table, dir: &Path, host: &Host) {
     let (mut ratios, mut ours, mut yardstick) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         progress(&format!("P7 round {} of {ROUNDS}", round + 1));
-        let stock = Server::prepare(&host.pristine, &dir.join(format!("stock-{round}")), &[]);
-        let without = calls_per_second(stock, false);
-        let with = calls_per_second(with_journal(&host.patched, &dir.join(format!("p7-{round}")), &[]), true);
+        let stock = || Server::prepare(&host.pristine, &dir.join(format!("stock-{round}")), &[]);
+        let plugin = || with_journal(&host.patched, &dir.join(format!("p7-{round}")), &[]);
+        // Who is first changes, so that neither gains by it.
+        let (with, without);
+        if round % 2 == 0 {
+            without = calls_per_second(stock(), false);
+            with = calls_per_second(plugin(), true);
+        } else {
+            with = calls_per_second(plugin(), true);
+            without = calls_per_second(stock(), false);
+        }
         ratios.push(with / without);
         ours.push(with);
         yardstick.push(without);
@@ -93,7 +101,7 @@ pub fn add_rate(table: &mut Table, dir: &Path, host: &Host) {
         &format!("{ratio:.2} ({:.0}/s ÷ {:.0}/s)", median(ours), median(yardstick)),
         "≥ 0.9",
         "≥ 0.97",
-        ratio >= 0.9,
+        host.real.then_some(ratio >= 0.9),
     );
 }
 
@@ -130,7 +138,7 @@ pub fn growth(table: &mut Table, dir: &Path, host: &Host) {
         &format!("{ratio:.1} ({:.2} s ÷ {:.3} s)", median(larges), median(smalls)),
         "≤ 12",
         "≤ 10.5",
-        ratio <= 12.0,
+        host.real.then_some(ratio <= 12.0),
     );
 }
 
@@ -285,7 +293,7 @@ pub fn against_a_client(table: &mut Table, dir: &Path, host: &Host) {
         &format!("1/{ratio:.0} ({seconds:.2} s ÷ {:.1} s)", at_once.seconds),
         "≤ 1/50",
         "≤ 1/200",
-        ratio >= 50.0,
+        host.real.then_some(ratio >= 50.0),
     );
     let last = one_by_one.points.last().map_or(0, |(_, count)| *count);
     table.note(

@@ -6,29 +6,27 @@
 
 use std::ffi::{c_char, c_void};
 use std::path::Path;
+use std::time::Duration;
 
 use super::guard::{c_result, last_error};
 use super::logger::set_sink;
 use super::values::{Context, by_pointer, slice, write_out, zlm_journal_pair, zlm_journal_text};
 use super::{guard, handles};
+use crate::capture::HostFacts;
 use crate::error::{Code, Error, Result};
 use crate::journal::{Ack, Call, Cause, Done, Persisted};
 use crate::plugin::Plugin;
 use crate::record::url::OwnAddress;
-use crate::record::{Args, Kind, Op};
+use crate::record::{Args, Kind, NamingRules, Op};
 
 /// The version of this header. It grows with every change that an old caller would not understand.
-pub const ZLM_JOURNAL_ABI: u32 = 4;
+pub const ZLM_JOURNAL_ABI: u32 = 5;
 
 /// `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
 /// argument, enabled and on disk.
 pub const ZLM_JOURNAL_ADD: u32 = 1;
 /// `zlm_journal_call.op`: the call ended a proxy.
 pub const ZLM_JOURNAL_REMOVE: u32 = 2;
-
-/// `zlm_journal_call.op`: the server closed a proxy because nobody watched it. The ini's on_idle_close decides what that
-/// does to it.
-pub const ZLM_JOURNAL_CLOSED_IDLE: u32 = 3;
 
 /// `zlm_journal_call.op`: the call asked for a proxy that the server had already and left as it was, and was answered
 /// with success. It changes nothing where the journal wants that proxy.
@@ -44,6 +42,21 @@ pub const ZLM_JOURNAL_PERSISTED_SOON: u32 = 2;
 /// An open journal. 0 is never one. A number, not a pointer: using it after zlm_journal_close is an error
 /// (ZLM_JOURNAL_CODE_INVALID_HANDLE), never a crash.
 pub type zlm_journal_handle = u64;
+
+/// What of the host decides how its events are to be read.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct zlm_journal_facts {
+    /// `general.enableVhost`. Off, every media source has the virtual host __defaultVhost__, whatever a proxy was added
+    /// with.
+    pub vhosts: bool,
+    /// It tells of each failed connect of a pull by zlm_journal_pull_failed.
+    pub tells_failures: bool,
+    /// The hook on_stream_none_reader may answer so long after its event.
+    pub idle_answer_ms: u32,
+    /// `record.appName`: streams of this app are closed for lack of viewers without an event.
+    pub record_app: zlm_journal_text,
+}
 
 /// How to open a journal.
 #[repr(C)]
@@ -63,12 +76,13 @@ pub struct zlm_journal_options {
     pub own_hosts_len: usize,
     pub own_ports: *const u16,
     pub own_ports_len: usize,
+    pub facts: zlm_journal_facts,
 }
 
-/// An API call that the host has carried out, or an event in it.
+/// A change of what is wanted, by whoever keeps track of effects himself.
 #[repr(C)]
 pub struct zlm_journal_call {
-    /// ZLM_JOURNAL_ADD, ZLM_JOURNAL_ADD_AGAIN, ZLM_JOURNAL_REMOVE or ZLM_JOURNAL_CLOSED_IDLE.
+    /// ZLM_JOURNAL_ADD, ZLM_JOURNAL_ADD_AGAIN or ZLM_JOURNAL_REMOVE.
     pub op: u32,
     /// The kind of proxy: "pull", "push" or "ffmpeg".
     pub kind: zlm_journal_text,
@@ -95,6 +109,8 @@ pub struct zlm_journal_ack {
     /// on_error=reject, and not persisted: what is wanted is again what was wanted before the call. Answer it as
     /// refused; zlm_journal_host brings the server back.
     pub undone: bool,
+    /// The reply has something to say about the journal: the call changed what is wanted or relies on it, or should have.
+    pub is_journaled: bool,
     /// Empty, or the error in words. Valid until the callback returns.
     pub error: zlm_journal_text,
 }
@@ -146,16 +162,18 @@ pub unsafe extern "C" fn zlm_journal_open(
             .iter()
             .map(|host| unsafe { host.utf8("an own host") }.map(str::to_lowercase))
             .collect::<Result<Vec<_>>>()?;
+        // SAFETY: as promised by the caller.
+        let facts = unsafe { read_facts(&options.facts, hosts.clone()) }?;
         let own = OwnAddress { hosts, ports };
-        let plugin = Plugin::open(pairs, Path::new(base_dir), u64::from(options.host_threads), own)?;
+        let plugin = Plugin::open(pairs, Path::new(base_dir), u64::from(options.host_threads), own, facts)?;
         // SAFETY: as promised by the caller.
         unsafe { write_out(handle, handles::insert(plugin)) }
     })
 }
 
 /// Takes the `[journal]` section after the ini was read again: all of it, as zlm_journal_open takes it. What counts only
-/// from the next start (enable, path, key_file, restore), and what is no good, is in the log and the status. Touches no
-/// storage.
+/// from the next start (enable, path, key_file, restore), and what is no good, is in the log and the status. `facts` are
+/// those of now. Touches no storage.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -164,11 +182,17 @@ pub unsafe extern "C" fn zlm_journal_reload(
     handle: zlm_journal_handle,
     settings: *const zlm_journal_pair,
     settings_len: usize,
+    facts: *const zlm_journal_facts,
 ) -> i32 {
     c_result("zlm_journal_reload", || {
         // SAFETY: as promised by the caller.
         let pairs = unsafe { read_settings(settings, settings_len) }?;
-        handles::get(handle)?.reload(pairs);
+        let plugin = handles::get(handle)?;
+        let hosts = plugin.capture().facts().rules.hosts.clone();
+        // SAFETY: as promised by the caller.
+        let facts = unsafe { read_facts(by_pointer(facts, "facts")?, hosts) }?;
+        plugin.set_facts(facts);
+        plugin.reload(pairs);
         Ok(())
     })
 }
@@ -195,7 +219,7 @@ pub unsafe extern "C" fn zlm_journal_record(
     c_result("zlm_journal_record", move || {
         let prepared = handles::get(handle).and_then(|plugin| {
             // SAFETY: as promised by the caller.
-            let (call, args) = unsafe { read_call(call, &plugin) }?;
+            let (call, args) = unsafe { read_call(call) }?;
             Ok((plugin, call, args))
         });
         match prepared {
@@ -213,14 +237,6 @@ pub unsafe extern "C" fn zlm_journal_record(
             }
         }
     })
-}
-
-/// Tells whether a call should be let through to the server: with on_error=reject and a journal that cannot be written
-/// now, the answer is the error (ZLM_JOURNAL_CODE_STORAGE and others), and the call should be refused with its text.
-/// Takes microseconds, touches no storage.
-#[unsafe(no_mangle)]
-pub extern "C" fn zlm_journal_admit(handle: zlm_journal_handle) -> i32 {
-    c_result("zlm_journal_admit", || handles::get(handle)?.admit())
 }
 
 /// Sets `*wanted` to true while the journal wants the proxy exactly as change `seq` left it; with 0, in whatever way.
@@ -294,6 +310,18 @@ pub unsafe extern "C" fn zlm_journal_last_error(buffer: *mut c_char, capacity: u
     result.map_or_else(|error| error.code as i32, |()| 0)
 }
 
+/// # Safety
+/// `facts` is valid, with all that it points to.
+unsafe fn read_facts(facts: &zlm_journal_facts, hosts: Vec<String>) -> Result<HostFacts> {
+    Ok(HostFacts {
+        rules: NamingRules { vhosts: facts.vhosts, hosts },
+        // SAFETY: as promised by the caller.
+        record_app: unsafe { facts.record_app.utf8("record_app") }?.to_owned(),
+        idle_answer: Duration::from_millis(u64::from(facts.idle_answer_ms)),
+        tells_failures: facts.tells_failures,
+    })
+}
+
 /// The pairs of an ini section.
 ///
 /// # Safety
@@ -314,10 +342,7 @@ unsafe fn read_settings<'a>(
 ///
 /// # Safety
 /// `call` is NULL or valid, with all that it points to, for `'a`.
-unsafe fn read_call<'a>(
-    call: *const zlm_journal_call,
-    plugin: &Plugin,
-) -> Result<(Call<'a>, Result<Option<Args>>)> {
+unsafe fn read_call<'a>(call: *const zlm_journal_call) -> Result<(Call<'a>, Result<Option<Args>>)> {
     // SAFETY: as promised by the caller, here and below.
     let call: &zlm_journal_call = unsafe { by_pointer(call, "call") }?;
     let kind = unsafe { read_kind(call.kind) }?;
@@ -325,7 +350,6 @@ unsafe fn read_call<'a>(
     let (op, args) = match call.op {
         ZLM_JOURNAL_ADD | ZLM_JOURNAL_ADD_AGAIN => (Op::Add, unsafe { read_args(call) }.map(Some)),
         ZLM_JOURNAL_REMOVE => (Op::Remove, Ok(None)),
-        ZLM_JOURNAL_CLOSED_IDLE => (plugin.idle_close(), Ok(None)),
         other => return Err(Error::invalid(format!("{other} is no operation"))),
     };
     let cause = Cause {
@@ -356,12 +380,17 @@ unsafe fn read_kind(kind: zlm_journal_text) -> Result<Kind> {
 }
 
 fn tell(done: extern "C" fn(*mut c_void, *const zlm_journal_ack), context: Context, ack: &Ack) {
-    let (persisted, code, error) = match &ack.result {
+    done(context.get(), &ack_of(ack.seq, &ack.result, ack.undone, true));
+}
+
+/// What `result` points to has to outlive it.
+pub(super) fn ack_of(seq: u64, result: &Result<Persisted>, undone: bool, is_journaled: bool) -> zlm_journal_ack {
+    let (persisted, code, error) = match result {
         Ok(Persisted::Yes) => (ZLM_JOURNAL_PERSISTED, 0, zlm_journal_text::NULL),
         Ok(Persisted::Soon) => (ZLM_JOURNAL_PERSISTED_SOON, 0, zlm_journal_text::NULL),
         Err(error) => {
             (ZLM_JOURNAL_NOT_PERSISTED, error.code as i32, zlm_journal_text::of(error.message.as_bytes()))
         }
     };
-    done(context.get(), &zlm_journal_ack { seq: ack.seq, persisted, code, undone: ack.undone, error });
+    zlm_journal_ack { seq, persisted, code, undone, is_journaled, error }
 }

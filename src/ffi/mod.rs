@@ -6,6 +6,7 @@
 
 mod bridge;
 pub mod c_api;
+pub mod c_call;
 pub mod c_host;
 mod guard;
 mod handles;

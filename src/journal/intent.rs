@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::vault::Vault;
-use crate::record::{Args, Change, Entry, Kind, Op, State};
+use crate::record::{Args, Change, DEFAULT_VHOST, End, Entry, Kind, NamingRules, Op, State, Stream, url};
 
 type Key = (Kind, Arc<str>);
 
@@ -51,8 +51,8 @@ impl Applied {
 pub struct Intent {
     vault: Option<Arc<Vault>>,
     entries: BTreeMap<Key, Entry>,
-    /// Of the kinds whose key does not name the stream that they make: which proxies make a stream of this server.
-    makers: BTreeSet<(String, Key)>,
+    /// By `app/stream` of what they make or take: the proxies whose key does not say it as the server names it.
+    by_path: BTreeSet<(String, Key)>,
     by_state: BTreeMap<State, u64>,
     digest: Digest,
     seq: u64,
@@ -121,23 +121,37 @@ impl Intent {
             .collect()
     }
 
-    /// The proxies with whose end the stream `vhost/app/stream` of this server goes, and the other way round.
-    pub fn makers(&self, stream: &str) -> Vec<Key> {
-        let named = Kind::ALL.iter().filter(|kind| kind.key_is_stream()).map(|kind| (*kind, stream.into()));
-        let mut found: Vec<Key> = named.filter(|key| self.entries.contains_key(key)).collect();
-        let from = (stream.to_owned(), (Kind::Pull, Arc::from("")));
-        let others = self.makers.range(from..).take_while(|(made, _)| made == stream);
-        found.extend(others.map(|(_, key)| key.clone()));
-        found
+    /// The proxies with whose close this source of the server ends, and the other way round.
+    pub fn makers(&self, stream: &Stream, rules: &NamingRules) -> Vec<Key> {
+        let name: Arc<str> = stream.to_string().into();
+        let named = Kind::ALL.iter().filter(|kind| kind.key_is_stream()).map(|kind| (*kind, Arc::clone(&name)));
+        let found = named.chain(self.on_path(stream).filter(|(_, key)| *key != name));
+        let makes = |(kind, key): &Key| {
+            self.get(*kind, key).is_some_and(|entry| kind.own_stream(&entry.args, rules).as_ref() == Some(stream))
+        };
+        found.filter(makes).collect()
     }
 
-    /// The proxies whose key begins so.
-    pub fn with_prefix(&self, kind: Kind, prefix: &str) -> Vec<(Key, Entry)> {
-        self.entries
-            .range((kind, prefix.into())..)
-            .take_while(|((its, key), _)| *its == kind && key.starts_with(prefix))
-            .map(|(key, entry)| (key.clone(), entry.clone()))
-            .collect()
+    /// The proxies that take this source of the server by name.
+    pub fn takers(&self, schema: &str, stream: &Stream, rules: &NamingRules) -> Vec<Key> {
+        let takers = Kind::ALL.iter().filter(|kind| kind.info().takes == End::Named);
+        let prefix: Arc<str> = format!("{schema}/{stream}/").into();
+        let named = takers.flat_map(|kind| {
+            let from = self.entries.range((*kind, Arc::clone(&prefix))..).map(|(key, _)| key);
+            from.take_while(|(its, key)| *its == *kind && key.starts_with(&*prefix)).cloned().collect::<Vec<_>>()
+        });
+        let takes = |(kind, key): &Key| {
+            let taken = self.get(*kind, key).and_then(|entry| kind.taken_stream(&entry.args, rules));
+            taken.is_some_and(|(its, taken)| its == schema && taken == *stream)
+        };
+        let others = self.on_path(stream).filter(|(_, key)| !key.starts_with(&*prefix));
+        named.chain(others).filter(takes).collect()
+    }
+
+    fn on_path(&self, stream: &Stream) -> impl Iterator<Item = Key> {
+        let path = format!("{}/{}", stream.app, stream.stream);
+        let from = (path.clone(), (Kind::Pull, Arc::from("")));
+        self.by_path.range(from..).take_while(move |(its, _)| *its == path).map(|(_, key)| key.clone())
     }
 
     /// Puts in what was read back from disk, or replaces it. Its arguments are readable, and sealed where
@@ -149,7 +163,7 @@ impl Intent {
         self.digest.count += 1;
         self.digest.xor ^= crc;
         *self.by_state.entry(entry.state).or_default() += 1;
-        self.makers.extend(made_by(kind, &key, &entry));
+        self.by_path.extend(path_of(kind, &key, &entry));
         self.entries.insert((kind, key), entry);
     }
 
@@ -252,19 +266,29 @@ impl Intent {
         if let Some(count) = self.by_state.get_mut(&entry.state) {
             *count -= 1;
         }
-        if let Some(made) = made_by(kind, &key, &entry) {
-            self.makers.remove(&made);
+        if let Some(path) = path_of(kind, &key, &entry) {
+            self.by_path.remove(&path);
         }
         Some(key)
     }
 }
 
-/// Its line in `makers`.
-fn made_by(kind: Kind, key: &Arc<str>, entry: &Entry) -> Option<(String, Key)> {
-    if kind.key_is_stream() {
-        return None;
-    }
-    kind.own_stream(key, &entry.args).map(|stream| (stream, (kind, Arc::clone(key))))
+/// Its line in `by_path`. Most keys have the default virtual host, and say all.
+fn path_of(kind: Kind, key: &Arc<str>, entry: &Entry) -> Option<(String, Key)> {
+    let info = kind.info();
+    let path = match (info.makes, info.takes) {
+        (End::Named, _) | (_, End::Named) => {
+            // A key begins with the virtual host, or with the schema before it.
+            let part = usize::from(info.takes == End::Named);
+            if key.split('/').nth(part) == Some(DEFAULT_VHOST) {
+                return None;
+            }
+            let read = entry.args.read();
+            format!("{}/{}", read.get("app")?, read.get("stream")?)
+        }
+        (End::Url(name), _) => url::path_of(entry.args.read().get(name)?)?,
+    };
+    Some((path, (kind, Arc::clone(key))))
 }
 
 #[cfg(test)]
@@ -325,34 +349,66 @@ mod tests {
         assert!(met.windows(2).all(|pair| pair[0] < pair[1]));
     }
 
-    #[test]
-    fn the_makers_of_a_stream_are_found_as_long_as_they_are_wanted() {
-        let mut intent = Intent::default();
-        let to = |dst: &str| Args::from_pairs([(b"dst_url".as_slice(), dst.as_bytes())]).unwrap();
-        let stream = "__defaultVhost__/live/x";
-        intent.add(1, Kind::Pull, stream, args("rtsp://1"), Cause::default());
-        intent.add(2, Kind::Ffmpeg, "k1", to("rtmp://127.0.0.1/live/x"), Cause::default());
-        intent.add(3, Kind::Ffmpeg, "k2", to("rtmp://127.0.0.1/live/xx"), Cause::default());
-        intent.add(4, Kind::Push, "rtmp/v/live/x/0", to("rtmp://127.0.0.1/live/x"), Cause::default());
-        assert_eq!(intent.makers(stream), [(Kind::Pull, stream.into()), (Kind::Ffmpeg, "k1".into())]);
-        intent.add(5, Kind::Ffmpeg, "k1", to("rtmp://cdn/live/x"), Cause::default());
-        intent.add(6, Kind::Ffmpeg, "k2", to("rtmp://127.0.0.1/live/x"), Cause::default());
-        assert_eq!(intent.makers(stream), [(Kind::Pull, stream.into()), (Kind::Ffmpeg, "k2".into())]);
-        intent.remove(7, Kind::Pull, stream, Cause::default());
-        intent.remove(8, Kind::Ffmpeg, "k2", Cause::default());
-        assert_eq!(intent.makers(stream), []);
-        assert!(intent.makers.is_empty());
+    fn of(pairs: &[(&str, &str)]) -> Args {
+        Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))).unwrap()
     }
 
     #[test]
-    fn what_takes_a_source_is_found_by_its_prefix() {
+    fn the_makers_of_a_stream_are_found_as_long_as_they_are_wanted() {
+        let rules = NamingRules::default();
         let mut intent = Intent::default();
-        for key in ["rtmp/v/live/a/1", "rtmp/v/live/a/2", "rtmp/v/live/ab/1", "rtsp/v/live/a/1"] {
-            intent.add(1, Kind::Push, key, args("x"), Cause::default());
+        let add = |intent: &mut Intent, kind: Kind, key: &str, pairs: &[(&str, &str)]| {
+            intent.add(1, kind, key, of(pairs), Cause::default());
+        };
+        let stream = Stream::new("", "live", "x", &rules);
+        let live_x = [("vhost", "__defaultVhost__"), ("app", "live"), ("stream", "x")];
+        let foo = [("vhost", "foo"), ("app", "live"), ("stream", "x")];
+        add(&mut intent, Kind::Pull, "__defaultVhost__/live/x", &live_x);
+        add(&mut intent, Kind::Ffmpeg, "k1", &[("dst_url", "rtmp://localhost/live/x")]);
+        add(&mut intent, Kind::Ffmpeg, "k2", &[("dst_url", "rtmp://127.0.0.1/live/xx")]);
+        add(&mut intent, Kind::Ffmpeg, "k3", &[("dst_url", "rtmp://cdn/live/x")]);
+        let (x, k1) = ((Kind::Pull, "__defaultVhost__/live/x".into()), (Kind::Ffmpeg, "k1".into()));
+        assert_eq!(intent.makers(&stream, &rules), [x.clone(), k1.clone()]);
+        add(&mut intent, Kind::Pull, "foo/live/x", &foo);
+        let foos = (Kind::Pull, "foo/live/x".into());
+        assert_eq!(intent.makers(&stream, &rules), [x.clone(), foos.clone(), k1.clone()], "vhosts are off");
+        let with_vhosts = NamingRules { vhosts: true, ..rules.clone() };
+        assert_eq!(intent.makers(&stream, &with_vhosts), [x.clone(), k1]);
+        assert_eq!(intent.makers(&Stream::new("foo", "live", "x", &with_vhosts), &with_vhosts), [foos]);
+        for (kind, key) in [(Kind::Ffmpeg, "k1"), (Kind::Ffmpeg, "k3"), (Kind::Pull, "foo/live/x")] {
+            intent.remove(7, kind, key, Cause::default());
         }
-        intent.add(1, Kind::Ffmpeg, "rtmp/v/live/a/3", args("x"), Cause::default());
-        let found = intent.with_prefix(Kind::Push, "rtmp/v/live/a/");
-        let found: Vec<_> = found.iter().map(|((_, key), _)| key.as_ref()).collect();
-        assert_eq!(found, ["rtmp/v/live/a/1", "rtmp/v/live/a/2"]);
+        assert_eq!(intent.makers(&stream, &rules), [x]);
+        intent.remove(8, Kind::Pull, "__defaultVhost__/live/x", Cause::default());
+        intent.remove(9, Kind::Ffmpeg, "k2", Cause::default());
+        assert!(intent.by_path.is_empty());
+    }
+
+    #[test]
+    fn a_stream_with_a_slash_is_told_from_one_with_it_elsewhere() {
+        let rules = NamingRules::default();
+        let mut intent = Intent::default();
+        let args = of(&[("vhost", "__defaultVhost__"), ("app", "a/b"), ("stream", "c")]);
+        intent.add(1, Kind::Pull, "__defaultVhost__/a/b/c", args, Cause::default());
+        assert_eq!(intent.makers(&Stream::new("", "a/b", "c", &rules), &rules).len(), 1);
+        assert_eq!(intent.makers(&Stream::new("", "a", "b/c", &rules), &rules), []);
+    }
+
+    #[test]
+    fn what_takes_a_source_is_found_whatever_virtual_host_its_caller_named() {
+        let rules = NamingRules::default();
+        let mut intent = Intent::default();
+        for (key, schema, vhost, stream) in [
+            ("rtmp/__defaultVhost__/live/a/1", "rtmp", "__defaultVhost__", "a"),
+            ("rtmp/__defaultVhost__/live/ab/1", "rtmp", "__defaultVhost__", "ab"),
+            ("rtsp/__defaultVhost__/live/a/1", "rtsp", "__defaultVhost__", "a"),
+            ("rtmp/foo/live/a/2", "rtmp", "foo", "a"),
+        ] {
+            let args = of(&[("schema", schema), ("vhost", vhost), ("app", "live"), ("stream", stream), ("dst_url", "x")]);
+            intent.add(1, Kind::Push, key, args, Cause::default());
+        }
+        let found = intent.takers("rtmp", &Stream::new("", "live", "a", &rules), &rules);
+        let found: Vec<_> = found.iter().map(|(_, key)| key.as_ref()).collect();
+        assert_eq!(found, ["rtmp/__defaultVhost__/live/a/1", "rtmp/foo/live/a/2"]);
     }
 }

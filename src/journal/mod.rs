@@ -46,7 +46,7 @@ use self::shared::{Access, Core, Job, QUEUE_BYTES, QUEUE_CHANGES, Waiting};
 pub use self::store::SCHEMA_VERSION;
 use self::writer::Writer;
 use crate::error::{Code, Error, Result};
-use crate::record::{Args, Entry, Kind, Op, State, check_key};
+use crate::record::{Args, Entry, Kind, NamingRules, Op, State, Stream, check_key};
 use crate::settings::{Durability, OnError, Settings};
 
 /// A call that MediaServer has carried out, or an event in it.
@@ -307,14 +307,14 @@ impl Journal {
         self.core.front.lock().intent.get(kind, key).cloned()
     }
 
-    /// The proxies with whose end the stream `vhost/app/stream` of this server goes, and the other way round.
-    pub fn makers(&self, stream: &str) -> Vec<(Kind, Arc<str>)> {
-        self.core.front.lock().intent.makers(stream)
+    /// The proxies with whose close this source of the server ends, and the other way round.
+    pub fn makers(&self, stream: &Stream, rules: &NamingRules) -> Vec<(Kind, Arc<str>)> {
+        self.core.front.lock().intent.makers(stream, rules)
     }
 
-    /// Copies of the entries whose key begins so.
-    pub fn with_prefix(&self, kind: Kind, prefix: &str) -> Vec<((Kind, Arc<str>), Entry)> {
-        self.core.front.lock().intent.with_prefix(kind, prefix)
+    /// The proxies that take this source of the server by name.
+    pub fn takers(&self, schema: &str, stream: &Stream, rules: &NamingRules) -> Vec<(Kind, Arc<str>)> {
+        self.core.front.lock().intent.takers(schema, stream, rules)
     }
 
     /// At most `most` entries after `cursor`, in the order of kind and key.

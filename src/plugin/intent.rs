@@ -85,10 +85,6 @@ impl reconcile::Intent for JournaledIntent {
         self.survived(seq);
     }
 
-    fn forget(&self, (kind, key): &Key, seq: u64) {
-        self.journal.change(*kind, key, seq, Op::Remove, "the server gave it up (on_give_up=forget)");
-    }
-
     fn dark(&self, dark: Vec<(u64, i64)>) {
         self.notes(|notes| notes.dark.note(dark));
     }

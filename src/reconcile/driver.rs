@@ -1,9 +1,9 @@
 //! The driver: one thread that carries the plan out and says how far it is. Knows the host only through its trait, and
 //! intent only through another.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -13,13 +13,11 @@ use parking_lot::Mutex;
 use super::plan::{Action, Key, Limits, Plan};
 use super::progress::{Progress, SourceReport};
 use super::proxy::{Census, Trouble};
-use super::{Add, Added, Host, Intent, Listed};
+use super::{Add, Added, Host, Intent};
 use crate::error::{Code, Error, Result};
 use crate::record::Kind;
 use crate::record::url::OwnAddress;
 
-/// A listing that was not answered in this time is asked for again.
-const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
 /// So many of the worst sources are named at the end.
@@ -28,7 +26,8 @@ const WORST: usize = 5;
 enum Event {
     Begin,
     Added(u64, Added),
-    Listed(u64, Result<Vec<(String, Listed)>>),
+    Look,
+    GivenUp,
     /// With true, what the server has is to be replaced.
     Converge(Key, bool),
     Ask(Key),
@@ -54,6 +53,7 @@ struct Shared {
     plan: Mutex<Plan>,
     began: Mutex<Instant>,
     last_error: Mutex<Option<String>>,
+    look_is_due: AtomicBool,
 }
 
 /// What an operator may look at.
@@ -83,9 +83,17 @@ impl Handle {
         self.send(Event::Added(call, answer));
     }
 
-    /// Takes the host's answer to a listing. Any thread.
-    pub fn listed(&self, call: u64, proxies: Result<Vec<(String, Listed)>>) {
-        self.send(Event::Listed(call, proxies));
+    /// What the server has is not what it was: compare soon. Any thread.
+    pub fn look(&self) {
+        // However often this is said, once is enough until it is heard.
+        if !self.shared.look_is_due.swap(true, Ordering::AcqRel) {
+            self.send(Event::Look);
+        }
+    }
+
+    /// The server has given one up, and it is forgotten: for the counts. Any thread.
+    pub fn given_up(&self) {
+        self.send(Event::GivenUp);
     }
 
     /// Brings the server back to intent for one proxy, whose call was undone. Any thread.
@@ -175,6 +183,7 @@ pub fn start(
         plan: Mutex::new(Plan::new(limits, own)),
         began: Mutex::new(began),
         last_error: Mutex::new(None),
+        look_is_due: AtomicBool::new(false),
     });
     let driver = Driver {
         host,
@@ -182,8 +191,6 @@ pub fn start(
         events: receiver,
         shared: Arc::clone(&shared),
         began,
-        listings: 0,
-        look: None,
         next_line: SECOND,
         reported: false,
     };
@@ -201,24 +208,12 @@ pub fn start(
     Ok(Arc::new(Handle { events: sender, shared, thread: Mutex::new(Some(thread)) }))
 }
 
-/// The server is being asked what it has, kind by kind.
-struct Look {
-    /// The listing under way, its kind (by its place in the table), since when, and since when all of the look is.
-    call: u64,
-    kind: usize,
-    since: Duration,
-    began: Duration,
-    listed: HashMap<Key, Listed>,
-}
-
 struct Driver {
     host: Arc<dyn Host>,
     intent: Arc<dyn Intent>,
     events: Receiver<Event>,
     shared: Arc<Shared>,
     began: Instant,
-    listings: u64,
-    look: Option<Look>,
     next_line: Duration,
     reported: bool,
 }
@@ -272,44 +267,23 @@ impl Driver {
     fn wake(&self) -> Duration {
         let line = if self.reported { Duration::MAX } else { self.next_line };
         let plan = self.shared.plan.lock();
-        match &self.look {
-            Some(look) => line.min(look.since + LIST_TIMEOUT).min(plan.wake_to_start()),
-            None => line.min(plan.wake_to_start()).min(plan.wake_to_look()),
-        }
+        line.min(plan.wake_to_start()).min(plan.wake_to_look())
     }
 
     // ---- looking
 
     fn look_if_due(&mut self, now: Duration) {
-        match &mut self.look {
-            Some(look) if now >= look.since + LIST_TIMEOUT => {
-                let kind = look.kind;
-                look.began = now;
-                self.fault("the server did not say in time which proxies it has".to_owned());
-                self.list(kind, now);
-            }
-            None if self.shared.plan.lock().wake_to_look() <= now => {
-                self.look = Some(Look { call: 0, kind: 0, since: now, began: now, listed: HashMap::new() });
-                self.list(0, now);
-            }
-            _ => {}
-        }
-    }
-
-    fn list(&mut self, kind: usize, now: Duration) {
-        let Some(look) = &mut self.look else { return };
-        if let Some(&which) = Kind::ALL.get(kind) {
-            self.listings += 1;
-            (look.call, look.kind, look.since) = (self.listings, kind, now);
-            self.host.list(self.listings, which);
+        if self.shared.plan.lock().wake_to_look() > now {
             return;
         }
-        // Every kind is listed: compare.
-        let Some(look) = self.look.take() else { return };
         let wanted = self.intent.wanted();
+        // What changes from here on is another look's.
+        self.shared.look_is_due.store(false, Ordering::Release);
+        let asked = self.began.elapsed();
+        let actual = self.host.actual();
         let dark = {
             let mut plan = self.shared.plan.lock();
-            plan.observe(wanted, &look.listed, look.began, self.began.elapsed(), self.intent.now_ms());
+            plan.observe(wanted, &actual, asked, self.began.elapsed(), self.intent.now_ms());
             plan.dark().collect()
         };
         self.intent.dark(dark);
@@ -328,14 +302,6 @@ impl Driver {
                     }
                     None => self.answered(call, Added::Unwanted),
                 },
-                Action::Forget { key, seq } => {
-                    log::info!(
-                        "journal: {} {} is forgotten: the server gave it up (on_give_up)",
-                        key.0.name(),
-                        key.1
-                    );
-                    self.intent.forget(&key, seq);
-                }
                 Action::SetAside { key, seq, why } => {
                     log::error!(
                         "journal: {} {} is set aside (state quarantined): {why}. It is started no more until it is \
@@ -351,7 +317,7 @@ impl Driver {
 
     fn answered(&mut self, call: u64, answer: Added) {
         let (now, wall) = (self.began.elapsed(), self.intent.now_ms());
-        if let Added::Failed(why) | Added::Threw(why) = &answer {
+        if let Added::Retrying(why) | Added::Failed(why) | Added::Threw(why) = &answer {
             *self.shared.last_error.lock() = Some(why.clone());
         }
         let is_tried = answer.is_tried();
@@ -395,26 +361,10 @@ impl Driver {
                 self.next_line = now + SECOND;
                 self.shared.plan.lock().restore_all(now);
             }
-            Event::Listed(call, listed) => {
-                let Some(look) = self.look.as_mut().filter(|look| look.call == call) else { return true };
-                match (listed, Kind::ALL.get(look.kind)) {
-                    (Ok(proxies), Some(&kind)) => {
-                        look.listed.extend(proxies.into_iter().map(|(key, listed)| ((kind, key.into()), listed)));
-                        let next = look.kind + 1;
-                        self.list(next, now);
-                    }
-                    // Without a listing nothing may be concluded; ask again when its time is up.
-                    (Err(error), _) => self.fault(format!("the server cannot list its proxies: {error}")),
-                    (Ok(_), None) => {}
-                }
-            }
+            Event::Look => self.shared.plan.lock().look_soon(now),
+            Event::GivenUp => self.shared.plan.lock().given_up(),
         }
         true
-    }
-
-    fn fault(&mut self, message: String) {
-        log::warn!("journal: {message}");
-        *self.shared.last_error.lock() = Some(message);
     }
 
     // ---- telling

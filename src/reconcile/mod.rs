@@ -12,6 +12,7 @@ mod queue;
 #[cfg(test)]
 mod simulation;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use self::driver::{Handle, Shown, start};
@@ -25,8 +26,8 @@ use crate::record::Kind;
 pub struct Add {
     pub kind: Kind,
     pub key: Arc<str>,
-    /// The change that this add carries out. The host drops the call when the proxy is no longer wanted as that
-    /// change left it, a check that it makes while no other call on the key can run.
+    /// The change that this add carries out. The host drops the call when its turn on the key comes and the proxy is no
+    /// longer wanted as that change left it.
     pub seq: u64,
     /// The server has it, but it does nothing any more: it is to be ended first.
     pub anew: bool,
@@ -41,7 +42,9 @@ pub enum Added {
     Accepted,
     /// The server has one under that key already: someone else was faster. It was left alone.
     Present,
-    /// The server said no, or its first connect failed. It may be listed all the same.
+    /// The server has it, but its first connect failed: it connects again by itself.
+    Retrying(String),
+    /// The server said no, or the first connect failed and with it the add.
     Failed(String),
     /// It cannot be started as things are, and nothing was tried: the stream that it takes is not there, and the like.
     Blocked(String),
@@ -58,23 +61,23 @@ impl Added {
     }
 }
 
-/// What the server says of one of its proxies.
+/// What is known of one of the server's proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed {
+    /// Media flows.
     pub playing: bool,
-    /// How often it has connected again, where the server counts that.
-    pub retries: Option<u64>,
 }
 
-/// MediaServer, as the reconciler sees it. Each call returns at once; its answer comes through [`Handle`] with the
-/// same number, from any thread, also before the call has returned.
+/// MediaServer, as the reconciler sees it.
 pub trait Host: Send + Sync {
-    /// Dispatches an add. The answer may take as long as the server's connect timeout.
+    /// Has a proxy added when its turn on the key comes. Returns at once; the answer comes through [`Handle::added`] with
+    /// the same number, from any thread, also before this has returned. It may take as long as the server's connect
+    /// timeout.
     fn add(&self, call: u64, add: Add);
-    /// Ends a proxy that is not wanted, if the server has it: a call that was undone. Without an answer.
+    /// Ends a proxy that is not wanted, if the server has it. Returns at once, without an answer.
     fn remove(&self, kind: Kind, key: Arc<str>);
-    /// Asks for all proxies of a kind that the server has now.
-    fn list(&self, call: u64, kind: Kind);
+    /// What the server has now, as it has told: nobody is asked. Takes milliseconds for 10,000 proxies.
+    fn actual(&self) -> HashMap<Key, Listed>;
 }
 
 /// Intent, as the reconciler needs it.
@@ -93,8 +96,6 @@ pub trait Intent: Send + Sync {
     fn untried(&self, seq: u64);
     /// It is not to be started any more, for that reason.
     fn quarantine(&self, key: &Key, seq: u64, reason: &str);
-    /// The server gave it up, and it is not wanted any more.
-    fn forget(&self, key: &Key, seq: u64);
     /// These do not play, by their changes, with the last time that they did (0: never): the next start is to know.
     fn dark(&self, dark: Vec<(u64, i64)>);
     /// The server ends as it should.

@@ -28,19 +28,12 @@ const LOST: Duration = Duration::from_secs(120);
 /// So many exceptions running, and so many deaths of the server running in which it was being started, and a proxy is
 /// set aside.
 const MOST_DEATHS: u32 = 3;
-/// A proxy that neither plays nor tries to for this long, and its own connect timeout, does nothing any more. The
-/// server pauses at most 60 s between two tries.
-const ZOMBIE: Duration = Duration::from_secs(180);
-/// MediaServer's connect timeout where a call names none.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A player who asks for a stream has it tried again at once, but not sooner than this after the last try.
 const ASKED_AGAIN: Duration = Duration::from_secs(2);
 /// What waits for something else than its turn is tried again after this long, lest its coming was missed.
 const BLOCKED_AGAIN: Duration = Duration::from_secs(300);
-/// What a proxy takes its stream from has gone or come: for so long its own end is taken for that, not for giving up.
-const SOURCE_MOVED: Duration = Duration::from_secs(60);
-/// The server is asked what it has at least this often, and never sooner than that; and it is to spend at most one
-/// part in so many of its time on the answer.
+/// What is wanted and what there is are compared at least this often, and never sooner than that; and at most one part
+/// in so many of the time is spent on it.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(10);
 const LOOK_AT_MOST: Duration = Duration::from_secs(1);
 const LOOK_SHARE: u32 = 100;
@@ -85,8 +78,6 @@ pub struct Limits {
     pub processes: usize,
     /// The first pause before what fell over is added again, doubling. Zero: never.
     pub revive: Duration,
-    /// What the server has given up is forgotten.
-    pub forget_given_up: bool,
     /// Makes the jitter of this process differ from that of the next server.
     pub seed: u64,
 }
@@ -96,8 +87,6 @@ pub struct Limits {
 pub enum Action {
     /// Start it, as call `call`; where `anew`, end it first.
     Start { call: u64, key: Key, seq: u64, anew: bool },
-    /// The server gave it up, and so does intent.
-    Forget { key: Key, seq: u64 },
     /// It is not to be started any more.
     SetAside { key: Key, seq: u64, why: String },
 }
@@ -257,40 +246,20 @@ impl Plan {
         }
         let Some(proxy) = self.proxies.get_mut(&key) else { return };
         proxy.look = self.looks;
-        let (phase, timeout) = (proxy.phase, proxy.timeout);
-        let source_moved = proxy.source_moved;
+        let phase = proxy.phase;
         if restoring {
             self.count(&key);
         }
         match (phase, there) {
             (_, None) if restoring => self.enqueue(&key, true, false),
-            (_, Some(Listed { playing: true, .. })) => self.plays(&key, wall),
-            (Phase::Retrying { retries: Some(before), since }, Some(listed)) if Some(before) == listed.retries => {
-                let patience = (ZOMBIE + timeout).max(self.pause_after(&key));
-                self.is_here(&key);
-                if now >= since + patience && !self.limits.revive.is_zero() {
-                    log::warn!(
-                        "journal: {} {} neither plays nor tries to: it is started anew",
-                        key.0.name(),
-                        key.1
-                    );
-                    self.enqueue(&key, true, true);
-                }
-            }
+            (_, Some(Listed { playing: true })) => self.plays(&key, wall),
             // To be started anew.
             (Phase::Waiting { anew: true, .. }, Some(_)) => {}
-            (_, Some(listed)) => {
+            (_, Some(_)) => {
                 self.is_here(&key);
-                self.move_to(&key, Phase::Retrying { retries: listed.retries, since: now });
+                self.move_to(&key, Phase::Retrying);
             }
-            (Phase::Playing | Phase::Retrying { .. }, None)
-                if self.limits.forget_given_up && source_moved.is_none_or(|at| now >= at + SOURCE_MOVED) =>
-            {
-                self.meter.progress.given_up += 1;
-                self.drop_proxy(&key);
-                self.actions.push_back(Action::Forget { key, seq });
-            }
-            (Phase::Playing | Phase::Retrying { .. }, None) => {
+            (Phase::Playing | Phase::Retrying, None) => {
                 self.fails(&key, "the server gave it up or lost it".to_owned(), false, now, wall);
             }
             (Phase::Down { not_before, .. }, None) => {
@@ -315,7 +284,7 @@ impl Plan {
                 }
             }
             Some(Phase::Down { .. }) => self.enqueue(key, true, false),
-            Some(Phase::Playing | Phase::Retrying { .. }) => self.is_here(key),
+            Some(Phase::Playing | Phase::Retrying) => self.is_here(key),
             Some(Phase::Waiting { .. }) | None => {}
         }
     }
@@ -370,7 +339,7 @@ impl Plan {
                 Added::Present => &mut progress.present,
                 Added::Unwanted => &mut progress.unwanted,
                 Added::Blocked(_) => &mut progress.blocked,
-                Added::Failed(_) | Added::Threw(_) => &mut progress.failing,
+                Added::Retrying(_) | Added::Failed(_) | Added::Threw(_) => &mut progress.failing,
             } += 1;
         }
         if let Some(proxy) = self.proxies.get_mut(&key).filter(|proxy| proxy.phase == Phase::Connecting { call }) {
@@ -386,6 +355,12 @@ impl Plan {
                 Added::Blocked(_) if source_moved > Some(since) => self.enqueue(&key, true, false),
                 Added::Blocked(why) => self.waits_for(&key, why, now),
                 Added::Unwanted => self.drop_proxy(&key),
+                Added::Retrying(why) => {
+                    if counted {
+                        self.meter.failed(origin, &why);
+                    }
+                    self.retries(&key, why, wall);
+                }
                 Added::Failed(ref why) | Added::Threw(ref why) => {
                     if counted {
                         self.meter.failed(origin, why);
@@ -423,6 +398,15 @@ impl Plan {
         for call in lost {
             self.answered(call, Added::Failed("the server did not answer".to_owned()), now, wall);
         }
+    }
+
+    pub fn given_up(&mut self) {
+        self.meter.progress.given_up += 1;
+    }
+
+    /// What the server has is not what it was.
+    pub fn look_soon(&mut self, now: Duration) {
+        self.look_by(now);
     }
 
     fn look_by(&mut self, at: Duration) {

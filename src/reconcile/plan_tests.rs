@@ -8,7 +8,6 @@ const LIMITS: Limits = Limits {
     per_origin: 8,
     processes: 2,
     revive: Duration::from_secs(30),
-    forget_given_up: false,
     seed: 7,
 };
 
@@ -35,11 +34,11 @@ fn secs(secs: u64) -> Duration {
 }
 
 fn playing(names: &[&str]) -> HashMap<Key, Listed> {
-    names.iter().map(|name| (key(name), Listed { playing: true, retries: Some(0) })).collect()
+    names.iter().map(|name| (key(name), Listed { playing: true })).collect()
 }
 
-fn retrying(names: &[&str], retries: u64) -> HashMap<Key, Listed> {
-    names.iter().map(|name| (key(name), Listed { playing: false, retries: Some(retries) })).collect()
+fn retrying(names: &[&str]) -> HashMap<Key, Listed> {
+    names.iter().map(|name| (key(name), Listed { playing: false })).collect()
 }
 
 fn look(plan: &mut Plan, wanted: Vec<Wanted>, listed: &HashMap<Key, Listed>, at: Duration) {
@@ -51,7 +50,6 @@ fn start(plan: &mut Plan, at: Duration) -> Vec<String> {
     std::iter::from_fn(|| plan.next(at))
         .map(|action| match action {
             Action::Start { key, anew, .. } => format!("{}{}", key.1, if anew { " anew" } else { "" }),
-            Action::Forget { key, .. } => format!("forget {}", key.1),
             Action::SetAside { key, .. } => format!("set aside {}", key.1),
         })
         .collect()
@@ -183,20 +181,18 @@ fn the_server_is_looked_at_often_but_not_at_the_price_of_its_time() {
 }
 
 #[test]
-fn a_list_is_not_believed_of_what_has_changed_since_it_was_asked_for() {
-    for forget_given_up in [false, true] {
-        let mut plan = new(Limits { forget_given_up, ..LIMITS });
-        look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(1));
-        assert_eq!(start(&mut plan, secs(1)), ["a"]);
-        // Asked for at 5, it plays at 6, and at 7 comes the list that does not have it.
-        plan.answered(1, Added::Accepted, secs(6), 0);
-        plan.observe(wanted(&["a"]), &HashMap::new(), secs(5), secs(7), 0);
-        assert_eq!(start(&mut plan, secs(7)), [""; 0]);
-        assert_eq!(plan.census().playing, 1);
-        // The next list is believed.
-        look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(8));
-        assert_eq!(plan.census().playing, 0);
-    }
+fn what_was_looked_at_is_not_believed_of_what_has_changed_since() {
+    let mut plan = new(LIMITS);
+    look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(1));
+    assert_eq!(start(&mut plan, secs(1)), ["a"]);
+    // Looked at 5, it plays at 6, and at 7 that is compared.
+    plan.answered(1, Added::Accepted, secs(6), 0);
+    plan.observe(wanted(&["a"]), &HashMap::new(), secs(5), secs(7), 0);
+    assert_eq!(start(&mut plan, secs(7)), [""; 0]);
+    assert_eq!(plan.census().playing, 1);
+    // The next look is believed.
+    look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(8));
+    assert_eq!(plan.census().playing, 0);
 }
 
 #[test]
@@ -210,48 +206,27 @@ fn without_reviving_nothing_is_started_again() {
 }
 
 #[test]
-fn what_retries_by_itself_is_left_alone_and_a_zombie_is_started_anew() {
+fn what_is_there_and_does_not_play_is_failing_and_left_to_the_server() {
+    let mut plan = new(LIMITS);
+    look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(1));
+    assert_eq!(start(&mut plan, secs(1)), ["a"]);
+    plan.answered(1, Added::Retrying("refused".into()), secs(2), 7);
+    assert_eq!((plan.progress().live, plan.progress().failing, plan.census().retrying), (0, 1, 1));
+    let trouble = &plan.troubles(None, 1, secs(2))[0];
+    assert_eq!((trouble.state, trouble.last_error.as_str()), ("retrying", "refused"));
+    look(&mut plan, wanted(&["a"]), &retrying(&["a"]), secs(3000));
+    assert_eq!(start(&mut plan, secs(3000)), [""; 0]);
+}
+
+#[test]
+fn what_retries_by_itself_is_left_to_the_server() {
     let mut plan = restored(LIMITS, failed());
-    for at in 1..40 {
-        look(&mut plan, wanted(&["a"]), &retrying(&["a"], at), secs(at * 60));
+    for at in 1..400 {
+        look(&mut plan, wanted(&["a"]), &retrying(&["a"]), secs(at * 60));
         assert_eq!(start(&mut plan, secs(at * 60)), [""; 0]);
     }
     assert_eq!(plan.troubles(None, 1, secs(0))[0].state, "retrying");
-    let unknown = HashMap::from([(key("a"), Listed { playing: false, retries: None })]);
-    for at in [3000, 9000] {
-        look(&mut plan, wanted(&["a"]), &unknown, secs(at));
-        assert_eq!(start(&mut plan, secs(at)), [""; 0], "a server that does not count tells nothing");
-    }
-    let zombie = retrying(&["a"], 40);
-    for (at, expected) in [(10_000, None), (10_189, None), (10_190, Some("a anew"))] {
-        look(&mut plan, wanted(&["a"]), &zombie, secs(at));
-        assert_eq!(start(&mut plan, secs(at)), Vec::from_iter(expected));
-    }
-    assert_eq!(plan.progress().restarted, 1);
-}
-
-#[test]
-fn a_proxy_with_a_long_connect_timeout_is_no_zombie_while_it_connects() {
-    let pairs = [("url", "rtsp://a/1"), ("timeout_sec", "600")];
-    let args = Args::from_pairs(pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes()))).unwrap();
-    let mut plan = new(LIMITS);
-    for (at, expected) in [(0, 0), (700, 0), (780, 1)] {
-        let want = Wanted { args: args.clone(), ..want("a", 1) };
-        look(&mut plan, vec![want], &retrying(&["a"], 3), secs(at));
-        assert_eq!(start(&mut plan, secs(at)).len(), expected, "at {at} s");
-    }
-}
-
-#[test]
-fn what_was_given_up_is_forgotten_where_that_is_wished_but_never_for_a_failed_restore() {
-    let forgetful = Limits { forget_given_up: true, ..LIMITS };
-    let mut plan = restored(forgetful, failed());
-    look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(10));
-    assert_eq!(start(&mut plan, secs(10)), [""; 0], "it was never the server's to give up");
-    look(&mut plan, wanted(&["a"]), &retrying(&["a"], 1), secs(20));
-    look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(30));
-    assert_eq!(start(&mut plan, secs(30)), ["forget a"]);
-    assert_eq!((plan.progress().given_up, plan.census()), (1, Census::default()));
+    assert_eq!(plan.progress().restarted, 0);
 }
 
 #[test]
@@ -326,13 +301,13 @@ fn a_restore_that_is_asked_for_in_the_midst_of_another_takes_it_over() {
     plan.answered(1, failed(), secs(3), 0);
     for at in [3, 4] {
         plan.restore_all(secs(at));
-        look(&mut plan, all(), &retrying(&["a", "b"], 0), secs(at));
+        look(&mut plan, all(), &retrying(&["a", "b"]), secs(at));
         let progress = plan.progress();
         assert_eq!((progress.total, progress.connecting, progress.waiting + progress.present), (4, 1, 3));
     }
     // What the server retries, as it did at the look before, is there.
     plan.restore_all(secs(5));
-    look(&mut plan, all(), &retrying(&["a", "b"], 0), secs(5));
+    look(&mut plan, all(), &retrying(&["a", "b"]), secs(5));
     assert_eq!((plan.progress().present, plan.progress().waiting), (1, 2));
     plan.answered(2, Added::Accepted, secs(5), 0);
     assert_eq!(start(&mut plan, secs(20)).len(), 1);
@@ -445,12 +420,12 @@ fn blocked() -> Added {
 const TO: &str = "rtmp://cdn/live/a";
 
 fn lists(wanted: &Wanted, playing: bool) -> HashMap<Key, Listed> {
-    HashMap::from([(wanted.key.clone(), Listed { playing, retries: Some(0) })])
+    HashMap::from([(wanted.key.clone(), Listed { playing })])
 }
 
 #[test]
 fn a_push_waits_for_its_source_and_starts_each_time_that_it_comes() {
-    let mut plan = new(Limits { forget_given_up: true, ..LIMITS });
+    let mut plan = new(LIMITS);
     look(&mut plan, vec![push(TO, 1)], &HashMap::new(), secs(0));
     assert_eq!(start(&mut plan, secs(0)), [TO]);
     plan.answered(1, blocked(), secs(0), 0);
@@ -488,16 +463,6 @@ fn a_source_that_comes_while_the_server_says_it_is_not_there_is_not_missed() {
     assert_eq!(start(&mut plan, secs(2)), [TO]);
     plan.answered(2, blocked(), secs(3), 0);
     assert_eq!(start(&mut plan, secs(4)), [""; 0]);
-}
-
-#[test]
-fn a_push_that_is_given_up_while_its_source_is_there_is_forgotten_where_that_is_asked_for() {
-    let mut plan = new(Limits { forget_given_up: true, ..LIMITS });
-    look(&mut plan, vec![push(TO, 1)], &lists(&push(TO, 1), true), secs(0));
-    plan.source_came(push(TO, 1), secs(1));
-    look(&mut plan, vec![push(TO, 1)], &lists(&push(TO, 1), true), secs(2));
-    look(&mut plan, vec![push(TO, 1)], &HashMap::new(), secs(100));
-    assert_eq!(start(&mut plan, secs(100)), [format!("forget {TO}")]);
 }
 
 #[test]

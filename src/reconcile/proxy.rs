@@ -40,11 +40,8 @@ pub enum Phase {
         call: u64,
     },
     Playing,
-    /// The server lists it and connects again by itself: so many times by now, the same number since then.
-    Retrying {
-        retries: Option<u64>,
-        since: Duration,
-    },
+    /// The server has it, and connects again by itself.
+    Retrying,
     /// The server does not have it, and, where it is blocked, could not start it.
     Down {
         since: Duration,
@@ -56,8 +53,6 @@ pub enum Phase {
 pub struct Proxy {
     pub seq: u64,
     pub origin: Origin,
-    /// Of its first connect.
-    pub timeout: Duration,
     pub deaths: u32,
     pub phase: Phase,
     /// Tries that have failed running; of the last of these, so many were exceptions.
@@ -81,7 +76,7 @@ impl Proxy {
             Phase::Waiting { .. } => ("waiting", None),
             Phase::Connecting { .. } => ("connecting", None),
             Phase::Playing => ("playing", None),
-            Phase::Retrying { .. } => ("retrying", None),
+            Phase::Retrying => ("retrying", None),
             Phase::Down { not_before, blocked, .. } => {
                 (if blocked { "blocked" } else { "down" }, Some(not_before.saturating_sub(now)))
             }
@@ -97,7 +92,7 @@ impl Census {
             Phase::Waiting { .. } => &mut self.waiting,
             Phase::Connecting { .. } => &mut self.connecting,
             Phase::Playing => &mut self.playing,
-            Phase::Retrying { .. } => &mut self.retrying,
+            Phase::Retrying => &mut self.retrying,
             Phase::Down { blocked: true, .. } => &mut self.blocked,
             Phase::Down { .. } => &mut self.down,
         }

@@ -22,7 +22,6 @@ enum Camera {
 
 struct Running {
     playing: bool,
-    retries: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,7 +92,7 @@ impl Simulation {
         while self.now < end {
             if self.plan.wake_to_look() <= self.now {
                 let listed = self.server.iter().map(|(key, running)| {
-                    (key.clone(), Listed { playing: running.playing, retries: Some(running.retries) })
+                    (key.clone(), Listed { playing: running.playing })
                 });
                 let listed: HashMap<Key, Listed> = listed.collect();
                 let took = Duration::from_micros(10 * listed.len() as u64);
@@ -136,7 +135,7 @@ impl Simulation {
         }
         fresh.push_back((self.now, call));
         assert!(self.per_origin == 0 || fresh.len() <= self.per_origin, "{} at once to {}", fresh.len(), key.1);
-        self.server.insert(key.clone(), Running { playing: false, retries: 0 });
+        self.server.insert(key.clone(), Running { playing: false });
         let (after, good) = match self.cameras[&key] {
             Camera::On(after) => (after, true),
             Camera::Refuses => (Duration::from_millis(1), false),
@@ -151,9 +150,18 @@ impl Simulation {
         }
         if let Some(running) = self.server.get_mut(&key) {
             running.playing = good;
+            if !good {
+                self.retry(key, Duration::from_secs(60));
+            }
         }
-        let answer = if good { Added::Accepted } else { Added::Failed("off".into()) };
+        let answer = if good { Added::Accepted } else { Added::Retrying("off".into()) };
         self.plan.answered(call, answer, self.now, self.now.as_millis() as i64);
+    }
+
+    /// As the server does by itself.
+    fn retry(&mut self, key: Key, after: Duration) {
+        let good = matches!(self.cameras[&key], Camera::On(_));
+        self.events.push(Reverse((self.now + after, Event::Connected(0, key, good))));
     }
 
     fn started_by(&self, wanted: impl Fn(&str) -> bool) -> Duration {
@@ -172,7 +180,6 @@ fn limits(per_second: u64) -> Limits {
         per_origin: 8,
         processes: 2,
         revive: Duration::from_secs(30),
-        forget_given_up: false,
         seed: 1,
     }
 }
@@ -253,7 +260,8 @@ fn whatever_happens_the_server_ends_up_with_what_is_wanted() {
             // An outside business system adds it, whether it is there or not.
             2 => {
                 let playing = matches!(sim.cameras[&key], Camera::On(_));
-                sim.server.entry(key).or_insert(Running { playing, retries: 0 });
+                sim.server.entry(key.clone()).or_insert(Running { playing });
+                sim.retry(key, Duration::from_secs(60));
             }
             // An operator deletes it, and perhaps adds it anew.
             3 => {
@@ -263,13 +271,15 @@ fn whatever_happens_the_server_ends_up_with_what_is_wanted() {
                     let (host, name) = key.1.split_once('/').unwrap();
                     let camera = sim.cameras[&key];
                     sim.want(host, name.parse().unwrap(), camera, None);
-                    sim.server.insert(key, Running { playing: false, retries: 0 });
+                    sim.server.insert(key.clone(), Running { playing: false });
+                    sim.retry(key, Duration::from_secs(60));
                 }
             }
-            // It plays and retries no more.
+            // It loses its connection, and the server connects again by itself.
             4 => {
                 if let Some(running) = sim.server.get_mut(&key) {
                     running.playing = false;
+                    sim.retry(key, Duration::from_secs(2));
                 }
             }
             // A camera goes off or on.

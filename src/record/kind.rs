@@ -1,8 +1,8 @@
 //! The kinds of proxy that are journaled, and what MediaServer calls what they do. [`Kind::info`] is the one table that
 //! says all about each; a further kind is one more row.
 
-use super::args::Args;
-use super::url;
+use super::args::{Args, Read};
+use super::{NamingRules, Stream, url};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -18,8 +18,6 @@ pub struct KindInfo {
     pub add: &'static str,
     pub remove: &'static str,
     pub list: &'static str,
-    /// Tells whether a key is there (code 0) without listing them all. Empty where the server has no such call.
-    pub find: &'static str,
     /// The arguments that an add must have.
     pub required: &'static [&'static str],
     /// What the server makes the key of, with slashes between.
@@ -35,8 +33,8 @@ pub struct KindInfo {
     pub makes: End,
     /// MediaServer ends the proxy when the stream that it makes on this server is closed.
     pub ends_with_its_stream: bool,
-    /// An add of what is there already is answered with success, and changes nothing.
-    pub again_is_success: bool,
+    /// MediaServer may know `force` of it: then it stays whatever becomes of its first connect.
+    pub has_force: bool,
     /// Each is a process on this machine.
     pub is_process: bool,
     /// The argument that names a key of the ini, without which the server would take another value silently.
@@ -78,7 +76,6 @@ impl Kind {
                 add: "addStreamProxy",
                 remove: "delStreamProxy",
                 list: "listStreamProxy",
-                find: "getProxyInfo",
                 required: &["vhost", "app", "stream", "url"],
                 key: &[Part::Value("vhost"), Part::Value("app"), Part::Value("stream")],
                 replay: &[("force", "1")],
@@ -86,7 +83,7 @@ impl Kind {
                 takes: End::Url("url"),
                 makes: End::Named,
                 ends_with_its_stream: true,
-                again_is_success: false,
+                has_force: true,
                 is_process: false,
                 names_setting: None,
             },
@@ -95,7 +92,6 @@ impl Kind {
                 add: "addStreamPusherProxy",
                 remove: "delStreamPusherProxy",
                 list: "listStreamPusherProxy",
-                find: "getProxyPusherInfo",
                 required: &["schema", "vhost", "app", "stream", "dst_url"],
                 key: &[
                     Part::Value("schema"),
@@ -109,7 +105,7 @@ impl Kind {
                 takes: End::Named,
                 makes: End::Url("dst_url"),
                 ends_with_its_stream: false,
-                again_is_success: true,
+                has_force: false,
                 is_process: false,
                 names_setting: None,
             },
@@ -118,7 +114,6 @@ impl Kind {
                 add: "addFFmpegSource",
                 remove: "delFFmpegSource",
                 list: "listFFmpegSource",
-                find: "",
                 required: &["src_url", "dst_url", "timeout_ms"],
                 key: &[Part::Md5("dst_url")],
                 replay: &[],
@@ -126,7 +121,7 @@ impl Kind {
                 takes: End::Url("src_url"),
                 makes: End::Url("dst_url"),
                 ends_with_its_stream: true,
-                again_is_success: true,
+                has_force: false,
                 is_process: true,
                 names_setting: Some("ffmpeg_cmd_key"),
             },
@@ -155,15 +150,35 @@ impl Kind {
         self.info().makes == End::Named
     }
 
-    /// The stream `vhost/app/stream` of this server with which a proxy ends; none where it makes its stream elsewhere.
-    pub fn own_stream(self, key: &str, args: &Args) -> Option<String> {
+    /// The kind that an API call adds (true) or deletes (false), by its name in any case; none for any other call.
+    pub fn of_call(name: &str) -> Option<(Kind, bool)> {
+        Self::ALL.iter().copied().find_map(|kind| {
+            let info = kind.info();
+            let is = |call: &str| call.eq_ignore_ascii_case(name);
+            if is(info.add) { Some((kind, true)) } else { is(info.remove).then_some((kind, false)) }
+        })
+    }
+
+    /// The source of this server with whose close a proxy ends; none where it makes its stream elsewhere.
+    pub fn own_stream(self, args: &Args, rules: &NamingRules) -> Option<Stream> {
         let info = self.info();
         match info.makes {
             _ if !info.ends_with_its_stream => None,
-            End::Named => Some(key.to_owned()),
-            End::Url(name) => args.read().get(name).and_then(url::stream_here),
+            End::Named => named_stream(&args.read(), rules),
+            End::Url(name) => url::stream_here(args.read().get(name)?, rules),
         }
     }
+
+    /// The source of this server that a proxy takes by name, with its schema: with its end the proxy ends for good.
+    pub fn taken_stream(self, args: &Args, rules: &NamingRules) -> Option<(String, Stream)> {
+        let read = args.read();
+        let schema = read.get("schema").unwrap_or_default().to_owned();
+        (self.info().takes == End::Named).then(|| named_stream(&read, rules).map(|stream| (schema, stream)))?
+    }
+}
+
+fn named_stream(args: &Read, rules: &NamingRules) -> Option<Stream> {
+    Some(Stream::new(args.get("vhost").unwrap_or_default(), args.get("app")?, args.get("stream")?, rules))
 }
 
 #[cfg(test)]
@@ -189,11 +204,30 @@ mod tests {
 
     #[test]
     fn the_stream_that_a_proxy_ends_with() {
-        let args = |url: &str| Args::from_pairs([(b"dst_url".as_slice(), url.as_bytes())]).unwrap();
-        let here = args("rtmp://127.0.0.1/live/x");
-        assert_eq!(Kind::Pull.own_stream("v/a/s", &here).as_deref(), Some("v/a/s"));
-        assert_eq!(Kind::Push.own_stream("rtmp/v/a/s/0", &here), None);
-        assert_eq!(Kind::Ffmpeg.own_stream("0", &here).as_deref(), Some("__defaultVhost__/live/x"));
-        assert_eq!(Kind::Ffmpeg.own_stream("0", &args("rtmp://cdn/live/x")), None);
+        let rules = NamingRules { vhosts: false, hosts: vec!["10.0.0.5".into()] };
+        let pairs = |url: &str| {
+            let pairs = [("vhost", "cam.example"), ("app", "a/b"), ("stream", "s"), ("schema", "rtmp"), ("dst_url", url)];
+            Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))).unwrap()
+        };
+        let here = pairs("rtmp://127.0.0.1/live/x");
+        let stream = |app: &str, stream: &str| Some(Stream::new("", app, stream, &rules));
+        assert_eq!(Kind::Pull.own_stream(&here, &rules), stream("a/b", "s"));
+        assert_ne!(Kind::Pull.own_stream(&here, &rules), stream("a", "b/s"));
+        let with_vhosts = NamingRules { vhosts: true, ..rules.clone() };
+        assert_eq!(Kind::Pull.own_stream(&here, &with_vhosts).unwrap().to_string(), "cam.example/a/b/s");
+        assert_eq!(Kind::Push.own_stream(&here, &rules), None);
+        assert_eq!(Kind::Push.taken_stream(&here, &rules), stream("a/b", "s").map(|stream| ("rtmp".into(), stream)));
+        assert_eq!(Kind::Ffmpeg.own_stream(&here, &rules), stream("live", "x"));
+        for local in ["rtmp://localhost:1936/live/x?token=1", "rtmp://10.0.0.5/live/x", "rtmp://127.0.0.1/live/x?vhost=v"] {
+            assert_eq!(Kind::Ffmpeg.own_stream(&pairs(local), &rules), stream("live", "x"), "{local}");
+        }
+        assert_eq!(Kind::Ffmpeg.own_stream(&pairs("rtmp://cdn/live/x"), &rules), None);
+    }
+
+    #[test]
+    fn a_call_is_found_by_its_name_in_any_case() {
+        assert_eq!(Kind::of_call("AddstreamPROXY"), Some((Kind::Pull, true)));
+        assert_eq!(Kind::of_call("delFFmpegSource"), Some((Kind::Ffmpeg, false)));
+        assert_eq!(Kind::of_call("close_stream"), None);
     }
 }

@@ -4,12 +4,14 @@
 
 mod args;
 mod kind;
+mod stream;
 pub mod url;
 
 use std::sync::Arc;
 
 pub use self::args::{Args, LABEL, MAX_ARGS_BYTES, Read, from_hex};
 pub use self::kind::{End, Kind};
+pub use self::stream::{DEFAULT_VHOST, NamingRules, Stream};
 use crate::error::{Error, Result};
 
 /// A key is `vhost/app/stream`; longer than this is no key of MediaServer's.

@@ -1,7 +1,7 @@
 //! What a URL says of where a stream comes from or goes to, as MediaServer reads it.
 
-/// The virtual host of a stream whose URL names none.
-const DEFAULT_VHOST: &str = "__defaultVhost__";
+use super::stream::{DEFAULT_VHOST, NamingRules, Stream};
+
 /// What players of a stream over HTTP put behind its name.
 const HTTP_ENDINGS: [&str; 6] = [".live.flv", ".flv", ".live.ts", ".live.mp4", "/hls.m3u8", "/hls.fmp4.m3u8"];
 
@@ -37,8 +37,8 @@ impl<'a> Parts<'a> {
         (!host.is_empty()).then(|| Parts { scheme, host: host.to_lowercase(), port, path, query })
     }
 
-    /// `vhost/app/stream`; none where the path is too short for that.
-    fn stream(&self) -> Option<String> {
+    /// Virtual host, app and stream; none where the path is too short for that.
+    fn named(&self) -> Option<(&str, &str, &str)> {
         let (app, stream) = self.path.strip_prefix('/')?.split_once('/')?;
         let stream = match self.scheme {
             "http" | "https" | "ws" | "wss" => {
@@ -47,7 +47,12 @@ impl<'a> Parts<'a> {
             _ => stream,
         };
         let vhost = self.query.split('&').find_map(|pair| pair.strip_prefix("vhost=")).unwrap_or(DEFAULT_VHOST);
-        (!app.is_empty() && !stream.is_empty()).then(|| format!("{vhost}/{app}/{stream}"))
+        (!app.is_empty() && !stream.is_empty()).then_some((vhost, app, stream))
+    }
+
+    /// `vhost/app/stream`.
+    fn stream(&self) -> Option<String> {
+        self.named().map(|(vhost, app, stream)| format!("{vhost}/{app}/{stream}"))
     }
 }
 
@@ -56,10 +61,18 @@ pub fn host_of(url: &str) -> Option<String> {
     Parts::of(url).map(|parts| parts.host)
 }
 
-/// The stream that an FFmpeg source pushes to, where MediaServer takes that for a stream of its own: by the address
-/// 127.0.0.1, whatever the port.
-pub fn stream_here(url: &str) -> Option<String> {
-    Parts::of(url).filter(|parts| parts.host == "127.0.0.1")?.stream()
+/// The stream that an FFmpeg source pushes to, where MediaServer takes that for a source of its own: by the address,
+/// whatever the port.
+pub fn stream_here(url: &str, rules: &NamingRules) -> Option<Stream> {
+    let parts = Parts::of(url)?;
+    let is_here = matches!(parts.host.as_str(), "127.0.0.1" | "localhost") || rules.hosts.contains(&parts.host);
+    let (vhost, app, stream) = parts.named().filter(|_| is_here)?;
+    Some(Stream::new(vhost, app, stream, rules))
+}
+
+/// `app/stream` of a URL, wherever that leads.
+pub fn path_of(url: &str) -> Option<String> {
+    Parts::of(url)?.named().map(|(_, app, stream)| format!("{app}/{stream}"))
 }
 
 /// Where this server can be reached.
@@ -149,8 +162,6 @@ mod tests {
             assert_eq!(own.stream_of(url).as_deref(), stream, "{url}");
         }
         assert_eq!(OwnAddress::default().stream_of("rtsp://127.0.0.1/live/a"), None);
-        assert_eq!(stream_here("rtmp://127.0.0.1:1936/live/a").as_deref(), Some("__defaultVhost__/live/a"));
-        assert_eq!(stream_here("rtmp://localhost/live/a"), None);
     }
 
     #[test]

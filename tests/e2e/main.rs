@@ -5,16 +5,19 @@
 mod support;
 
 mod capture;
+mod effects;
 mod glue;
 mod kinds;
 mod lifecycle;
 mod operate;
 mod others;
+mod races;
 mod restore;
 mod schedules;
 mod secrets;
 mod settings;
 mod soak;
+mod strangers;
 mod trouble;
 
 use std::thread;

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod server;
+pub mod slow;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -193,17 +194,14 @@ impl Source {
 
     /// One that accepts and never answers.
     pub fn black_hole() -> Source {
-        Self::socket(false, "127.0.0.1:0")
+        Self::socket(false, SocketAddr::from(([127, 0, 0, 1], server::free_port())))
     }
 
     /// One that plays at an address, port 0 for any: the same camera again, after it was off.
     pub fn live_at(dir: &Path, before: SocketAddr) -> Source {
-        let real = real_host().real;
-        match before.port() {
-            0 if real => Self::real(dir, SocketAddr::new(before.ip(), server::free_port())),
-            _ if real => Self::real(dir, before),
-            _ => Self::socket(true, &before.to_string()),
-        }
+        let port = if before.port() == 0 { server::free_port() } else { before.port() };
+        let address = SocketAddr::new(before.ip(), port);
+        if real_host().real { Self::real(dir, address) } else { Self::socket(true, address) }
     }
 
     /// Where a push to it goes.
@@ -215,14 +213,18 @@ impl Source {
         self.address
     }
 
+    /// The url of the same camera at an address that takes so long before it answers.
+    pub fn slow(&self, delay: Duration) -> slow::Slow {
+        slow::Slow::to(&self.url, self.address, delay)
+    }
+
     /// How many have connected so far; 0 for the source of a real server.
     pub fn connects(&self) -> usize {
         self.connects.load(Ordering::SeqCst)
     }
 
-    fn socket(answers: bool, address: &str) -> Source {
+    fn socket(answers: bool, address: SocketAddr) -> Source {
         let listener = TcpListener::bind(address).unwrap();
-        let address = listener.local_addr().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let connects = Arc::new(AtomicUsize::new(0));

@@ -7,6 +7,8 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,9 +39,23 @@ pub struct Server {
     http: ureq::Agent,
 }
 
-/// A port that nobody listens on just now.
+/// A port that nobody listens on just now. Below those that the system gives to clients: none of theirs can take it
+/// before we do, and nobody who connects to it can meet himself. Each port is given once until all have been.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a loopback port").port()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static BEGINNING: LazyLock<u32> = LazyLock::new(|| fastrand::u32(0..COUNT));
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    (0..COUNT)
+        .map(|_| BEGINNING.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % COUNT + FIRST)
+        .filter_map(|port| u16::try_from(port).ok())
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free loopback port")
+}
+
+/// How many poller threads a server has: `ZLMJ_THREADS`, or 4. With one, no race shows.
+fn threads() -> String {
+    std::env::var("ZLMJ_THREADS").unwrap_or_else(|_| "4".to_owned())
 }
 
 /// The arguments of an addStreamProxy call, with `more` after them.
@@ -122,7 +138,7 @@ impl Server {
             .envs(self.env.iter().cloned())
             .arg("-c")
             .arg(self.dir.join("config.ini"))
-            .args(["-l", "1", "-t", "4"])
+            .args(["-l", "1", "-t", &threads()])
             .current_dir(&self.dir)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("server.log"))
@@ -225,6 +241,13 @@ impl Server {
             .ok()
     }
 
+    /// The reply, or none after that time: some calls the server never answers.
+    pub fn try_get_within(&self, limit: Duration, api: &str, args: &[(&str, &str)]) -> Option<Value> {
+        let call = self.http.get(self.url(api)).query("secret", SECRET).query_pairs(args.iter().copied());
+        let call = call.config().timeout_global(Some(limit)).build();
+        call.call().ok()?.body_mut().read_json().ok()
+    }
+
     /// The reply to a body of any sort; none where the server ends the connection instead.
     pub fn post_raw(&self, api: &str, content_type: &str, body: &[u8]) -> Option<Value> {
         let mut reply = self
@@ -249,8 +272,25 @@ impl Server {
     }
 
     pub fn get_without_secret(&self, api: &str) -> Value {
-        let mut reply = self.http.get(self.url(api)).call().expect("a reply");
-        reply.body_mut().read_json().expect("JSON")
+        self.get_as_stranger(api, &[])
+    }
+
+    /// With these arguments and no others: no secret, if it is not among them. On a connection of its own, since the
+    /// server hangs up on strangers.
+    pub fn get_as_stranger(&self, api: &str, args: &[(&str, &str)]) -> Value {
+        let call = self.http.get(self.url(api)).header("connection", "close").query_pairs(args.iter().copied());
+        call.call().expect("a reply").body_mut().read_json().expect("JSON")
+    }
+
+    /// Returns when every poller thread has done what was queued on it before: the server answers this one when each has
+    /// been through. Twice, for what those tasks have queued on others.
+    pub fn wait_for_pollers(&self) {
+        for _ in 0..2 {
+            // A stand-in without it does such tasks within a moment.
+            if self.try_get("getThreadsLoad", &[]).is_none() {
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
     }
 
     pub fn get(&self, api: &str, args: &[(&str, &str)]) -> Value {

@@ -24,7 +24,7 @@ impl Plan {
                 self.look_anew(&key, now);
                 self.look_by(now);
             }
-            Some(Phase::Down { .. } | Phase::Connecting { .. } | Phase::Retrying { .. }) => {}
+            Some(Phase::Down { .. } | Phase::Connecting { .. } | Phase::Retrying) => {}
         }
     }
 
@@ -51,7 +51,7 @@ impl Plan {
             None => self.ask_for(want, now),
             Some(Phase::Down { .. }) => self.enqueue(&key, true, false),
             // Then it ran on the stream that was there before, and ends with that.
-            Some(Phase::Playing | Phase::Retrying { .. }) => self.look_anew(&key, now),
+            Some(Phase::Playing | Phase::Retrying) => self.look_anew(&key, now),
             Some(Phase::Waiting { .. } | Phase::Connecting { .. }) => {}
         }
     }
@@ -60,7 +60,7 @@ impl Plan {
     pub fn source_gone(&mut self, key: &Key, now: Duration) {
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         proxy.source_moved = Some(now);
-        if matches!(proxy.phase, Phase::Playing | Phase::Retrying { .. }) {
+        if matches!(proxy.phase, Phase::Playing | Phase::Retrying) {
             proxy.changed = now;
             self.waits_for(key, "the stream that it takes is gone".to_owned(), now);
         }

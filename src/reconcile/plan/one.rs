@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::{
-    Action, BLOCKED_AGAIN, CONNECT_TIMEOUT, Key, LONGEST_BACKOFF, LOOK_AT_MOST, MOST_DEATHS, PLAYED, PROCESSES,
+    Action, BLOCKED_AGAIN, Key, LOOK_AT_MOST, MOST_DEATHS, PLAYED, PROCESSES,
     Phase, Plan, Proxy, Rank, Wanted,
 };
 use crate::record::url::host_of;
@@ -20,12 +20,9 @@ impl Plan {
             false => self.queue.origin(args.get(info.connects_to).and_then(host_of)),
         };
         self.chains.add(&want.key, &args);
-        let timeout = args.get("timeout_sec").and_then(|text| text.trim().parse::<f64>().ok());
-        let timeout = timeout.filter(|seconds| *seconds > 0.0).map(Duration::try_from_secs_f64);
         let proxy = Proxy {
             seq: want.seq,
             origin,
-            timeout: timeout.and_then(Result::ok).unwrap_or(CONNECT_TIMEOUT).min(LONGEST_BACKOFF),
             deaths: want.deaths,
             phase,
             failures: 0,
@@ -84,6 +81,17 @@ impl Plan {
         if !self.limits.revive.is_zero() {
             self.look_by(not_before);
         }
+    }
+
+    /// The server has it, and connects again by itself.
+    pub(super) fn retries(&mut self, key: &Key, why: String, wall: i64) {
+        let Some(proxy) = self.proxies.get_mut(key) else { return };
+        proxy.failures += 1;
+        proxy.last_error = Some(why.into());
+        if proxy.last_played == PLAYED {
+            proxy.last_played = wall;
+        }
+        self.move_to(key, Phase::Retrying);
     }
 
     /// It cannot be started as things are, which is no failure of its own.

@@ -1,5 +1,7 @@
-// The stand-in's API. See ../README.md.
+// The stand-in's API: how calls come to their handlers, and those calls that are about no proxy. See ../README.md.
 #include "WebApi.h"
+
+#include <signal.h>
 
 #include "proxies.h"
 
@@ -9,25 +11,16 @@ using namespace mediakit;
 using HttpApi = std::function<void(const Parser &, const HttpSession::HttpResponseInvoker &, SockInfo &)>;
 static std::map<std::string, HttpApi, StrCaseCompare> s_map_api;
 
-static Proxies<PlayerProxy> s_player_proxy;
-static Proxies<PusherProxy> s_pusher_proxy;
-static Proxies<FFmpegSource> s_ffmpeg_src;
-
 //////////////////////////////////////////////////////////// dispatch
 
-bool isAllowed(const std::string &ip) {
-    const std::string ranges = mINI::Instance()["http.allow_ip_range"];
-    return ranges.empty() || ("," + ranges + ",").find("," + ip + ",") != std::string::npos;
-}
-
-ApiArgs getAllArgs(const Parser &parser) {
-    ApiArgs all;
+ApiArgsType getAllArgs(const Parser &parser) {
+    ApiArgsType all;
     const std::string type = parser["Content-Type"];
     if (type.find("application/x-www-form-urlencoded") == 0) {
         for (const auto &arg : Parser::parseArgs(parser.content())) {
             all[arg.first] = arg.second;
         }
-    } else if (type.find("application/json") == 0) {
+    } else if (type.find("application/json") == 0 && !parser.content().empty()) {
         // What is no object of plain values is taken as far as it goes.
         try {
             Json::Value root;
@@ -45,28 +38,36 @@ ApiArgs getAllArgs(const Parser &parser) {
     return all;
 }
 
-static void answer(const HttpSession::HttpResponseInvoker &invoker, const Json::Value &val) {
-    HttpSession::KeyValue headers;
-    headers["Content-Type"] = "application/json";
-    invoker(200, headers, val.toStyledString());
+void check_secret(API_ARGS_MAP) {
+    (void)headerOut;
+    (void)val;
+    if (!HttpFileManager::isIPAllowed(sender.get_peer_ip())) {
+        throw AuthException("Your ip is not allowed to access the service.");
+    }
+    GET_CONFIG(std::string, secret, API::kSecret);
+    if (allArgs["secret"].empty() || secret != allArgs["secret"]) {
+        throw AuthException("Please login first");
+    }
 }
 
-void api_regist(const std::string &path, const std::function<void(API_ARGS_MAP)> &handler) {
+static const char kJson[] = "application/json; charset=utf-8";
+
+void api_regist(const std::string &path, const std::function<void(API_ARGS_MAP_ASYNC)> &handler) {
+    // As in the host, whoever comes first stays.
     s_map_api.emplace(path, [handler](const Parser &parser, const HttpSession::HttpResponseInvoker &invoker, SockInfo &sender) {
-        Json::Value val;
-        val["code"] = 0;
         HttpSession::KeyValue headers;
-        handler(sender, headers, getAllArgs(parser), val);
-        answer(invoker, val);
+        headers["Content-Type"] = kJson;
+        Json::Value val;
+        val["code"] = API::Success;
+        auto args = getAllArgs(parser);
+        handler(sender, headers, ArgsMap(parser, args), val, invoker);
     });
 }
 
-void api_regist(const std::string &path, const std::function<void(API_ARGS_MAP_ASYNC)> &handler) {
-    s_map_api.emplace(path, [handler](const Parser &parser, const HttpSession::HttpResponseInvoker &invoker, SockInfo &sender) {
-        Json::Value val;
-        val["code"] = 0;
-        HttpSession::KeyValue headers;
-        handler(sender, headers, getAllArgs(parser), val, invoker);
+void api_regist(const std::string &path, const std::function<void(API_ARGS_MAP)> &handler) {
+    api_regist(path, [handler](API_ARGS_MAP_ASYNC) {
+        handler(sender, headerOut, allArgs, val);
+        invoker(200, headerOut, val.toStyledString());
     });
 }
 
@@ -74,18 +75,9 @@ static void fail(const HttpSession::HttpResponseInvoker &invoker, int code, cons
     Json::Value val;
     val["code"] = code;
     val["msg"] = message;
-    answer(invoker, val);
-}
-
-static void answerAdd(
-    const HttpSession::HttpResponseInvoker &invoker, Json::Value reply, const std::string &key, const std::string &error) {
-    if (error.empty()) {
-        reply["data"]["key"] = key;
-    } else {
-        reply["code"] = API::OtherFailed;
-        reply["msg"] = error;
-    }
-    answer(invoker, reply);
+    HttpSession::KeyValue headers;
+    headers["Content-Type"] = kJson;
+    invoker(200, headers, val.toStyledString());
 }
 
 static void addHttpListener() {
@@ -99,8 +91,11 @@ static void addHttpListener() {
         helper->getPoller()->async([it, parser, invoker, helper]() {
             try {
                 it->second(parser, invoker, *helper);
-            } catch (const ApiRetException &error) {
+            } catch (ApiRetException &error) {
+                // Answered, and hung up on.
                 fail(invoker, error.code(), error.what());
+                const std::string why = error.what();
+                helper->getPoller()->async([helper, why] { helper->shutdown(SockException(Err_shutdown, why)); }, false);
             } catch (const std::exception &error) {
                 fail(invoker, API::Exception, error.what());
             }
@@ -108,249 +103,111 @@ static void addHttpListener() {
     });
 }
 
-//////////////////////////////////////////////////////////// the API
+//////////////////////////////////////////////////////////// streams
 
-static void require(const ApiArgs &args, std::initializer_list<const char *> names) {
-    for (const auto name : names) {
-        if (args.get(name).empty()) {
-            throw ApiRetException(std::string("Required parameter missed: ") + name, API::InvalidArgs);
-        }
-    }
-}
-
-// An older server, where a test asks for one: what it lacks, with commas between.
-static bool lacks(const std::string &what) {
-    const char *lacking = getenv("STANDIN_LACKS");
-    return lacking && ("," + std::string(lacking) + ",").find("," + what + ",") != std::string::npos;
-}
-
-// What the server dies of, or throws of, where a test asks for it.
-static void bear(const std::string &url) {
-    const auto names = [&url](const char *variable) {
-        const char *part = getenv(variable);
-        return part && url.find(part) != std::string::npos;
-    };
-    if (names("STANDIN_DIES_OF")) {
-        abort();
-    }
-    if (names("STANDIN_THROWS_OF")) {
-        throw std::logic_error("thrown as asked for");
-    }
-}
-
-static void addStreamProxy(API_ARGS_MAP_ASYNC) {
+static void getMediaList(API_ARGS_MAP) {
     CHECK_SECRET();
-    require(allArgs, {"vhost", "app", "stream", "url"});
-    const MediaTuple tuple{allArgs.get("vhost"), allArgs.get("app"), allArgs.get("stream")};
-    const auto key = tuple.shortUrl();
-    if (s_player_proxy.find(key)) {
-        throw ApiRetException("This stream already exists", API::OtherFailed);
-    }
-    bear(allArgs.get("url"));
-    const bool force = atoi(allArgs.get("force").c_str()) != 0 && !lacks("force");
-    const auto retries = allArgs.get("retry_count");
-    const auto timeout = atof(allArgs.get("timeout_sec").c_str());
-    auto proxy = std::make_shared<PlayerProxy>(
-        tuple, allArgs.get("url"), retries.empty() ? -1 : atoi(retries.c_str()),
-        static_cast<int>((timeout > 0 ? timeout : 10) * 1000), atoi(allArgs.get("auto_close").c_str()) != 0);
-    s_player_proxy.insert(key, proxy);
-    const auto reply = val;
-    proxy->on_first = [key, force, reply, invoker](const std::string &error) {
-        if (!error.empty() && !force) {
-            s_player_proxy.erase(key);
-        }
-        answerAdd(invoker, reply, key, error);
-    };
-    proxy->on_close = [key] { s_player_proxy.erase(key); };
-    proxy->play();
+    MediaSource::for_each_media([&val](const MediaSource::Ptr &source) {
+        Json::Value item;
+        item["schema"] = source->getSchema();
+        item["vhost"] = source->getMediaTuple().vhost;
+        item["app"] = source->getMediaTuple().app;
+        item["stream"] = source->getMediaTuple().stream;
+        item["readerCount"] = source->readerCount();
+        item["totalReaderCount"] = source->totalReaderCount();
+        val["data"].append(item);
+    }, allArgs["schema"], allArgs["vhost"], allArgs["app"], allArgs["stream"]);
 }
 
-static Json::Value describe(const std::string &key, const PlayerProxy::Ptr &proxy) {
-    Json::Value item;
-    item["key"] = key;
-    item["url"] = proxy->url;
-    item["status"] = proxy->live ? 0 : 1;
-    item["rePullCount"] = static_cast<Json::Int64>(proxy->retried);
-    item["src"]["vhost"] = proxy->tuple.vhost;
-    item["src"]["app"] = proxy->tuple.app;
-    item["src"]["stream"] = proxy->tuple.stream;
-    return item;
-}
-
-static void addStreamPusherProxy(API_ARGS_MAP_ASYNC) {
+// Answers when it has been closed, from the owner's poller.
+static void closeStream(API_ARGS_MAP_ASYNC) {
     CHECK_SECRET();
-    require(allArgs, {"schema", "vhost", "app", "stream", "dst_url"});
-    const auto key = allArgs.get("schema") + "/" + allArgs.get("vhost") + "/" + allArgs.get("app") + "/"
-        + allArgs.get("stream") + "/" + MD5(allArgs.get("dst_url")).hexdigest();
-    const auto source = MediaSource::find(
-        allArgs.get("schema"), allArgs.get("vhost"), allArgs.get("app"), allArgs.get("stream"));
-    if (!source || s_pusher_proxy.find(key)) {
-        answerAdd(invoker, val, key, source ? "" : "can not find the source stream");
-        return;
+    CHECK_ARGS("schema", "vhost", "app", "stream");
+    const auto source = MediaSource::find(allArgs["schema"], allArgs["vhost"], allArgs["app"], allArgs["stream"]);
+    if (!source) {
+        throw ApiRetException("can not find the stream", API::NotFound);
     }
-    bear(allArgs.get("dst_url"));
-    const auto retries = allArgs.get("retry_count");
-    const auto timeout = atof(allArgs.get("timeout_sec").c_str());
-    auto proxy = std::make_shared<PusherProxy>(
-        source, allArgs.get("dst_url"), retries.empty() ? -1 : atoi(retries.c_str()),
-        static_cast<int>((timeout > 0 ? timeout : 10) * 1000));
-    s_pusher_proxy.insert(key, proxy);
-    const auto reply = val;
-    proxy->on_first = [key, reply, invoker](const std::string &error) {
-        if (!error.empty()) {
-            s_pusher_proxy.erase(key);
-        }
-        answerAdd(invoker, reply, key, error);
-    };
-    proxy->on_close = [key] { s_pusher_proxy.erase(key); };
-    proxy->publish();
+    const bool force = allArgs["force"].as<bool>();
+    const HttpSession::KeyValue headers = headerOut;
+    source->getOwnerPoller()->async([source, force, val, headers, invoker]() mutable {
+        const bool closed = source->close(force);
+        val["result"] = closed ? 0 : -1;
+        val["msg"] = closed ? "success" : "close failed";
+        val["code"] = closed ? API::Success : API::OtherFailed;
+        invoker(200, headers, val.toStyledString());
+    });
 }
 
-static void addFFmpegSource(API_ARGS_MAP_ASYNC) {
+// Answers at once, and counts each as closed that it has told to close. One of several schemas is the last that there is
+// of its proxy where this is the owner's thread: then it throws in the middle of its work, after what it has done.
+static void closeStreams(API_ARGS_MAP) {
     CHECK_SECRET();
-    require(allArgs, {"src_url", "dst_url", "timeout_ms"});
-    const auto key = MD5(allArgs.get("dst_url")).hexdigest();
-    if (s_ffmpeg_src.find(key)) {
-        answerAdd(invoker, val, key, "");
-        return;
+    std::vector<MediaSource::Ptr> hit;
+    MediaSource::for_each_media([&hit](const MediaSource::Ptr &source) { hit.push_back(source); },
+        allArgs["schema"], allArgs["vhost"], allArgs["app"], allArgs["stream"]);
+    const bool force = allArgs["force"].as<bool>();
+    int closed = 0;
+    for (const auto &source : hit) {
+        source->getOwnerPoller()->async([source, force] { source->close(force); });
+        ++closed;
     }
-    bear(allArgs.get("src_url"));
-    auto source = std::make_shared<FFmpegSource>(
-        allArgs.get("ffmpeg_cmd_key"), allArgs.get("src_url"), allArgs.get("dst_url"),
-        atoi(allArgs.get("timeout_ms").c_str()));
-    s_ffmpeg_src.insert(key, source);
-    const auto reply = val;
-    source->on_first = [key, reply, invoker](const std::string &error) {
-        if (!error.empty()) {
-            s_ffmpeg_src.erase(key);
-        }
-        answerAdd(invoker, reply, key, error);
-    };
-    source->on_close = [key] { s_ffmpeg_src.erase(key); };
-    source->play();
+    val["count_hit"] = static_cast<int>(hit.size());
+    val["count_closed"] = closed;
 }
 
-static Json::Value describe(const std::string &key, const PusherProxy::Ptr &proxy) {
-    Json::Value item;
-    item["key"] = key;
-    item["url"] = proxy->url;
-    item["status"] = proxy->live ? 0 : 1;
-    item["rePublishCount"] = static_cast<Json::Int64>(proxy->retried);
-    item["src"]["vhost"] = proxy->tuple.vhost;
-    item["src"]["app"] = proxy->tuple.app;
-    item["src"]["stream"] = proxy->tuple.stream;
-    return item;
-}
+//////////////////////////////////////////////////////////// the server
 
-static Json::Value describe(const std::string &key, const FFmpegSource::Ptr &source) {
-    Json::Value item;
-    item["key"] = key;
-    item["src_url"] = source->src_url;
-    item["dst_url"] = source->dst_url;
-    item["ffmpeg_cmd_key"] = source->cmd_key;
-    return item;
-}
-
-template <typename Proxy>
-static void registCommonApi(
-    Proxies<Proxy> &proxies, const std::string &remove, const std::string &list, const std::string &find) {
-    api_regist("/index/api/" + remove, [&proxies](API_ARGS_MAP) {
-        CHECK_SECRET();
-        require(allArgs, {"key"});
-        val["data"]["flag"] = proxies.erase(allArgs.get("key")) == 1;
-    });
-    if (!lacks(list)) {
-        api_regist("/index/api/" + list, [&proxies](API_ARGS_MAP) {
-            CHECK_SECRET();
-            proxies.forEach([&val](const std::string &key, const std::shared_ptr<Proxy> &proxy) {
-                val["data"].append(describe(key, proxy));
-            });
-        });
-    }
-    if (find.empty() || lacks(find)) {
-        return;
-    }
-    api_regist("/index/api/" + find, [&proxies](API_ARGS_MAP) {
-        CHECK_SECRET();
-        require(allArgs, {"key"});
-        auto proxy = proxies.find(allArgs.get("key"));
-        if (!proxy) {
-            throw ApiRetException("can not find the proxy", API::NotFound);
-        }
-        val["data"] = describe(allArgs.get("key"), proxy);
-    });
-}
-
-void installWebApi() {
-    addHttpListener();
-    api_regist("/index/api/addStreamProxy", addStreamProxy);
-    api_regist("/index/api/addStreamPusherProxy", addStreamPusherProxy);
-    api_regist("/index/api/addFFmpegSource", addFFmpegSource);
-    registCommonApi(s_player_proxy, "delStreamProxy", "listStreamProxy", "getProxyInfo");
-    registCommonApi(s_pusher_proxy, "delStreamPusherProxy", "listStreamPusherProxy", "getProxyPusherInfo");
-    registCommonApi(s_ffmpeg_src, "delFFmpegSource", "listFFmpegSource", "");
-    api_regist("/index/api/getMediaList", [](API_ARGS_MAP) {
-        CHECK_SECRET();
-        MediaSource::for_each_media([&val](const MediaSource::Ptr &source) {
-            Json::Value item;
-            item["schema"] = source->getSchema();
-            item["app"] = source->getMediaTuple().app;
-            item["stream"] = source->getMediaTuple().stream;
-            val["data"].append(item);
-        }, allArgs.get("schema"), allArgs.get("vhost"), allArgs.get("app"), allArgs.get("stream"));
-    });
-    api_regist("/index/api/close_streams", [](API_ARGS_MAP) {
-        CHECK_SECRET();
-        int hit = 0, closed = 0;
-        MediaSource::for_each_media([&](const MediaSource::Ptr &source) {
-            ++hit;
-            closed += source->close(true);
-        }, allArgs.get("schema"), allArgs.get("vhost"), allArgs.get("app"), allArgs.get("stream"));
-        val["count_hit"] = hit;
-        val["count_closed"] = closed;
-    });
-    api_regist("/index/api/close_stream", [](API_ARGS_MAP) {
-        CHECK_SECRET();
-        require(allArgs, {"schema", "vhost", "app", "stream"});
-        MediaSource::Ptr found;
-        MediaSource::for_each_media([&](const MediaSource::Ptr &source) { found = source; },
-            allArgs.get("schema"), allArgs.get("vhost"), allArgs.get("app"), allArgs.get("stream"));
-        val["result"] = found ? (found->close(true) ? 0 : -1) : -2;
-        val["code"] = found ? 0 : API::NotFound;
-    });
-    // Not ZLMediaKit's: keeps the poller of this connection from everything else.
-    api_regist("/index/api/holdPoller", [](API_ARGS_MAP) {
-        CHECK_SECRET();
-        std::this_thread::sleep_for(std::chrono::milliseconds(atoi(allArgs.get("ms").c_str())));
-        val["code"] = 0;
-    });
-    api_regist("/index/api/setServerConfig", [](API_ARGS_MAP) {
-        CHECK_SECRET();
-        int changed = 0;
-        for (const auto &arg : allArgs) {
+static void setServerConfig(API_ARGS_MAP) {
+    CHECK_SECRET();
+    int changed = 0;
+    {
+        std::lock_guard<std::recursive_mutex> lock(mINI::mutex());
+        for (const auto &arg : allArgs.args) {
             auto it = mINI::Instance().find(arg.first);
-            if (it != mINI::Instance().end() && it->second != arg.second) {
+            if (it != mINI::Instance().end() && it->first != "ffmpeg.bin" && it->second.compare(arg.second) != 0) {
                 it->second = arg.second;
                 ++changed;
             }
         }
-        if (changed > 0) {
-            NOTICE_EMIT(BroadcastReloadConfigArgs, Broadcast::kBroadcastReloadConfig);
-        }
-        val["changed"] = changed;
+    }
+    if (changed > 0) {
+        NOTICE_EMIT(BroadcastReloadConfigArgs, Broadcast::kBroadcastReloadConfig);
+        std::lock_guard<std::recursive_mutex> lock(mINI::mutex());
+        mINI::Instance().dumpFile(g_ini_file);
+    }
+    val["changed"] = changed;
+}
+
+// Asked to end a second from now; ended three seconds later, if it has not by then, from the middle of whatever it does.
+static void restartServer(API_ARGS_MAP) {
+    CHECK_SECRET();
+    EventPollerPool::Instance().getPoller()->doDelayTask(1000, []() -> uint64_t {
+        kill(getpid(), SIGINT);
+        EventPollerPool::Instance().getPoller()->doDelayTask(3000, []() -> uint64_t { exit(0); });
+        return 0;
     });
-    api_regist("/index/api/restartServer", [](API_ARGS_MAP) {
+    val["msg"] = "MediaServer will reboot in on 1 second";
+}
+
+void installWebApi() {
+    addHttpListener();
+    standin::registProxyApi();
+    const auto regist = [](const std::string &name, void (*handler)(API_ARGS_MAP)) {
+        api_regist("/index/api/" + name, std::function<void(API_ARGS_MAP)>(handler));
+    };
+    regist("getMediaList", getMediaList);
+    regist("close_streams", closeStreams);
+    regist("setServerConfig", setServerConfig);
+    regist("restartServer", restartServer);
+    api_regist("/index/api/close_stream", std::function<void(API_ARGS_MAP_ASYNC)>(closeStream));
+    // Not ZLMediaKit's: keeps the poller of this connection from everything else.
+    api_regist("/index/api/holdPoller", [](API_ARGS_MAP) {
         CHECK_SECRET();
-        std::thread([] {
-            std::this_thread::sleep_for(std::chrono::milliseconds(200));
-            kill(getpid(), SIGINT);
-        }).detach();
-        val["msg"] = "restarting";
+        std::this_thread::sleep_for(std::chrono::milliseconds(allArgs["ms"].as<int>()));
+        val["code"] = API::Success;
     });
 }
 
 void unInstallWebApi() {
-    s_player_proxy.clear();
-    s_ffmpeg_src.clear();
-    s_pusher_proxy.clear();
+    standin::clearProxies();
 }

@@ -1,166 +1,62 @@
-// The stand-in's program: options, ini file, daemon, HTTP listener, signals. See ../README.md.
-#include <arpa/inet.h>
-#include <netinet/in.h>
+// The stand-in's program: options, ini file, daemon, listeners, signals. See ../README.md.
 #include <semaphore.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "Session.h"
 #include "WebApi.h"
-#include "streams.h"
+#include "WebHook.h"
 
 using namespace toolkit;
 using namespace mediakit;
 
+std::string g_ini_file;
+
 static onceToken s_defaults([] {
-    mINI::Instance()["api.secret"] = "035c73f7-bb6b-4889-a715-d9eb2d1925cc";
-    mINI::Instance()["http.port"] = "80";
-    mINI::Instance()["http.allow_ip_range"] = "::1,127.0.0.1";
-    mINI::Instance()["general.listen_ip"] = "::";
-    mINI::Instance()["general.maxStreamWaitMS"] = "15000";
-    mINI::Instance()["general.streamNoneReaderDelayMS"] = "20000";
-    mINI::Instance()["rtmp.port"] = "1935";
-    mINI::Instance()["ffmpeg.bin"] = exeDir() + "MediaServer";
-    mINI::Instance()["ffmpeg.cmd"] = "%s --relay %s %s";
+    auto &ini = mINI::Instance();
+    ini["api.secret"] = "035c73f7-bb6b-4889-a715-d9eb2d1925cc";
+    ini["ffmpeg.bin"] = exeDir() + "MediaServer";
+    ini["ffmpeg.cmd"] = "%s --relay %s %s";
+    ini["general.enableVhost"] = "0";
+    ini["general.listen_ip"] = "::";
+    ini["general.maxStreamWaitMS"] = "15000";
+    ini["general.streamNoneReaderDelayMS"] = "20000";
+    ini["hook.enable"] = "0";
+    ini["hook.on_stream_none_reader"] = "";
+    ini["hook.timeoutSec"] = "10";
+    ini["http.allow_ip_range"] = "::1,127.0.0.1";
+    ini["http.maxReqSize"] = "40960";
+    ini["http.port"] = "80";
+    ini["protocol.auto_close"] = "0";
+    ini["record.appName"] = "record";
+    ini["rtmp.port"] = "1935";
 });
 
-// A client's connection; requests on it are answered in their order.
-class Session : public SocketHelper {
-public:
-    Session(int fd, const sockaddr_in &peer)
-        : SocketHelper(Socket::createSocket(EventPollerPool::Instance().getPoller(false)))
-        , _fd(fd)
-        , _port(ntohs(peer.sin_port)) {}
-    ~Session() override { ::close(_fd); }
-
-    uint16_t get_peer_port() override { return _port; }
-    void onRecv(const Buffer::Ptr &) override {}
-    void onError(const SockException &) override {}
-    void onManager() override {}
-
-    void serve() {
-        std::string input;
-        char piece[65536];
-        while (true) {
-            const auto end = input.find("\r\n\r\n");
-            if (end != std::string::npos) {
-                Parser head;
-                head.parse(input.data(), end + 4);
-                const size_t size = end + 4 + strtoul(head["Content-Length"].c_str(), nullptr, 10);
-                if (input.size() >= size) {
-                    Parser parser;
-                    parser.parse(input.data(), size);
-                    input.erase(0, size);
-                    handle(parser);
-                    continue;
-                }
-            }
-            const ssize_t got = recv(_fd, piece, sizeof(piece), 0);
-            if (got <= 0) {
-                return;
-            }
-            input.append(piece, got);
-        }
-    }
-
-    // What stands for a connection by RTMP: "PLAY app/stream" or "PUBLISH app/stream", answered by a byte.
-    void serveRtmp() {
-        std::string line;
-        for (char sign; recv(_fd, &sign, 1, 0) == 1 && sign != '\n';) {
-            line += sign;
-        }
-        const auto space = line.find(' ');
-        if (space == std::string::npos) {
-            return;
-        }
-        const auto tuple = StreamUrl("rtmp://127.0.0.1:0/" + line.substr(space + 1)).tuple();
-        if (line.substr(0, space) == "PUBLISH") {
-            if (MediaSource::find("rtmp", tuple.vhost, tuple.app, tuple.stream)) {
-                return;
-            }
-            const int fd = _fd;
-            Stream stream(tuple, [fd] { return shutdown(fd, SHUT_RDWR) == 0; });
-            watchIdle(getPoller(), stream.watched(), mINI::Instance()["protocol.auto_close"] == "1");
-            (void)!send(_fd, ".", 1, MSG_NOSIGNAL);
-            char byte;
-            while (recv(_fd, &byte, 1, 0) > 0) {
-            }
-        } else if (const auto source = awaitStream(tuple, *this)) {
-            (void)!send(_fd, ".", 1, MSG_NOSIGNAL);
-            watchStream(source, _fd);
-        }
-    }
-
-private:
-    void handle(const Parser &parser) {
-        auto done = std::make_shared<sem_t>();
-        sem_init(done.get(), 0, 0);
-        auto self = std::static_pointer_cast<Session>(shared_from_this());
-        HttpResponseInvokerImp invoker([self, done](int status, const StrCaseMap &, const HttpBody::Ptr &body) {
-            const auto content = body->readData(body->remainSize());
-            std::ostringstream reply;
-            reply << "HTTP/1.1 " << status << " OK\r\nContent-Type: application/json\r\nContent-Length: "
-                  << content->size() << "\r\n\r\n";
-            const std::string text = reply.str() + std::string(content->data(), content->size());
-            (void)!send(self->_fd, text.data(), text.size(), MSG_NOSIGNAL);
-            sem_post(done.get());
-        });
-        bool consumed = false;
-        NOTICE_EMIT(BroadcastHttpRequestArgs, Broadcast::kBroadcastHttpRequest, parser, invoker, consumed,
-                    static_cast<SockInfo &>(*this));
-        if (!consumed && !watch(parser.url())) {
-            invoker(404, {}, "not found");
-        } else if (!consumed) {
-            return;
-        }
-        sem_wait(done.get());
-    }
-
-    // A player of "/app/stream.live.flv": waits for the stream, and watches it until either ends. False where there
-    // was none to watch.
-    bool watch(const std::string &path) {
-        const std::string end = ".live.flv";
-        const auto slash = path.find('/', 1);
-        if (path.size() < end.size() || path.compare(path.size() - end.size(), end.size(), end) != 0
-            || slash == std::string::npos) {
-            return false;
-        }
-        const MediaTuple tuple{"__defaultVhost__", path.substr(1, slash - 1),
-                               path.substr(slash + 1, path.size() - slash - 1 - end.size())};
-        const auto source = awaitStream(tuple, *this);
-        if (!source) {
-            return false;
-        }
-        const std::string head = "HTTP/1.1 200 OK\r\nContent-Type: video/x-flv\r\n\r\nFLV";
-        (void)!send(_fd, head.data(), head.size(), MSG_NOSIGNAL);
-        watchStream(source, _fd);
-        shutdown(_fd, SHUT_RDWR);
-        return true;
-    }
-
-    const int _fd;
-    const uint16_t _port;
-};
-
-static void listenAt(int port, void (Session::*serve)()) {
+// Only within 127.0.0.0/8, whatever the ini says.
+static void listenAt(int port, Session::Input input) {
+    GET_CONFIG(std::string, ip, "general.listen_ip");
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const int on = 1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(static_cast<uint16_t>(port));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (ip.compare(0, 4, "127.") != 0 || inet_pton(AF_INET, ip.c_str(), &address.sin_addr) != 1) {
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    }
     if (bind(fd, reinterpret_cast<sockaddr *>(&address), sizeof(address)) != 0 || listen(fd, 1024) != 0) {
         throw std::runtime_error(std::string("cannot listen: ") + strerror(errno));
     }
-    std::thread([fd, serve] {
+    std::thread([fd, input] {
         while (true) {
             sockaddr_in peer{};
             socklen_t len = sizeof(peer);
-            const int client = accept4(fd, reinterpret_cast<sockaddr *>(&peer), &len, SOCK_CLOEXEC);
+            const int client = accept4(fd, reinterpret_cast<sockaddr *>(&peer), &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
             if (client >= 0) {
-                auto session = std::make_shared<Session>(client, peer);
-                std::thread([session, serve] { (session.get()->*serve)(); }).detach();
+                Session::start(client, peer, input);
+            } else {
+                // Out of descriptors, most likely.
+                std::this_thread::sleep_for(std::chrono::milliseconds(10));
             }
         }
     }).detach();
@@ -196,22 +92,22 @@ static void becomeDaemon() {
     }
 }
 
+// A connection on which the other side has said yes; -1 where it has not.
+static int ask(const std::string &verb, const std::string &url) {
+    const StreamUrl to(url);
+    const int fd = to.good ? socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
+    const std::string line = verb + " " + to.path + "\n";
+    timeval timeout{10, 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+    char byte;
+    const bool good = connect(fd, reinterpret_cast<const sockaddr *>(&to.address), sizeof(to.address)) == 0
+        && send(fd, line.data(), line.size(), MSG_NOSIGNAL) == ssize_t(line.size()) && recv(fd, &byte, 1, 0) == 1;
+    return good ? fd : -1;
+}
+
 // What stands for FFmpeg: plays one URL and publishes to the other until either ends.
 static int relay(const std::string &from, const std::string &to) {
-    sem_t ended;
-    sem_init(&ended, 0, 0);
-    int taken = -1, given = -1;
-    const auto end = [&ended](const std::string &error, int fd, int *into) {
-        *into = error.empty() ? fd : -1;
-        sem_post(&ended);
-    };
-    Connector::Instance().connect("PLAY", from, 10000, [&](const std::string &error, int fd) { end(error, fd, &taken); });
-    sem_wait(&ended);
-    if (taken < 0) {
-        return 1;
-    }
-    Connector::Instance().connect("PUBLISH", to, 10000, [&](const std::string &error, int fd) { end(error, fd, &given); });
-    sem_wait(&ended);
+    const int taken = ask("PLAY", from), given = taken < 0 ? -1 : ask("PUBLISH", to);
     char byte;
     while (given >= 0 && recv(taken, &byte, 1, MSG_DONTWAIT) != 0 && recv(given, &byte, 1, MSG_DONTWAIT) != 0) {
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -223,36 +119,43 @@ int main(int argc, char **argv) {
     if (argc == 4 && std::string(argv[1]) == "--relay") {
         return relay(argv[2], argv[3]);
     }
-    std::string config = exeDir() + "config.ini";
+    g_ini_file = exeDir() + "config.ini";
     bool daemon = false;
+    int threads = 0;
     for (int option; (option = getopt(argc, argv, "c:ds:l:t:m:")) != -1;) {
         if (option == 'c') {
-            config = optarg;
+            g_ini_file = optarg;
+        } else if (option == 't') {
+            threads = atoi(optarg);
         }
         daemon = daemon || option == 'd';
     }
     signal(SIGPIPE, SIG_IGN);
-    if (!mINI::Instance().parseFile(config)) {
-        mINI::Instance().dumpFile(config);
+    if (!mINI::Instance().parseFile(g_ini_file)) {
+        mINI::Instance().dumpFile(g_ini_file);
     }
     {
+        // Forks before there is any other thread.
         if (daemon) {
             becomeDaemon();
         }
+        if (threads > 0) {
+            EventPollerPool::setPoolSize(threads);
+        }
         installWebApi();
+        standin::installWebHook();
         try {
-            listenAt(atoi(mINI::Instance()["rtmp.port"].c_str()), &Session::serveRtmp);
-            listenAt(atoi(mINI::Instance()["http.port"].c_str()), &Session::serve);
+            listenAt(configured("rtmp.port"), &Session::rtmp);
+            listenAt(configured("http.port"), &Session::http);
         } catch (const std::exception &error) {
             ErrorL << "Start server failed: " << error.what();
             return -1;
         }
-        InfoL << "the stand-in is listening on port " << mINI::Instance()["http.port"];
+        InfoL << "the stand-in is listening on port " << configured("http.port");
         signal(SIGINT, [](int) { sem.post(); });
         signal(SIGTERM, [](int) { sem.post(); });
-        static const std::string s_config = config;
         signal(SIGHUP, [](int) {
-            mINI::Instance().parseFile(s_config);
+            mINI::Instance().parseFile(g_ini_file);
             NOTICE_EMIT(BroadcastReloadConfigArgs, Broadcast::kBroadcastReloadConfig);
         });
         sem.wait();

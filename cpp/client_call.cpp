@@ -1,0 +1,257 @@
+#include "client_call.h"
+
+#include <exception>
+#include <utility>
+#include <vector>
+
+#include "Util/logger.h"
+#include "text.h"
+
+using namespace toolkit;
+using namespace mediakit;
+
+namespace zlm_journal {
+
+namespace {
+
+thread_local uint64_t t_call = 0;
+
+std::string quoted(const std::string &text) {
+    return Json::valueToQuotedString(text.c_str());
+}
+
+// `body` is the text of a JSON object: the same with one more member. Nothing is written anew: replies are many.
+std::string withMember(const std::string &body, const std::string &name, const std::string &value) {
+    const auto end = body.rfind('}');
+    auto last = end == std::string::npos || end == 0 ? std::string::npos : body.find_last_not_of(" \t\r\n", end - 1);
+    if (last == std::string::npos) {
+        return body;
+    }
+    const bool is_empty = body[last] == '{';
+    return body.substr(0, last + 1) + (is_empty ? "" : ",") + "\n\t" + quoted(name) + " : " + value + "\n}\n";
+}
+
+} // namespace
+
+Scope::Scope(uint64_t call)
+    : _before(t_call) {
+    t_call = call;
+}
+
+Scope::~Scope() {
+    t_call = _before;
+}
+
+uint64_t Scope::current() {
+    return t_call;
+}
+
+// Held by every copy of the invoker that a handler was given: when the last one is gone and none was called, the server
+// has dropped the call.
+struct ClientCall::Answer {
+    explicit Answer(ClientCall::Ptr call)
+        : call(std::move(call)) {}
+    ~Answer() { call->answered(nullptr); }
+
+    const ClientCall::Ptr call;
+};
+
+ClientCall::ClientCall(zlm_journal_handle journal, const Invoker &client, SockInfo &sender, bool closes)
+    : _journal(journal)
+    , _client(client)
+    , _sender(static_cast<SocketHelper &>(sender).shared_from_this())
+    , _closes(closes) {}
+
+Json::Value ClientCall::refusal(const std::string &why) {
+    Json::Value root(Json::objectValue);
+    root["code"] = -1; // API::OtherFailed
+    root["msg"] = "journal: " + why;
+    return root;
+}
+
+bool ClientCall::begin(
+    const std::string &name, const ApiArgsType &args, const Handler &handler, const Parser &parser) {
+    std::vector<zlm_journal_pair> pairs;
+    pairs.reserve(args.size());
+    for (const auto &arg : args) {
+        pairs.push_back({textOf(arg.first), textOf(arg.second)});
+    }
+    const std::string caller = _sender->get_peer_ip() + ":" + std::to_string(_sender->get_peer_port());
+    const zlm_journal_request request{textOf(name), pairs.data(), pairs.size(), textOf(caller)};
+    auto *context = new Ptr(shared_from_this());
+    const zlm_journal_client client{context, go, done};
+    uint32_t verdict = ZLM_JOURNAL_PASS;
+    const int code = zlm_journal_call_open(_journal, &request, &client, &_number, &verdict);
+    if (code != 0 || verdict == ZLM_JOURNAL_PASS) {
+        delete context;
+        if (code == 0) {
+            return false;
+        }
+        const std::string error = lastError();
+        if (code == ZLM_JOURNAL_CODE_INVALID_HANDLE || code == ZLM_JOURNAL_CODE_PANIC) {
+            // The server is stopping: the call is carried out all the same, and is told that it is not on disk.
+            ErrorL << "journal: " << name << " is not journaled: " << error;
+            run(handler, parser);
+            return true;
+        }
+        StrCaseMap headers;
+        headers.emplace("Content-Type", "application/json; charset=utf-8");
+        _client(200, headers, refusal(error).toStyledString());
+        return true;
+    }
+    if (verdict == ZLM_JOURNAL_GO) {
+        run(handler, parser);
+    } else {
+        // Whoever tells it to go queues that on this poller, for a later turn.
+        _kept.reset(new Kept{handler, parser});
+    }
+    return true;
+}
+
+void ClientCall::go(void *context) {
+    const Ptr call = *static_cast<Ptr *>(context);
+    call->_sender->getPoller()->async([call] { call->runKept(); }, false);
+}
+
+// As WebApi.cpp runs a handler, for a call that it has handed over to us.
+void ClientCall::runKept() {
+    const std::unique_ptr<Kept> kept = std::move(_kept);
+    try {
+        run(kept->handler, kept->parser);
+    } catch (ApiRetException &refused) {
+        Json::Value root;
+        root["code"] = refused.code();
+        root["msg"] = refused.what();
+        StrCaseMap headers;
+        headers.emplace("Content-Type", "application/json; charset=utf-8");
+        _client(200, headers, root.toStyledString());
+        const auto sender = _sender;
+        const std::string why = refused.what();
+        sender->getPoller()->async([sender, why] { sender->shutdown(SockException(Err_shutdown, why)); }, false);
+    }
+}
+
+void ClientCall::run(const Handler &handler, const Parser &parser) {
+    const auto answer = std::make_shared<Answer>(shared_from_this());
+    try {
+        const Scope scope(_number);
+        handler(
+            parser, captureReply([answer](Reply reply) {
+                answer->call->answered(std::unique_ptr<Reply>(new Reply(std::move(reply))));
+            }),
+            *_sender);
+    } catch (const ApiRetException &) {
+        // Nothing was done: it is refused for its secret or for what it lacks, or its stream is not there.
+        {
+            std::lock_guard<std::mutex> lock(_mutex);
+            _is_thrown = true;
+        }
+        answered(nullptr);
+        (void)zlm_journal_call_settled(_journal, _number);
+        throw;
+    } catch (const std::exception &error) {
+        // It may have done half of it, so its reply waits for the disk as any other.
+        std::unique_ptr<Reply> reply(new Reply);
+        reply->headers.emplace("Content-Type", "application/json; charset=utf-8");
+        reply->json["code"] = -400; // API::Exception
+        reply->json["msg"] = error.what();
+        reply->body = reply->json.toStyledString();
+        answered(std::move(reply));
+    }
+    if (_closes) {
+        settleWhenAllPollersHaveTurned();
+    }
+}
+
+// What a handler has queued on a poller runs before what is queued there after it.
+void ClientCall::settleWhenAllPollersHaveTurned() const {
+    const auto journal = _journal;
+    const auto number = _number;
+    const std::shared_ptr<void> last(nullptr, [journal, number](void *) {
+        (void)zlm_journal_call_settled(journal, number);
+    });
+    EventPollerPool::Instance().for_each([&last](const TaskExecutor::Ptr &poller) {
+        auto mine = last;
+        poller->async([mine]() mutable { mine.reset(); }, false);
+    });
+}
+
+// The server's reply, or none where there will be none. The first counts.
+void ClientCall::answered(std::unique_ptr<Reply> reply) {
+    const bool success = reply && reply->code() == 0;
+    {
+        std::lock_guard<std::mutex> lock(_mutex);
+        if (_is_answered) {
+            return;
+        }
+        _is_answered = true;
+        _reply = std::move(reply);
+    }
+    if (_number == 0 || zlm_journal_call_answered(_journal, _number, success) != 0) {
+        done("the journal is closed: the server is stopping");
+    }
+}
+
+void ClientCall::done(void *context, const zlm_journal_ack *ack) {
+    const std::unique_ptr<Ptr> call(static_cast<Ptr *>(context));
+    try {
+        (*call)->done(*ack);
+    } catch (const std::exception &error) {
+        ErrorL << "journal: a reply was lost: " << error.what();
+    }
+}
+
+void ClientCall::done(const zlm_journal_ack &ack) {
+    const std::string error(ack.error.data ? ack.error.data : "", ack.error.len);
+    {
+        std::lock_guard<std::mutex> lock(_mutex);
+        if (ack.undone) {
+            _undone = error;
+        }
+        if (ack.is_journaled) {
+            const bool is_there = ack.persisted == ZLM_JOURNAL_PERSISTED;
+            _journal_member = "{ \"seq\" : " + std::to_string(ack.seq) + ", \"persisted\" : "
+                + (is_there ? "true" : "false")
+                + (!error.empty() ? ", \"error\" : " + quoted(error) : is_there ? "" : ", \"pending\" : true") + " }";
+        }
+    }
+    const auto self = shared_from_this();
+    _sender->getPoller()->async([self] { self->send(); }, false);
+}
+
+void ClientCall::done(const std::string &error) {
+    {
+        std::lock_guard<std::mutex> lock(_mutex);
+        _journal_member = "{ \"seq\" : 0, \"persisted\" : false, \"error\" : " + quoted(error) + " }";
+    }
+    const auto self = shared_from_this();
+    _sender->getPoller()->async([self] { self->send(); }, false);
+}
+
+// On the poller of the call's connection.
+void ClientCall::send() {
+    std::unique_ptr<Reply> reply;
+    std::string member, undone;
+    {
+        std::lock_guard<std::mutex> lock(_mutex);
+        if (_is_sent || _is_thrown) {
+            return;
+        }
+        _is_sent = true;
+        reply = std::move(_reply);
+        member = _journal_member;
+        undone = _undone;
+    }
+    if (!reply) {
+        reply.reset(new Reply);
+        reply->headers.emplace("Content-Type", "application/json; charset=utf-8");
+        reply->body = refusal("the server has dropped this call without an answer").toStyledString();
+    }
+    std::string body = undone.empty() ? std::move(reply->body) : refusal(undone).toStyledString();
+    if (!member.empty()) {
+        body = withMember(body, "journal", member);
+    }
+    _client(reply->status, reply->headers, body);
+}
+
+} // namespace zlm_journal

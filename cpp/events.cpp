@@ -1,0 +1,93 @@
+// The plugin's part that passes on what MediaServer tells of its proxies and streams. Whoever tells holds locks of the
+// server's, so nothing of the server's is called here. Decides nothing: the journal does.
+#include "Common/MediaSource.h"
+#include "Common/config.h"
+#include "FFmpegSource.h"
+#include "Player/PlayerProxy.h"
+#include "Pusher/PusherProxy.h"
+#include "Util/NoticeCenter.h"
+#include "Util/logger.h"
+#include "plugin.h"
+#include "text.h"
+
+using namespace toolkit;
+using namespace mediakit;
+
+namespace zlm_journal {
+
+// The hooks name these classes without their headers.
+static_assert(
+    KindOf<PlayerProxy>::number == ZLM_JOURNAL_PULL && KindOf<PusherProxy>::number == ZLM_JOURNAL_PUSH
+        && KindOf<FFmpegSource>::number == ZLM_JOURNAL_FFMPEG,
+    "zlm_journal_hooks.h numbers the kinds of proxy otherwise than zlm_journal.h");
+
+namespace {
+
+template <typename Named>
+zlm_journal_stream streamOf(const Named &named) {
+    return {textOf(named.vhost), textOf(named.app), textOf(named.stream)};
+}
+
+// What is refused is a defect of ours or a name that is no text: said once in a while would be too often.
+void check(int code, const char *what) {
+    if (code != 0 && code != ZLM_JOURNAL_CODE_INVALID_HANDLE) {
+        ErrorL << "journal: " << what << ": " << lastError();
+    }
+}
+
+} // namespace
+
+void Plugin::made(int kind, const std::string &key) const noexcept {
+    if (_journal != 0) {
+        check(zlm_journal_made(_journal, kind, textOf(key)), "a new proxy was not taken note of");
+    }
+}
+
+void Plugin::ended(int kind, const std::string &key) const noexcept {
+    if (_journal != 0) {
+        check(zlm_journal_ended(_journal, kind, textOf(key), Scope::current()), "an end was not taken note of");
+    }
+}
+
+void Plugin::listen() {
+    auto &center = NoticeCenter::Instance();
+    center.addListener(this, Broadcast::kBroadcastNotFoundStream, [this](BroadcastNotFoundStreamArgs) {
+        const auto stream = streamOf(args);
+        check(zlm_journal_stream_not_found(_journal, &stream), "a player was not taken note of");
+    });
+    center.addListener(this, Broadcast::kBroadcastStreamNoneReader, [this](BroadcastStreamNoneReaderArgs) {
+        const auto stream = streamOf(sender.getMediaTuple());
+        check(zlm_journal_stream_unwatched(_journal, &stream), "a stream without viewers was not taken note of");
+    });
+    center.addListener(this, Broadcast::kBroadcastMediaChanged, [this](BroadcastMediaChangedArgs) {
+        const auto stream = streamOf(sender.getMediaTuple());
+        const auto &schema = sender.getSchema();
+        check(zlm_journal_stream_changed(_journal, textOf(schema), &stream, bRegist), "a stream was not taken note of");
+    });
+#ifdef BroadcastPlayerProxyFailedArgs
+    center.addListener(this, Broadcast::kBroadcastPlayerProxyFailed, [this](BroadcastPlayerProxyFailedArgs) {
+        const std::string key = sender.getMediaTuple().shortUrl(), error = ex.what();
+        check(zlm_journal_pull_failed(_journal, textOf(key), textOf(error)), "a failure was not taken note of");
+    });
+#endif
+}
+
+bool Plugin::tellsFailures() {
+#ifdef BroadcastPlayerProxyFailedArgs
+    return true;
+#else
+    return false;
+#endif
+}
+
+////////////////////////////////////////////////////////////// the hooks
+
+void made(int kind, const std::string &key) noexcept {
+    Plugin::Instance().made(kind, key);
+}
+
+void ended(int kind, const std::string &key) noexcept {
+    Plugin::Instance().ended(kind, key);
+}
+
+} // namespace zlm_journal

@@ -1,0 +1,162 @@
+// The plugin's part that watches clients' calls go by: those that make and end proxies are followed, and those of the
+// journal's own are carried out. Decides nothing: the journal does.
+#include <exception>
+#include <thread>
+#include <utility>
+
+#include "Common/config.h"
+#include "Http/HttpFileManager.h"
+#include "Poller/EventPoller.h"
+#include "Util/logger.h"
+#include "client_call.h"
+#include "plugin.h"
+#include "rust/cxx.h"
+#include "text.h"
+#include "zlm-journal/src/ffi/bridge.rs.h"
+
+using namespace toolkit;
+using namespace mediakit;
+
+namespace zlm_journal {
+
+namespace {
+
+// Longer bodies have items, and no arguments.
+const size_t kMostArgBytes = 4096;
+
+// The body of the request whose handler runs on this thread, where MediaServer is not to look for arguments in it.
+thread_local const std::string *t_body = nullptr;
+
+struct BodyAtHand {
+    explicit BodyAtHand(const std::string &body) { t_body = &body; }
+    ~BodyAtHand() { t_body = nullptr; }
+};
+
+// The dispatch table does not tell upper from lower case.
+bool isSame(const std::string &a, const std::string &b) {
+    return strcasecmp(a.c_str(), b.c_str()) == 0;
+}
+
+std::string apiName(const Parser &parser) {
+    static const std::string prefix = "/index/api/";
+    const std::string &path = parser.url();
+    return strncasecmp(path.c_str(), prefix.c_str(), prefix.size()) == 0 ? path.substr(prefix.size()) : std::string();
+}
+
+// Throws what the server's own check of secret and address would: whoever it does not let through makes no work. Where
+// secret and address are right, the handler's own check is still to come, and what it costs is not paid twice.
+void checkCaller(const Parser &parser, ApiArgsType &args, SockInfo &sender) {
+    GET_CONFIG(std::string, api_secret, API::kSecret);
+    const ArgsMap allArgs(parser, args);
+    if (!api_secret.empty() && api_secret == allArgs["secret"] && HttpFileManager::isIPAllowed(sender.get_peer_ip())) {
+        return;
+    }
+    HttpSession::KeyValue headerOut;
+    Json::Value val;
+    CHECK_SECRET();
+    (void)headerOut;
+    (void)val;
+}
+
+// A handler finds its arguments in the headers as well. Names with an underscore are no other header's.
+void addThoseOfHeaders(ApiArgsType &args, const Parser &parser) {
+    static const std::set<std::string, StrCaseCompare> names = {"vhost", "app", "stream", "url", "schema", "key", "force"};
+    for (const auto &header : parser.getHeader()) {
+        if (header.first.find('_') != std::string::npos || names.count(header.first)) {
+            auto &arg = args[header.first];
+            if (arg.empty()) {
+                arg = header.second;
+            }
+        }
+    }
+}
+
+} // namespace
+
+bool Plugin::intercept(
+    const Lookup &lookup, ArgsOf args_of, const Handler &handler, const Parser &parser, const Invoker &invoker,
+    SockInfo &sender) {
+    if (!_api) {
+        return false;
+    }
+    _api->learn(lookup);
+    const std::string name = apiName(parser);
+    if (_journaled.count(name)) {
+        auto args = args_of(parser);
+        checkCaller(parser, args, sender);
+        addThoseOfHeaders(args, parser);
+        const bool closes = isSame(name, "close_stream") || isSame(name, "close_streams");
+        const auto call = std::make_shared<ClientCall>(_journal, invoker, sender, closes);
+        return call->begin(name, args, handler, parser);
+    }
+    if (_operations.count(name)) {
+        return withoutItems(handler, parser, invoker, sender);
+    }
+    if (ApiCalls::isOurs(sender)) {
+        // What restore() has sent: everything is in place now.
+        const zlm_journal_host host{this, hostAdd, hostRemove};
+        if (zlm_journal_start(_journal, &host) != 0) {
+            ErrorL << "journal: no restore: " << lastError();
+        }
+    }
+    return false;
+}
+
+// MediaServer looks into any body for arguments, on the poller. Of the calls that take a body those are in the URL, so it
+// need not see 10,000 items.
+bool Plugin::withoutItems(
+    const Handler &handler, const Parser &parser, const Invoker &invoker, SockInfo &sender) const {
+    const auto &body = parser.content();
+    if (body.size() <= kMostArgBytes && (body.empty() || body[0] != '[')) {
+        return false;
+    }
+    ApiArgsType args;
+    for (const auto &arg : parser.getUrlArgs()) {
+        args[arg.first] = arg.second;
+    }
+    checkCaller(parser, args, sender);
+    Parser without = parser;
+    without.setContent("{}");
+    const BodyAtHand at_hand(body);
+    handler(without, invoker, sender);
+    return true;
+}
+
+// Has the journal carry out the request at hand, on a thread of its own, since that waits for the disk.
+void Plugin::operate(
+    const std::string &name, const ArgsMap &call, const Headers &headers, SockInfo &sender, const Invoker &invoker) {
+    rust::Vec<rust::String> names, values;
+    for (const auto &arg : call.args) {
+        names.push_back(rust::String::lossy(arg.first));
+        values.push_back(rust::String::lossy(arg.second));
+    }
+    const std::string body = t_body ? *t_body : call.parser.content();
+    const std::string caller = sender.get_peer_ip() + ":" + std::to_string(sender.get_peer_port());
+    const auto poller = EventPollerPool::Instance().getPoller();
+    Headers reply_headers = headers;
+    // Held from here on, and by the thread until its reply is on its way.
+    const std::shared_ptr<void> under_way(nullptr, [this](void *) {
+        std::lock_guard<std::mutex> lock(_operating_mutex);
+        --_operating;
+        _operated.notify_all();
+    });
+    {
+        std::lock_guard<std::mutex> lock(_operating_mutex);
+        ++_operating;
+    }
+    std::thread([this, name, names, values, body, caller, poller, reply_headers, invoker, under_way]() mutable {
+        std::string reply;
+        try {
+            const rust::Slice<const uint8_t> bytes(reinterpret_cast<const uint8_t *>(body.data()), body.size());
+            const auto answer =
+                zlm_journal::operate(_journal, name, std::move(names), std::move(values), bytes, caller);
+            reply = std::string(answer.body);
+            reply_headers["Content-Type"] = std::string(answer.content_type);
+        } catch (const std::exception &error) {
+            reply = ClientCall::refusal(error.what()).toStyledString();
+        }
+        poller->async([invoker, reply_headers, reply] { invoker(200, reply_headers, reply); }, false);
+    }).detach();
+}
+
+} // namespace zlm_journal

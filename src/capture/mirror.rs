@@ -1,0 +1,258 @@
+//! What MediaServer has, as its hooks have told it: the only answer to "is it there". Pure. Knows nothing of intent.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::reconcile::Key;
+use crate::record::{Args, Kind, NamingRules, Stream};
+
+/// What the server was known to be like when a proxy ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    pub rules: NamingRules,
+    /// `record.appName`: without viewers, streams of this app are closed without an event.
+    pub record_app: String,
+    /// The hook on_stream_none_reader may answer so long after the event.
+    pub idle_answer: Duration,
+    /// It tells of each failed connect and each lost connection (kBroadcastPlayerProxyFailed; not in 8.0).
+    pub tells_failures: bool,
+}
+
+/// One proxy of the server.
+#[derive(Debug)]
+pub struct Present {
+    /// How many had been made before it, and it.
+    pub number: u64,
+    /// The add that made it, and is not answered yet.
+    pub call: Option<u64>,
+    stream: Option<Arc<Stream>>,
+    /// With what it ends for good, where it takes its stream by name.
+    taken: Option<Arc<(String, Stream)>>,
+    can_give_up: bool,
+    /// It plays or is pushed, as far as events and answers tell.
+    pub playing: bool,
+    /// Its sources, a bit for each schema; and those that went since a close call came, which had this mark.
+    sources: u16,
+    gone: (u64, u16),
+    /// The last that was heard of it is a failure.
+    failed: bool,
+    pub error: Option<Box<str>>,
+    /// Nobody watched it then, and it has not started anew since.
+    idle_since: Option<Instant>,
+    taken_is_gone: bool,
+}
+
+/// Why the server ended a proxy by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnEnd {
+    /// Nobody watched it.
+    Idle,
+    /// Its tries were used up.
+    GaveUp,
+    /// What it took its stream from has gone, or nobody knows.
+    Other,
+}
+
+impl Present {
+    pub fn new(number: u64) -> Present {
+        Present {
+            number,
+            call: None,
+            stream: None,
+            taken: None,
+            can_give_up: true,
+            playing: false,
+            sources: 0,
+            gone: (0, 0),
+            failed: false,
+            error: None,
+            idle_since: None,
+            taken_is_gone: false,
+        }
+    }
+
+    /// One whose arguments are known.
+    pub fn with_args(self, kind: Kind, args: &Args, rules: &NamingRules) -> Present {
+        // An FFmpeg source is run again for ever; so is a pull or push without a limit. What is no number counts as 0.
+        let read = args.read();
+        let limit = read.get("retry_count").filter(|text| !text.is_empty());
+        let is_limited = limit.is_some_and(|text| text.trim().parse::<i64>().unwrap_or(0) >= 0);
+        Present {
+            stream: kind.own_stream(args, rules).map(Arc::new),
+            taken: kind.taken_stream(args, rules).map(Arc::new),
+            can_give_up: is_limited && !kind.info().is_process,
+            ..self
+        }
+    }
+
+    /// The last heard of it is a failure.
+    pub fn is_failing(&self) -> bool {
+        self.failed
+    }
+
+    pub fn own_end(&self, facts: &HostFacts) -> OwnEnd {
+        if self.taken.is_some() {
+            return if self.can_give_up && !self.taken_is_gone { OwnEnd::GaveUp } else { OwnEnd::Other };
+        }
+        let was_idle = self.idle_since.is_some_and(|since| facts.tells_failures || since.elapsed() <= facts.idle_answer);
+        // A limit that is used up is told as a failure just before.
+        let gave_up = self.can_give_up && if facts.tells_failures { self.failed } else { !was_idle };
+        let is_recorded_app =
+            self.stream.as_ref().is_some_and(|stream| *stream.app == *facts.record_app && !facts.record_app.is_empty());
+        match (gave_up, was_idle || is_recorded_app) {
+            (true, _) => OwnEnd::GaveUp,
+            (false, true) => OwnEnd::Idle,
+            (false, false) => OwnEnd::Other,
+        }
+    }
+}
+
+/// What a close call names; an empty part is any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    pub schema: String,
+    pub vhost: String,
+    pub app: String,
+    pub stream: String,
+}
+
+#[derive(Default)]
+pub struct Mirror {
+    proxies: HashMap<Key, Present>,
+    /// Those that make a source, and those that take one by name.
+    makers: HashMap<Arc<Stream>, Vec<Key>>,
+    takers: HashMap<Arc<(String, Stream)>, Vec<Key>>,
+    made: u64,
+    mark: u64,
+}
+
+impl Mirror {
+    pub fn next_number(&mut self) -> u64 {
+        self.made += 1;
+        self.made
+    }
+
+    pub fn insert(&mut self, key: Key, present: Present) {
+        self.remove(&key);
+        if let Some(stream) = &present.stream {
+            self.makers.entry(Arc::clone(stream)).or_default().push(key.clone());
+        }
+        if let Some(taken) = &present.taken {
+            self.takers.entry(Arc::clone(taken)).or_default().push(key.clone());
+        }
+        self.proxies.insert(key, present);
+    }
+
+    pub fn remove(&mut self, key: &Key) -> Option<Present> {
+        let present = self.proxies.remove(key)?;
+        if let Some(stream) = &present.stream {
+            drop_from(&mut self.makers, stream, key);
+        }
+        if let Some(taken) = &present.taken {
+            drop_from(&mut self.takers, taken, key);
+        }
+        Some(present)
+    }
+
+    pub fn get(&self, key: &Key) -> Option<&Present> {
+        self.proxies.get(key)
+    }
+
+    pub fn get_mut(&mut self, key: &Key) -> Option<&mut Present> {
+        self.proxies.get_mut(key)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Present)> {
+        self.proxies.iter()
+    }
+
+    /// A close call comes: sources that go from here on can be its doing.
+    pub fn mark(&mut self) -> u64 {
+        self.mark += 1;
+        self.mark
+    }
+
+    /// A source came or went. False where that is news of nobody here.
+    pub fn source_moved(&mut self, schema: &str, stream: &Stream, is_there: bool) -> bool {
+        let (mark, bit) = (self.mark, bit_of(schema));
+        let makers = self.makers.get(stream).map_or(&[][..], Vec::as_slice);
+        let mut changed = false;
+        for key in makers {
+            let Some(present) = self.proxies.get_mut(key) else { continue };
+            let had_sources = present.sources != 0;
+            if is_there {
+                if !had_sources {
+                    present.idle_since = None;
+                }
+                present.sources |= bit;
+                (present.failed, present.error) = (false, None);
+            } else {
+                present.sources &= !bit;
+                if present.gone.0 != mark {
+                    present.gone = (mark, 0);
+                }
+                present.gone.1 |= bit;
+            }
+            changed |= had_sources != (present.sources != 0);
+            present.playing = present.sources != 0;
+        }
+        if self.takers.is_empty() {
+            return changed;
+        }
+        let takers = self.takers.get(&(schema.to_owned(), stream.clone())).map_or(&[][..], Vec::as_slice);
+        for key in takers {
+            if let Some(present) = self.proxies.get_mut(key) {
+                present.taken_is_gone = !is_there;
+                present.playing &= is_there;
+            }
+        }
+        changed
+    }
+
+    /// Nobody watches this stream now.
+    pub fn nobody_watches(&mut self, stream: &Stream) {
+        for key in self.makers.get(stream).map_or(&[][..], Vec::as_slice) {
+            if let Some(present) = self.proxies.get_mut(key) {
+                present.idle_since = Some(Instant::now());
+                present.failed = false;
+            }
+        }
+    }
+
+    /// A connect failed or a connection was lost. False where that is news of nobody here.
+    pub fn failed(&mut self, key: &Key, error: &str) -> bool {
+        let Some(present) = self.proxies.get_mut(key) else { return false };
+        (present.failed, present.error) = (true, Some(error.into()));
+        std::mem::take(&mut present.playing)
+    }
+}
+
+impl Filter {
+    /// Whether a close call that came at `mark` can have ended this proxy: its source was there, and had these names.
+    pub fn hits(&self, present: &Present, mark: u64) -> bool {
+        let Some(stream) = &present.stream else { return false };
+        let gone = if present.gone.0 >= mark { present.gone.1 } else { 0 };
+        let wanted = if self.schema.is_empty() { u16::MAX } else { bit_of(&self.schema) };
+        let is_any = |named: &str, its: &str| named.is_empty() || named == its;
+        (present.sources | gone) & wanted != 0
+            && is_any(&self.vhost, &stream.vhost)
+            && is_any(&self.app, &stream.app)
+            && is_any(&self.stream, &stream.stream)
+    }
+}
+
+/// MediaServer's schemas, each a bit, and one for all that are not known here.
+fn bit_of(schema: &str) -> u16 {
+    const SCHEMAS: [&str; 8] = ["rtsp", "rtmp", "fmp4", "ts", "hls", "hls.fmp4", "srt", "rtc"];
+    1 << SCHEMAS.iter().position(|its| *its == schema).unwrap_or(15)
+}
+
+fn drop_from<T: std::hash::Hash + Eq>(index: &mut HashMap<Arc<T>, Vec<Key>>, at: &Arc<T>, key: &Key) {
+    if let Some(keys) = index.get_mut(at) {
+        keys.retain(|its| its != key);
+        if keys.is_empty() {
+            index.remove(at);
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! Which call did what: from clients' calls on their way through, and from what MediaServer tells of its proxies, follows
+//! what is journaled. A call counts by its effect, not by its reply. Knows nothing of C, HTTP or files.
+//!
+//! Adds of one key go through one at a time, ours among them: the next when the one before has made something or was
+//! answered. So what is made belongs to the one add that is through. What ends belongs to the call in whose handler it
+//! happens, or to a close call that is still open, or else it is the server's own doing.
+//!
+//! Lock order: MediaServer's own locks, then this state, then the journal's; what has to be told to others is told when
+//! the lock is released. Every function may be called from any thread, takes microseconds and touches no storage.
+
+mod mirror;
+mod state;
+#[cfg(test)]
+mod tests;
+mod waiting;
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
+
+use self::mirror::{OwnEnd, Present};
+pub use self::mirror::{Filter, HostFacts};
+use self::state::{Ask, Open, State, Told};
+use self::waiting::Waiting;
+pub use self::waiting::{Client, Outcome};
+use crate::error::{Error, Result};
+use crate::journal::{Call, Cause, Done, Journal};
+use crate::reconcile::{self, Add, Added, Handle, Key, Listed};
+use crate::record::{Args, Kind, Op, Stream};
+use crate::settings::{OnError, OnGiveUp, OnIdleClose, Restore};
+
+/// MediaServer, as calls of our own reach it. Each returns at once.
+pub trait Server: Send + Sync {
+    /// Hands an add to the server, on a poller of its own. Answered by [`Capture::started`].
+    fn add(&self, call: u64, add: &Add);
+    /// Hands a delete to the server. Answered by [`Capture::removed`].
+    fn remove(&self, call: u64, kind: Kind, key: &str);
+}
+
+/// A client's call, before the server has it.
+pub struct Request<'a> {
+    /// The API's name, in any case.
+    pub name: &'a str,
+    /// What its handler finds, in the URL, the body and the headers.
+    pub args: &'a [(&'a [u8], &'a [u8])],
+    /// `ip:port`.
+    pub caller: &'a str,
+}
+
+/// What to do with it.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Hand it to the server now.
+    Go(u64),
+    /// Hand it to the server when its client is told to go.
+    Wait(u64),
+    /// Nothing that is journaled, or the server will refuse it for what it lacks: let it pass as it is.
+    Pass,
+}
+
+pub struct Capture {
+    journal: Arc<Journal>,
+    facts: RwLock<Arc<HostFacts>>,
+    state: Mutex<State>,
+    server: OnceLock<Box<dyn Server>>,
+    reconciler: OnceLock<Arc<Handle>>,
+}
+
+impl Capture {
+    pub fn new(journal: Arc<Journal>, facts: HostFacts) -> Capture {
+        Capture {
+            journal,
+            facts: RwLock::new(Arc::new(facts)),
+            state: Mutex::default(),
+            server: OnceLock::new(),
+            reconciler: OnceLock::new(),
+        }
+    }
+
+    pub fn facts(&self) -> Arc<HostFacts> {
+        Arc::clone(&self.facts.read())
+    }
+
+    pub fn set_facts(&self, facts: HostFacts) {
+        *self.facts.write() = Arc::new(facts);
+    }
+
+    /// Where our own calls go. The first counts.
+    pub fn set_server(&self, server: Box<dyn Server>) {
+        let _ = self.server.set(server);
+    }
+
+    /// Who is told of what changes. The first counts.
+    pub fn set_reconciler(&self, reconciler: Arc<Handle>) {
+        let _ = self.reconciler.set(reconciler);
+    }
+
+    // ---- clients' calls
+
+    /// A client's call that MediaServer's own check has let through is about to be handed to the server. With `Go` and
+    /// `Wait`, `client` is told once that the reply may leave. Fails where the call is to be refused (`on_error=reject`).
+    pub fn open(&self, request: &Request<'_>, client: impl FnOnce() -> Box<dyn Client>) -> Result<Verdict> {
+        let facts = self.facts();
+        let Some(ask) = Ask::of(request, &facts) else { return Ok(Verdict::Pass) };
+        self.journal.admit()?;
+        let cause = Cause { origin: request.caller.to_owned(), reason: request.name.to_owned() };
+        let open = Open::new(ask, cause, Some(Waiting::new(client())));
+        Ok(self.with_state(|state, _| match state.open(open) {
+            (id, true) => Verdict::Go(id),
+            (id, false) => Verdict::Wait(id),
+        }))
+    }
+
+    /// The server has answered a client's call, with success or not; or it never will, or threw.
+    pub fn answered(&self, id: u64, ok: bool) {
+        self.with_state(|state, told| {
+            let Some(mut open) = state.take(id) else { return };
+            match &open.ask {
+                Ask::Add { key, .. } => {
+                    let key = key.clone();
+                    self.add_answered(state, told, id, &key, &mut open, ok);
+                    if open.made.is_none() {
+                        self.release(state, told, id, &key);
+                    }
+                }
+                Ask::Remove { key } => {
+                    if ok && !open.has_ended {
+                        match state.mirror.get(key) {
+                            None => self.record(&open, Op::Remove, key, None, false),
+                            Some(_) => open.not_journaled("another call has added it since this one looked for it"),
+                        }
+                    }
+                }
+                Ask::Close { .. } => {
+                    open.is_answered = true;
+                    if !open.is_settled {
+                        state.put_back(id, open);
+                        return;
+                    }
+                }
+                Ask::Start { .. } | Ask::End { .. } => {
+                    state.put_back(id, open);
+                    return;
+                }
+            }
+            open.complete(told);
+        });
+    }
+
+    /// All that a close call has queued on the server's threads has run.
+    pub fn settled(&self, id: u64) {
+        self.with_state(|state, told| {
+            let Some(mut open) = state.take(id) else { return };
+            open.is_settled = true;
+            match (&open.ask, open.is_answered) {
+                (Ask::Close { .. }, true) => open.complete(told),
+                _ => state.put_back(id, open),
+            }
+        });
+    }
+
+    fn add_answered(
+        &self,
+        state: &mut State,
+        told: &mut Told,
+        id: u64,
+        key: &Key,
+        open: &mut Open,
+        ok: bool,
+    ) {
+        let Ask::Add { args, .. } = &open.ask else { return };
+        let its = state.mirror.get_mut(key).filter(|present| Some(present.number) == open.made);
+        let is_there = its.is_some();
+        if let Some(present) = its {
+            present.call = None;
+            present.playing |= ok && !present.is_failing();
+        }
+        match (ok, open.made) {
+            (true, Some(_)) if open.is_recorded => {}
+            (true, Some(_)) if is_there => self.record_add(told, open, key, args.clone()),
+            (true, Some(_)) => open.not_journaled("another call ended or replaced it before this answer"),
+            // It was there already, and the server has left it as it is.
+            (true, None) if self.journal.wants(key.0, &key.1, 0) => {
+                self.record(open, Op::Add, key, args.as_ref().ok().cloned(), true);
+            }
+            (true, None) => open.not_journaled(
+                "the server had it already, not by a journaled call: delete it and add it again to have it journaled",
+            ),
+            // Whose it was, it was not this one's; or the server does not know `force`.
+            (false, Some(_)) if open.is_recorded && (is_there || state.mirror.get(key).is_none()) => {
+                self.record(open, Op::Remove, key, None, false);
+            }
+            (false, _) => {}
+        }
+        log::trace!("journal: call {id} on {} is answered", key.1);
+    }
+
+    fn record_add(&self, told: &mut Told, open: &Open, key: &Key, args: Result<Args>) {
+        match args {
+            Ok(args) => {
+                self.record(open, Op::Add, key, Some(args), false);
+                if self.journal.settings().restore != Restore::Eager {
+                    told.called.push(key.clone());
+                }
+            }
+            Err(error) => {
+                // No journal can hold it; with `reject` it is undone.
+                let done = open.waiting.as_ref().map(Waiting::expect);
+                let undone = self.journal.settings().on_error == OnError::Reject && !self.journal.wants(key.0, &key.1, 0);
+                if undone {
+                    told.converge.push(key.clone());
+                }
+                if let Some(done) = done {
+                    done.call(crate::journal::Ack { undone, ..crate::journal::Ack::failed(error) });
+                }
+            }
+        }
+    }
+
+    fn record(&self, open: &Open, op: Op, (kind, key): &Key, args: Option<Args>, again: bool) {
+        let done = open.waiting.as_ref().map_or_else(|| Done::new(drop), Waiting::expect);
+        self.journal.record(Call { op, kind: *kind, key, args, again, cause: open.cause.clone() }, done);
+    }
+
+    // ---- what the server tells
+
+    /// A proxy has entered the server's map; told under that map's lock.
+    pub fn made(&self, kind: Kind, key: &str) {
+        let facts = self.facts();
+        self.with_state(|state, told| {
+            let key: Key = (kind, key.into());
+            let number = state.mirror.next_number();
+            let mut present = Present::new(number);
+            let through = state.through(&key);
+            if let Some((id, mut open)) = through.and_then(|id| Some((id, state.take(id)?))) {
+                match &open.ask {
+                    Ask::Add { args, is_forced, .. } => {
+                        open.made = Some(number);
+                        if let Ok(args) = args {
+                            present = present.with_args(kind, args, &facts.rules);
+                        }
+                        present.call = Some(id);
+                        // It stays whatever becomes of its first connect.
+                        if *is_forced {
+                            open.is_recorded = true;
+                            let args = args.clone();
+                            self.record_add(told, &open, &key, args);
+                        }
+                    }
+                    Ask::Start { add, .. } => {
+                        open.made = Some(number);
+                        if let Some(entry) = self.journal.get(kind, &key.1) {
+                            present = present.with_args(kind, &entry.args, &facts.rules);
+                        }
+                        present.call = Some(id);
+                        if !self.journal.wants(kind, &key.1, add.seq) {
+                            state.end_next(&key);
+                            told.converge.push(key.clone());
+                        }
+                    }
+                    Ask::Remove { .. } | Ask::Close { .. } | Ask::End { .. } => {}
+                }
+                let releases = open.made.is_some();
+                state.put_back(id, open);
+                state.mirror.insert(key.clone(), present);
+                if releases {
+                    self.release(state, told, id, &key);
+                }
+            } else {
+                state.mirror.insert(key, present);
+            }
+        });
+    }
+
+    /// A proxy has left the server's map; told under that map's lock, with the call in whose handler this thread is
+    /// (0: in none).
+    pub fn ended(&self, kind: Kind, key: &str, within: u64) {
+        self.with_state(|state, told| {
+            let key: Key = (kind, key.into());
+            let Some(present) = state.mirror.remove(&key) else { return };
+            told.has_changed = true;
+            let close = state.close_that_ended(&present);
+            match state.calls.get_mut(&within) {
+                Some(open) if matches!(&open.ask, Ask::Remove { key: its } if *its == key) => {
+                    open.has_ended = true;
+                    self.record(open, Op::Remove, &key, None, false);
+                    return;
+                }
+                Some(Open { ask: Ask::Start { .. } | Ask::End { .. }, .. }) => return,
+                _ => {}
+            }
+            if let Some(open) = close.and_then(|id| state.calls.get(&id)) {
+                self.record(open, Op::Remove, &key, None, false);
+            } else if !state.is_unsettled(&present) {
+                told.given_up += usize::from(self.ended_by_itself(&key, &present));
+            }
+        });
+    }
+
+    /// Nobody asked for it. True where it is forgotten because the server gave it up.
+    fn ended_by_itself(&self, key: &Key, present: &Present) -> bool {
+        let settings = self.journal.settings();
+        let own_end = present.own_end(&self.facts());
+        let (op, reason) = match own_end {
+            OwnEnd::Idle => match settings.on_idle_close {
+                OnIdleClose::Forget => (Op::Remove, "closed for lack of viewers"),
+                OnIdleClose::Dormant => (Op::Set(crate::record::State::Dormant), "closed for lack of viewers"),
+            },
+            OwnEnd::GaveUp if settings.on_give_up == OnGiveUp::Forget => {
+                (Op::Remove, "the server gave it up (on_give_up=forget)")
+            }
+            OwnEnd::GaveUp | OwnEnd::Other => return false,
+        };
+        let is_wanted = self.journal.wants(key.0, &key.1, 0);
+        if is_wanted {
+            log::info!("journal: {} {}: {reason}", key.0.name(), key.1);
+            let cause = Cause { origin: "MediaServer".to_owned(), reason: reason.to_owned() };
+            let call = Call { op, kind: key.0, key: &key.1, args: None, again: false, cause };
+            self.journal.record(call, Done::new(drop));
+        }
+        is_wanted && own_end == OwnEnd::GaveUp
+    }
+
+    /// A source of the server has come or gone. Returns its name as the server has it.
+    pub fn stream_changed(&self, schema: &str, stream: &Stream, is_there: bool) {
+        self.with_state(|state, told| told.has_changed |= state.mirror.source_moved(schema, stream, is_there));
+    }
+
+    /// Nobody watches this source now.
+    pub fn nobody_watches(&self, stream: &Stream) {
+        self.with_state(|state, _| state.mirror.nobody_watches(stream));
+    }
+
+    /// A pull could not connect, or lost its connection.
+    pub fn pull_failed(&self, key: &str, error: &str) {
+        self.with_state(|state, told| told.has_changed |= state.mirror.failed(&(Kind::Pull, key.into()), error));
+    }
+
+    // ---- our own calls
+
+    /// The server has answered an add of ours, or never will.
+    pub fn started(&self, id: u64, outcome: Added) {
+        self.with_state(|state, told| {
+            let Some(open) = state.take(id) else { return };
+            let Ask::Start { call, key, .. } = &open.ask else {
+                state.put_back(id, open);
+                return;
+            };
+            let its = state.mirror.get_mut(key).filter(|present| Some(present.number) == open.made);
+            // A forced pull is answered with success whatever became of its connect.
+            let outcome = match (outcome, its) {
+                (Added::Accepted, Some(present)) if present.is_failing() => {
+                    present.call = None;
+                    Added::Retrying(present.error.as_deref().unwrap_or("it does not play").to_owned())
+                }
+                (Added::Accepted, Some(present)) => {
+                    (present.call, present.playing) = (None, true);
+                    Added::Accepted
+                }
+                (Added::Accepted, None) if open.made.is_some() => {
+                    Added::Failed("it ended before the server had answered".to_owned())
+                }
+                (Added::Accepted, None) => Added::Present,
+                (outcome, its) => {
+                    if let Some(present) = its {
+                        present.call = None;
+                    }
+                    outcome
+                }
+            };
+            told.added.push((*call, outcome));
+            if open.made.is_none() {
+                let key = key.clone();
+                self.release(state, told, id, &key);
+            }
+        });
+    }
+
+    /// The server has carried out a delete of ours.
+    pub fn removed(&self, id: u64) {
+        self.with_state(|state, told| {
+            let Some(open) = state.take(id) else { return };
+            match &open.ask {
+                Ask::End { key } => {
+                    let key = key.clone();
+                    self.release(state, told, id, &key);
+                }
+                _ => state.put_back(id, open),
+            }
+        });
+    }
+
+    // ---- taking turns
+
+    /// Lets the next call on a key go through, where this one is through.
+    fn release(&self, state: &mut State, told: &mut Told, id: u64, key: &Key) {
+        let mut through = id;
+        while let Some(next) = state.next_after(through, key) {
+            if self.goes_through(state, told, next) {
+                return;
+            }
+            through = next;
+        }
+    }
+
+    /// The turn of a call has come. False where it needs none after all.
+    fn goes_through(&self, state: &mut State, told: &mut Told, id: u64) -> bool {
+        let Some(open) = state.calls.get(&id) else { return false };
+        match &open.ask {
+            Ask::Start { call, key, add } => {
+                let instead = if !self.journal.wants(key.0, &key.1, add.seq) {
+                    Added::Unwanted
+                } else if state.mirror.get(key).is_some() && !add.anew {
+                    Added::Present
+                } else {
+                    told.adds.push((id, add.clone()));
+                    return true;
+                };
+                told.added.push((*call, instead));
+            }
+            Ask::End { key } => {
+                if !self.journal.wants(key.0, &key.1, 0) && state.mirror.get(key).is_some() {
+                    told.removes.push((id, key.clone()));
+                    return true;
+                }
+            }
+            Ask::Add { .. } => {
+                told.go.extend(open.waiting.clone());
+                return true;
+            }
+            Ask::Remove { .. } | Ask::Close { .. } => return true,
+        }
+        state.calls.remove(&id);
+        false
+    }
+
+    fn open_ours(&self, ask: Ask) {
+        self.with_state(|state, told| {
+            let key = ask.key().cloned();
+            if let (id, true) = state.open(Open::new(ask, Cause::default(), None))
+                && !self.goes_through(state, told, id)
+                && let Some(key) = key
+            {
+                self.release(state, told, id, &key);
+            }
+        });
+    }
+
+    /// Changes the state, and tells of it when the lock is released.
+    fn with_state<T>(&self, change: impl FnOnce(&mut State, &mut Told) -> T) -> T {
+        let mut told = Told::default();
+        let result = change(&mut self.state.lock(), &mut told);
+        let Told { go, complete, adds, removes, added, called, converge, given_up, has_changed } = told;
+        for waiting in go {
+            waiting.go();
+        }
+        for waiting in complete {
+            waiting.complete();
+        }
+        if let Some(server) = self.server.get() {
+            adds.iter().for_each(|(id, add)| server.add(*id, add));
+            removes.iter().for_each(|(id, (kind, key))| server.remove(*id, *kind, key));
+        }
+        if let Some(reconciler) = self.reconciler.get() {
+            added.into_iter().for_each(|(call, outcome)| reconciler.added(call, outcome));
+            called.into_iter().for_each(|key| reconciler.called_for(key));
+            converge.into_iter().for_each(|key| reconciler.converge(key));
+            (0..given_up).for_each(|_| reconciler.given_up());
+            if has_changed {
+                reconciler.look();
+            }
+        }
+        result
+    }
+}
+
+impl reconcile::Host for Capture {
+    fn add(&self, call: u64, add: Add) {
+        let key = (add.kind, Arc::clone(&add.key));
+        self.open_ours(Ask::Start { call, key, add: Arc::new(add) });
+    }
+
+    fn remove(&self, kind: Kind, key: Arc<str>) {
+        self.open_ours(Ask::End { key: (kind, key) });
+    }
+
+    fn actual(&self) -> HashMap<Key, Listed> {
+        let state = self.state.lock();
+        let listed = |(key, present): (&Key, &Present)| (key.clone(), Listed { playing: present.playing });
+        state.mirror.iter().map(listed).collect()
+    }
+}
+
+/// The error of a call that no journal can hold.
+fn key_error() -> Error {
+    Error::invalid("its key is not UTF-8")
+}

@@ -1,0 +1,242 @@
+//! The calls that are open, and whose turn it is on each key. Pure.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::mirror::{Filter, HostFacts, Mirror, Present};
+use super::waiting::Waiting;
+use super::{Request, key_error};
+use crate::error::Result;
+use crate::journal::Cause;
+use crate::reconcile::{Add, Added, Key};
+use crate::record::{Args, DEFAULT_VHOST, Kind};
+
+/// What a call wants.
+pub enum Ask {
+    Add {
+        key: Key,
+        /// An error where no journal can hold them.
+        args: Result<Args>,
+        /// The server keeps it whatever becomes of its first connect.
+        is_forced: bool,
+    },
+    Remove {
+        key: Key,
+    },
+    Close {
+        filter: Filter,
+        mark: u64,
+    },
+    /// Of the reconciler, as its call of that number.
+    Start {
+        call: u64,
+        key: Key,
+        add: Arc<Add>,
+    },
+    /// Of the reconciler.
+    End {
+        key: Key,
+    },
+}
+
+pub struct Open {
+    pub ask: Ask,
+    pub cause: Cause,
+    /// A client's.
+    pub waiting: Option<Arc<Waiting>>,
+    /// The number of what it has made.
+    pub made: Option<u64>,
+    pub is_recorded: bool,
+    /// It has ended what it was to end.
+    pub has_ended: bool,
+    pub is_answered: bool,
+    pub is_settled: bool,
+}
+
+/// What follows from a change of the state, for others to be told.
+#[derive(Default)]
+pub struct Told {
+    pub go: Vec<Arc<Waiting>>,
+    pub complete: Vec<Arc<Waiting>>,
+    pub adds: Vec<(u64, Arc<Add>)>,
+    pub removes: Vec<(u64, Key)>,
+    pub added: Vec<(u64, Added)>,
+    pub called: Vec<Key>,
+    pub converge: Vec<Key>,
+    pub given_up: usize,
+    pub has_changed: bool,
+}
+
+struct Turn {
+    through: u64,
+    waiting: VecDeque<u64>,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub mirror: Mirror,
+    pub calls: HashMap<u64, Open>,
+    /// The close calls among them, the oldest first.
+    closes: Vec<u64>,
+    /// Whose turn it is on each key that adds are under way of.
+    turns: HashMap<Key, Turn>,
+    last: u64,
+}
+
+impl Ask {
+    /// None for a call that changes nothing that is journaled, or that the server refuses for what it lacks.
+    pub fn of(request: &Request<'_>, facts: &HostFacts) -> Option<Ask> {
+        let bytes = |name: &str| {
+            let found = request.args.iter().find(|(given, _)| given.eq_ignore_ascii_case(name.as_bytes()));
+            found.map_or(&[][..], |(_, value)| *value)
+        };
+        let text = |name: &str| String::from_utf8_lossy(bytes(name)).into_owned();
+        let is_set = |name: &str| !bytes(name).is_empty();
+        if let Some((kind, is_add)) = Kind::of_call(request.name) {
+            if !is_add {
+                let key = text("key");
+                return is_set("key").then(|| Ask::Remove { key: (kind, key.into()) });
+            }
+            let info = kind.info();
+            if !info.required.iter().all(|name| is_set(name)) {
+                return None;
+            }
+            let values: Vec<String> = info.key.iter().map(|part| text(part.argument())).collect();
+            let value = |name: &str| {
+                let at = info.key.iter().position(|part| part.argument() == name);
+                at.and_then(|at| values.get(at)).map_or("", String::as_str)
+            };
+            let is_text = info.key.iter().all(|part| std::str::from_utf8(bytes(part.argument())).is_ok());
+            let args = if is_text { Args::from_pairs(request.args.iter().copied()) } else { Err(key_error()) };
+            let force = text("force");
+            return Some(Ask::Add {
+                key: (kind, kind.key_of(value).into()),
+                args,
+                is_forced: info.has_force && !matches!(force.as_str(), "" | "0" | "false"),
+            });
+        }
+        let is_one = request.name.eq_ignore_ascii_case("close_stream");
+        if !is_one && !request.name.eq_ignore_ascii_case("close_streams") {
+            return None;
+        }
+        let mut filter =
+            Filter { schema: text("schema"), vhost: text("vhost"), app: text("app"), stream: text("stream") };
+        // That one finds its source as a player does, the other one takes what it is given (MediaSource.cpp).
+        if is_one && (!facts.rules.vhosts || filter.vhost.is_empty()) {
+            filter.vhost = DEFAULT_VHOST.to_owned();
+        }
+        Some(Ask::Close { filter, mark: 0 })
+    }
+
+    /// The key on which it takes its turn.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Ask::Add { key, .. } | Ask::Start { key, .. } | Ask::End { key } => Some(key),
+            Ask::Remove { .. } | Ask::Close { .. } => None,
+        }
+    }
+}
+
+impl Open {
+    pub fn new(ask: Ask, cause: Cause, waiting: Option<Arc<Waiting>>) -> Open {
+        Open {
+            ask,
+            cause,
+            waiting,
+            made: None,
+            is_recorded: false,
+            has_ended: false,
+            is_answered: false,
+            is_settled: false,
+        }
+    }
+
+    pub fn not_journaled(&self, why: &str) {
+        if let Some(waiting) = &self.waiting {
+            waiting.not_journaled(why);
+        }
+    }
+
+    pub fn complete(self, told: &mut Told) {
+        told.complete.extend(self.waiting);
+    }
+}
+
+impl State {
+    /// Takes in a call; true where it can go through now.
+    pub fn open(&mut self, mut open: Open) -> (u64, bool) {
+        self.last += 1;
+        let id = self.last;
+        if let Ask::Close { mark, .. } = &mut open.ask {
+            *mark = self.mirror.mark();
+            self.closes.push(id);
+        }
+        let key = open.ask.key().cloned();
+        self.calls.insert(id, open);
+        let Some(key) = key else { return (id, true) };
+        match self.turns.get_mut(&key) {
+            Some(turn) => {
+                turn.waiting.push_back(id);
+                (id, false)
+            }
+            None => {
+                self.turns.insert(key, Turn { through: id, waiting: VecDeque::new() });
+                (id, true)
+            }
+        }
+    }
+
+    pub fn take(&mut self, id: u64) -> Option<Open> {
+        let open = self.calls.remove(&id)?;
+        if matches!(open.ask, Ask::Close { .. }) {
+            self.closes.retain(|close| *close != id);
+        }
+        Some(open)
+    }
+
+    pub fn put_back(&mut self, id: u64, open: Open) {
+        if matches!(open.ask, Ask::Close { .. }) {
+            self.closes.push(id);
+        }
+        self.calls.insert(id, open);
+    }
+
+    pub fn through(&self, key: &Key) -> Option<u64> {
+        self.turns.get(key).map(|turn| turn.through)
+    }
+
+    /// What we have just made is not wanted any more: before anybody else's turn comes, it is ended.
+    pub fn end_next(&mut self, key: &Key) {
+        let Some(turn) = self.turns.get_mut(key) else { return };
+        self.last += 1;
+        turn.waiting.push_front(self.last);
+        self.calls.insert(self.last, Open::new(Ask::End { key: key.clone() }, Cause::default(), None));
+    }
+
+    /// Ends the turn of a call that is through, and says whose it is now. None where it was not its turn, or nobody waits.
+    pub fn next_after(&mut self, id: u64, key: &Key) -> Option<u64> {
+        let turn = self.turns.get_mut(key).filter(|turn| turn.through == id)?;
+        if let Some(next) = turn.waiting.pop_front() {
+            turn.through = next;
+            return Some(next);
+        }
+        self.turns.remove(key);
+        None
+    }
+
+    /// The open close call whose doing the end of this proxy is.
+    pub fn close_that_ended(&self, present: &Present) -> Option<u64> {
+        self.closes.iter().copied().find(|id| {
+            self.calls.get(id).is_some_and(|open| match &open.ask {
+                Ask::Close { filter, mark } => filter.hits(present, *mark),
+                _ => false,
+            })
+        })
+    }
+
+    /// Its add is not answered and not journaled: an end is what it will be answered with.
+    pub fn is_unsettled(&self, present: &Present) -> bool {
+        let open = present.call.and_then(|id| self.calls.get(&id));
+        open.is_some_and(|open| matches!(open.ask, Ask::Add { .. } | Ask::Start { .. }) && !open.is_recorded)
+    }
+}

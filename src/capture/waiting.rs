@@ -1,0 +1,99 @@
+//! A client's call that waits for the server's answer and for the disk, in whatever order these come. Knows nothing of
+//! what was called.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::error::{Code, Error, Result};
+use crate::journal::{Ack, Done, Persisted};
+
+/// How a call ended for the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The last change that it made or stands on; 0 where there is none.
+    pub seq: u64,
+    pub result: Result<Persisted>,
+    /// `on_error=reject`: what is wanted is again what was wanted before.
+    pub undone: bool,
+    /// Its reply has something to say about the journal.
+    pub is_journaled: bool,
+}
+
+/// Who called. Both are told from any thread, at most once, and must neither block nor call back.
+pub trait Client: Send + Sync {
+    /// The call, which had to wait, may be handed to the server now.
+    fn go(&self);
+    /// The reply may leave.
+    fn done(&self, outcome: Outcome);
+}
+
+pub struct Waiting {
+    client: Box<dyn Client>,
+    tally: Mutex<Tally>,
+}
+
+struct Tally {
+    outstanding: usize,
+    complete: bool,
+    is_told: bool,
+    outcome: Outcome,
+}
+
+impl Waiting {
+    pub fn new(client: Box<dyn Client>) -> Arc<Waiting> {
+        let outcome = Outcome { seq: 0, result: Ok(Persisted::Yes), undone: false, is_journaled: false };
+        let tally = Tally { outstanding: 0, complete: false, is_told: false, outcome };
+        Arc::new(Waiting { client, tally: Mutex::new(tally) })
+    }
+
+    pub fn go(&self) {
+        self.client.go();
+    }
+
+    /// One more change has to be acknowledged before the reply may leave.
+    pub fn expect(self: &Arc<Self>) -> Done {
+        let mut tally = self.tally.lock();
+        tally.outstanding += 1;
+        tally.outcome.is_journaled = true;
+        drop(tally);
+        let waiting = Arc::clone(self);
+        Done::new(move |ack| waiting.acknowledged(ack))
+    }
+
+    fn acknowledged(&self, Ack { seq, result, undone }: Ack) {
+        self.tell_after(|tally| {
+            tally.outstanding -= 1;
+            let outcome = &mut tally.outcome;
+            outcome.seq = outcome.seq.max(seq);
+            outcome.undone |= undone;
+            match (result, &outcome.result) {
+                (Err(error), _) => outcome.result = Err(error),
+                (Ok(Persisted::Soon), Ok(_)) => outcome.result = Ok(Persisted::Soon),
+                (Ok(_), _) => {}
+            }
+        });
+    }
+
+    /// The reply has to say that the journal does not have what the server said yes to.
+    pub fn not_journaled(&self, why: &str) {
+        let mut tally = self.tally.lock();
+        tally.outcome.is_journaled = true;
+        tally.outcome.result = Err(Error::new(Code::Conflict, why));
+    }
+
+    /// The server has answered, and no more change will be expected.
+    pub fn complete(&self) {
+        self.tell_after(|tally| tally.complete = true);
+    }
+
+    fn tell_after(&self, change: impl FnOnce(&mut Tally)) {
+        let mut tally = self.tally.lock();
+        change(&mut tally);
+        if tally.complete && tally.outstanding == 0 && !std::mem::replace(&mut tally.is_told, true) {
+            let outcome = tally.outcome.clone();
+            drop(tally);
+            self.client.done(outcome);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The C API's part for clients' calls on their way through the server, and for what the server tells of its proxies and
+//! streams. As in `c_api`, every function may be called from any thread, returns 0 or a `zlm_journal_code`, and lets no
+//! panic through. All take microseconds and touch no storage: they are made for media threads.
+
+// The names are C's.
+#![allow(non_camel_case_types)]
+
+use std::ffi::c_void;
+
+use super::c_api::{ack_of, zlm_journal_ack, zlm_journal_handle};
+use super::guard::c_result;
+use super::handles;
+use super::values::{Context, by_pointer, slice, write_out, zlm_journal_pair, zlm_journal_text};
+use crate::capture::{Client, Outcome, Request, Verdict};
+use crate::error::{Error, Result};
+use crate::record::Kind;
+
+/// `zlm_journal_call_open`: nothing that is journaled, or the server will refuse it for what it lacks. Let it pass as it is.
+pub const ZLM_JOURNAL_PASS: u32 = 0;
+/// `zlm_journal_call_open`: run the server's handler now.
+pub const ZLM_JOURNAL_GO: u32 = 1;
+/// `zlm_journal_call_open`: another add of that key is under way. Run the server's handler when `go` is called.
+pub const ZLM_JOURNAL_WAIT: u32 = 2;
+
+/// The kinds of proxy, for zlm_journal_made and zlm_journal_ended.
+pub const ZLM_JOURNAL_PULL: u32 = 0;
+pub const ZLM_JOURNAL_PUSH: u32 = 1;
+pub const ZLM_JOURNAL_FFMPEG: u32 = 2;
+
+/// A client's API call that the server's own check of secret and address has let through.
+#[repr(C)]
+pub struct zlm_journal_request {
+    /// The API's name, in any case: "addStreamProxy".
+    pub name: zlm_journal_text,
+    /// Everything that its handler can find, wherever the client has put it.
+    pub args: *const zlm_journal_pair,
+    pub args_len: usize,
+    /// "ip:port", for the operator to read.
+    pub caller: zlm_journal_text,
+}
+
+/// Who waits for the end of a call. Both functions are called from any thread, also from within any function of this
+/// header, each at most once. They must return at once, must not call back and must not throw. `context` belongs to the
+/// caller until `done` is called, after which it is not used any more.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct zlm_journal_client {
+    pub context: *mut c_void,
+    /// The handler may be run now. Only after ZLM_JOURNAL_WAIT.
+    pub go: Option<extern "C" fn(context: *mut c_void)>,
+    /// The server has answered, and all that the call changed is on disk, or the ack says why not: the reply may leave.
+    pub done: Option<extern "C" fn(context: *mut c_void, ack: *const zlm_journal_ack)>,
+}
+
+/// Takes in a call that is about to be handed to the server, and sets `*verdict` to one of ZLM_JOURNAL_PASS, _GO, _WAIT,
+/// and, but for _PASS, `*call` to its number, from 1. With _PASS and with an error `client` is not used. Errors: with
+/// on_error=reject and a journal that cannot be written now, that error: refuse the call with its text;
+/// ZLM_JOURNAL_CODE_INVALID_HANDLE after the close.
+///
+/// # Safety
+/// Pointers are NULL or point to what their types say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_call_open(
+    handle: zlm_journal_handle,
+    request: *const zlm_journal_request,
+    client: *const zlm_journal_client,
+    call: *mut u64,
+    verdict: *mut u32,
+) -> i32 {
+    c_result("zlm_journal_call_open", || {
+        // SAFETY: as promised by the caller, here and below.
+        let (request, client) = unsafe { (by_pointer(request, "request")?, *by_pointer(client, "client")?) };
+        let args = unsafe { slice(request.args, request.args_len) }?
+            .iter()
+            .map(|pair| Ok((unsafe { pair.name.bytes() }?, unsafe { pair.value.bytes() }?)))
+            .collect::<Result<Vec<_>>>()?;
+        let caller = String::from_utf8_lossy(unsafe { request.caller.bytes() }?).into_owned();
+        let (Some(go), Some(done)) = (client.go, client.done) else {
+            return Err(Error::invalid("client.go and client.done must both be set"));
+        };
+        unsafe { write_out(call, 0) }?;
+        unsafe { write_out(verdict, ZLM_JOURNAL_PASS) }?;
+        let request = Request { name: unsafe { request.name.utf8("name") }?, args: &args, caller: &caller };
+        let client = || -> Box<dyn Client> { Box::new(CClient { context: Context(client.context), go, done }) };
+        let (number, say) = match handles::get(handle)?.capture().open(&request, client)? {
+            Verdict::Pass => return Ok(()),
+            Verdict::Go(number) => (number, ZLM_JOURNAL_GO),
+            Verdict::Wait(number) => (number, ZLM_JOURNAL_WAIT),
+        };
+        unsafe { write_out(call, number) }?;
+        unsafe { write_out(verdict, say) }
+    })
+}
+
+/// The server has answered a call, with success (`code` 0) or not; or it threw an exception out of its handler, or has
+/// dropped the call without an answer: that is none. Once for each call.
+#[unsafe(no_mangle)]
+pub extern "C" fn zlm_journal_call_answered(handle: zlm_journal_handle, call: u64, success: bool) -> i32 {
+    c_result("zlm_journal_call_answered", || {
+        handles::get(handle)?.capture().answered(call, success);
+        Ok(())
+    })
+}
+
+/// All that the handler of close_stream or close_streams has queued on the server's threads has run. Once for each of
+/// these calls; for others it says nothing.
+#[unsafe(no_mangle)]
+pub extern "C" fn zlm_journal_call_settled(handle: zlm_journal_handle, call: u64) -> i32 {
+    c_result("zlm_journal_call_settled", || {
+        handles::get(handle)?.capture().settled(call);
+        Ok(())
+    })
+}
+
+/// A proxy has entered the map in which the server keeps those of its kind (ZLM_JOURNAL_PULL, _PUSH, _FFMPEG). To be told
+/// under that map's lock: the order of these calls is that of the effects.
+///
+/// # Safety
+/// `key` is valid until this returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_made(handle: zlm_journal_handle, kind: u32, key: zlm_journal_text) -> i32 {
+    c_result("zlm_journal_made", || {
+        // SAFETY: as promised by the caller.
+        let key = String::from_utf8_lossy(unsafe { key.bytes() }?);
+        handles::get(handle)?.capture().made(kind_of(kind)?, &key);
+        Ok(())
+    })
+}
+
+/// A proxy has left that map, in the handler of the call `within` (a delete, or a call of zlm_journal_host), or, with 0, in
+/// none. As zlm_journal_made.
+///
+/// # Safety
+/// `key` is valid until this returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_ended(
+    handle: zlm_journal_handle,
+    kind: u32,
+    key: zlm_journal_text,
+    within: u64,
+) -> i32 {
+    c_result("zlm_journal_ended", || {
+        // SAFETY: as promised by the caller.
+        let key = String::from_utf8_lossy(unsafe { key.bytes() }?);
+        handles::get(handle)?.capture().ended(kind_of(kind)?, &key, within);
+        Ok(())
+    })
+}
+
+/// The name of a media source, as the server has it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct zlm_journal_stream {
+    pub vhost: zlm_journal_text,
+    pub app: zlm_journal_text,
+    pub stream: zlm_journal_text,
+}
+
+/// A media source of this schema has come or gone (kBroadcastMediaChanged). What pushes it on is started when it has come
+/// (with restore=off, what has run since the start).
+///
+/// # Safety
+/// Pointers are NULL or point to what their types say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_stream_changed(
+    handle: zlm_journal_handle,
+    schema: zlm_journal_text,
+    stream: *const zlm_journal_stream,
+    is_there: bool,
+) -> i32 {
+    c_result("zlm_journal_stream_changed", || {
+        // SAFETY: as promised by the caller.
+        let (schema, stream) = unsafe { (schema.utf8("schema")?, names(stream)?) };
+        handles::get(handle)?.stream_changed(schema, stream, is_there);
+        Ok(())
+    })
+}
+
+/// Nobody watches a media source (kBroadcastStreamNoneReader): should its proxy be closed next, that is why.
+///
+/// # Safety
+/// Pointers are NULL or point to what their types say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_stream_unwatched(
+    handle: zlm_journal_handle,
+    stream: *const zlm_journal_stream,
+) -> i32 {
+    c_result("zlm_journal_stream_unwatched", || {
+        // SAFETY: as promised by the caller.
+        let [vhost, app, stream] = unsafe { names(stream) }?;
+        handles::get(handle)?.stream_unwatched(vhost, app, stream);
+        Ok(())
+    })
+}
+
+/// A player waits for a media source that the server does not have (kBroadcastNotFoundStream): the proxy that makes it,
+/// where one is wanted, is started before all others, unless the ini says restore=off.
+///
+/// # Safety
+/// Pointers are NULL or point to what their types say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_stream_not_found(
+    handle: zlm_journal_handle,
+    stream: *const zlm_journal_stream,
+) -> i32 {
+    c_result("zlm_journal_stream_not_found", || {
+        // SAFETY: as promised by the caller.
+        let [vhost, app, stream] = unsafe { names(stream) }?;
+        handles::get(handle)?.stream_not_found(vhost, app, stream);
+        Ok(())
+    })
+}
+
+/// A pull could not connect, or has lost its connection (kBroadcastPlayerProxyFailed), with the error in words.
+///
+/// # Safety
+/// `key` and `error` are valid until this returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_pull_failed(
+    handle: zlm_journal_handle,
+    key: zlm_journal_text,
+    error: zlm_journal_text,
+) -> i32 {
+    c_result("zlm_journal_pull_failed", || {
+        // SAFETY: as promised by the caller, here and below.
+        let key = String::from_utf8_lossy(unsafe { key.bytes() }?);
+        let error = String::from_utf8_lossy(unsafe { error.bytes() }?);
+        handles::get(handle)?.capture().pull_failed(&key, &error);
+        Ok(())
+    })
+}
+
+fn kind_of(number: u32) -> Result<Kind> {
+    let kind = usize::try_from(number).ok().and_then(|at| Kind::ALL.get(at));
+    kind.copied().ok_or_else(|| Error::invalid(format!("{number} is no kind of proxy")))
+}
+
+/// # Safety
+/// `stream` is NULL or valid, with all that it points to, for `'a`.
+unsafe fn names<'a>(stream: *const zlm_journal_stream) -> Result<[&'a str; 3]> {
+    // SAFETY: as promised by the caller, here and below.
+    let stream = unsafe { by_pointer(stream, "stream") }?;
+    Ok([
+        unsafe { stream.vhost.utf8("vhost") }?,
+        unsafe { stream.app.utf8("app") }?,
+        unsafe { stream.stream.utf8("stream") }?,
+    ])
+}
+
+/// The client behind the C API.
+struct CClient {
+    context: Context,
+    go: extern "C" fn(*mut c_void),
+    done: extern "C" fn(*mut c_void, *const zlm_journal_ack),
+}
+
+impl Client for CClient {
+    fn go(&self) {
+        (self.go)(self.context.get());
+    }
+
+    fn done(&self, outcome: Outcome) {
+        let Outcome { seq, result, undone, is_journaled } = outcome;
+        (self.done)(self.context.get(), &ack_of(seq, &result, undone, is_journaled));
+    }
+}

@@ -1,0 +1,148 @@
+//! Who may not call: refused as the stock server refuses, and no work for the plugin.
+
+use super::effects::schema;
+use super::restore::journaled;
+use super::*;
+
+const SECOND: &str = "2";
+
+/// Every call that is journaled, with arguments that would do something to the proxy `a`.
+fn journaled_calls(url: &str) -> Vec<(&'static str, Vec<(&'static str, String)>)> {
+    let tuple = |stream: &str| {
+        vec![("vhost", "__defaultVhost__".to_owned()), ("app", "live".to_owned()), ("stream", stream.to_owned())]
+    };
+    let with = |mut args: Vec<(&'static str, String)>, more: &[(&'static str, &str)]| {
+        args.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        args
+    };
+    let of_key = vec![("key", key("a"))];
+    let push = [("schema", schema()), ("dst_url", "rtmp://127.0.0.1:1/live/x")];
+    let ffmpeg = [("src_url", url), ("dst_url", "rtmp://127.0.0.1:1/live/x"), ("timeout_ms", "1000")];
+    vec![
+        ("addStreamProxy", with(tuple("new"), &[("url", url), ("force", "1")])),
+        ("addStreamPusherProxy", with(tuple("a"), &push)),
+        ("addFFmpegSource", with(Vec::new(), &ffmpeg)),
+        ("delStreamProxy", of_key.clone()),
+        ("delStreamPusherProxy", of_key.clone()),
+        ("delFFmpegSource", of_key),
+        ("close_stream", with(tuple("a"), &[("schema", schema()), ("force", "1")])),
+        ("close_streams", vec![("force", "1".to_owned())]),
+    ]
+}
+
+/// Every call that is ours, with arguments that would do something.
+fn our_calls() -> Vec<(&'static str, Vec<(&'static str, String)>)> {
+    [
+        ("getJournalStatus", ("limit", "10")),
+        ("getJournalMetrics", ("limit", "10")),
+        ("listJournal", ("reveal", "1")),
+        ("getJournalHistory", ("reveal", "1")),
+        ("addStreamProxies", ("limit", "10")),
+        ("delStreamProxies", ("key", "__defaultVhost__/live/a")),
+        ("syncJournal", ("prune", "1")),
+        ("setJournalState", ("state", "disabled")),
+        ("takeJournalSnapshot", ("limit", "10")),
+        ("listJournalSnapshots", ("limit", "10")),
+        ("rollbackJournal", ("seq", "0")),
+        ("exportJournal", ("reveal", "1")),
+        ("importJournal", ("mode", "replace")),
+        ("restoreJournal", ("key", "__defaultVhost__/live/a")),
+    ]
+    .map(|(api, (name, value))| (api, vec![(name, value.to_owned())]))
+    .into()
+}
+
+/// Four callers at once make every one of these calls with this much of a secret, and are all sent away.
+fn all_are_sent_away(server: &Server, url: &str, secret: Option<&str>) {
+    let calls = [journaled_calls(url), our_calls()].concat();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for (api, args) in &calls {
+                    let mut args: Vec<(&str, &str)> = args.iter().map(|(name, value)| (*name, &**value)).collect();
+                    args.extend(secret.map(|secret| ("secret", secret)));
+                    let reply = server.get_as_stranger(api, &args);
+                    assert_eq!(reply["code"], -100, "{api}: {reply}");
+                    assert!(reply.get("journal").is_none() && reply.get("data").is_none(), "{api}: {reply}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn strangers_are_refused_every_call_and_change_nothing() {
+    let fixture = Fixture::start(&[]);
+    let live = fixture.source();
+    assert_persisted(&add(&fixture.server, "a", &live.url, &[]));
+    let kept = [(key("a"), live.url.clone())];
+    for secret in [None, Some(""), Some("wrong")] {
+        all_are_sent_away(&fixture.server, &live.url, secret);
+        fixture.server.wait_for_pollers();
+        assert_eq!((fixture.server.proxies(), journaled(&fixture)), (kept.to_vec(), kept.to_vec()));
+    }
+    assert!(fixture.server.has_stream("a"));
+    assert_eq!(fixture.sqlite3("select count(*) from journal"), "1\n");
+}
+
+#[test]
+fn callers_from_an_address_that_is_not_allowed_are_refused_and_change_nothing() {
+    let mut fixture = Fixture::prepare(&[]);
+    let live = fixture.source();
+    fixture.journaled([("a".to_owned(), live.url.as_str(), [].as_slice())]);
+    fixture.server.settings = vec![("http.allow_ip_range".into(), "10.0.0.1".into())];
+    fixture.server.write_config(&Fixture::journal(&fixture.server, &[]));
+    fixture.server.start();
+    for secret in [server::SECRET, "wrong"] {
+        all_are_sent_away(&fixture.server, &live.url, Some(secret));
+    }
+    // A player is no caller: what the journal started is there for it, and was closed by none of these.
+    let player = fixture.server.play("a").expect("the stream");
+    let kept = [(key("a"), live.url.clone())];
+    assert_eq!(journaled(&fixture), kept);
+    assert_eq!(fixture.sqlite3("select count(*) from journal"), "1\n");
+    drop(player);
+    fixture.server.kill();
+    fixture.server.settings.clear();
+    fixture.server.write_config(&Fixture::journal(&fixture.server, &[]));
+    fixture.server.start();
+    fixture.server.wait_until_restored();
+    assert_eq!(fixture.server.proxies(), kept);
+}
+
+/// Processor time of a process so far, in seconds.
+fn cpu_time(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after_name = stat.rsplit_once(") ").unwrap().1;
+    let field = |n: usize| after_name.split(' ').nth(n).unwrap().parse::<f64>().unwrap();
+    // Ticks of a hundredth of a second, on every Linux there is.
+    (field(11) + field(12)) / 100.0
+}
+
+#[test]
+fn strangers_cost_no_more_by_a_journaled_name_than_by_another() {
+    const CALLS: usize = 100;
+    let mut fixture = Fixture::prepare(&[]);
+    let dead = format!("rtsp://127.0.0.1:{}/x", server::free_port());
+    let rest = [("timeout_sec", SECOND)];
+    fixture.journaled((0..1000).map(|n| (format!("s{n}"), dead.as_str(), rest.as_slice())));
+    fixture.server.start();
+    fixture.server.wait_until_restored();
+    let server = &fixture.server;
+    let cost = |api: &str, args: &[(&str, &str)]| {
+        let before = cpu_time(server.pid());
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..CALLS).for_each(|_| drop(server.get_as_stranger(api, args))));
+            }
+        });
+        cpu_time(server.pid()) - before
+    };
+    let other = cost("getServerConfig", &[]);
+    for (api, args) in journaled_calls(&dead) {
+        let args: Vec<(&str, &str)> = args.iter().map(|(name, value)| (*name, &**value)).collect();
+        let took = cost(api, &args);
+        // Twenty times as much is what it must never be again; the server's own work for its proxies is in both.
+        assert!(took <= 3.0 * other + 0.5, "{api}: {took:.2} s of processor time, {other:.2} s by another name");
+    }
+}
