@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use std::{env, fs, thread};
 
+use zlm_journal::capture::{HostFacts, Server};
 use zlm_journal::plugin::Plugin;
-use zlm_journal::reconcile::{Add, Added, Host};
+use zlm_journal::reconcile::{Add, Added};
 use zlm_journal::record::Kind;
 use zlm_journal::record::url::OwnAddress;
 
@@ -27,10 +28,19 @@ pub fn child() {
     let file = PathBuf::from(env::var_os(CHILD).unwrap_or_default());
     let before = resident();
     let pairs = [("enable", "1"), ("path", file.to_str().expect("a plain path")), ("restore_rate", "1000000")];
-    let plugin = Arc::new(Plugin::open(pairs, Path::new("/"), 4, OwnAddress::default()).expect("a plugin"));
-    let server = Arc::new(Server { plugin: OnceLock::new() });
-    let _ = server.plugin.set(Arc::downgrade(&plugin));
-    plugin.start(server).expect("a reconciler");
+    let plugin = Plugin::open(pairs, Path::new("/"), 4, OwnAddress::default(), HostFacts::default());
+    let plugin = Arc::new(plugin.expect("a plugin"));
+    let (adds, poller) = mpsc::channel();
+    plugin.start(Box::new(Taker { adds })).expect("a reconciler");
+    let told = Arc::clone(&plugin);
+    // It has each at once, and answers as a server does: on another thread.
+    thread::spawn(move || {
+        for (call, kind, key) in poller {
+            let key: Arc<str> = key;
+            told.capture().made(kind, &key);
+            told.capture().started(call, Added::Accepted);
+        }
+    });
     let restored = |status: &str| status.contains("\"phase\":\"done\"");
     while !restored(&plugin.status(None, 0).expect("a status")) {
         thread::sleep(Duration::from_millis(20));
@@ -38,29 +48,16 @@ pub fn child() {
     println!("{} {}", before, resident());
 }
 
-/// Takes every proxy at once and keeps nothing.
-struct Server {
-    plugin: OnceLock<Weak<Plugin>>,
+/// A server that takes every proxy.
+struct Taker {
+    adds: mpsc::Sender<(u64, Kind, Arc<str>)>,
 }
 
-impl Server {
-    fn answer(&self, answer: impl FnOnce(&zlm_journal::reconcile::Handle)) {
-        if let Some(plugin) = self.plugin.get().and_then(Weak::upgrade)
-            && let Some(reconciler) = plugin.reconciler()
-        {
-            answer(reconciler);
-        }
+impl Server for Taker {
+    fn add(&self, call: u64, add: &Add) {
+        let _ = self.adds.send((call, add.kind, Arc::from(&*add.key)));
     }
-}
-
-impl Host for Server {
-    fn add(&self, call: u64, _: Add) {
-        self.answer(|reconciler| reconciler.added(call, Added::Accepted));
-    }
-    fn remove(&self, _: Kind, _: Arc<str>) {}
-    fn list(&self, call: u64, _: Kind) {
-        self.answer(|reconciler| reconciler.listed(call, Ok(Vec::new())));
-    }
+    fn remove(&self, _: u64, _: Kind, _: &str) {}
 }
 
 fn resident() -> u64 {

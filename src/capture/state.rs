@@ -163,6 +163,11 @@ impl Open {
 }
 
 impl State {
+    #[cfg(test)]
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.closes.is_empty() && self.turns.is_empty()
+    }
+
     /// Takes in a call; true where it can go through now.
     pub fn open(&mut self, mut open: Open) -> (u64, bool) {
         self.last += 1;

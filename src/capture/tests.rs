@@ -1,0 +1,441 @@
+//! Effects against calls: in each test the server does something that its replies alone would not tell.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use super::*;
+use crate::record::{NamingRules, State as Wanted};
+use crate::settings::Settings;
+
+struct Bench {
+    capture: Capture,
+    journal: Arc<Journal>,
+    _dir: tempfile::TempDir,
+}
+
+/// A client that notes what it is told.
+struct Caller {
+    id: u64,
+    gone: Receiver<()>,
+    done: Receiver<Outcome>,
+}
+
+struct Notes {
+    go: std::sync::mpsc::Sender<()>,
+    done: std::sync::mpsc::Sender<Outcome>,
+}
+
+impl Client for Notes {
+    fn go(&self) {
+        self.go.send(()).unwrap();
+    }
+    fn done(&self, outcome: Outcome) {
+        self.done.send(outcome).unwrap();
+    }
+}
+
+impl Caller {
+    fn outcome(&self) -> Outcome {
+        self.done.recv_timeout(Duration::from_secs(10)).unwrap()
+    }
+
+    fn waits(&self) -> bool {
+        self.gone.try_recv().is_err()
+    }
+
+    fn is_persisted(&self) -> bool {
+        let outcome = self.outcome();
+        outcome.is_journaled && outcome.result.is_ok()
+    }
+}
+
+const KEY: &str = "__defaultVhost__/live/a";
+
+impl Bench {
+    fn new() -> Bench {
+        Self::with(&[])
+    }
+
+    fn with(settings: &[(&str, &str)]) -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("j/p.db");
+        let all = [&[("enable", "1"), ("path", path.to_str().unwrap())], settings].concat();
+        let (settings, problems) = Settings::read(all, dir.path());
+        assert!(problems.is_empty(), "{problems:?}");
+        let journal = Arc::new(Journal::open(&settings).unwrap());
+        let facts = HostFacts {
+            rules: NamingRules::default(),
+            record_app: "record".into(),
+            idle_answer: Duration::from_secs(10),
+            tells_failures: true,
+        };
+        Bench { capture: Capture::new(Arc::clone(&journal), facts), journal, _dir: dir }
+    }
+
+    fn open(&self, name: &str, args: &[(&str, &str)]) -> (Verdict, Option<Caller>) {
+        let bytes: Vec<(&[u8], &[u8])> =
+            args.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        let request = Request { name, args: &bytes, caller: "10.0.0.1:1" };
+        let ((go, gone), (told, done)) = (channel(), channel());
+        let mut used = false;
+        let client = || -> Box<dyn Client> {
+            used = true;
+            Box::new(Notes { go, done: told })
+        };
+        let verdict = self.capture.open(&request, client).unwrap();
+        let (Verdict::Go(id) | Verdict::Wait(id)) = verdict else {
+            assert!(!used);
+            return (verdict, None);
+        };
+        (verdict, Some(Caller { id, gone, done }))
+    }
+
+    fn call(&self, name: &str, args: &[(&str, &str)]) -> Caller {
+        self.open(name, args).1.unwrap()
+    }
+
+    fn add(&self, url: &str, more: &[(&str, &str)]) -> Caller {
+        let args = [("vhost", "__defaultVhost__"), ("app", "live"), ("stream", "a"), ("url", url)];
+        self.call("addStreamProxy", &[&args, more].concat())
+    }
+
+    /// Added, playing, journaled.
+    fn playing(&self, more: &[(&str, &str)]) {
+        let add = self.add("rtsp://1", more);
+        self.capture.made(Kind::Pull, KEY);
+        self.capture.answered(add.id, true);
+        assert!(add.is_persisted());
+        self.source(true);
+    }
+
+    fn source(&self, is_there: bool) {
+        for schema in ["rtsp", "rtmp"] {
+            self.capture.stream_changed(schema, &stream("live", "a"), is_there);
+        }
+    }
+
+    fn url(&self) -> Option<String> {
+        let entry = self.journal.get(Kind::Pull, KEY).filter(|entry| entry.state == Wanted::Enabled)?;
+        entry.args.read().get("url").map(str::to_owned)
+    }
+
+    fn state(&self) -> Option<Wanted> {
+        self.journal.get(Kind::Pull, KEY).map(|entry| entry.state)
+    }
+}
+
+fn stream(app: &str, stream: &str) -> Stream {
+    Stream::new("", app, stream, &NamingRules::default())
+}
+
+#[test]
+fn refusal_of_a_forced_add_says_nothing() {
+    let bench = Bench::new();
+    bench.playing(&[]);
+    let second = bench.add("rtsp://2", &[("force", "1")]);
+    bench.capture.answered(second.id, false);
+    assert!(!second.outcome().is_journaled);
+    assert_eq!(bench.url().unwrap(), "rtsp://1");
+}
+
+#[test]
+fn forced_add_is_journaled_when_it_is_made_and_answered_when_the_server_answers() {
+    let bench = Bench::new();
+    let add = bench.add("rtsp://1", &[("force", "1")]);
+    bench.capture.made(Kind::Pull, KEY);
+    assert_eq!(bench.url().unwrap(), "rtsp://1");
+    bench.journal.checkpoint().unwrap();
+    assert!(add.done.try_recv().is_err());
+    bench.capture.pull_failed(KEY, "off");
+    bench.capture.answered(add.id, true);
+    assert!(add.is_persisted());
+    assert!(!reconcile::Host::actual(&bench.capture)[&(Kind::Pull, KEY.into())].playing);
+}
+
+#[test]
+fn adds_of_one_key_go_through_one_at_a_time() {
+    let bench = Bench::new();
+    let first = bench.add("rtsp://1", &[]);
+    let others = [bench.add("rtsp://2", &[]), bench.add("rtsp://3", &[])];
+    assert!(others.iter().all(Caller::waits));
+    bench.capture.made(Kind::Pull, KEY);
+    // It goes on without the first being answered: no camera holds it up.
+    assert!(!others[0].waits() && others[1].waits());
+    bench.capture.answered(others[0].id, false);
+    assert!(!others[1].waits());
+    bench.capture.answered(others[1].id, false);
+    bench.capture.answered(first.id, true);
+    assert!(first.is_persisted());
+    assert!(others.iter().all(|other| !other.outcome().is_journaled));
+    assert_eq!(bench.url().unwrap(), "rtsp://1");
+    assert!(bench.capture.state.lock().is_idle(), "nothing is kept of what is over");
+}
+
+#[test]
+fn success_after_the_proxy_was_replaced_says_nothing() {
+    let bench = Bench::new();
+    let first = bench.add("rtsp://1", &[]);
+    bench.capture.made(Kind::Pull, KEY);
+    let delete = bench.call("delStreamProxy", &[("key", KEY)]);
+    bench.capture.ended(Kind::Pull, KEY, delete.id);
+    bench.capture.answered(delete.id, true);
+    let second = bench.add("rtsp://2", &[("force", "1")]);
+    bench.capture.made(Kind::Pull, KEY);
+    bench.capture.answered(first.id, true);
+    assert!(first.outcome().result.is_err());
+    bench.capture.answered(second.id, true);
+    assert!(second.is_persisted() && delete.is_persisted());
+    assert_eq!(bench.url().unwrap(), "rtsp://2");
+}
+
+#[test]
+fn failed_first_connect_forgets_nothing_that_was_wanted_before() {
+    let bench = Bench::new();
+    bench.playing(&[("retry_count", "0")]);
+    bench.source(false);
+    bench.capture.pull_failed(KEY, "off");
+    bench.capture.ended(Kind::Pull, KEY, 0);
+    let again = bench.add("rtsp://2", &[("retry_count", "0")]);
+    bench.capture.made(Kind::Pull, KEY);
+    bench.capture.pull_failed(KEY, "off");
+    bench.capture.ended(Kind::Pull, KEY, 0);
+    bench.capture.answered(again.id, false);
+    assert!(!again.outcome().is_journaled);
+    assert_eq!(bench.url().unwrap(), "rtsp://1");
+}
+
+#[test]
+fn delete_of_what_is_not_there_is_journaled_unless_somebody_has_added_it_since() {
+    let bench = Bench::new();
+    bench.playing(&[]);
+    bench.capture.ended(Kind::Pull, KEY, 0);
+    assert!(bench.url().is_some(), "the server's own doing");
+    let delete = bench.call("delStreamProxy", &[("key", KEY)]);
+    bench.capture.answered(delete.id, true);
+    assert!(delete.is_persisted());
+    assert_eq!(bench.state(), None);
+
+    let late = bench.call("delStreamProxy", &[("key", KEY)]);
+    bench.playing(&[]);
+    bench.capture.answered(late.id, true);
+    assert!(late.outcome().result.is_err());
+    assert!(bench.url().is_some());
+}
+
+#[test]
+fn close_call_counts_for_what_it_ends_however_late_and_however_it_is_answered() {
+    for (name, ok) in [("close_streams", true), ("close_streams", false), ("close_stream", true)] {
+        let bench = Bench::new();
+        bench.playing(&[]);
+        let args = [("schema", "rtsp"), ("vhost", "__defaultVhost__"), ("app", "live"), ("stream", "a")];
+        let close = bench.call(name, &args);
+        bench.capture.answered(close.id, ok);
+        assert!(close.done.try_recv().is_err(), "what it has queued has not run");
+        bench.source(false);
+        bench.capture.ended(Kind::Pull, KEY, 0);
+        bench.capture.settled(close.id);
+        assert!(close.is_persisted(), "{name}");
+        assert_eq!(bench.state(), None, "{name}");
+    }
+}
+
+#[test]
+fn close_call_counts_for_nothing_else() {
+    let bench = Bench::new();
+    bench.playing(&[]);
+    let others = [("app", "other"), ("stream", "b"), ("schema", "hls")].map(|arg| bench.call("close_streams", &[arg]));
+    let over = bench.call("close_streams", &[]);
+    bench.capture.answered(over.id, true);
+    bench.capture.settled(over.id);
+    assert!(!over.outcome().is_journaled, "there were viewers");
+    bench.source(false);
+    let came_later = bench.call("close_streams", &[]);
+    bench.capture.ended(Kind::Pull, KEY, 0);
+    for call in others.iter().chain([&came_later]) {
+        bench.capture.answered(call.id, true);
+        bench.capture.settled(call.id);
+        assert!(!call.outcome().is_journaled);
+    }
+    assert!(bench.url().is_some());
+}
+
+#[test]
+fn keys_that_read_alike_are_closed_by_their_parts() {
+    let bench = Bench::new();
+    let args = [("vhost", "__defaultVhost__"), ("app", "a/b"), ("stream", "c"), ("url", "rtsp://1")];
+    let add = bench.call("addStreamProxy", &args);
+    let key = "__defaultVhost__/a/b/c";
+    bench.capture.made(Kind::Pull, key);
+    bench.capture.answered(add.id, true);
+    bench.capture.stream_changed("rtsp", &stream("a/b", "c"), true);
+    let close = bench.call("close_streams", &[("app", "a"), ("stream", "b/c")]);
+    bench.capture.ended(Kind::Pull, key, 0);
+    bench.capture.answered(close.id, true);
+    bench.capture.settled(close.id);
+    assert!(!close.outcome().is_journaled);
+    assert!(bench.journal.wants(Kind::Pull, key, 0));
+}
+
+#[test]
+fn end_for_lack_of_viewers_is_told_from_giving_up() {
+    type What = fn(&Bench);
+    let unwatched: What = |bench| bench.capture.nobody_watches(&stream("live", "a"));
+    let failed: What = |bench| bench.capture.pull_failed(KEY, "off");
+    let lost: What = |bench| bench.source(false);
+    let back: What = |bench| bench.source(true);
+    let cases: [(&str, &[What], Option<Wanted>); 6] = [
+        ("nobody watched", &[unwatched, lost], None),
+        ("it failed, and then nobody watched", &[failed, unwatched, lost], None),
+        ("nobody watched, and then it failed", &[unwatched, failed, lost], Some(Wanted::Enabled)),
+        ("it failed", &[failed, lost], Some(Wanted::Enabled)),
+        ("nobody watched, it was lost, and came back", &[unwatched, failed, lost, back], Some(Wanted::Enabled)),
+        ("for no reason that we know", &[lost], Some(Wanted::Enabled)),
+    ];
+    for (name, events, state) in cases {
+        let bench = Bench::new();
+        bench.playing(&[("retry_count", "3")]);
+        events.iter().for_each(|event| event(&bench));
+        bench.capture.ended(Kind::Pull, KEY, 0);
+        assert_eq!(bench.state(), state, "{name}");
+    }
+    // Without a limit it never gives up, whatever was heard of it last.
+    let bench = Bench::new();
+    bench.playing(&[]);
+    [unwatched, failed].iter().for_each(|event| event(&bench));
+    bench.capture.ended(Kind::Pull, KEY, 0);
+    assert_eq!(bench.state(), None);
+}
+
+#[test]
+fn settings_decide_what_the_servers_own_ends_do() {
+    let idle = Bench::with(&[("on_idle_close", "dormant")]);
+    idle.playing(&[]);
+    idle.capture.nobody_watches(&stream("live", "a"));
+    idle.capture.ended(Kind::Pull, KEY, 0);
+    assert_eq!(idle.state(), Some(Wanted::Dormant));
+
+    let given_up = Bench::with(&[("on_give_up", "forget")]);
+    given_up.playing(&[("retry_count", "0")]);
+    given_up.capture.pull_failed(KEY, "off");
+    given_up.capture.ended(Kind::Pull, KEY, 0);
+    assert_eq!(given_up.state(), None);
+}
+
+#[test]
+fn stream_of_the_record_app_is_closed_without_an_event() {
+    let bench = Bench::new();
+    let args = [("vhost", "foo"), ("app", "record"), ("stream", "a"), ("url", "rtsp://1")];
+    let add = bench.call("addStreamProxy", &args);
+    bench.capture.made(Kind::Pull, "foo/record/a");
+    bench.capture.answered(add.id, true);
+    bench.capture.stream_changed("rtsp", &stream("record", "a"), true);
+    bench.capture.ended(Kind::Pull, "foo/record/a", 0);
+    assert!(!bench.journal.wants(Kind::Pull, "foo/record/a", 0));
+}
+
+#[test]
+fn push_is_kept_when_its_source_goes_and_answered_success_twice() {
+    let bench = Bench::new();
+    let args = [
+        ("schema", "rtmp"),
+        ("vhost", "__defaultVhost__"),
+        ("app", "live"),
+        ("stream", "a"),
+        ("dst_url", "rtmp://cdn/live/a"),
+        ("retry_count", "1"),
+    ];
+    let key = Kind::Push.key_of(|name| args.iter().find(|(its, _)| *its == name).unwrap().1);
+    let absent = bench.call("addStreamPusherProxy", &[&args[..], &[("force", "1")]].concat());
+    bench.capture.answered(absent.id, false);
+    assert!(!absent.outcome().is_journaled);
+
+    let add = bench.call("addStreamPusherProxy", &args);
+    bench.capture.made(Kind::Push, &key);
+    // Said yes to while the first is still connecting: nothing is certain yet.
+    let early = bench.call("addStreamPusherProxy", &args);
+    bench.capture.answered(early.id, true);
+    assert!(early.outcome().result.is_err());
+    bench.capture.answered(add.id, true);
+    assert!(add.is_persisted());
+    let seq = bench.journal.seq();
+    let again = bench.call("addStreamPusherProxy", &args);
+    bench.capture.answered(again.id, true);
+    assert!(again.is_persisted() && bench.journal.seq() == seq);
+
+    bench.capture.stream_changed("rtmp", &stream("live", "a"), false);
+    bench.capture.ended(Kind::Push, &key, 0);
+    assert!(bench.journal.wants(Kind::Push, &key, 0));
+}
+
+#[test]
+fn call_that_is_dropped_without_an_answer_holds_up_nobody() {
+    let bench = Bench::new();
+    let dropped = bench.add("rtsp://1", &[]);
+    let next = bench.add("rtsp://2", &[]);
+    bench.capture.answered(dropped.id, false);
+    assert!(!dropped.outcome().is_journaled && !next.waits());
+}
+
+#[test]
+fn what_is_no_call_of_ours_passes() {
+    let bench = Bench::new();
+    for (name, args) in [
+        ("getMediaList", &[("app", "live")][..]),
+        ("addStreamProxy", &[("app", "live")]),
+        ("addStreamProxy", &[("vhost", ""), ("app", "live"), ("stream", "a"), ("url", "rtsp://1")]),
+        ("delStreamProxy", &[]),
+    ] {
+        assert!(matches!(bench.open(name, args).0, Verdict::Pass), "{name}");
+    }
+}
+
+/// MediaServer as calls of ours reach it.
+struct Called(std::sync::mpsc::Sender<(u64, String)>);
+
+impl Server for Called {
+    fn add(&self, call: u64, add: &Add) {
+        self.0.send((call, format!("add {}", add.key))).unwrap();
+    }
+    fn remove(&self, call: u64, _: Kind, key: &str) {
+        self.0.send((call, format!("remove {key}"))).unwrap();
+    }
+}
+
+#[test]
+fn start_of_ours_takes_its_turn_and_is_ended_when_it_is_not_wanted_any_more() {
+    let bench = Bench::new();
+    let (told, calls) = channel();
+    bench.capture.set_server(Box::new(Called(told)));
+    bench.playing(&[]);
+    bench.capture.ended(Kind::Pull, KEY, 0);
+    let seq = bench.journal.get(Kind::Pull, KEY).unwrap().seq;
+    let start = |call: u64| {
+        let add = Add { kind: Kind::Pull, key: KEY.into(), seq, anew: false, body: b"{}".to_vec() };
+        reconcile::Host::add(&bench.capture, call, add);
+    };
+    let client = bench.add("rtsp://2", &[]);
+    start(7);
+    assert!(calls.try_recv().is_err(), "the client comes first");
+    bench.capture.answered(client.id, false);
+    let (ours, what) = calls.try_recv().unwrap();
+    assert_eq!(what, format!("add {KEY}"));
+    // Meanwhile a client deletes it, and another adds it anew.
+    let delete = bench.call("delStreamProxy", &[("key", KEY)]);
+    bench.capture.answered(delete.id, true);
+    let anew = bench.add("rtsp://3", &[]);
+    bench.capture.made(Kind::Pull, KEY);
+    let (end, what) = calls.try_recv().unwrap();
+    assert_eq!((what, anew.waits()), (format!("remove {KEY}"), true), "before the other's turn comes");
+    bench.capture.ended(Kind::Pull, KEY, end);
+    bench.capture.removed(end);
+    assert!(!anew.waits());
+    bench.capture.started(ours, Added::Accepted);
+    bench.capture.made(Kind::Pull, KEY);
+    bench.capture.answered(anew.id, true);
+    assert!(anew.is_persisted());
+    assert_eq!(bench.url().unwrap(), "rtsp://3");
+    // What is there already is not started.
+    start(8);
+    assert!(calls.try_recv().is_err());
+    assert!(bench.capture.state.lock().is_idle());
+}

@@ -134,11 +134,12 @@ fn a_forced_camera_that_never_answers_is_on_disk_before_its_reply() {
 }
 
 #[test]
-fn a_forced_camera_that_is_off_is_journaled_though_the_reply_is_an_error() {
+fn a_forced_camera_that_is_off_is_journaled_and_not_taken_for_playing() {
     let mut fixture = Fixture::start(&[]);
-    let reply = add(&fixture.server, "off", "rtsp://127.0.0.1:1/off", &[("force", "1"), ("timeout_sec", "2")]);
-    assert_ne!(reply["code"], 0, "{reply}");
-    assert_eq!(reply["journal"]["persisted"], true, "{reply}");
+    let more = [("force", "1"), ("timeout_sec", "2")];
+    assert_persisted(&add(&fixture.server, "off", "rtsp://127.0.0.1:1/off", &more));
+    let status = fixture.server.wait_for_status("it to be looked at", |status| status["now"]["retrying"] == 1);
+    assert_eq!(status["now"]["playing"], 0, "{status}");
     fixture.crash_and_restore();
     assert_eq!(keys(&fixture.server), [key("off")]);
 }

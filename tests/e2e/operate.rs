@@ -87,13 +87,14 @@ fn a_server_that_is_killed_in_the_midst_of_many_changes_has_all_of_them_or_none(
     // The last change before all was emptied again.
     let mut full = 0;
     let mut fixture = Fixture::start(&[("restore_per_origin", "0")]);
-    let hole = Source::black_hole();
+    // Answered for at once: what is connecting in a crash is started with more care after it.
+    let refuses = "rtsp://127.0.0.1:1/off";
     let mut kept = [0, 0];
     for round in 0..12 {
         let apis = ["addStreamProxies", "syncJournal", "importJournal", "rollbackJournal"];
         let api = apis[if full == 0 { round % 3 } else { round % 4 }];
         let name = if api == "rollbackJournal" { String::new() } else { format!("r{round}-") };
-        let body = items(named(&name, 1500), &hole.url);
+        let body = items(named(&name, 1500), refuses);
         let body = match api {
             "importJournal" => {
                 let entries: Vec<Value> =

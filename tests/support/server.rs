@@ -96,7 +96,7 @@ impl Server {
             "[api]\napiDebug=0\nsecret={SECRET}\n\
              [general]\nlisten_ip={}\nstreamNoneReaderDelayMS={}\nmaxStreamWaitMS={}\n\
              [hook]\nenable=0\n\
-             [http]\nport={}\nsslport=0\nallow_ip_range=127.0.0.1\n\
+             [http]\nport={}\nsslport=0\nallow_ip_range=127.0.0.1\nmaxReqSize=8388608\n\
              [rtmp]\nport={}\nsslport=0\n\
              [rtsp]\nport=0\nsslport=0\n\
              [rtp_proxy]\nport=0\n[rtc]\nport=0\ntcpPort=0\nsignalingPort=0\nicePort=0\niceTcpPort=0\n\
@@ -283,10 +283,9 @@ impl Server {
     }
 
     /// Returns when every poller thread has done what was queued on it before: the server answers this one when each has
-    /// been through. Twice, for what those tasks have queued on others.
+    /// been through. Twice, for what those tasks have queued on others. (A stand-in that lacks it takes a moment.)
     pub fn wait_for_pollers(&self) {
         for _ in 0..2 {
-            // A stand-in without it does such tasks within a moment.
             if self.try_get("getThreadsLoad", &[]).is_none() {
                 thread::sleep(Duration::from_millis(100));
             }
