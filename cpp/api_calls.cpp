@@ -18,8 +18,9 @@ const int kException = -400;
 } // namespace
 
 Json::Value parseObject(const std::string &text) {
+    // A reader is dear to make.
     static const Json::CharReaderBuilder builder;
-    std::unique_ptr<Json::CharReader> reader(builder.newCharReader());
+    thread_local std::unique_ptr<Json::CharReader> reader(builder.newCharReader());
     Json::Value root;
     std::string errors;
     const bool good = reader->parse(text.data(), text.data() + text.size(), &root, &errors);

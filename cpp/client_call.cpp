@@ -1,6 +1,8 @@
 #include "client_call.h"
 
 #include <exception>
+#include <functional>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -15,6 +17,49 @@ namespace zlm_journal {
 namespace {
 
 thread_local uint64_t t_call = 0;
+
+// Replies that may leave, by the poller that they leave on: acknowledged together, they cost each poller one wake-up.
+class Outbox {
+public:
+    // Not `queue`'s caller does the work, but the poller, in a turn of its own.
+    void push(const EventPoller::Ptr &poller, std::function<void()> send) {
+        {
+            std::lock_guard<std::mutex> lock(_mutex);
+            auto &sends = _sends[poller.get()];
+            sends.push_back(std::move(send));
+            if (sends.size() > 1) {
+                return;
+            }
+        }
+        const auto key = poller.get();
+        poller->async([this, key] { flush(key); }, false);
+    }
+
+private:
+    void flush(EventPoller *poller) {
+        std::vector<std::function<void()>> sends;
+        {
+            std::lock_guard<std::mutex> lock(_mutex);
+            sends.swap(_sends[poller]);
+        }
+        for (const auto &send : sends) {
+            try {
+                send();
+            } catch (const std::exception &error) {
+                ErrorL << "journal: a reply was lost: " << error.what();
+            }
+        }
+    }
+
+    std::mutex _mutex;
+    // Pollers live as long as the process.
+    std::unordered_map<EventPoller *, std::vector<std::function<void()>>> _sends;
+};
+
+Outbox &outbox() {
+    static auto *outbox = new Outbox;
+    return *outbox;
+}
 
 std::string quoted(const std::string &text) {
     return Json::valueToQuotedString(text.c_str());
@@ -216,7 +261,7 @@ void ClientCall::done(const zlm_journal_ack &ack) {
         }
     }
     const auto self = shared_from_this();
-    _sender->getPoller()->async([self] { self->send(); }, false);
+    outbox().push(_sender->getPoller(), [self] { self->send(); });
 }
 
 void ClientCall::done(const std::string &error) {
@@ -225,7 +270,7 @@ void ClientCall::done(const std::string &error) {
         _journal_member = "{ \"seq\" : 0, \"persisted\" : false, \"error\" : " + quoted(error) + " }";
     }
     const auto self = shared_from_this();
-    _sender->getPoller()->async([self] { self->send(); }, false);
+    outbox().push(_sender->getPoller(), [self] { self->send(); });
 }
 
 // On the poller of the call's connection.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::reconcile::Key;
-use crate::record::{Args, Kind, NamingRules, Stream};
+use crate::record::{Kind, NamingRules, Stream};
 
 /// What the server was known to be like when a proxy ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +19,31 @@ pub struct HostFacts {
     pub tells_failures: bool,
 }
 
+/// What the arguments of its add say of a proxy.
+#[derive(Debug, Clone)]
+pub struct Nature {
+    stream: Option<Arc<Stream>>,
+    /// With what it ends for good, where it takes its stream by name.
+    taken: Option<Arc<(String, Stream)>>,
+    can_give_up: bool,
+}
+
+impl Nature {
+    pub fn of<'a>(kind: Kind, get: impl Fn(&str) -> Option<&'a str>, rules: &NamingRules) -> Nature {
+        // An FFmpeg source is run again for ever; so is a pull or push without a limit. What is no number counts as 0.
+        let limit = get("retry_count").filter(|text| !text.is_empty());
+        let is_limited = limit.is_some_and(|text| text.trim().parse::<i64>().unwrap_or(0) >= 0);
+        Nature {
+            stream: kind.own_stream_of(&get, rules).map(Arc::new),
+            taken: kind.taken_stream_of(&get, rules).map(Arc::new),
+            can_give_up: is_limited && !kind.info().is_process,
+        }
+    }
+
+    /// Of one that somebody else has made.
+    pub const UNKNOWN: Nature = Nature { stream: None, taken: None, can_give_up: true };
+}
+
 /// One proxy of the server.
 #[derive(Debug)]
 pub struct Present {
@@ -26,10 +51,7 @@ pub struct Present {
     pub number: u64,
     /// The add that made it, and is not answered yet.
     pub call: Option<u64>,
-    stream: Option<Arc<Stream>>,
-    /// With what it ends for good, where it takes its stream by name.
-    taken: Option<Arc<(String, Stream)>>,
-    can_give_up: bool,
+    nature: Nature,
     /// It plays or is pushed, as far as events and answers tell.
     pub playing: bool,
     /// Its sources, a bit for each schema; and those that went since a close call came, which had this mark.
@@ -55,13 +77,11 @@ pub enum OwnEnd {
 }
 
 impl Present {
-    pub fn new(number: u64) -> Present {
+    pub fn new(number: u64, call: Option<u64>, nature: Nature) -> Present {
         Present {
             number,
-            call: None,
-            stream: None,
-            taken: None,
-            can_give_up: true,
+            call,
+            nature,
             playing: false,
             sources: 0,
             gone: (0, 0),
@@ -72,34 +92,24 @@ impl Present {
         }
     }
 
-    /// One whose arguments are known.
-    pub fn with_args(self, kind: Kind, args: &Args, rules: &NamingRules) -> Present {
-        // An FFmpeg source is run again for ever; so is a pull or push without a limit. What is no number counts as 0.
-        let read = args.read();
-        let limit = read.get("retry_count").filter(|text| !text.is_empty());
-        let is_limited = limit.is_some_and(|text| text.trim().parse::<i64>().unwrap_or(0) >= 0);
-        Present {
-            stream: kind.own_stream(args, rules).map(Arc::new),
-            taken: kind.taken_stream(args, rules).map(Arc::new),
-            can_give_up: is_limited && !kind.info().is_process,
-            ..self
-        }
-    }
-
     /// The last heard of it is a failure.
     pub fn is_failing(&self) -> bool {
         self.failed
     }
 
     pub fn own_end(&self, facts: &HostFacts) -> OwnEnd {
-        if self.taken.is_some() {
-            return if self.can_give_up && !self.taken_is_gone { OwnEnd::GaveUp } else { OwnEnd::Other };
+        if self.nature.taken.is_some() {
+            return if self.nature.can_give_up && !self.taken_is_gone { OwnEnd::GaveUp } else { OwnEnd::Other };
         }
-        let was_idle = self.idle_since.is_some_and(|since| facts.tells_failures || since.elapsed() <= facts.idle_answer);
+        let was_idle =
+            self.idle_since.is_some_and(|since| facts.tells_failures || since.elapsed() <= facts.idle_answer);
         // A limit that is used up is told as a failure just before.
-        let gave_up = self.can_give_up && if facts.tells_failures { self.failed } else { !was_idle };
-        let is_recorded_app =
-            self.stream.as_ref().is_some_and(|stream| *stream.app == *facts.record_app && !facts.record_app.is_empty());
+        let gave_up = self.nature.can_give_up && if facts.tells_failures { self.failed } else { !was_idle };
+        let is_recorded_app = self
+            .nature
+            .stream
+            .as_ref()
+            .is_some_and(|stream| *stream.app == *facts.record_app && !facts.record_app.is_empty());
         match (gave_up, was_idle || is_recorded_app) {
             (true, _) => OwnEnd::GaveUp,
             (false, true) => OwnEnd::Idle,
@@ -135,10 +145,10 @@ impl Mirror {
 
     pub fn insert(&mut self, key: Key, present: Present) {
         self.remove(&key);
-        if let Some(stream) = &present.stream {
+        if let Some(stream) = &present.nature.stream {
             self.makers.entry(Arc::clone(stream)).or_default().push(key.clone());
         }
-        if let Some(taken) = &present.taken {
+        if let Some(taken) = &present.nature.taken {
             self.takers.entry(Arc::clone(taken)).or_default().push(key.clone());
         }
         self.proxies.insert(key, present);
@@ -146,10 +156,10 @@ impl Mirror {
 
     pub fn remove(&mut self, key: &Key) -> Option<Present> {
         let present = self.proxies.remove(key)?;
-        if let Some(stream) = &present.stream {
+        if let Some(stream) = &present.nature.stream {
             drop_from(&mut self.makers, stream, key);
         }
-        if let Some(taken) = &present.taken {
+        if let Some(taken) = &present.nature.taken {
             drop_from(&mut self.takers, taken, key);
         }
         Some(present)
@@ -231,7 +241,7 @@ impl Mirror {
 impl Filter {
     /// Whether a close call that came at `mark` can have ended this proxy: its source was there, and had these names.
     pub fn hits(&self, present: &Present, mark: u64) -> bool {
-        let Some(stream) = &present.stream else { return false };
+        let Some(stream) = &present.nature.stream else { return false };
         let gone = if present.gone.0 >= mark { present.gone.1 } else { 0 };
         let wanted = if self.schema.is_empty() { u16::MAX } else { bit_of(&self.schema) };
         let is_any = |named: &str, its: &str| named.is_empty() || named == its;

@@ -19,8 +19,8 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
-use self::mirror::{OwnEnd, Present};
 pub use self::mirror::{Filter, HostFacts};
+use self::mirror::{Nature, OwnEnd, Present};
 use self::state::{Ask, Open, State, Told};
 use self::waiting::Waiting;
 pub use self::waiting::{Client, Outcome};
@@ -127,8 +127,10 @@ impl Capture {
                 Ask::Remove { key } => {
                     if ok && !open.has_ended {
                         match state.mirror.get(key) {
-                            None => self.record(&open, Op::Remove, key, None, false),
-                            Some(_) => open.not_journaled("another call has added it since this one looked for it"),
+                            None => self.record(told, &open, Op::Remove, key, None, false),
+                            Some(_) => {
+                                open.not_journaled("another call has added it since this one looked for it")
+                            }
                         }
                     }
                 }
@@ -160,15 +162,7 @@ impl Capture {
         });
     }
 
-    fn add_answered(
-        &self,
-        state: &mut State,
-        told: &mut Told,
-        id: u64,
-        key: &Key,
-        open: &mut Open,
-        ok: bool,
-    ) {
+    fn add_answered(&self, state: &mut State, told: &mut Told, id: u64, key: &Key, open: &mut Open, ok: bool) {
         let Ask::Add { args, .. } = &open.ask else { return };
         let its = state.mirror.get_mut(key).filter(|present| Some(present.number) == open.made);
         let is_there = its.is_some();
@@ -182,14 +176,14 @@ impl Capture {
             (true, Some(_)) => open.not_journaled("another call ended or replaced it before this answer"),
             // It was there already, and the server has left it as it is.
             (true, None) if self.journal.wants(key.0, &key.1, 0) => {
-                self.record(open, Op::Add, key, args.as_ref().ok().cloned(), true);
+                self.record(told, open, Op::Add, key, args.as_ref().ok().cloned(), true);
             }
             (true, None) => open.not_journaled(
                 "the server had it already, not by a journaled call: delete it and add it again to have it journaled",
             ),
             // Whose it was, it was not this one's; or the server does not know `force`.
             (false, Some(_)) if open.is_recorded && (is_there || state.mirror.get(key).is_none()) => {
-                self.record(open, Op::Remove, key, None, false);
+                self.record(told, open, Op::Remove, key, None, false);
             }
             (false, _) => {}
         }
@@ -199,7 +193,7 @@ impl Capture {
     fn record_add(&self, told: &mut Told, open: &Open, key: &Key, args: Result<Args>) {
         match args {
             Ok(args) => {
-                self.record(open, Op::Add, key, Some(args), false);
+                self.record(told, open, Op::Add, key, Some(args), false);
                 if self.journal.settings().restore != Restore::Eager {
                     told.called.push(key.clone());
                 }
@@ -207,7 +201,8 @@ impl Capture {
             Err(error) => {
                 // No journal can hold it; with `reject` it is undone.
                 let done = open.waiting.as_ref().map(Waiting::expect);
-                let undone = self.journal.settings().on_error == OnError::Reject && !self.journal.wants(key.0, &key.1, 0);
+                let undone =
+                    self.journal.settings().on_error == OnError::Reject && !self.journal.wants(key.0, &key.1, 0);
                 if undone {
                     told.converge.push(key.clone());
                 }
@@ -218,29 +213,26 @@ impl Capture {
         }
     }
 
-    fn record(&self, open: &Open, op: Op, (kind, key): &Key, args: Option<Args>, again: bool) {
+    fn record(&self, told: &mut Told, open: &Open, op: Op, (kind, key): &Key, args: Option<Args>, again: bool) {
         let done = open.waiting.as_ref().map_or_else(|| Done::new(drop), Waiting::expect);
-        self.journal.record(Call { op, kind: *kind, key, args, again, cause: open.cause.clone() }, done);
+        told.has_queued = true;
+        self.journal.queue(Call { op, kind: *kind, key, args, again, cause: open.cause.clone() }, done);
     }
 
     // ---- what the server tells
 
     /// A proxy has entered the server's map; told under that map's lock.
     pub fn made(&self, kind: Kind, key: &str) {
-        let facts = self.facts();
         self.with_state(|state, told| {
             let key: Key = (kind, key.into());
             let number = state.mirror.next_number();
-            let mut present = Present::new(number);
+            let mut present = Present::new(number, None, Nature::UNKNOWN);
             let through = state.through(&key);
             if let Some((id, mut open)) = through.and_then(|id| Some((id, state.take(id)?))) {
                 match &open.ask {
-                    Ask::Add { args, is_forced, .. } => {
+                    Ask::Add { args, nature, is_forced, .. } => {
                         open.made = Some(number);
-                        if let Ok(args) = args {
-                            present = present.with_args(kind, args, &facts.rules);
-                        }
-                        present.call = Some(id);
+                        present = Present::new(number, Some(id), nature.clone());
                         // It stays whatever becomes of its first connect.
                         if *is_forced {
                             open.is_recorded = true;
@@ -250,10 +242,11 @@ impl Capture {
                     }
                     Ask::Start { add, .. } => {
                         open.made = Some(number);
-                        if let Some(entry) = self.journal.get(kind, &key.1) {
-                            present = present.with_args(kind, &entry.args, &facts.rules);
-                        }
-                        present.call = Some(id);
+                        let read = self.journal.get(kind, &key.1).map(|entry| entry.args.read());
+                        let nature = read.map_or(Nature::UNKNOWN, |read| {
+                            Nature::of(kind, |name| read.get(name), &self.facts().rules)
+                        });
+                        present = Present::new(number, Some(id), nature);
                         if !self.journal.wants(kind, &key.1, add.seq) {
                             state.end_next(&key);
                             told.converge.push(key.clone());
@@ -284,22 +277,23 @@ impl Capture {
             match state.calls.get_mut(&within) {
                 Some(open) if matches!(&open.ask, Ask::Remove { key: its } if *its == key) => {
                     open.has_ended = true;
-                    self.record(open, Op::Remove, &key, None, false);
+                    self.record(told, open, Op::Remove, &key, None, false);
                     return;
                 }
                 Some(Open { ask: Ask::Start { .. } | Ask::End { .. }, .. }) => return,
                 _ => {}
             }
             if let Some(open) = close.and_then(|id| state.calls.get(&id)) {
-                self.record(open, Op::Remove, &key, None, false);
+                self.record(told, open, Op::Remove, &key, None, false);
             } else if !state.is_unsettled(&present) {
-                told.given_up += usize::from(self.ended_by_itself(&key, &present));
+                let is_given_up = self.ended_by_itself(told, &key, &present);
+                told.given_up += usize::from(is_given_up);
             }
         });
     }
 
     /// Nobody asked for it. True where it is forgotten because the server gave it up.
-    fn ended_by_itself(&self, key: &Key, present: &Present) -> bool {
+    fn ended_by_itself(&self, told: &mut Told, key: &Key, present: &Present) -> bool {
         let settings = self.journal.settings();
         let own_end = present.own_end(&self.facts());
         let (op, reason) = match own_end {
@@ -317,7 +311,8 @@ impl Capture {
             log::info!("journal: {} {}: {reason}", key.0.name(), key.1);
             let cause = Cause { origin: "MediaServer".to_owned(), reason: reason.to_owned() };
             let call = Call { op, kind: key.0, key: &key.1, args: None, again: false, cause };
-            self.journal.record(call, Done::new(drop));
+            told.has_queued = true;
+            self.journal.queue(call, Done::new(drop));
         }
         is_wanted && own_end == OwnEnd::GaveUp
     }
@@ -451,7 +446,10 @@ impl Capture {
     fn with_state<T>(&self, change: impl FnOnce(&mut State, &mut Told) -> T) -> T {
         let mut told = Told::default();
         let result = change(&mut self.state.lock(), &mut told);
-        let Told { go, complete, adds, removes, added, called, converge, given_up, has_changed } = told;
+        if told.has_queued {
+            self.journal.wake();
+        }
+        let Told { go, complete, adds, removes, added, called, converge, given_up, has_changed, .. } = told;
         for waiting in go {
             waiting.go();
         }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::mirror::{Filter, HostFacts, Mirror, Present};
+use super::mirror::{Filter, HostFacts, Mirror, Nature, Present};
 use super::waiting::Waiting;
 use super::{Request, key_error};
 use crate::error::Result;
@@ -17,6 +17,7 @@ pub enum Ask {
         key: Key,
         /// An error where no journal can hold them.
         args: Result<Args>,
+        nature: Nature,
         /// The server keeps it whatever becomes of its first connect.
         is_forced: bool,
     },
@@ -65,6 +66,8 @@ pub struct Told {
     pub converge: Vec<Key>,
     pub given_up: usize,
     pub has_changed: bool,
+    /// The journal's writer is to be woken.
+    pub has_queued: bool,
 }
 
 struct Turn {
@@ -109,9 +112,14 @@ impl Ask {
             let is_text = info.key.iter().all(|part| std::str::from_utf8(bytes(part.argument())).is_ok());
             let args = if is_text { Args::from_pairs(request.args.iter().copied()) } else { Err(key_error()) };
             let force = text("force");
+            let given = |name: &str| {
+                let found = request.args.iter().find(|(given, _)| given.eq_ignore_ascii_case(name.as_bytes()))?;
+                std::str::from_utf8(found.1).ok()
+            };
             return Some(Ask::Add {
                 key: (kind, kind.key_of(value).into()),
                 args,
+                nature: Nature::of(kind, given, &facts.rules),
                 is_forced: info.has_force && !matches!(force.as_str(), "" | "0" | "false"),
             });
         }

@@ -243,7 +243,8 @@ fn close_call_counts_for_what_it_ends_however_late_and_however_it_is_answered() 
 fn close_call_counts_for_nothing_else() {
     let bench = Bench::new();
     bench.playing(&[]);
-    let others = [("app", "other"), ("stream", "b"), ("schema", "hls")].map(|arg| bench.call("close_streams", &[arg]));
+    let others =
+        [("app", "other"), ("stream", "b"), ("schema", "hls")].map(|arg| bench.call("close_streams", &[arg]));
     let over = bench.call("close_streams", &[]);
     bench.capture.answered(over.id, true);
     bench.capture.settled(over.id);

@@ -240,11 +240,9 @@ fn kind_of(number: u32) -> Result<Kind> {
 unsafe fn names<'a>(stream: *const zlm_journal_stream) -> Result<[&'a str; 3]> {
     // SAFETY: as promised by the caller, here and below.
     let stream = unsafe { by_pointer(stream, "stream") }?;
-    Ok([
-        unsafe { stream.vhost.utf8("vhost") }?,
-        unsafe { stream.app.utf8("app") }?,
-        unsafe { stream.stream.utf8("stream") }?,
-    ])
+    Ok([unsafe { stream.vhost.utf8("vhost") }?, unsafe { stream.app.utf8("app") }?, unsafe {
+        stream.stream.utf8("stream")
+    }?])
 }
 
 /// The client behind the C API.

@@ -404,7 +404,8 @@ mod tests {
             ("rtsp/__defaultVhost__/live/a/1", "rtsp", "__defaultVhost__", "a"),
             ("rtmp/foo/live/a/2", "rtmp", "foo", "a"),
         ] {
-            let args = of(&[("schema", schema), ("vhost", vhost), ("app", "live"), ("stream", stream), ("dst_url", "x")]);
+            let args =
+                of(&[("schema", schema), ("vhost", vhost), ("app", "live"), ("stream", stream), ("dst_url", "x")]);
             intent.add(1, Kind::Push, key, args, Cause::default());
         }
         let found = intent.takers("rtmp", &Stream::new("", "live", "a", &rules), &rules);

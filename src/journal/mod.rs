@@ -162,9 +162,20 @@ impl Journal {
     /// microseconds and touches no storage: made for media threads. Two calls on one key are recorded in the
     /// order in which they get here. An add of what is wanted already, alike in every argument, changes nothing.
     pub fn record(&self, call: Call<'_>, done: Done) {
+        self.queue(call, done);
+        self.wake();
+    }
+
+    /// The same for a caller who holds a lock that others wait for: [`Journal::wake`] is to follow when it is released.
+    pub fn queue(&self, call: Call<'_>, done: Done) {
         if let Err((done, ack)) = self.enqueue(call, done) {
             done.call(ack);
         }
+    }
+
+    /// Has what was queued written.
+    pub fn wake(&self) {
+        self.core.wake_writer.notify_one();
     }
 
     fn enqueue(&self, call: Call<'_>, done: Done) -> std::result::Result<(), (Done, Ack)> {
@@ -241,7 +252,6 @@ impl Journal {
         front.queue.push(Job { seq, applied, relies_on, done: later });
         self.core.gauges.queued();
         drop(front);
-        self.core.wake_writer.notify_one();
         if let Some(done) = now {
             let result = match &self.core.health.lock().failure {
                 Some((_, error)) => Err(error.clone()),

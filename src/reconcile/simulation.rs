@@ -91,9 +91,8 @@ impl Simulation {
     fn run_until(&mut self, end: Duration) {
         while self.now < end {
             if self.plan.wake_to_look() <= self.now {
-                let listed = self.server.iter().map(|(key, running)| {
-                    (key.clone(), Listed { playing: running.playing })
-                });
+                let listed =
+                    self.server.iter().map(|(key, running)| (key.clone(), Listed { playing: running.playing }));
                 let listed: HashMap<Key, Listed> = listed.collect();
                 let took = Duration::from_micros(10 * listed.len() as u64);
                 let asked = self.now.saturating_sub(took);
@@ -174,14 +173,7 @@ impl Simulation {
 }
 
 fn limits(per_second: u64) -> Limits {
-    Limits {
-        start: Start::All,
-        per_second,
-        per_origin: 8,
-        processes: 2,
-        revive: Duration::from_secs(30),
-        seed: 1,
-    }
+    Limits { start: Start::All, per_second, per_origin: 8, processes: 2, revive: Duration::from_secs(30), seed: 1 }
 }
 
 fn seed() -> u64 {

@@ -38,7 +38,7 @@ impl Eq for Args {}
 impl Args {
     /// From the names and values of a call. Of a name given twice the last value counts.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Result<Args> {
-        let mut map = Map::new();
+        let mut given: Vec<(&str, &[u8])> = Vec::with_capacity(16);
         let mut bytes = 2_usize;
         for (name, value) in pairs {
             let name =
@@ -52,16 +52,34 @@ impl Args {
                     "the arguments take more than {MAX_ARGS_BYTES} bytes, the most that is journaled"
                 )));
             }
-            let value = match std::str::from_utf8(value) {
-                Ok(text) => Value::String(text.to_owned()),
-                Err(_) => Value::Object(Map::from_iter([(
-                    "hex".to_owned(),
-                    Value::String(value.iter().map(|byte| format!("{byte:02x}")).collect()),
-                )])),
-            };
-            map.insert(name.to_owned(), value);
+            given.push((name, value));
         }
-        Ok(Args { text: Value::Object(map).to_string().into(), sealed: None })
+        // Stable: of a name given twice the last stays last.
+        given.sort_by_key(|(name, _)| *name);
+        // Written at once, without a tree of values: calls are many, and this is on a media thread.
+        let mut text = Vec::with_capacity(bytes + 8 * given.len());
+        text.push(b'{');
+        for (at, (name, value)) in given.iter().enumerate() {
+            if given.get(at + 1).is_some_and(|(next, _)| next == name) {
+                continue;
+            }
+            if text.len() > 1 {
+                text.push(b',');
+            }
+            push_json_string(&mut text, name.as_bytes());
+            text.push(b':');
+            match std::str::from_utf8(value) {
+                Ok(_) => push_json_string(&mut text, value),
+                Err(_) => {
+                    text.extend_from_slice(b"{\"hex\":\"");
+                    text.extend(value.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()));
+                    text.extend_from_slice(b"\"}");
+                }
+            }
+        }
+        text.push(b'}');
+        let text = String::from_utf8(text).map_err(|_| Error::invalid("the arguments are not UTF-8"))?;
+        Ok(Args { text: text.into(), sealed: None })
     }
 
     /// From a JSON object of plain values, as a client sends them: numbers and truth values count as their text.
@@ -210,6 +228,11 @@ fn push_json_string(out: &mut Vec<u8>, bytes: &[u8]) {
     for &byte in bytes {
         match byte {
             b'"' | b'\\' => out.extend([b'\\', byte]),
+            b'\n' => out.extend(*b"\\n"),
+            b'\r' => out.extend(*b"\\r"),
+            b'\t' => out.extend(*b"\\t"),
+            0x08 => out.extend(*b"\\b"),
+            0x0c => out.extend(*b"\\f"),
             0..=0x1f => out.extend(format!("\\u{byte:04x}").into_bytes()),
             _ => out.push(byte),
         }
@@ -246,7 +269,7 @@ mod tests {
         let expected: Vec<u8> = [
             br#"{"empty":"","gbk":"rtsp://"#.as_slice(),
             b"\xc4\xe3\xba\xc3",
-            br#"","nul":"a\u0000b\u000a","quoted":"a\"b\\c%20 d","unicode":""#,
+            br#"","nul":"a\u0000b\n","quoted":"a\"b\\c%20 d","unicode":""#,
             "摄像头 1\"}".as_bytes(),
         ]
         .concat();

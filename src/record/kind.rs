@@ -1,7 +1,7 @@
 //! The kinds of proxy that are journaled, and what MediaServer calls what they do. [`Kind::info`] is the one table that
 //! says all about each; a further kind is one more row.
 
-use super::args::{Args, Read};
+use super::args::Args;
 use super::{NamingRules, Stream, url};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -161,24 +161,42 @@ impl Kind {
 
     /// The source of this server with whose close a proxy ends; none where it makes its stream elsewhere.
     pub fn own_stream(self, args: &Args, rules: &NamingRules) -> Option<Stream> {
+        let read = args.read();
+        self.own_stream_of(|name| read.get(name), rules)
+    }
+
+    /// The same of arguments that are looked up otherwise.
+    pub fn own_stream_of<'a>(self, get: impl Fn(&str) -> Option<&'a str>, rules: &NamingRules) -> Option<Stream> {
         let info = self.info();
         match info.makes {
             _ if !info.ends_with_its_stream => None,
-            End::Named => named_stream(&args.read(), rules),
-            End::Url(name) => url::stream_here(args.read().get(name)?, rules),
+            End::Named => named_stream(get, rules),
+            End::Url(name) => url::stream_here(get(name)?, rules),
         }
     }
 
     /// The source of this server that a proxy takes by name, with its schema: with its end the proxy ends for good.
     pub fn taken_stream(self, args: &Args, rules: &NamingRules) -> Option<(String, Stream)> {
         let read = args.read();
-        let schema = read.get("schema").unwrap_or_default().to_owned();
-        (self.info().takes == End::Named).then(|| named_stream(&read, rules).map(|stream| (schema, stream)))?
+        self.taken_stream_of(|name| read.get(name), rules)
+    }
+
+    /// The same of arguments that are looked up otherwise.
+    pub fn taken_stream_of<'a>(
+        self,
+        get: impl Fn(&str) -> Option<&'a str>,
+        rules: &NamingRules,
+    ) -> Option<(String, Stream)> {
+        if self.info().takes != End::Named {
+            return None;
+        }
+        let schema = get("schema").unwrap_or_default().to_owned();
+        named_stream(get, rules).map(|stream| (schema, stream))
     }
 }
 
-fn named_stream(args: &Read, rules: &NamingRules) -> Option<Stream> {
-    Some(Stream::new(args.get("vhost").unwrap_or_default(), args.get("app")?, args.get("stream")?, rules))
+fn named_stream<'a>(get: impl Fn(&str) -> Option<&'a str>, rules: &NamingRules) -> Option<Stream> {
+    Some(Stream::new(get("vhost").unwrap_or_default(), get("app")?, get("stream")?, rules))
 }
 
 #[cfg(test)]
@@ -206,7 +224,8 @@ mod tests {
     fn the_stream_that_a_proxy_ends_with() {
         let rules = NamingRules { vhosts: false, hosts: vec!["10.0.0.5".into()] };
         let pairs = |url: &str| {
-            let pairs = [("vhost", "cam.example"), ("app", "a/b"), ("stream", "s"), ("schema", "rtmp"), ("dst_url", url)];
+            let pairs =
+                [("vhost", "cam.example"), ("app", "a/b"), ("stream", "s"), ("schema", "rtmp"), ("dst_url", url)];
             Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))).unwrap()
         };
         let here = pairs("rtmp://127.0.0.1/live/x");
@@ -216,9 +235,14 @@ mod tests {
         let with_vhosts = NamingRules { vhosts: true, ..rules.clone() };
         assert_eq!(Kind::Pull.own_stream(&here, &with_vhosts).unwrap().to_string(), "cam.example/a/b/s");
         assert_eq!(Kind::Push.own_stream(&here, &rules), None);
-        assert_eq!(Kind::Push.taken_stream(&here, &rules), stream("a/b", "s").map(|stream| ("rtmp".into(), stream)));
+        assert_eq!(
+            Kind::Push.taken_stream(&here, &rules),
+            stream("a/b", "s").map(|stream| ("rtmp".into(), stream))
+        );
         assert_eq!(Kind::Ffmpeg.own_stream(&here, &rules), stream("live", "x"));
-        for local in ["rtmp://localhost:1936/live/x?token=1", "rtmp://10.0.0.5/live/x", "rtmp://127.0.0.1/live/x?vhost=v"] {
+        for local in
+            ["rtmp://localhost:1936/live/x?token=1", "rtmp://10.0.0.5/live/x", "rtmp://127.0.0.1/live/x?vhost=v"]
+        {
             assert_eq!(Kind::Ffmpeg.own_stream(&pairs(local), &rules), stream("live", "x"), "{local}");
         }
         assert_eq!(Kind::Ffmpeg.own_stream(&pairs("rtmp://cdn/live/x"), &rules), None);

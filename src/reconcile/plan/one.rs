@@ -4,8 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::{
-    Action, BLOCKED_AGAIN, Key, LOOK_AT_MOST, MOST_DEATHS, PLAYED, PROCESSES,
-    Phase, Plan, Proxy, Rank, Wanted,
+    Action, BLOCKED_AGAIN, Key, LOOK_AT_MOST, MOST_DEATHS, PLAYED, PROCESSES, Phase, Plan, Proxy, Rank, Wanted,
 };
 use crate::record::url::host_of;
 
