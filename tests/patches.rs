@@ -21,8 +21,8 @@ fn apply(args: &[&str], tree: &Path) -> (bool, String) {
     (status.success(), String::from_utf8_lossy(&[stdout, stderr].concat()).trim().to_owned())
 }
 
-fn sources(tree: &Path) -> [String; 2] {
-    ["server/WebApi.cpp", "server/main.cpp"].map(|file| fs::read_to_string(tree.join(file)).unwrap())
+fn sources(tree: &Path) -> [String; 3] {
+    ["server/WebApi.cpp", "server/main.cpp", "server/WebApi.h"].map(|file| fs::read_to_string(tree.join(file)).unwrap())
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_tree_is_patched_once() {
     assert_eq!(apply(&[], dir.path()), (true, "applied".into()));
     let after = sources(dir.path());
     let hooks = |text: &String| text.matches("#ifdef ZLM_JOURNAL_").count();
-    assert_eq!(after.each_ref().map(hooks), [1, 3]);
+    assert_eq!(after.each_ref().map(hooks), [1, 3, 1]);
     // Nothing was taken away.
     for (before, after) in before.iter().zip(&after) {
         assert!(before.lines().all(|line| after.contains(line)));
@@ -64,6 +64,37 @@ fn another_indentation_does_no_harm() {
     assert_eq!(apply(&[], dir.path()), (true, "already applied".into()));
 }
 
+/// Release 8.0 has the class in another file.
+#[test]
+fn a_class_that_stands_in_the_other_file_is_found_there() {
+    let dir = tree();
+    let [header, source] = ["server/WebApi.h", "server/WebApi.cpp"].map(|file| dir.path().join(file));
+    let anchor = "    std::unordered_map<std::string, Pointer> _map;\n";
+    let with = fs::read_to_string(&header).unwrap();
+    assert_eq!(with.matches(anchor).count(), 1);
+    fs::write(&header, with.replace(anchor, "")).unwrap();
+    let (applied, said) = apply(&[], dir.path());
+    assert!(!applied && said.contains("_map;") && said.contains("server/WebApi.h"), "{said}");
+    fs::write(&source, fs::read_to_string(&source).unwrap() + anchor).unwrap();
+    assert_eq!(apply(&["--check"], dir.path()), (true, "can be applied".into()));
+    assert_eq!(apply(&[], dir.path()), (true, "applied".into()));
+    assert_eq!(apply(&[], dir.path()), (true, "already applied".into()));
+    assert!(fs::read_to_string(&source).unwrap().contains("ZLM_JOURNAL_MAP(Type) _map;"));
+    // In both it would be told twice.
+    fs::write(&header, with).unwrap();
+    let (applied, said) = apply(&[], dir.path());
+    assert!(!applied && said.contains("more than one file"), "{said}");
+}
+
+#[test]
+fn carriage_returns_do_no_harm() {
+    let dir = tree();
+    let file = dir.path().join("server/WebApi.h");
+    fs::write(&file, fs::read_to_string(&file).unwrap().replace('\n', "\r\n")).unwrap();
+    assert_eq!(apply(&[], dir.path()), (true, "applied".into()));
+    assert_eq!(apply(&[], dir.path()), (true, "already applied".into()));
+}
+
 #[test]
 fn a_tree_that_does_not_fit_is_told_and_left_alone() {
     let anchor = "it->second(parser, invoker, *helper);";
@@ -85,7 +116,7 @@ fn a_tree_that_is_patched_in_part_is_told() {
     assert!(apply(&[], dir.path()).0);
     fs::write(dir.path().join("server/main.cpp"), main).unwrap();
     let (applied, said) = apply(&[], dir.path());
-    assert!(!applied && said.contains("1 of 4 hooks"), "{said}");
+    assert!(!applied && said.contains("2 of 5 hooks"), "{said}");
 }
 
 #[test]
@@ -117,7 +148,7 @@ fn a_patched_tree_without_the_plugin_is_the_stock_server_to_the_compiler() {
 fn a_patch_only_adds_quotes_one_line_a_hunk_and_lands_at_its_anchors() {
     let files = fs::read_dir(root().join("patches")).unwrap().map(|entry| entry.unwrap().path());
     let patches: Vec<_> = files.filter(|path| path.extension().is_some_and(|name| name == "patch")).collect();
-    assert_eq!(patches.len(), 2);
+    assert_eq!(patches.len(), 4);
     for patch in patches {
         let text = fs::read_to_string(&patch).unwrap();
         for hunk in text.split("\n@@ ").skip(1) {

@@ -13,7 +13,7 @@ typedef struct media {
     pthread_cond_t changed;
     int adds;
     int removes;
-    int lists;
+    uint64_t call;
     char key[KEYS][64];
     char body[KEYS][256];
 } media;
@@ -26,19 +26,14 @@ static void copy(char *to, size_t room, zlm_journal_text from) {
 
 static void media_add(void *context, uint64_t call, const zlm_journal_add *add) {
     media *self = (media *)context;
-    bool wanted = false;
-    CHECK(zlm_journal_wants(self->handle, add->kind, add->key, add->seq, &wanted) == 0);
-    CHECK(wanted);
-    CHECK(zlm_journal_wants(self->handle, add->kind, add->key, add->seq + 1, &wanted) == 0);
-    CHECK(!wanted);
     pthread_mutex_lock(&self->mutex);
     CHECK(self->adds < KEYS);
     copy(self->key[self->adds], sizeof self->key[0], add->key);
     copy(self->body[self->adds], sizeof self->body[0], add->body);
     self->adds += 1;
+    self->call = call;
     pthread_cond_signal(&self->changed);
     pthread_mutex_unlock(&self->mutex);
-    CHECK(zlm_journal_host_added(self->handle, call, ZLM_JOURNAL_ACCEPTED, text("")) == 0);
 }
 
 typedef struct caller_closes {
@@ -46,29 +41,14 @@ typedef struct caller_closes {
     int closed;
 } caller_closes;
 
-static void media_remove(void *context, zlm_journal_text kind, zlm_journal_text key) {
+static void media_remove(void *context, uint64_t call, zlm_journal_text kind, zlm_journal_text key) {
     media *self = (media *)context;
-    bool wanted = true;
-    CHECK(zlm_journal_wants(self->handle, kind, key, 0, &wanted) == 0);
-    CHECK(!wanted);
+    CHECK(kind.len == 4 && memcmp(kind.data, "pull", 4) == 0 && key.len > 0);
     pthread_mutex_lock(&self->mutex);
     self->removes += 1;
+    self->call = call;
     pthread_cond_signal(&self->changed);
     pthread_mutex_unlock(&self->mutex);
-}
-
-static void media_list(void *context, uint64_t call, zlm_journal_text kind) {
-    media *self = (media *)context;
-    zlm_journal_proxy there;
-    const bool pulls = kind.len == 4 && memcmp(kind.data, "pull", 4) == 0;
-    /* One is there already: nobody may start it again. */
-    there.key = text("__defaultVhost__/live/there");
-    there.playing = true;
-    there.retries = 0;
-    pthread_mutex_lock(&self->mutex);
-    self->lists += 1;
-    pthread_mutex_unlock(&self->mutex);
-    CHECK(zlm_journal_host_listed(self->handle, call, &there, pulls ? 1 : 0, text("")) == 0);
 }
 
 static void record(zlm_journal_handle handle, uint32_t op, const char *key, const zlm_journal_pair *args, size_t len,
@@ -83,6 +63,7 @@ static void restored_after_restart(const char *dir) {
     zlm_journal_handle handle = 0;
     zlm_journal_pair args[3];
     zlm_journal_host host;
+    zlm_journal_facts facts;
     media server;
     waiter told;
 
@@ -100,10 +81,6 @@ static void restored_after_restart(const char *dir) {
     record(handle, ZLM_JOURNAL_ADD, "__defaultVhost__/live/gone", args, 1, &told);
     record(handle, ZLM_JOURNAL_REMOVE, "__defaultVhost__/live/gone", NULL, 0, &told);
     CHECK(told.ack.seq == 4 && told.ack.persisted == ZLM_JOURNAL_PERSISTED);
-    /* By default what is closed because nobody watched it is forgotten. */
-    record(handle, ZLM_JOURNAL_ADD, "__defaultVhost__/live/idle", args, 1, &told);
-    record(handle, ZLM_JOURNAL_CLOSED_IDLE, "__defaultVhost__/live/idle", NULL, 0, &told);
-    CHECK(told.ack.seq == 6 && told.ack.persisted == ZLM_JOURNAL_PERSISTED);
     CHECK(zlm_journal_close(handle) == 0);
 
     memset(&server, 0, sizeof server);
@@ -112,24 +89,29 @@ static void restored_after_restart(const char *dir) {
     memset(&host, 0, sizeof host);
     host.context = &server;
     CHECK(open_in(dir, &server.handle) == 0 && server.handle != handle);
+    /* One is there already: nobody may start it again. */
+    CHECK(zlm_journal_made(server.handle, ZLM_JOURNAL_PULL, text("__defaultVhost__/live/there")) == 0);
     CHECK(zlm_journal_start(server.handle, &host) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     host.add = media_add;
     host.remove = media_remove;
-    host.list = media_list;
     CHECK(zlm_journal_start(server.handle, &host) == 0);
     CHECK(zlm_journal_start(server.handle, &host) == 0);
     args[0] = pair("on_idle_close", "dormant");
     args[1] = pair("revive_sec", "never");
-    CHECK(zlm_journal_reload(server.handle, args, 2) == 0);
-    CHECK(zlm_journal_reload(server.handle, NULL, 2) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
-    CHECK(zlm_journal_reload(handle, args, 2) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
+    memset(&facts, 0, sizeof facts);
+    CHECK(zlm_journal_reload(server.handle, args, 2, &facts) == 0);
+    CHECK(zlm_journal_reload(server.handle, args, 2, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_reload(server.handle, NULL, 2, &facts) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_reload(handle, args, 2, &facts) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
     pthread_mutex_lock(&server.mutex);
     while (server.adds == 0) {
         pthread_cond_wait(&server.changed, &server.mutex);
     }
     pthread_mutex_unlock(&server.mutex);
+    CHECK(zlm_journal_made(server.handle, ZLM_JOURNAL_PULL, text(server.key[0])) == 0);
+    CHECK(zlm_journal_host_added(server.handle, server.call, ZLM_JOURNAL_ACCEPTED, text("")) == 0);
     CHECK(zlm_journal_close(server.handle) == 0);
-    CHECK(server.adds == 1 && server.lists == 3);
+    CHECK(server.adds == 1);
     CHECK(strcmp(server.key[0], "__defaultVhost__/live/1") == 0);
     CHECK(strcmp(server.body[0],
                  "{\"stream\":\"\",\"url\":\"rtsp://user:p%20w@127.0.0.1/\\\"1\\\"\",\"force\":\"1\"}") == 0);
@@ -200,6 +182,7 @@ static void misuse_is_an_error(const char *dir) {
     CHECK(zlm_journal_wants(handle, text("pull"), text("v/a/s"), 1, &wanted) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
 }
 
+static int gone;
 static int log_lines;
 static char first_error[512];
 
@@ -232,7 +215,6 @@ static void a_bad_journal_is_told_and_keeps_nobody_from_starting(void) {
     memset(&host, 0, sizeof host);
     host.add = media_add;
     host.remove = media_remove;
-    host.list = media_list;
     CHECK(zlm_journal_start(handle, &host) == 0);
     args = pair("url", "rtsp://x");
     record(handle, ZLM_JOURNAL_ADD, "v/a/s", &args, 1, &told);
@@ -269,10 +251,9 @@ static void what_cannot_be_journaled_is_undone(const char *dir) {
     host.context = &server;
     host.add = media_add;
     host.remove = media_remove;
-    host.list = media_list;
     CHECK(zlm_journal_open(&options, &server.handle) == 0);
-    CHECK(zlm_journal_admit(server.handle) == 0);
     CHECK(zlm_journal_start(server.handle, &host) == 0);
+    CHECK(zlm_journal_made(server.handle, ZLM_JOURNAL_PULL, text("v/live/huge")) == 0);
 
     many[0] = pair("url", "");
     many[0].value.data = huge;
@@ -288,6 +269,8 @@ static void what_cannot_be_journaled_is_undone(const char *dir) {
         pthread_cond_wait(&server.changed, &server.mutex);
     }
     pthread_mutex_unlock(&server.mutex);
+    CHECK(zlm_journal_ended(server.handle, ZLM_JOURNAL_PULL, text("v/live/huge"), server.call) == 0);
+    CHECK(zlm_journal_host_removed(server.handle, server.call) == 0);
 
     /* Many are no trouble as long as they are not too long; any byte goes in a value. */
     for (int n = 0; n < 10000; ++n) {
@@ -302,6 +285,99 @@ static void what_cannot_be_journaled_is_undone(const char *dir) {
     CHECK(told.ack.persisted == ZLM_JOURNAL_PERSISTED);
     CHECK(zlm_journal_close(server.handle) == 0);
     free(huge);
+}
+
+static void on_go(void *context) {
+    (void)context;
+    __atomic_add_fetch(&gone, 1, __ATOMIC_RELAXED);
+}
+
+static uint64_t open_call(zlm_journal_handle handle, const char *name, const char *url, waiter *told,
+                          uint32_t expected) {
+    zlm_journal_pair args[4];
+    zlm_journal_request request;
+    zlm_journal_client client;
+    uint64_t call = 0;
+    uint32_t verdict = 99;
+
+    args[0] = pair("vhost", "__defaultVhost__");
+    args[1] = pair("app", "live");
+    args[2] = pair("stream", "a");
+    args[3] = pair(url != NULL ? "url" : "key", url != NULL ? url : "__defaultVhost__/live/a");
+    memset(&request, 0, sizeof request);
+    request.name = text(name);
+    request.args = args;
+    request.args_len = 4;
+    request.caller = text("127.0.0.1:1");
+    waiter_init(told);
+    client.context = told;
+    client.go = on_go;
+    client.done = on_ack;
+    CHECK(zlm_journal_call_open(handle, &request, &client, &call, &verdict) == 0);
+    CHECK(verdict == expected && (call != 0) == (expected != ZLM_JOURNAL_PASS));
+    return call;
+}
+
+/* A client's call counts by what it makes and ends, not by its answer. */
+static void calls_count_by_their_effects(const char *dir) {
+    const zlm_journal_text key = text("__defaultVhost__/live/a");
+    zlm_journal_handle handle = 0;
+    zlm_journal_request request;
+    zlm_journal_client client;
+    zlm_journal_stream stream;
+    waiter first, second, closing, deleting;
+    uint64_t add, again, close, del, call;
+    uint32_t verdict;
+    bool wanted;
+
+    CHECK(open_in(dir, &handle) == 0);
+    add = open_call(handle, "addStreamProxy", "rtsp://1", &first, ZLM_JOURNAL_GO);
+    again = open_call(handle, "ADDSTREAMPROXY", "rtsp://2", &second, ZLM_JOURNAL_WAIT);
+    CHECK(zlm_journal_made(handle, ZLM_JOURNAL_PULL, key) == 0 && gone == 1);
+    CHECK(zlm_journal_call_answered(handle, again, false) == 0);
+    wait_ack(&second);
+    CHECK(!second.ack.is_journaled);
+    CHECK(zlm_journal_call_answered(handle, add, true) == 0);
+    wait_ack(&first);
+    CHECK(first.ack.is_journaled && first.ack.persisted == ZLM_JOURNAL_PERSISTED);
+    CHECK(zlm_journal_wants(handle, text("pull"), key, first.ack.seq, &wanted) == 0 && wanted);
+
+    /* The server ends it by itself: it is wanted all the same. */
+    stream.vhost = text("__defaultVhost__");
+    stream.app = text("live");
+    stream.stream = text("a");
+    CHECK(zlm_journal_stream_changed(handle, text("rtsp"), &stream, true) == 0);
+    CHECK(zlm_journal_pull_failed(handle, key, text("off")) == 0);
+    CHECK(zlm_journal_ended(handle, ZLM_JOURNAL_PULL, key, 0) == 0);
+    CHECK(zlm_journal_wants(handle, text("pull"), key, 0, &wanted) == 0 && wanted);
+    CHECK(zlm_journal_stream_unwatched(handle, &stream) == 0);
+    CHECK(zlm_journal_stream_not_found(handle, &stream) == 0);
+
+    /* A close call that hits nothing has nothing to say; a delete counts also for what is not there. */
+    close = open_call(handle, "close_streams", NULL, &closing, ZLM_JOURNAL_GO);
+    CHECK(zlm_journal_call_answered(handle, close, true) == 0);
+    CHECK(closing.times == 0);
+    CHECK(zlm_journal_call_settled(handle, close) == 0);
+    wait_ack(&closing);
+    CHECK(!closing.ack.is_journaled);
+    del = open_call(handle, "delStreamProxy", NULL, &deleting, ZLM_JOURNAL_GO);
+    CHECK(zlm_journal_call_answered(handle, del, true) == 0);
+    wait_ack(&deleting);
+    CHECK(deleting.ack.persisted == ZLM_JOURNAL_PERSISTED);
+    CHECK(zlm_journal_wants(handle, text("pull"), key, 0, &wanted) == 0 && !wanted);
+
+    open_call(handle, "getMediaList", NULL, &first, ZLM_JOURNAL_PASS);
+    CHECK(first.times == 0);
+    memset(&request, 0, sizeof request);
+    memset(&client, 0, sizeof client);
+    CHECK(zlm_journal_call_open(handle, NULL, &client, &call, &verdict) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_call_open(handle, &request, &client, &call, &verdict) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_made(handle, 3, key) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_ended(handle, 77, key, 0) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_stream_changed(handle, text("rtsp"), NULL, true) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_call_answered(handle, 4711, true) == 0);
+    CHECK(zlm_journal_close(handle) == 0);
+    CHECK(zlm_journal_made(handle, ZLM_JOURNAL_PULL, key) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
 }
 
 static void *close_it(void *context) {
@@ -383,8 +459,10 @@ int main(void) {
     closing_in_the_middle_leaves_no_caller_waiting(dir);
     snprintf(other, sizeof other, "%s/reject", dir);
     what_cannot_be_journaled_is_undone(other);
+    snprintf(other, sizeof other, "%s/calls", dir);
+    calls_count_by_their_effects(other);
     many_may_close_and_nobody_has_to(dir);
     CHECK(remove_scratch(dir) == 0);
-    puts("c_api_test: 6 passed");
+    puts("c_api_test: 7 passed");
     return 0;
 }

@@ -30,8 +30,9 @@ static std::set<std::string> names(const std::string &source, const char *patter
 }
 
 extern "C" void no_add(void *, uint64_t, const zlm_journal_add *) {}
-extern "C" void no_remove(void *, zlm_journal_text, zlm_journal_text) {}
-extern "C" void no_list(void *, uint64_t, zlm_journal_text) {}
+extern "C" void no_remove(void *, uint64_t, zlm_journal_text, zlm_journal_text) {}
+extern "C" void no_go(void *) {}
+extern "C" void no_done(void *, const zlm_journal_ack *) {}
 
 static zlm_journal_handle handle;
 static const char *dir;
@@ -62,8 +63,21 @@ static int start() {
     memset(&host, 0, sizeof host);
     host.add = no_add;
     host.remove = no_remove;
-    host.list = no_list;
     return zlm_journal_start(handle, &host);
+}
+
+static int open_call() {
+    zlm_journal_request request;
+    memset(&request, 0, sizeof request);
+    request.name = text("close_streams");
+    zlm_journal_client client{nullptr, no_go, no_done};
+    uint64_t call;
+    uint32_t verdict;
+    return zlm_journal_call_open(handle, &request, &client, &call, &verdict);
+}
+
+static zlm_journal_stream stream() {
+    return {text("v"), text("a"), text("s")};
 }
 
 int main() {
@@ -72,9 +86,13 @@ int main() {
     std::map<std::string, std::function<int()>> calls = {
         {"zlm_journal_open", [] { return open_in(dir, &handle); }},
         {"zlm_journal_start", start},
-        {"zlm_journal_reload", [] { return zlm_journal_reload(handle, nullptr, 0); }},
+        {"zlm_journal_reload",
+         [] {
+             zlm_journal_facts facts;
+             memset(&facts, 0, sizeof facts);
+             return zlm_journal_reload(handle, nullptr, 0, &facts);
+         }},
         {"zlm_journal_record", record},
-        {"zlm_journal_admit", [] { return zlm_journal_admit(handle); }},
         {"zlm_journal_wants",
          [] {
              bool wanted;
@@ -82,9 +100,28 @@ int main() {
          }},
         {"zlm_journal_host_added",
          [] { return zlm_journal_host_added(handle, 1, ZLM_JOURNAL_ACCEPTED, text("")); }},
-        {"zlm_journal_host_listed", [] { return zlm_journal_host_listed(handle, 1, nullptr, 0, text("")); }},
-        {"zlm_journal_player_waits", [] { return zlm_journal_player_waits(handle, text("v/a/s")); }},
-        {"zlm_journal_source_moved", [] { return zlm_journal_source_moved(handle, text("rtmp/v/a/s"), true); }},
+        {"zlm_journal_host_removed", [] { return zlm_journal_host_removed(handle, 1); }},
+        {"zlm_journal_call_open", open_call},
+        {"zlm_journal_call_answered", [] { return zlm_journal_call_answered(handle, 1, true); }},
+        {"zlm_journal_call_settled", [] { return zlm_journal_call_settled(handle, 1); }},
+        {"zlm_journal_made", [] { return zlm_journal_made(handle, ZLM_JOURNAL_PULL, text("v/a/s")); }},
+        {"zlm_journal_ended", [] { return zlm_journal_ended(handle, ZLM_JOURNAL_PULL, text("v/a/s"), 0); }},
+        {"zlm_journal_stream_changed",
+         [] {
+             const auto its = stream();
+             return zlm_journal_stream_changed(handle, text("rtmp"), &its, true);
+         }},
+        {"zlm_journal_stream_unwatched",
+         [] {
+             const auto its = stream();
+             return zlm_journal_stream_unwatched(handle, &its);
+         }},
+        {"zlm_journal_stream_not_found",
+         [] {
+             const auto its = stream();
+             return zlm_journal_stream_not_found(handle, &its);
+         }},
+        {"zlm_journal_pull_failed", [] { return zlm_journal_pull_failed(handle, text("v/a/s"), text("off")); }},
         {"zlm_journal_set_log", [] { return zlm_journal_set_log(nullptr, nullptr); }},
         {"zlm_journal_last_error",
          [] {
@@ -94,11 +131,8 @@ int main() {
         {"zlm_journal_close", [] { return zlm_journal_close(handle); }},
         {"status", [] { return bridged([] { zlm_journal::status(handle, "", 1); }); }},
         {"restore_now", [] { return start() != 0 ? 1 : bridged([] { zlm_journal::restore_now(handle, ""); }); }},
-        {"makers", [] { return bridged([] { zlm_journal::makers(handle, "v/a/s"); }); }},
         {"operations", [] { return bridged([] { zlm_journal::operations(); }); }},
         {"operate", [] { return bridged([] { zlm_journal::operate(handle, "listJournal", {}, {}, {}, ""); }); }},
-        {"key_of", [] { return bridged([] { zlm_journal::key_of("pull", {"v", "a", "s"}); }); }},
-        {"stream_here", [] { return bridged([] { zlm_journal::stream_here("rtmp://127.0.0.1/a/s"); }); }},
         {"settings", [] { return bridged([] { zlm_journal::settings(); }); }},
         {"kinds", [] { return bridged([] { zlm_journal::kinds(); }); }},
     };

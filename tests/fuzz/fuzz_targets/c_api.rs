@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use libfuzzer_sys::fuzz_target;
 use zlm_journal::ffi::c_api::*;
+use zlm_journal::ffi::c_call::*;
 use zlm_journal::ffi::c_host::*;
 use zlm_journal::ffi::{zlm_journal_pair, zlm_journal_text};
 
@@ -17,6 +18,10 @@ static TOLD: AtomicU64 = AtomicU64::new(0);
 extern "C" fn told(_: *mut c_void, ack: *const zlm_journal_ack) {
     assert!(!ack.is_null());
     TOLD.fetch_add(1, Ordering::SeqCst);
+}
+
+extern "C" fn done(_: *mut c_void, ack: *const zlm_journal_ack) {
+    assert!(!ack.is_null());
 }
 
 fn text(bytes: &[u8]) -> zlm_journal_text {
@@ -40,6 +45,7 @@ fn handle() -> u64 {
             own_hosts_len: 0,
             own_ports: PORTS.as_ptr(),
             own_ports_len: PORTS.len(),
+            facts: FACTS,
         };
         let mut handle = 0;
         // SAFETY: all that the options point to lives until the call returns.
@@ -49,6 +55,26 @@ fn handle() -> u64 {
 }
 
 const PORTS: &[u16] = &[1935];
+const FACTS: zlm_journal_facts = zlm_journal_facts {
+    vhosts: false,
+    tells_failures: true,
+    idle_answer_ms: 1000,
+    record_app: zlm_journal_text { data: std::ptr::null(), len: 0 },
+};
+
+extern "C" fn go(_: *mut c_void) {}
+
+/// What a client may ask of the server, and one that is none of the journal's.
+const CALLS: [&str; 8] = [
+    "addStreamProxy",
+    "delStreamProxy",
+    "addStreamPusherProxy",
+    "delStreamPusherProxy",
+    "addFFmpegSource",
+    "delFFmpegSource",
+    "close_streams",
+    "getMediaList",
+];
 
 fuzz_target!(|data: &[u8]| {
     let [what, rest @ ..] = data else { return };
@@ -91,26 +117,39 @@ fuzz_target!(|data: &[u8]| {
             assert!(code == 0 || !wanted);
         }
         _ => {
-            let proxies: Vec<zlm_journal_proxy> = parts
-                .iter()
-                .map(|part| zlm_journal_proxy {
-                    key: text(part),
-                    playing: what % 2 == 0,
-                    retries: i64::from(*what) - 9,
-                })
+            let args: Vec<zlm_journal_pair> = parts
+                .chunks(2)
+                .map(|pair| zlm_journal_pair { name: text(pair[0]), value: text(pair.get(1).copied().unwrap_or_default()) })
                 .collect();
+            let request = zlm_journal_request {
+                name: text(CALLS[usize::from(*what) % CALLS.len()].as_bytes()),
+                args: args.as_ptr(),
+                args_len: args.len(),
+                caller: text(part(0)),
+            };
+            let client = zlm_journal_client { context: std::ptr::null_mut(), go: Some(go), done: Some(done) };
+            let stream = zlm_journal_stream { vhost: text(part(0)), app: text(part(1)), stream: text(part(2)) };
+            let (mut call, mut verdict) = (0, 0);
+            let number = u32::from(*what % 4);
             unsafe {
+                let code = zlm_journal_call_open(handle, &request, &client, &mut call, &mut verdict);
+                assert!(code != 10 && verdict <= 2);
+                zlm_journal_made(handle, number, text(part(1)));
+                zlm_journal_stream_changed(handle, text(part(3)), &stream, what % 2 == 0);
+                zlm_journal_pull_failed(handle, text(part(1)), text(part(2)));
+                zlm_journal_stream_unwatched(handle, &stream);
+                zlm_journal_call_answered(handle, call, what % 3 == 0);
+                zlm_journal_ended(handle, number, text(part(1)), u64::from(*what));
+                zlm_journal_call_settled(handle, call);
                 zlm_journal_host_added(handle, u64::from(*what), u32::from(*what % 8), text(part(0)));
-                zlm_journal_host_listed(handle, 1, proxies.as_ptr(), proxies.len(), text(part(1)));
-                zlm_journal_player_waits(handle, text(part(1)));
-                zlm_journal_source_moved(handle, text(part(0)), what % 2 == 0);
+                zlm_journal_host_removed(handle, u64::from(*what));
+                zlm_journal_stream_not_found(handle, &stream);
             }
-            zlm_journal_admit(handle);
             let settings: Vec<zlm_journal_pair> = parts
                 .chunks(2)
                 .map(|pair| zlm_journal_pair { name: text(pair[0]), value: text(pair.get(1).copied().unwrap_or_default()) })
                 .collect();
-            unsafe { zlm_journal_reload(handle, settings.as_ptr(), settings.len()) };
+            unsafe { zlm_journal_reload(handle, settings.as_ptr(), settings.len(), &FACTS) };
         }
     }
 });
