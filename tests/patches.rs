@@ -22,7 +22,8 @@ fn apply(args: &[&str], tree: &Path) -> (bool, String) {
 }
 
 fn sources(tree: &Path) -> [String; 3] {
-    ["server/WebApi.cpp", "server/main.cpp", "server/WebApi.h"].map(|file| fs::read_to_string(tree.join(file)).unwrap())
+    ["server/WebApi.cpp", "server/main.cpp", "server/WebApi.h"]
+        .map(|file| fs::read_to_string(tree.join(file)).unwrap())
 }
 
 #[test]

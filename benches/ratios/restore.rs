@@ -19,7 +19,7 @@ use super::table::{ROUNDS, Table, median, progress};
 type Proxy<'a> = (String, &'a str, &'a [(&'a str, &'a str)]);
 
 pub fn with_journal(binary: &Path, dir: &Path, more: &[(&str, &str)]) -> Server {
-    let server = Server::prepare(binary, dir, &[]);
+    let server = Server::prepare(binary, dir, &[]).with_kept_connections();
     let path = server.journal_file();
     server.write_config(&[&[("enable", "1"), ("path", path.to_str().expect("a plain path"))], more].concat());
     server
@@ -79,7 +79,8 @@ pub fn add_rate(table: &mut Table, dir: &Path, host: &Host) {
     let (mut ratios, mut ours, mut yardstick) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         progress(&format!("P7 round {} of {ROUNDS}", round + 1));
-        let stock = || Server::prepare(&host.pristine, &dir.join(format!("stock-{round}")), &[]);
+        let stock =
+            || Server::prepare(&host.pristine, &dir.join(format!("stock-{round}")), &[]).with_kept_connections();
         let plugin = || with_journal(&host.patched, &dir.join(format!("p7-{round}")), &[]);
         // Who is first changes, so that neither gains by it.
         let (with, without);
@@ -149,7 +150,8 @@ pub fn lazy_boot(table: &mut Table, dir: &Path, host: &Host) {
     let mut full = with_journal(&host.patched, &dir.join("lazy"), &[("restore", "lazy")]);
     let url = "rtsp://admin:password@192.168.100.100:554/Streaming/Channels/101";
     write_journal(&full.journal_file(), (0..PROXIES).map(|n| (format!("s{n}"), url, [].as_slice())));
-    let mut none = Server::prepare(&host.patched, &dir.join("no-journal"), &[("enable", "0")]);
+    let mut none =
+        Server::prepare(&host.patched, &dir.join("no-journal"), &[("enable", "0")]).with_kept_connections();
     let boot = |server: &mut Server| {
         let began = Instant::now();
         server.start();
@@ -278,7 +280,8 @@ pub fn against_a_client(table: &mut Table, dir: &Path, host: &Host) {
         })
         .collect();
     let outside = |clients: usize| {
-        let server = Server::prepare(&host.pristine, &dir.join(format!("p8-{clients}")), &[]);
+        let server =
+            Server::prepare(&host.pristine, &dir.join(format!("p8-{clients}")), &[]).with_kept_connections();
         by_client(server, clients, &url)
     };
     let at_once = outside(32);

@@ -77,7 +77,7 @@ fn seconds(server: &Server, name: &str) -> f64 {
 
 pub fn turned_away_a_second(table: &mut Table, dir: &Path, host: &Host) {
     progress(&format!("P12: {PROXIES} proxies each"));
-    let mut stock = Server::prepare(&host.pristine, &dir.join("p12-stock"), &[]);
+    let mut stock = Server::prepare(&host.pristine, &dir.join("p12-stock"), &[]).with_kept_connections();
     let mut plugin = with_journal(&host.patched, &dir.join("p12"), &[]);
     for server in [&mut stock, &mut plugin] {
         server.start();

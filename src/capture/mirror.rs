@@ -54,9 +54,10 @@ pub struct Present {
     nature: Nature,
     /// It plays or is pushed, as far as events and answers tell.
     pub playing: bool,
-    /// Its sources, a bit for each schema; and those that went since a close call came, which had this mark.
+    /// Its sources, a bit for each schema: those that are there, and all that ever were. What is told of them may come
+    /// late, when another proxy has taken the place of theirs.
     sources: u16,
-    gone: (u64, u16),
+    had_sources: u16,
     /// The last that was heard of it is a failure.
     failed: bool,
     pub error: Option<Box<str>>,
@@ -84,7 +85,7 @@ impl Present {
             nature,
             playing: false,
             sources: 0,
-            gone: (0, 0),
+            had_sources: 0,
             failed: false,
             error: None,
             idle_since: None,
@@ -134,7 +135,6 @@ pub struct Mirror {
     makers: HashMap<Arc<Stream>, Vec<Key>>,
     takers: HashMap<Arc<(String, Stream)>, Vec<Key>>,
     made: u64,
-    mark: u64,
 }
 
 impl Mirror {
@@ -177,15 +177,9 @@ impl Mirror {
         self.proxies.iter()
     }
 
-    /// A close call comes: sources that go from here on can be its doing.
-    pub fn mark(&mut self) -> u64 {
-        self.mark += 1;
-        self.mark
-    }
-
     /// A source came or went. False where that is news of nobody here.
     pub fn source_moved(&mut self, schema: &str, stream: &Stream, is_there: bool) -> bool {
-        let (mark, bit) = (self.mark, bit_of(schema));
+        let bit = bit_of(schema);
         let makers = self.makers.get(stream).map_or(&[][..], Vec::as_slice);
         let mut changed = false;
         for key in makers {
@@ -196,13 +190,10 @@ impl Mirror {
                     present.idle_since = None;
                 }
                 present.sources |= bit;
+                present.had_sources |= bit;
                 (present.failed, present.error) = (false, None);
             } else {
                 present.sources &= !bit;
-                if present.gone.0 != mark {
-                    present.gone = (mark, 0);
-                }
-                present.gone.1 |= bit;
             }
             changed |= had_sources != (present.sources != 0);
             present.playing = present.sources != 0;
@@ -239,13 +230,12 @@ impl Mirror {
 }
 
 impl Filter {
-    /// Whether a close call that came at `mark` can have ended this proxy: its source was there, and had these names.
-    pub fn hits(&self, present: &Present, mark: u64) -> bool {
+    /// Whether a close call can have ended this proxy: it had a source of these names.
+    pub fn hits(&self, present: &Present) -> bool {
         let Some(stream) = &present.nature.stream else { return false };
-        let gone = if present.gone.0 >= mark { present.gone.1 } else { 0 };
         let wanted = if self.schema.is_empty() { u16::MAX } else { bit_of(&self.schema) };
         let is_any = |named: &str, its: &str| named.is_empty() || named == its;
-        (present.sources | gone) & wanted != 0
+        present.had_sources & wanted != 0
             && is_any(&self.vhost, &stream.vhost)
             && is_any(&self.app, &stream.app)
             && is_any(&self.stream, &stream.stream)

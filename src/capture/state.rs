@@ -26,7 +26,6 @@ pub enum Ask {
     },
     Close {
         filter: Filter,
-        mark: u64,
     },
     /// Of the reconciler, as its call of that number.
     Start {
@@ -133,7 +132,7 @@ impl Ask {
         if is_one && (!facts.rules.vhosts || filter.vhost.is_empty()) {
             filter.vhost = DEFAULT_VHOST.to_owned();
         }
-        Some(Ask::Close { filter, mark: 0 })
+        Some(Ask::Close { filter })
     }
 
     /// The key on which it takes its turn.
@@ -177,11 +176,10 @@ impl State {
     }
 
     /// Takes in a call; true where it can go through now.
-    pub fn open(&mut self, mut open: Open) -> (u64, bool) {
+    pub fn open(&mut self, open: Open) -> (u64, bool) {
         self.last += 1;
         let id = self.last;
-        if let Ask::Close { mark, .. } = &mut open.ask {
-            *mark = self.mirror.mark();
+        if matches!(open.ask, Ask::Close { .. }) {
             self.closes.push(id);
         }
         let key = open.ask.key().cloned();
@@ -241,7 +239,7 @@ impl State {
     pub fn close_that_ended(&self, present: &Present) -> Option<u64> {
         self.closes.iter().copied().find(|id| {
             self.calls.get(id).is_some_and(|open| match &open.ask {
-                Ask::Close { filter, mark } => filter.hits(present, *mark),
+                Ask::Close { filter } => filter.hits(present),
                 _ => false,
             })
         })

@@ -250,13 +250,41 @@ fn close_call_counts_for_nothing_else() {
     bench.capture.settled(over.id);
     assert!(!over.outcome().is_journaled, "there were viewers");
     bench.source(false);
-    let came_later = bench.call("close_streams", &[]);
     bench.capture.ended(Kind::Pull, KEY, 0);
-    for call in others.iter().chain([&came_later]) {
+    for call in &others {
         bench.capture.answered(call.id, true);
         bench.capture.settled(call.id);
         assert!(!call.outcome().is_journaled);
     }
+    assert!(bench.url().is_some());
+}
+
+#[test]
+fn close_call_hits_also_where_the_end_of_an_older_source_is_told_late() {
+    let bench = Bench::new();
+    bench.playing(&[]);
+    // It is that of the proxy before this one.
+    bench.source(false);
+    let close = bench.call("close_streams", &[("app", "live")]);
+    bench.capture.ended(Kind::Pull, KEY, 0);
+    bench.capture.answered(close.id, false);
+    bench.capture.settled(close.id);
+    assert!(close.is_persisted());
+    assert_eq!(bench.state(), None);
+}
+
+#[test]
+fn close_call_does_not_count_for_what_never_had_a_source() {
+    let bench = Bench::new();
+    let add = bench.add("rtsp://1", &[("force", "1"), ("retry_count", "0")]);
+    bench.capture.made(Kind::Pull, KEY);
+    let close = bench.call("close_streams", &[]);
+    bench.capture.pull_failed(KEY, "off");
+    bench.capture.answered(add.id, true);
+    bench.capture.ended(Kind::Pull, KEY, 0);
+    bench.capture.answered(close.id, true);
+    bench.capture.settled(close.id);
+    assert!(!close.outcome().is_journaled);
     assert!(bench.url().is_some());
 }
 

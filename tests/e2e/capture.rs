@@ -156,9 +156,11 @@ fn closing_a_proxied_stream_forgets_it() {
     let one =
         [("schema", schema), ("vhost", "__defaultVhost__"), ("app", "live"), ("stream", "one"), ("force", "1")];
     assert_persisted(&server.get("close_stream", &one));
+    // These may throw when they have closed all: `code` -400, and journaled all the same.
+    let assert_closed = |reply: &Value| assert_eq!(reply["journal"]["persisted"], true, "{reply}");
     let closed = server.post_form("close_streams", &[("app", "live"), ("stream", "two"), ("force", "1")]);
-    assert_persisted(&closed);
-    assert_persisted(&server.post_json("close_streams", &[("stream", "three"), ("force", "1")]));
+    assert_closed(&closed);
+    assert_closed(&server.post_json("close_streams", &[("stream", "three"), ("force", "1")]));
     let none = server.get("close_streams", &[("stream", "nobody"), ("force", "1")]);
     assert!(none.get("journal").is_none(), "{none}");
     fixture.crash_and_restore();

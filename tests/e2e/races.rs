@@ -337,7 +337,9 @@ fn every_journaled_call_races_and_the_journal_ends_as_the_server_does() {
         most = most.max(listed.len());
         let before = race.journaled();
         // A push whose stream was not there then may find it after the start.
-        listed.extend(before.iter().filter(|((kind, _), _)| *kind == "push").map(|(of, url)| (of.clone(), url.clone())));
+        listed.extend(
+            before.iter().filter(|((kind, _), _)| *kind == "push").map(|(of, url)| (of.clone(), url.clone())),
+        );
         race.publisher = None;
         race.fixture.crash_and_restore();
         race.publish();

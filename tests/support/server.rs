@@ -58,6 +58,17 @@ fn threads() -> String {
     std::env::var("ZLMJ_THREADS").unwrap_or_else(|_| "4".to_owned())
 }
 
+/// A client that keeps so many connections for its next calls. MediaServer hangs up on whom it refuses, so a kept one may
+/// be gone by then.
+fn client(kept: usize) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(40)))
+        .max_idle_connections(kept)
+        .max_idle_connections_per_host(kept);
+    ureq::Agent::new_with_config(config.build())
+}
+
 /// The arguments of an addStreamProxy call, with `more` after them.
 pub fn add_args<'a>(stream: &'a str, url: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     [&[("vhost", "__defaultVhost__"), ("app", "live"), ("stream", stream), ("url", url)], more].concat()
@@ -80,12 +91,7 @@ impl Server {
             within: Vec::new(),
             daemon: false,
             child: None,
-            http: ureq::Agent::new_with_config(
-                ureq::Agent::config_builder()
-                    .http_status_as_error(false)
-                    .timeout_global(Some(Duration::from_secs(40)))
-                    .build(),
-            ),
+            http: client(0),
         };
         server.write_config(journal);
         server
@@ -114,6 +120,13 @@ impl Server {
             ini.push_str(&format!("[{section}]\n{key}={value}\n"));
         }
         fs::write(self.dir.join("config.ini"), ini).expect("config.ini");
+    }
+
+    /// With clients that keep their connections, as a business system's do: for measuring.
+    pub fn with_kept_connections(mut self) -> Server {
+        // As many as ureq keeps by itself.
+        self.http = client(3);
+        self
     }
 
     pub fn daemonized(mut self) -> Server {
