@@ -61,50 +61,29 @@ static void server_insert(server *self, const char *key, size_t len) {
     copy[len] = 0;
     self->keys[self->count] = copy;
     self->count += 1;
+    /* The journal is told under the lock of the map, so that it knows the order of what happens. */
+    if (zlm_journal_made(self->journal, ZLM_JOURNAL_PULL, text(copy)) != 0) {
+        fail("made");
+    }
 }
 
 /* ---- what the journal asks of the server */
 
 static void host_add(void *context, uint64_t call, const zlm_journal_add *add) {
     server *self = (server *)context;
-    bool wanted = false;
-    pthread_mutex_lock(&self->mutex); /* keeps out every other call on the key */
-    if (zlm_journal_wants(self->journal, add->kind, add->key, add->seq, &wanted) == 0 && wanted) {
-        /* A real server would connect here, with the options in add->body. */
-        server_insert(self, add->key.data, add->key.len);
-    }
+    /* A real server would connect here, on a thread of its own, with the options in add->body. */
+    pthread_mutex_lock(&self->mutex);
+    server_insert(self, add->key.data, add->key.len);
     pthread_mutex_unlock(&self->mutex);
-    (void)zlm_journal_host_added(self->journal, call, wanted ? ZLM_JOURNAL_ACCEPTED : ZLM_JOURNAL_UNWANTED, text(""));
+    (void)zlm_journal_host_added(self->journal, call, ZLM_JOURNAL_ACCEPTED, text(""));
 }
 
-static void host_remove(void *context, zlm_journal_text kind, zlm_journal_text key) {
-    /* Only with on_error=reject, which this server does not set. */
-    (void)context;
+static void host_remove(void *context, uint64_t call, zlm_journal_text kind, zlm_journal_text key) {
+    /* Only what is undone (on_error=reject) or changed by syncJournal and its like, which this server does not have. */
+    server *self = (server *)context;
     (void)kind;
     (void)key;
-}
-
-static void host_list(void *context, uint64_t call, zlm_journal_text kind) {
-    server *self = (server *)context;
-    zlm_journal_proxy *proxies;
-    size_t n;
-    if (kind.len != 4 || memcmp(kind.data, "pull", 4) != 0) {
-        (void)zlm_journal_host_listed(self->journal, call, NULL, 0, text("")); /* none of the other kinds */
-        return;
-    }
-    pthread_mutex_lock(&self->mutex);
-    proxies = (zlm_journal_proxy *)malloc((self->count + 1) * sizeof *proxies);
-    if (proxies == NULL) {
-        exit(1);
-    }
-    for (n = 0; n < self->count; ++n) {
-        proxies[n].key = text(self->keys[n]);
-        proxies[n].playing = true;
-        proxies[n].retries = -1; /* not counted */
-    }
-    (void)zlm_journal_host_listed(self->journal, call, proxies, self->count, text(""));
-    pthread_mutex_unlock(&self->mutex);
-    free(proxies);
+    (void)zlm_journal_host_removed(self->journal, call);
 }
 
 static void on_log(void *context, uint32_t level, zlm_journal_text line) {
@@ -199,7 +178,6 @@ int main(int argc, char **argv) {
     host.context = &self;
     host.add = host_add;
     host.remove = host_remove;
-    host.list = host_list;
     if (zlm_journal_start(self.journal, &host) != 0) {
         fail("start");
     }

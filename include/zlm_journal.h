@@ -386,8 +386,8 @@ typedef struct zlm_journal_add {
 
 /*
  The host: what the journal asks of the server. The functions are called from any thread, also from within what the
- host tells of its proxies, between zlm_journal_start and the end of zlm_journal_close. They must return at once, must
- not call back and must not throw; what they are given is valid until they return. `context` must live as long.
+ host tells of its proxies, between zlm_journal_start and the end of zlm_journal_close. They must return at once and
+ must not throw, and may call any function of this header but zlm_journal_close; what they are given is valid until they return. `context` must live as long.
  */
 typedef struct zlm_journal_host {
   void *context;
@@ -590,7 +590,7 @@ int32_t zlm_journal_start(zlm_journal_handle handle,
 
 /*
  Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED, _THREW or _BLOCKED (these with the reason).
- Once; what comes later is ignored. Any thread, but not from within the callback.
+ Once; what comes later is ignored. Any thread, also from within the callback.
 
  # Safety
  `reason` is valid until this returns.
@@ -601,7 +601,7 @@ int32_t zlm_journal_host_added(zlm_journal_handle handle,
                                struct zlm_journal_text reason);
 
 /*
- Says that zlm_journal_host.remove was carried out. Any thread, but not from within the callback.
+ Says that zlm_journal_host.remove was carried out. Any thread, also from within the callback.
  */
 int32_t zlm_journal_host_removed(zlm_journal_handle handle, uint64_t call);
 
