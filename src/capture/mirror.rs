@@ -58,6 +58,8 @@ pub struct Present {
     /// late, when another proxy has taken the place of theirs.
     sources: u16,
     had_sources: u16,
+    /// It has one for certain, though nobody has told of its coming: that was there before.
+    pub has_source: bool,
     /// The last that was heard of it is a failure.
     failed: bool,
     pub error: Option<Box<str>>,
@@ -86,6 +88,7 @@ impl Present {
             playing: false,
             sources: 0,
             had_sources: 0,
+            has_source: false,
             failed: false,
             error: None,
             idle_since: None,
@@ -235,7 +238,7 @@ impl Filter {
         let Some(stream) = &present.nature.stream else { return false };
         let wanted = if self.schema.is_empty() { u16::MAX } else { bit_of(&self.schema) };
         let is_any = |named: &str, its: &str| named.is_empty() || named == its;
-        present.had_sources & wanted != 0
+        (present.has_source || present.had_sources & wanted != 0)
             && is_any(&self.vhost, &stream.vhost)
             && is_any(&self.app, &stream.app)
             && is_any(&self.stream, &stream.stream)

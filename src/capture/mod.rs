@@ -169,6 +169,7 @@ impl Capture {
         if let Some(present) = its {
             present.call = None;
             present.playing |= ok && !present.is_failing();
+            present.has_source |= ok && key.0.info().is_process;
         }
         match (ok, open.made) {
             (true, Some(_)) if open.is_recorded => {}
@@ -249,7 +250,8 @@ impl Capture {
                         present = Present::new(number, Some(id), nature);
                         if !self.journal.wants(kind, &key.1, add.seq) {
                             state.end_next(&key);
-                            told.converge.push(key.clone());
+                            // Where it is wanted in another way, what there is now is replaced.
+                            told.replace.push(key.clone());
                         }
                     }
                     Ask::Remove { .. } | Ask::Close { .. } | Ask::End { .. } => {}
@@ -273,21 +275,23 @@ impl Capture {
             let key: Key = (kind, key.into());
             let Some(present) = state.mirror.remove(&key) else { return };
             told.has_changed = true;
-            let close = state.close_that_ended(&present);
+            // Each close call that is open waits for the disk, whichever of them it was: the second changes nothing.
+            let closes = state.closes_that_ended(&present, within);
+            for open in closes.iter().filter_map(|id| state.calls.get(id)) {
+                self.record(told, open, Op::Remove, &key, None, false);
+            }
+            let is_unsettled = state.is_unsettled(&present);
             match state.calls.get_mut(&within) {
                 Some(open) if matches!(&open.ask, Ask::Remove { key: its } if *its == key) => {
                     open.has_ended = true;
                     self.record(told, open, Op::Remove, &key, None, false);
-                    return;
                 }
-                Some(Open { ask: Ask::Start { .. } | Ask::End { .. }, .. }) => return,
+                Some(Open { ask: Ask::Start { .. } | Ask::End { .. }, .. }) => {}
+                _ if closes.is_empty() && !is_unsettled => {
+                    let is_given_up = self.ended_by_itself(told, &key, &present);
+                    told.given_up += usize::from(is_given_up);
+                }
                 _ => {}
-            }
-            if let Some(open) = close.and_then(|id| state.calls.get(&id)) {
-                self.record(told, open, Op::Remove, &key, None, false);
-            } else if !state.is_unsettled(&present) {
-                let is_given_up = self.ended_by_itself(told, &key, &present);
-                told.given_up += usize::from(is_given_up);
             }
         });
     }
@@ -351,6 +355,7 @@ impl Capture {
                 }
                 (Added::Accepted, Some(present)) => {
                     (present.call, present.playing) = (None, true);
+                    present.has_source |= key.0.info().is_process;
                     Added::Accepted
                 }
                 (Added::Accepted, None) if open.made.is_some() => {
@@ -449,7 +454,8 @@ impl Capture {
         if told.has_queued {
             self.journal.wake();
         }
-        let Told { go, complete, adds, removes, added, called, converge, given_up, has_changed, .. } = told;
+        let Told { go, complete, adds, removes, added, called, converge, replace, given_up, has_changed, .. } =
+            told;
         for waiting in go {
             waiting.go();
         }
@@ -464,6 +470,7 @@ impl Capture {
             added.into_iter().for_each(|(call, outcome)| reconciler.added(call, outcome));
             called.into_iter().for_each(|key| reconciler.called_for(key));
             converge.into_iter().for_each(|key| reconciler.converge(key));
+            replace.into_iter().for_each(|key| reconciler.follow(key, true));
             (0..given_up).for_each(|_| reconciler.given_up());
             if has_changed {
                 reconciler.look();

@@ -63,6 +63,7 @@ pub struct Told {
     pub added: Vec<(u64, Added)>,
     pub called: Vec<Key>,
     pub converge: Vec<Key>,
+    pub replace: Vec<Key>,
     pub given_up: usize,
     pub has_changed: bool,
     /// The journal's writer is to be woken.
@@ -78,7 +79,7 @@ struct Turn {
 pub struct State {
     pub mirror: Mirror,
     pub calls: HashMap<u64, Open>,
-    /// The close calls among them, the oldest first.
+    /// The close calls among them.
     closes: Vec<u64>,
     /// Whose turn it is on each key that adds are under way of.
     turns: HashMap<Key, Turn>,
@@ -110,7 +111,11 @@ impl Ask {
             };
             let is_text = info.key.iter().all(|part| std::str::from_utf8(bytes(part.argument())).is_ok());
             let args = if is_text { Args::from_pairs(request.args.iter().copied()) } else { Err(key_error()) };
+            // As toolkit::variant reads a truth value; 8.0, which tells no failures, has no `force`.
             let force = text("force");
+            let is_number = force.starts_with(|sign: char| sign.is_ascii_digit());
+            let is_true =
+                if is_number { force.trim_matches('0') != "" } else { force.eq_ignore_ascii_case("true") };
             let given = |name: &str| {
                 let found = request.args.iter().find(|(given, _)| given.eq_ignore_ascii_case(name.as_bytes()))?;
                 std::str::from_utf8(found.1).ok()
@@ -119,7 +124,7 @@ impl Ask {
                 key: (kind, kind.key_of(value).into()),
                 args,
                 nature: Nature::of(kind, given, &facts.rules),
-                is_forced: info.has_force && !matches!(force.as_str(), "" | "0" | "false"),
+                is_forced: info.has_force && facts.tells_failures && is_true,
             });
         }
         let is_one = request.name.eq_ignore_ascii_case("close_stream");
@@ -235,14 +240,15 @@ impl State {
         None
     }
 
-    /// The open close call whose doing the end of this proxy is.
-    pub fn close_that_ended(&self, present: &Present) -> Option<u64> {
-        self.closes.iter().copied().find(|id| {
+    /// The open close calls whose doing the end of this proxy can be; that in whose handler it happens is one.
+    pub fn closes_that_ended(&self, present: &Present, within: u64) -> Vec<u64> {
+        let hits = |id: &u64| {
             self.calls.get(id).is_some_and(|open| match &open.ask {
-                Ask::Close { filter } => filter.hits(present),
+                Ask::Close { filter } => *id == within || filter.hits(present),
                 _ => false,
             })
-        })
+        };
+        self.closes.iter().copied().filter(hits).collect()
     }
 
     /// Its add is not answered and not journaled: an end is what it will be answered with.

@@ -289,6 +289,46 @@ fn close_call_does_not_count_for_what_never_had_a_source() {
 }
 
 #[test]
+fn every_close_call_that_may_have_ended_it_waits_for_the_disk() {
+    let bench = Bench::new();
+    bench.playing(&[]);
+    let calls = [("app", "live"), ("stream", "a")].map(|arg| bench.call("close_streams", &[arg]));
+    bench.capture.ended(Kind::Pull, KEY, calls[1].id);
+    for call in &calls {
+        bench.capture.answered(call.id, true);
+        bench.capture.settled(call.id);
+        assert!(call.is_persisted());
+    }
+    assert_eq!(bench.state(), None);
+}
+
+#[test]
+fn ffmpeg_source_of_a_stream_that_was_there_before_is_closed_with_it() {
+    let bench = Bench::new();
+    let dst = "rtmp://localhost/live/a";
+    let add = bench.call("addFFmpegSource", &[("src_url", "x"), ("dst_url", dst), ("timeout_ms", "1")]);
+    let key = Kind::Ffmpeg.key_of(|_| dst);
+    bench.capture.made(Kind::Ffmpeg, &key);
+    bench.capture.answered(add.id, true);
+    let close = bench.call("close_streams", &[("stream", "a")]);
+    bench.capture.ended(Kind::Ffmpeg, &key, 0);
+    bench.capture.answered(close.id, true);
+    bench.capture.settled(close.id);
+    assert!(close.is_persisted() && !bench.journal.wants(Kind::Ffmpeg, &key, 0));
+}
+
+#[test]
+fn force_is_read_as_the_server_reads_it() {
+    for (value, forced) in [("1", true), ("2", true), ("TRUE", true), ("0", false), ("00", false), ("no", false)] {
+        let bench = Bench::new();
+        let add = bench.add("rtsp://1", &[("force", value)]);
+        bench.capture.made(Kind::Pull, KEY);
+        assert_eq!(bench.url().is_some(), forced, "{value}");
+        bench.capture.answered(add.id, true);
+    }
+}
+
+#[test]
 fn keys_that_read_alike_are_closed_by_their_parts() {
     let bench = Bench::new();
     let args = [("vhost", "__defaultVhost__"), ("app", "a/b"), ("stream", "c"), ("url", "rtsp://1")];

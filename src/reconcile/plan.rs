@@ -252,9 +252,9 @@ impl Plan {
         }
         match (phase, there) {
             (_, None) if restoring => self.enqueue(&key, true, false),
-            (_, Some(Listed { playing: true })) => self.plays(&key, wall),
-            // To be started anew.
+            // To be started anew: that it plays says nothing.
             (Phase::Waiting { anew: true, .. }, Some(_)) => {}
+            (_, Some(Listed { playing: true })) => self.plays(&key, wall),
             (_, Some(_)) => {
                 self.is_here(&key);
                 self.move_to(&key, Phase::Retrying);

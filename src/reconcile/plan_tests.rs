@@ -219,6 +219,17 @@ fn what_is_there_and_does_not_play_is_failing_and_left_to_the_server() {
 }
 
 #[test]
+fn what_is_to_be_replaced_is_replaced_though_it_plays_and_is_looked_at_before() {
+    let mut plan = new(LIMITS);
+    look(&mut plan, wanted(&["a"]), &playing(&["a"]), secs(1));
+    plan.put_back(want("a", 2), true, secs(2));
+    look(&mut plan, vec![want("a", 2)], &playing(&["a"]), secs(3));
+    // And though somebody asks for it again in the meantime.
+    plan.put_back(want("a", 2), false, secs(3));
+    assert_eq!(start(&mut plan, secs(4)), ["a anew"]);
+}
+
+#[test]
 fn what_retries_by_itself_is_left_to_the_server() {
     let mut plan = restored(LIMITS, failed());
     for at in 1..400 {

@@ -69,6 +69,8 @@ impl Plan {
     /// It is started at once, whatever the plan thought of it; where `anew`, what the server has is ended first.
     pub fn put_back(&mut self, want: Wanted, anew: bool, now: Duration) {
         let key = want.key.clone();
+        let waits = self.proxies.get(&key).map(|proxy| proxy.phase);
+        let anew = anew || matches!(waits, Some(Phase::Waiting { anew: true, .. }));
         self.drop_proxy(&key);
         self.ask_for(want, now);
         if anew && self.proxies.contains_key(&key) {
