@@ -115,7 +115,7 @@ impl Ask {
             let force = text("force");
             let is_number = force.starts_with(|sign: char| sign.is_ascii_digit());
             let is_true =
-                if is_number { force.trim_matches('0') != "" } else { force.eq_ignore_ascii_case("true") };
+                if is_number { !force.trim_matches('0').is_empty() } else { force.eq_ignore_ascii_case("true") };
             let given = |name: &str| {
                 let found = request.args.iter().find(|(given, _)| given.eq_ignore_ascii_case(name.as_bytes()))?;
                 std::str::from_utf8(found.1).ok()
