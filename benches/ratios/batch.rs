@@ -46,22 +46,29 @@ fn post(server: &Server, api: &str, body: &Value) {
     assert_eq!(reply["journal"]["persisted"], true, "{}", reply["journal"]);
 }
 
-/// 32 clients, one call for each proxy.
-fn one_by_one(server: &Server, url: &str) {
+/// Makes each of so many calls, from 32 clients.
+pub fn from_32_clients(count: usize, call: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..32 {
             scope.spawn(|| {
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= ITEMS {
+                    if n >= count {
                         return;
                     }
-                    let reply = server.get("addStreamProxy", &server::add_args(&format!("s{n}"), url, &[]));
-                    assert_eq!(reply["journal"]["persisted"], true, "{reply}");
+                    call(n);
                 }
             });
         }
+    });
+}
+
+/// One call for each proxy.
+fn one_by_one(server: &Server, url: &str) {
+    from_32_clients(ITEMS, |n| {
+        let reply = server.get("addStreamProxy", &server::add_args(&format!("s{n}"), url, &[]));
+        assert_eq!(reply["journal"]["persisted"], true, "{reply}");
     });
 }
 

@@ -3,10 +3,10 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use super::batch::from_32_clients;
 use super::restore::with_journal;
 use super::support::Host;
 use super::support::server::{self, Server};
@@ -31,19 +31,8 @@ const NAMES: [&str; 8] = [
 /// Forced ones whose camera refuses: each server gets them over its API, as the stock one must.
 fn fill(server: &Server) {
     let url = format!("rtsp://127.0.0.1:{}/camera", server::free_port());
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..32 {
-            scope.spawn(|| {
-                loop {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= PROXIES {
-                        return;
-                    }
-                    server.get("addStreamProxy", &server::add_args(&format!("s{n}"), &url, &[("force", "1")]));
-                }
-            });
-        }
+    from_32_clients(PROXIES, |n| {
+        server.get("addStreamProxy", &server::add_args(&format!("s{n}"), &url, &[("force", "1")]));
     });
     assert_eq!(server.proxies().len(), PROXIES);
 }
