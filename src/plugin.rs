@@ -20,7 +20,7 @@ use crate::journal::{
 use crate::reconcile::{self, Handle, Host, Key, Limits, Start};
 use crate::record::url::OwnAddress;
 use crate::record::{Change, Entry, Kind, Op, State, Stream};
-use crate::settings::{OnError, Restore, Settings};
+use crate::settings::{Restore, Settings};
 use crate::status;
 
 /// Proxies started a second for each poller thread of the host, where the ini leaves it open.
@@ -142,11 +142,12 @@ impl Plugin {
 
     /// Answers an add that no journal can hold; with `on_error=reject` it is undone.
     pub fn refuse(&self, kind: Kind, key: &str, error: Error, done: Done) {
-        let undone = self.journal.settings().on_error == OnError::Reject && !self.wants(kind, key, 0);
-        if let Some(reconciler) = self.reconciler().filter(|_| undone) {
-            reconciler.converge((kind, key.into()));
+        let key: Key = (kind, key.into());
+        let ack = self.capture.refusal(&key, error);
+        if let Some(reconciler) = self.reconciler().filter(|_| ack.undone) {
+            reconciler.converge(key);
         }
-        done.call(Ack { undone, ..Ack::failed(error) });
+        done.call(ack);
     }
 
     /// See [`Journal::record`].
@@ -327,12 +328,14 @@ impl Plugin {
         self.reconciler.get().map(Arc::as_ref)
     }
 
-    /// Ends the reconciler, then the journal, with all that is queued on disk and acknowledged.
+    /// Ends the reconciler, then the journal, with all that is queued on disk and acknowledged, then every call that is
+    /// still under way.
     pub fn close(&self) {
         if let Some(reconciler) = self.reconciler() {
             reconciler.stop();
         }
         self.journal.close();
+        self.capture.close();
     }
 
     /// The state of everything, as one JSON object, with at most `most` of the proxies that do not play, or with

@@ -22,11 +22,15 @@ pub struct HostFacts {
 /// What the arguments of its add say of a proxy.
 #[derive(Debug, Clone)]
 pub struct Nature {
-    stream: Option<Arc<Stream>>,
+    /// What it makes: of one source all the names that the server may have for it.
+    streams: Box<[Arc<Stream>]>,
     /// With what it ends for good, where it takes its stream by name.
-    taken: Option<Arc<(String, Stream)>>,
+    taken: Option<Arc<Taken>>,
     can_give_up: bool,
 }
+
+/// A source of the server, with its schema.
+pub type Taken = (String, Stream);
 
 impl Nature {
     pub fn of<'a>(kind: Kind, get: impl Fn(&str) -> Option<&'a str>, rules: &NamingRules) -> Nature {
@@ -34,14 +38,16 @@ impl Nature {
         let limit = get("retry_count").filter(|text| !text.is_empty());
         let is_limited = limit.is_some_and(|text| text.trim().parse::<i64>().unwrap_or(0) >= 0);
         Nature {
-            stream: kind.own_stream_of(&get, rules).map(Arc::new),
+            streams: kind.own_streams_of(&get, rules).into_iter().map(Arc::new).collect(),
             taken: kind.taken_stream_of(&get, rules).map(Arc::new),
             can_give_up: is_limited && !kind.info().is_process,
         }
     }
 
     /// Of one that somebody else has made.
-    pub const UNKNOWN: Nature = Nature { stream: None, taken: None, can_give_up: true };
+    pub fn unknown() -> Nature {
+        Nature { streams: Box::default(), taken: None, can_give_up: true }
+    }
 }
 
 /// One proxy of the server.
@@ -101,6 +107,11 @@ impl Present {
         self.failed
     }
 
+    /// What it takes by name.
+    pub fn taken(&self) -> Option<&Arc<Taken>> {
+        self.nature.taken.as_ref()
+    }
+
     pub fn own_end(&self, facts: &HostFacts) -> OwnEnd {
         if self.nature.taken.is_some() {
             return if self.nature.can_give_up && !self.taken_is_gone { OwnEnd::GaveUp } else { OwnEnd::Other };
@@ -109,11 +120,8 @@ impl Present {
             self.idle_since.is_some_and(|since| facts.tells_failures || since.elapsed() <= facts.idle_answer);
         // A limit that is used up is told as a failure just before.
         let gave_up = self.nature.can_give_up && if facts.tells_failures { self.failed } else { !was_idle };
-        let is_recorded_app = self
-            .nature
-            .stream
-            .as_ref()
-            .is_some_and(|stream| *stream.app == *facts.record_app && !facts.record_app.is_empty());
+        let is_of_record_app = |stream: &Arc<Stream>| *stream.app == *facts.record_app;
+        let is_recorded_app = !facts.record_app.is_empty() && self.nature.streams.iter().any(is_of_record_app);
         match (gave_up, was_idle || is_recorded_app) {
             (true, _) => OwnEnd::GaveUp,
             (false, true) => OwnEnd::Idle,
@@ -136,7 +144,7 @@ pub struct Mirror {
     proxies: HashMap<Key, Present>,
     /// Those that make a source, and those that take one by name.
     makers: HashMap<Arc<Stream>, Vec<Key>>,
-    takers: HashMap<Arc<(String, Stream)>, Vec<Key>>,
+    takers: HashMap<Arc<Taken>, Vec<Key>>,
     made: u64,
 }
 
@@ -148,7 +156,7 @@ impl Mirror {
 
     pub fn insert(&mut self, key: Key, present: Present) {
         self.remove(&key);
-        if let Some(stream) = &present.nature.stream {
+        for stream in &present.nature.streams {
             self.makers.entry(Arc::clone(stream)).or_default().push(key.clone());
         }
         if let Some(taken) = &present.nature.taken {
@@ -159,7 +167,7 @@ impl Mirror {
 
     pub fn remove(&mut self, key: &Key) -> Option<Present> {
         let present = self.proxies.remove(key)?;
-        if let Some(stream) = &present.nature.stream {
+        for stream in &present.nature.streams {
             drop_from(&mut self.makers, stream, key);
         }
         if let Some(taken) = &present.nature.taken {
@@ -235,13 +243,14 @@ impl Mirror {
 impl Filter {
     /// Whether a close call can have ended this proxy: it had a source of these names.
     pub fn hits(&self, present: &Present) -> bool {
-        let Some(stream) = &present.nature.stream else { return false };
         let wanted = if self.schema.is_empty() { u16::MAX } else { bit_of(&self.schema) };
         let is_any = |named: &str, its: &str| named.is_empty() || named == its;
-        (present.has_source || present.had_sources & wanted != 0)
-            && is_any(&self.vhost, &stream.vhost)
-            && is_any(&self.app, &stream.app)
-            && is_any(&self.stream, &stream.stream)
+        let is_named = |stream: &Arc<Stream>| {
+            is_any(&self.vhost, &stream.vhost)
+                && is_any(&self.app, &stream.app)
+                && is_any(&self.stream, &stream.stream)
+        };
+        (present.has_source || present.had_sources & wanted != 0) && present.nature.streams.iter().any(is_named)
     }
 }
 

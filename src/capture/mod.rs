@@ -9,26 +9,31 @@
 //! the lock is released. Every function may be called from any thread, takes microseconds and touches no storage.
 
 mod mirror;
+mod ours;
 mod state;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
 pub use self::mirror::{Filter, HostFacts};
 use self::mirror::{Nature, OwnEnd, Present};
-use self::state::{Ask, Open, State, Told};
+use self::state::{Ask, Doubt, Open, State, Told};
 use self::waiting::Waiting;
 pub use self::waiting::{Client, Outcome};
-use crate::error::{Error, Result};
-use crate::journal::{Call, Cause, Done, Journal};
-use crate::reconcile::{self, Add, Added, Handle, Key, Listed};
+use crate::error::{Code, Error, Result};
+use crate::journal::{Ack, Call, Cause, Done, Journal};
+use crate::reconcile::{Add, Handle, Key};
+use crate::record::State::Dormant;
 use crate::record::{Args, Kind, Op, Stream};
 use crate::settings::{OnError, OnGiveUp, OnIdleClose, Restore};
+
+/// The end of a source is told so long after that of a push that takes it, at most.
+const DOUBT: Duration = Duration::from_secs(2);
 
 /// MediaServer, as calls of our own reach it. Each returns at once.
 pub trait Server: Send + Sync {
@@ -105,11 +110,26 @@ impl Capture {
         let Some(ask) = Ask::of(request, &facts) else { return Ok(Verdict::Pass) };
         self.journal.admit()?;
         let cause = Cause { origin: request.caller.to_owned(), reason: request.name.to_owned() };
-        let open = Open::new(ask, cause, Some(Waiting::new(client())));
-        Ok(self.with_state(|state, _| match state.open(open) {
-            (id, true) => Verdict::Go(id),
-            (id, false) => Verdict::Wait(id),
-        }))
+        self.with_state(|state, _| {
+            if state.is_closed {
+                return Err(Error::new(Code::Closed, "the journal is closed: the server is stopping"));
+            }
+            let open = Open::new(ask, cause, Some(Waiting::new(client())));
+            Ok(match state.open(open) {
+                (id, true) => Verdict::Go(id),
+                (id, false) => Verdict::Wait(id),
+            })
+        })
+    }
+
+    /// Tells all whose call is open that nothing more will come of it. The journal is closed by now: what was to be
+    /// acknowledged is.
+    pub fn close(&self) {
+        self.with_state(|state, told| {
+            state.is_closed = true;
+            let calls = std::mem::take(&mut state.calls);
+            calls.into_values().for_each(|open| open.complete(told));
+        });
     }
 
     /// The server has answered a client's call, with success or not; or it never will, or threw.
@@ -182,10 +202,7 @@ impl Capture {
             (true, None) => open.not_journaled(
                 "the server had it already, not by a journaled call: delete it and add it again to have it journaled",
             ),
-            // Whose it was, it was not this one's; or the server does not know `force`.
-            (false, Some(_)) if open.is_recorded && (is_there || state.mirror.get(key).is_none()) => {
-                self.record(told, open, Op::Remove, key, None, false);
-            }
+            // What was made by force counts, whatever the server says of it afterwards.
             (false, _) => {}
         }
         log::trace!("journal: call {id} on {} is answered", key.1);
@@ -200,18 +217,21 @@ impl Capture {
                 }
             }
             Err(error) => {
-                // No journal can hold it; with `reject` it is undone.
-                let done = open.waiting.as_ref().map(Waiting::expect);
-                let undone =
-                    self.journal.settings().on_error == OnError::Reject && !self.journal.wants(key.0, &key.1, 0);
-                if undone {
+                let ack = self.refusal(key, error);
+                if ack.undone {
                     told.converge.push(key.clone());
                 }
-                if let Some(done) = done {
-                    done.call(crate::journal::Ack { undone, ..crate::journal::Ack::failed(error) });
+                if let Some(waiting) = &open.waiting {
+                    waiting.expect().call(ack);
                 }
             }
         }
+    }
+
+    /// The answer to an add that no journal can hold; with `on_error=reject` it is to be undone.
+    pub fn refusal(&self, (kind, key): &Key, error: Error) -> Ack {
+        let undone = self.journal.settings().on_error == OnError::Reject && !self.journal.wants(*kind, key, 0);
+        Ack { undone, ..Ack::failed(error) }
     }
 
     fn record(&self, told: &mut Told, open: &Open, op: Op, (kind, key): &Key, args: Option<Args>, again: bool) {
@@ -227,7 +247,7 @@ impl Capture {
         self.with_state(|state, told| {
             let key: Key = (kind, key.into());
             let number = state.mirror.next_number();
-            let mut present = Present::new(number, None, Nature::UNKNOWN);
+            let mut present = Present::new(number, None, Nature::unknown());
             let through = state.through(&key);
             if let Some((id, mut open)) = through.and_then(|id| Some((id, state.take(id)?))) {
                 match &open.ask {
@@ -244,7 +264,7 @@ impl Capture {
                     Ask::Start { add, .. } => {
                         open.made = Some(number);
                         let read = self.journal.get(kind, &key.1).map(|entry| entry.args.read());
-                        let nature = read.map_or(Nature::UNKNOWN, |read| {
+                        let nature = read.map_or_else(Nature::unknown, |read| {
                             Nature::of(kind, |name| read.get(name), &self.facts().rules)
                         });
                         present = Present::new(number, Some(id), nature);
@@ -287,29 +307,44 @@ impl Capture {
                     self.record(told, open, Op::Remove, &key, None, false);
                 }
                 Some(Open { ask: Ask::Start { .. } | Ask::End { .. }, .. }) => {}
-                _ if closes.is_empty() && !is_unsettled => {
-                    let is_given_up = self.ended_by_itself(told, &key, &present);
-                    told.given_up += usize::from(is_given_up);
-                }
+                _ if closes.is_empty() && !is_unsettled => self.ended_by_itself(state, told, &key, &present),
                 _ => {}
             }
         });
     }
 
-    /// Nobody asked for it. True where it is forgotten because the server gave it up.
-    fn ended_by_itself(&self, told: &mut Told, key: &Key, present: &Present) -> bool {
+    /// Nobody asked for it.
+    fn ended_by_itself(&self, state: &mut State, told: &mut Told, key: &Key, present: &Present) {
         let settings = self.journal.settings();
-        let own_end = present.own_end(&self.facts());
-        let (op, reason) = match own_end {
-            OwnEnd::Idle => match settings.on_idle_close {
-                OnIdleClose::Forget => (Op::Remove, "closed for lack of viewers"),
-                OnIdleClose::Dormant => (Op::Set(crate::record::State::Dormant), "closed for lack of viewers"),
-            },
-            OwnEnd::GaveUp if settings.on_give_up == OnGiveUp::Forget => {
-                (Op::Remove, "the server gave it up (on_give_up=forget)")
+        match present.own_end(&self.facts()) {
+            OwnEnd::Idle => {
+                let op = match settings.on_idle_close {
+                    OnIdleClose::Forget => Op::Remove,
+                    OnIdleClose::Dormant => Op::Set(Dormant),
+                };
+                self.record_own_end(told, key, op, "closed for lack of viewers");
             }
-            OwnEnd::GaveUp | OwnEnd::Other => return false,
-        };
+            OwnEnd::GaveUp if settings.on_give_up == OnGiveUp::Forget => match present.taken() {
+                None => self.forget_given_up(told, key),
+                // MediaServer may end it before it tells that its source has gone, and says of both the same.
+                Some(taken) => {
+                    let seq = self.journal.get(key.0, &key.1).map_or(0, |entry| entry.seq);
+                    let (key, taken) = (key.clone(), Arc::clone(taken));
+                    state.doubts.push(Doubt { key, seq, taken, since: Instant::now() });
+                }
+            },
+            OwnEnd::GaveUp | OwnEnd::Other => {}
+        }
+    }
+
+    fn forget_given_up(&self, told: &mut Told, key: &Key) {
+        if self.record_own_end(told, key, Op::Remove, "the server gave it up (on_give_up=forget)") {
+            told.given_up += 1;
+        }
+    }
+
+    /// False where it is not wanted anyway.
+    fn record_own_end(&self, told: &mut Told, key: &Key, op: Op, reason: &str) -> bool {
         let is_wanted = self.journal.wants(key.0, &key.1, 0);
         if is_wanted {
             log::info!("journal: {} {}: {reason}", key.0.name(), key.1);
@@ -318,12 +353,16 @@ impl Capture {
             told.has_queued = true;
             self.journal.queue(call, Done::new(drop));
         }
-        is_wanted && own_end == OwnEnd::GaveUp
+        is_wanted
     }
 
-    /// A source of the server has come or gone. Returns its name as the server has it.
+    /// A source of the server has come or gone.
     pub fn stream_changed(&self, schema: &str, stream: &Stream, is_there: bool) {
-        self.with_state(|state, told| told.has_changed |= state.mirror.source_moved(schema, stream, is_there));
+        self.with_state(|state, told| {
+            told.has_changed |= state.mirror.source_moved(schema, stream, is_there);
+            // One that comes anew had gone.
+            state.doubts.retain(|doubt| doubt.taken.0 != schema || doubt.taken.1 != *stream);
+        });
     }
 
     /// Nobody watches this source now.
@@ -334,117 +373,6 @@ impl Capture {
     /// A pull could not connect, or lost its connection.
     pub fn pull_failed(&self, key: &str, error: &str) {
         self.with_state(|state, told| told.has_changed |= state.mirror.failed(&(Kind::Pull, key.into()), error));
-    }
-
-    // ---- our own calls
-
-    /// The server has answered an add of ours, or never will.
-    pub fn started(&self, id: u64, outcome: Added) {
-        self.with_state(|state, told| {
-            let Some(open) = state.take(id) else { return };
-            let Ask::Start { call, key, .. } = &open.ask else {
-                state.put_back(id, open);
-                return;
-            };
-            let its = state.mirror.get_mut(key).filter(|present| Some(present.number) == open.made);
-            // A forced pull is answered with success whatever became of its connect.
-            let outcome = match (outcome, its) {
-                (Added::Accepted, Some(present)) if present.is_failing() => {
-                    present.call = None;
-                    Added::Retrying(present.error.as_deref().unwrap_or("it does not play").to_owned())
-                }
-                (Added::Accepted, Some(present)) => {
-                    (present.call, present.playing) = (None, true);
-                    present.has_source |= key.0.info().is_process;
-                    Added::Accepted
-                }
-                (Added::Accepted, None) if open.made.is_some() => {
-                    Added::Failed("it ended before the server had answered".to_owned())
-                }
-                (Added::Accepted, None) => Added::Present,
-                (outcome, its) => {
-                    if let Some(present) = its {
-                        present.call = None;
-                    }
-                    outcome
-                }
-            };
-            told.added.push((*call, outcome));
-            if open.made.is_none() {
-                let key = key.clone();
-                self.release(state, told, id, &key);
-            }
-        });
-    }
-
-    /// The server has carried out a delete of ours.
-    pub fn removed(&self, id: u64) {
-        self.with_state(|state, told| {
-            let Some(open) = state.take(id) else { return };
-            match &open.ask {
-                Ask::End { key } => {
-                    let key = key.clone();
-                    self.release(state, told, id, &key);
-                }
-                _ => state.put_back(id, open),
-            }
-        });
-    }
-
-    // ---- taking turns
-
-    /// Lets the next call on a key go through, where this one is through.
-    fn release(&self, state: &mut State, told: &mut Told, id: u64, key: &Key) {
-        let mut through = id;
-        while let Some(next) = state.next_after(through, key) {
-            if self.goes_through(state, told, next) {
-                return;
-            }
-            through = next;
-        }
-    }
-
-    /// The turn of a call has come. False where it needs none after all.
-    fn goes_through(&self, state: &mut State, told: &mut Told, id: u64) -> bool {
-        let Some(open) = state.calls.get(&id) else { return false };
-        match &open.ask {
-            Ask::Start { call, key, add } => {
-                let instead = if !self.journal.wants(key.0, &key.1, add.seq) {
-                    Added::Unwanted
-                } else if state.mirror.get(key).is_some() && !add.anew {
-                    Added::Present
-                } else {
-                    told.adds.push((id, add.clone()));
-                    return true;
-                };
-                told.added.push((*call, instead));
-            }
-            Ask::End { key } => {
-                if !self.journal.wants(key.0, &key.1, 0) && state.mirror.get(key).is_some() {
-                    told.removes.push((id, key.clone()));
-                    return true;
-                }
-            }
-            Ask::Add { .. } => {
-                told.go.extend(open.waiting.clone());
-                return true;
-            }
-            Ask::Remove { .. } | Ask::Close { .. } => return true,
-        }
-        state.calls.remove(&id);
-        false
-    }
-
-    fn open_ours(&self, ask: Ask) {
-        self.with_state(|state, told| {
-            let key = ask.key().cloned();
-            if let (id, true) = state.open(Open::new(ask, Cause::default(), None))
-                && !self.goes_through(state, told, id)
-                && let Some(key) = key
-            {
-                self.release(state, told, id, &key);
-            }
-        });
     }
 
     /// Changes the state, and tells of it when the lock is released.
@@ -478,26 +406,4 @@ impl Capture {
         }
         result
     }
-}
-
-impl reconcile::Host for Capture {
-    fn add(&self, call: u64, add: Add) {
-        let key = (add.kind, Arc::clone(&add.key));
-        self.open_ours(Ask::Start { call, key, add: Arc::new(add) });
-    }
-
-    fn remove(&self, kind: Kind, key: Arc<str>) {
-        self.open_ours(Ask::End { key: (kind, key) });
-    }
-
-    fn actual(&self) -> HashMap<Key, Listed> {
-        let state = self.state.lock();
-        let listed = |(key, present): (&Key, &Present)| (key.clone(), Listed { playing: present.playing });
-        state.mirror.iter().map(listed).collect()
-    }
-}
-
-/// The error of a call that no journal can hold.
-fn key_error() -> Error {
-    Error::invalid("its key is not UTF-8")
 }

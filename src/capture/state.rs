@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::mirror::{Filter, HostFacts, Mirror, Nature, Present};
+use super::mirror::{Filter, HostFacts, Mirror, Nature, Present, Taken};
 use super::waiting::Waiting;
-use super::{Request, key_error};
-use crate::error::Result;
+use super::Request;
+use crate::error::{Error, Result};
 use crate::journal::Cause;
 use crate::reconcile::{Add, Added, Key};
 use crate::record::{Args, DEFAULT_VHOST, Kind};
@@ -75,9 +76,21 @@ struct Turn {
     waiting: VecDeque<u64>,
 }
 
+/// A push that has ended with a limit of tries. Its source may have ended, too, and nobody has told yet.
+pub struct Doubt {
+    pub key: Key,
+    /// As what it was wanted.
+    pub seq: u64,
+    pub taken: Arc<Taken>,
+    pub since: Instant,
+}
+
 #[derive(Default)]
 pub struct State {
     pub mirror: Mirror,
+    /// No call comes any more, and nothing is told to those that were open.
+    pub is_closed: bool,
+    pub doubts: Vec<Doubt>,
     pub calls: HashMap<u64, Open>,
     /// The close calls among them.
     closes: Vec<u64>,
@@ -89,10 +102,11 @@ pub struct State {
 impl Ask {
     /// None for a call that changes nothing that is journaled, or that the server refuses for what it lacks.
     pub fn of(request: &Request<'_>, facts: &HostFacts) -> Option<Ask> {
-        let bytes = |name: &str| {
+        let given = |name: &str| {
             let found = request.args.iter().find(|(given, _)| given.eq_ignore_ascii_case(name.as_bytes()));
-            found.map_or(&[][..], |(_, value)| *value)
+            found.map(|(_, value)| *value)
         };
+        let bytes = |name: &str| given(name).unwrap_or_default();
         let text = |name: &str| String::from_utf8_lossy(bytes(name)).into_owned();
         let is_set = |name: &str| !bytes(name).is_empty();
         if let Some((kind, is_add)) = Kind::of_call(request.name) {
@@ -110,20 +124,16 @@ impl Ask {
                 at.and_then(|at| values.get(at)).map_or("", String::as_str)
             };
             let is_text = info.key.iter().all(|part| std::str::from_utf8(bytes(part.argument())).is_ok());
-            let args = if is_text { Args::from_pairs(request.args.iter().copied()) } else { Err(key_error()) };
+            let args = if is_text { Args::from_pairs(request.args.iter().copied()) } else { Err(Error::invalid("its key is not UTF-8")) };
             // As toolkit::variant reads a truth value; 8.0, which tells no failures, has no `force`.
             let force = text("force");
             let is_number = force.starts_with(|sign: char| sign.is_ascii_digit());
             let is_true =
                 if is_number { !force.trim_matches('0').is_empty() } else { force.eq_ignore_ascii_case("true") };
-            let given = |name: &str| {
-                let found = request.args.iter().find(|(given, _)| given.eq_ignore_ascii_case(name.as_bytes()))?;
-                std::str::from_utf8(found.1).ok()
-            };
             return Some(Ask::Add {
                 key: (kind, kind.key_of(value).into()),
                 args,
-                nature: Nature::of(kind, given, &facts.rules),
+                nature: Nature::of(kind, |name| std::str::from_utf8(given(name)?).ok(), &facts.rules),
                 is_forced: info.has_force && facts.tells_failures && is_true,
             });
         }

@@ -4,6 +4,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::*;
+use crate::reconcile::{self, Added};
 use crate::record::{NamingRules, State as Wanted};
 use crate::settings::Settings;
 
@@ -402,18 +403,23 @@ fn stream_of_the_record_app_is_closed_without_an_event() {
     assert!(!bench.journal.wants(Kind::Pull, "foo/record/a", 0));
 }
 
+const PUSH: [(&str, &str); 6] = [
+    ("schema", "rtmp"),
+    ("vhost", "__defaultVhost__"),
+    ("app", "live"),
+    ("stream", "a"),
+    ("dst_url", "rtmp://cdn/live/a"),
+    ("retry_count", "1"),
+];
+
+fn push_key() -> String {
+    Kind::Push.key_of(|name| PUSH.iter().find(|(its, _)| *its == name).unwrap().1)
+}
+
 #[test]
 fn push_is_kept_when_its_source_goes_and_answered_success_twice() {
     let bench = Bench::new();
-    let args = [
-        ("schema", "rtmp"),
-        ("vhost", "__defaultVhost__"),
-        ("app", "live"),
-        ("stream", "a"),
-        ("dst_url", "rtmp://cdn/live/a"),
-        ("retry_count", "1"),
-    ];
-    let key = Kind::Push.key_of(|name| args.iter().find(|(its, _)| *its == name).unwrap().1);
+    let (args, key) = (PUSH, push_key());
     let absent = bench.call("addStreamPusherProxy", &[&args[..], &[("force", "1")]].concat());
     bench.capture.answered(absent.id, false);
     assert!(!absent.outcome().is_journaled);
@@ -434,6 +440,88 @@ fn push_is_kept_when_its_source_goes_and_answered_success_twice() {
     bench.capture.stream_changed("rtmp", &stream("live", "a"), false);
     bench.capture.ended(Kind::Push, &key, 0);
     assert!(bench.journal.wants(Kind::Push, &key, 0));
+}
+
+#[test]
+fn push_is_forgotten_for_its_tries_alone_and_not_for_a_source_whose_end_is_told_late() {
+    let bench = Bench::with(&[("on_give_up", "forget")]);
+    let key = push_key();
+    let ended = || {
+        let add = bench.call("addStreamPusherProxy", &PUSH);
+        bench.capture.made(Kind::Push, &key);
+        bench.capture.answered(add.id, true);
+        assert!(add.is_persisted());
+        bench.capture.ended(Kind::Push, &key, 0);
+    };
+    let much_later = || {
+        bench.capture.state.lock().doubts.iter_mut().for_each(|doubt| doubt.since -= DOUBT);
+        let _ = reconcile::Host::actual(&bench.capture);
+        bench.journal.wants(Kind::Push, &key, 0)
+    };
+    for comes_anew in [false, true] {
+        ended();
+        bench.capture.stream_changed("rtmp", &stream("live", "a"), comes_anew);
+        assert!(much_later());
+    }
+    // Added again since.
+    ended();
+    let add = bench.call("addStreamPusherProxy", &[&PUSH[..], &[("rtp_type", "1")]].concat());
+    bench.capture.made(Kind::Push, &key);
+    bench.capture.answered(add.id, true);
+    assert!(add.is_persisted() && much_later());
+    bench.capture.ended(Kind::Push, &key, 0);
+    bench.capture.stream_changed("rtsp", &stream("live", "a"), false);
+    let _ = reconcile::Host::actual(&bench.capture);
+    assert!(bench.journal.wants(Kind::Push, &key, 0), "its source may still have gone");
+    assert!(!much_later());
+}
+
+#[test]
+fn pull_that_is_given_another_name_is_closed_by_either() {
+    for name in ["a", "b"] {
+        let bench = Bench::new();
+        bench.playing(&[("stream_replace", "b")]);
+        let close = bench.call("close_stream", &[("app", "live"), ("stream", name)]);
+        bench.capture.ended(Kind::Pull, KEY, 0);
+        bench.capture.answered(close.id, true);
+        bench.capture.settled(close.id);
+        assert!(close.is_persisted() && bench.url().is_none(), "{name}");
+    }
+    let bench = Bench::new();
+    bench.playing(&[("stream_replace", "b")]);
+    bench.capture.nobody_watches(&stream("live", "b"));
+    bench.capture.ended(Kind::Pull, KEY, 0);
+    assert!(bench.url().is_none(), "closed for lack of viewers");
+}
+
+#[test]
+fn forced_add_counts_though_the_server_drops_it_after_it_was_made() {
+    let bench = Bench::new();
+    bench.playing(&[]);
+    bench.capture.ended(Kind::Pull, KEY, 0);
+    let dropped = bench.add("rtsp://2", &[("force", "1")]);
+    bench.capture.made(Kind::Pull, KEY);
+    bench.capture.answered(dropped.id, false);
+    assert!(dropped.is_persisted());
+    assert_eq!(bench.url().unwrap(), "rtsp://2");
+}
+
+#[test]
+fn every_open_call_is_told_of_the_end() {
+    let bench = Bench::new();
+    let through = bench.add("rtsp://1", &[("force", "1")]);
+    let waits = bench.add("rtsp://2", &[]);
+    let close = bench.call("close_streams", &[]);
+    bench.capture.made(Kind::Pull, KEY);
+    bench.journal.close();
+    bench.capture.close();
+    assert!(through.is_persisted());
+    assert!(!waits.outcome().is_journaled && !close.outcome().is_journaled);
+    // Answers that come now are nobody's.
+    bench.capture.answered(through.id, true);
+    let request = Request { name: "delStreamProxy", args: &[(b"key", b"k")], caller: "10.0.0.1:1" };
+    let nobody = || -> Box<dyn Client> { unreachable!() };
+    assert_eq!(bench.capture.open(&request, nobody).unwrap_err().code, Code::Closed);
 }
 
 #[test]

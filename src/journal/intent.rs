@@ -51,7 +51,8 @@ impl Applied {
 pub struct Intent {
     vault: Option<Arc<Vault>>,
     entries: BTreeMap<Key, Entry>,
-    /// By `app/stream` of what they make or take: the proxies whose key does not say it as the server names it.
+    /// By `app/stream` of what they make or take: the proxies whose key does not say it, or not all of it, as the server
+    /// names it.
     by_path: BTreeSet<(String, Key)>,
     by_state: BTreeMap<State, u64>,
     digest: Digest,
@@ -127,7 +128,7 @@ impl Intent {
         let named = Kind::ALL.iter().filter(|kind| kind.key_is_stream()).map(|kind| (*kind, Arc::clone(&name)));
         let found = named.chain(self.on_path(stream).filter(|(_, key)| *key != name));
         let makes = |(kind, key): &Key| {
-            self.get(*kind, key).is_some_and(|entry| kind.own_stream(&entry.args, rules).as_ref() == Some(stream))
+            self.get(*kind, key).is_some_and(|entry| kind.own_streams(&entry.args, rules).contains(stream))
         };
         found.filter(makes).collect()
     }
@@ -157,14 +158,16 @@ impl Intent {
     /// Puts in what was read back from disk, or replaces it. Its arguments are readable, and sealed where
     /// there is a vault.
     pub fn put(&mut self, kind: Kind, key: Arc<str>, entry: Entry) {
-        let crc = entry.crc(kind, &key);
-        self.take(kind, &key);
-        self.seq = self.seq.max(entry.seq);
+        let (crc, state, seq) = (entry.crc(kind, &key), entry.state, entry.seq);
+        let paths = paths_of(kind, &key, &entry);
+        if let Some(before) = self.entries.insert((kind, Arc::clone(&key)), entry) {
+            self.uncount(kind, &key, &before);
+        }
+        self.seq = self.seq.max(seq);
         self.digest.count += 1;
         self.digest.xor ^= crc;
-        *self.by_state.entry(entry.state).or_default() += 1;
-        self.by_path.extend(path_of(kind, &key, &entry));
-        self.entries.insert((kind, key), entry);
+        *self.by_state.entry(state).or_default() += 1;
+        self.by_path.extend(paths.into_iter().map(|path| (path, (kind, Arc::clone(&key)))));
     }
 
     /// An accepted add: the proxy is wanted from now on, with these arguments.
@@ -259,36 +262,44 @@ impl Intent {
         }
     }
 
-    fn take(&mut self, kind: Kind, key: &str) -> Option<Arc<str>> {
+    fn take(&mut self, kind: Kind, key: &str) -> Option<Entry> {
         let ((_, key), entry) = self.entries.remove_entry(&(kind, key.into()))?;
+        self.uncount(kind, &key, &entry);
+        Some(entry)
+    }
+
+    fn uncount(&mut self, kind: Kind, key: &Arc<str>, entry: &Entry) {
         self.digest.count -= 1;
-        self.digest.xor ^= entry.crc(kind, &key);
+        self.digest.xor ^= entry.crc(kind, key);
         if let Some(count) = self.by_state.get_mut(&entry.state) {
             *count -= 1;
         }
-        if let Some(path) = path_of(kind, &key, &entry) {
-            self.by_path.remove(&path);
+        for path in paths_of(kind, key, entry) {
+            self.by_path.remove(&(path, (kind, Arc::clone(key))));
         }
-        Some(key)
     }
 }
 
-/// Its line in `by_path`. Most keys have the default virtual host, and say all.
-fn path_of(kind: Kind, key: &Arc<str>, entry: &Entry) -> Option<(String, Key)> {
+/// Where it stands in `by_path`. Most keys have the default virtual host, and say all.
+fn paths_of(kind: Kind, key: &str, entry: &Entry) -> Vec<String> {
     let info = kind.info();
-    let path = match (info.makes, info.takes) {
-        (End::Named, _) | (_, End::Named) => {
-            // A key begins with the virtual host, or with the schema before it.
-            let part = usize::from(info.takes == End::Named);
-            if key.split('/').nth(part) == Some(DEFAULT_VHOST) {
-                return None;
-            }
-            let read = entry.args.read();
-            format!("{}/{}", read.get("app")?, read.get("stream")?)
+    // A key begins with the virtual host, or with the schema before it.
+    let part = usize::from(info.takes == End::Named);
+    let is_named = info.makes == End::Named || info.takes == End::Named;
+    let says_all = is_named && key.split('/').nth(part) == Some(DEFAULT_VHOST);
+    if says_all && !info.renames_stream.is_some_and(|name| entry.args.may_have(name)) {
+        return Vec::new();
+    }
+    let read = entry.args.read();
+    let path = |stream: Option<&str>| Some(format!("{}/{}", read.get("app")?, stream?));
+    match info.makes {
+        End::Url(name) if !is_named => read.get(name).and_then(url::path_of).into_iter().collect(),
+        _ => {
+            let own = path(read.get("stream")).filter(|_| !says_all);
+            let renamed = path(info.renames_stream.and_then(|name| read.get(name)));
+            own.into_iter().chain(renamed).collect()
         }
-        (End::Url(name), _) => url::path_of(entry.args.read().get(name)?)?,
-    };
-    Some((path, (kind, Arc::clone(key))))
+    }
 }
 
 #[cfg(test)]
@@ -362,7 +373,7 @@ mod tests {
         };
         let stream = Stream::new("", "live", "x", &rules);
         let live_x = [("vhost", "__defaultVhost__"), ("app", "live"), ("stream", "x")];
-        let foo = [("vhost", "foo"), ("app", "live"), ("stream", "x")];
+        let foo = [("vhost", "foo"), ("app", "live"), ("stream", "x"), ("stream_replace", "xx")];
         add(&mut intent, Kind::Pull, "__defaultVhost__/live/x", &live_x);
         add(&mut intent, Kind::Ffmpeg, "k1", &[("dst_url", "rtmp://localhost/live/x")]);
         add(&mut intent, Kind::Ffmpeg, "k2", &[("dst_url", "rtmp://127.0.0.1/live/xx")]);
@@ -381,6 +392,22 @@ mod tests {
         assert_eq!(intent.makers(&stream, &rules), [x]);
         intent.remove(8, Kind::Pull, "__defaultVhost__/live/x", Cause::default());
         intent.remove(9, Kind::Ffmpeg, "k2", Cause::default());
+        assert!(intent.by_path.is_empty());
+    }
+
+    #[test]
+    fn the_maker_of_a_renamed_stream_is_found_by_both_names() {
+        let rules = NamingRules::default();
+        let mut intent = Intent::default();
+        let named = |name: &str| Stream::new("", "live", name, &rules);
+        let key = "__defaultVhost__/live/x";
+        let args = [("vhost", DEFAULT_VHOST), ("app", "live"), ("stream", "x"), ("Stream_Replace", "y")];
+        intent.add(1, Kind::Pull, key, of(&args), Cause::default());
+        for name in ["x", "y"] {
+            assert_eq!(intent.makers(&named(name), &rules), [(Kind::Pull, key.into())], "{name}");
+        }
+        intent.add(2, Kind::Pull, key, of(&args[..3]), Cause::default());
+        assert_eq!(intent.makers(&named("y"), &rules), []);
         assert!(intent.by_path.is_empty());
     }
 

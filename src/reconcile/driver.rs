@@ -361,7 +361,7 @@ impl Driver {
                 self.next_line = now + SECOND;
                 self.shared.plan.lock().restore_all(now);
             }
-            Event::Look => self.shared.plan.lock().look_soon(now),
+            Event::Look => self.shared.plan.lock().look_by(now),
             Event::GivenUp => self.shared.plan.lock().given_up(),
         }
         true

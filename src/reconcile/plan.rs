@@ -404,12 +404,8 @@ impl Plan {
         self.meter.progress.given_up += 1;
     }
 
-    /// What the server has is not what it was.
-    pub fn look_soon(&mut self, now: Duration) {
-        self.look_by(now);
-    }
-
-    fn look_by(&mut self, at: Duration) {
+    /// Compares by then, unless that was done just before.
+    pub fn look_by(&mut self, at: Duration) {
         self.next_look = self.next_look.min(at.max(self.soonest_look));
     }
 

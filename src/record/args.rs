@@ -180,6 +180,11 @@ impl Args {
         self == other || call(self) == call(other)
     }
 
+    /// Whether an argument of this name can be among them, in any case: quick, and true too often.
+    pub fn may_have(&self, name: &str) -> bool {
+        self.text.as_bytes().windows(name.len().max(1)).any(|part| part.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
     /// The arguments to be looked up one by one.
     pub fn read(&self) -> Read {
         Read(serde_json::from_str(&self.text).unwrap_or_default())

@@ -17,7 +17,6 @@ pub struct KindInfo {
     pub name: &'static str,
     pub add: &'static str,
     pub remove: &'static str,
-    pub list: &'static str,
     /// The arguments that an add must have.
     pub required: &'static [&'static str],
     /// What the server makes the key of, with slashes between.
@@ -31,6 +30,9 @@ pub struct KindInfo {
     /// while that is there, and MediaServer ends it for good when that goes.
     pub takes: End,
     pub makes: End,
+    /// The argument by which the server gives the stream that it makes another name (MultiMediaSourceMuxer.cpp); a source
+    /// that goes past the muxer, as with `rtsp.directProxy`, keeps the first.
+    pub renames_stream: Option<&'static str>,
     /// MediaServer ends the proxy when the stream that it makes on this server is closed.
     pub ends_with_its_stream: bool,
     /// MediaServer may know `force` of it: then it stays whatever becomes of its first connect.
@@ -75,13 +77,13 @@ impl Kind {
                 name: "pull",
                 add: "addStreamProxy",
                 remove: "delStreamProxy",
-                list: "listStreamProxy",
                 required: &["vhost", "app", "stream", "url"],
                 key: &[Part::Value("vhost"), Part::Value("app"), Part::Value("stream")],
                 replay: &[("force", "1")],
                 connects_to: "url",
                 takes: End::Url("url"),
                 makes: End::Named,
+                renames_stream: Some("stream_replace"),
                 ends_with_its_stream: true,
                 has_force: true,
                 is_process: false,
@@ -91,7 +93,6 @@ impl Kind {
                 name: "push",
                 add: "addStreamPusherProxy",
                 remove: "delStreamPusherProxy",
-                list: "listStreamPusherProxy",
                 required: &["schema", "vhost", "app", "stream", "dst_url"],
                 key: &[
                     Part::Value("schema"),
@@ -104,6 +105,7 @@ impl Kind {
                 connects_to: "dst_url",
                 takes: End::Named,
                 makes: End::Url("dst_url"),
+                renames_stream: None,
                 ends_with_its_stream: false,
                 has_force: false,
                 is_process: false,
@@ -113,13 +115,13 @@ impl Kind {
                 name: "ffmpeg",
                 add: "addFFmpegSource",
                 remove: "delFFmpegSource",
-                list: "listFFmpegSource",
                 required: &["src_url", "dst_url", "timeout_ms"],
                 key: &[Part::Md5("dst_url")],
                 replay: &[],
                 connects_to: "src_url",
                 takes: End::Url("src_url"),
                 makes: End::Url("dst_url"),
+                renames_stream: None,
                 ends_with_its_stream: true,
                 has_force: false,
                 is_process: true,
@@ -159,20 +161,23 @@ impl Kind {
         })
     }
 
-    /// The source of this server with whose close a proxy ends; none where it makes its stream elsewhere.
-    pub fn own_stream(self, args: &Args, rules: &NamingRules) -> Option<Stream> {
+    /// The sources of this server with whose close a proxy ends; none where it makes its stream elsewhere.
+    pub fn own_streams(self, args: &Args, rules: &NamingRules) -> Vec<Stream> {
         let read = args.read();
-        self.own_stream_of(|name| read.get(name), rules)
+        self.own_streams_of(|name| read.get(name), rules)
     }
 
     /// The same of arguments that are looked up otherwise.
-    pub fn own_stream_of<'a>(self, get: impl Fn(&str) -> Option<&'a str>, rules: &NamingRules) -> Option<Stream> {
+    pub fn own_streams_of<'a>(self, get: impl Fn(&str) -> Option<&'a str>, rules: &NamingRules) -> Vec<Stream> {
         let info = self.info();
-        match info.makes {
+        let own = match info.makes {
             _ if !info.ends_with_its_stream => None,
-            End::Named => named_stream(get, rules),
-            End::Url(name) => url::stream_here(get(name)?, rules),
-        }
+            End::Named => named_stream(&get, rules),
+            End::Url(name) => get(name).and_then(|url| url::stream_here(url, rules)),
+        };
+        let other = info.renames_stream.and_then(get).filter(|name| !name.is_empty());
+        let renamed = own.as_ref().zip(other).map(|(own, name)| Stream { stream: name.into(), ..own.clone() });
+        own.into_iter().chain(renamed).collect()
     }
 
     /// The source of this server that a proxy takes by name, with its schema: with its end the proxy ends for good.
@@ -229,23 +234,34 @@ mod tests {
             Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))).unwrap()
         };
         let here = pairs("rtmp://127.0.0.1/live/x");
-        let stream = |app: &str, stream: &str| Some(Stream::new("", app, stream, &rules));
-        assert_eq!(Kind::Pull.own_stream(&here, &rules), stream("a/b", "s"));
-        assert_ne!(Kind::Pull.own_stream(&here, &rules), stream("a", "b/s"));
+        let stream = |app: &str, stream: &str| [Stream::new("", app, stream, &rules)];
+        assert_eq!(Kind::Pull.own_streams(&here, &rules), stream("a/b", "s"));
+        assert_ne!(Kind::Pull.own_streams(&here, &rules), stream("a", "b/s"));
         let with_vhosts = NamingRules { vhosts: true, ..rules.clone() };
-        assert_eq!(Kind::Pull.own_stream(&here, &with_vhosts).unwrap().to_string(), "cam.example/a/b/s");
-        assert_eq!(Kind::Push.own_stream(&here, &rules), None);
-        assert_eq!(
-            Kind::Push.taken_stream(&here, &rules),
-            stream("a/b", "s").map(|stream| ("rtmp".into(), stream))
-        );
-        assert_eq!(Kind::Ffmpeg.own_stream(&here, &rules), stream("live", "x"));
+        assert_eq!(Kind::Pull.own_streams(&here, &with_vhosts)[0].to_string(), "cam.example/a/b/s");
+        assert_eq!(Kind::Push.own_streams(&here, &rules), []);
+        let [taken] = stream("a/b", "s");
+        assert_eq!(Kind::Push.taken_stream(&here, &rules), Some(("rtmp".into(), taken)));
+        assert_eq!(Kind::Ffmpeg.own_streams(&here, &rules), stream("live", "x"));
         for local in
             ["rtmp://localhost:1936/live/x?token=1", "rtmp://10.0.0.5/live/x", "rtmp://127.0.0.1/live/x?vhost=v"]
         {
-            assert_eq!(Kind::Ffmpeg.own_stream(&pairs(local), &rules), stream("live", "x"), "{local}");
+            assert_eq!(Kind::Ffmpeg.own_streams(&pairs(local), &rules), stream("live", "x"), "{local}");
         }
-        assert_eq!(Kind::Ffmpeg.own_stream(&pairs("rtmp://cdn/live/x"), &rules), None);
+        assert_eq!(Kind::Ffmpeg.own_streams(&pairs("rtmp://cdn/live/x"), &rules), []);
+    }
+
+    #[test]
+    fn a_pull_that_is_given_another_name_has_both() {
+        let rules = NamingRules::default();
+        let named = |replaced: &str| {
+            let pairs = [("app", "live"), ("stream", "s"), ("stream_replace", replaced)];
+            let args = Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+            let streams = Kind::Pull.own_streams(&args.unwrap(), &rules);
+            streams.into_iter().map(|stream| stream.stream.into_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(named("t"), ["s", "t"]);
+        assert_eq!(named(""), ["s"]);
     }
 
     #[test]

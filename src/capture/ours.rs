@@ -1,0 +1,152 @@
+//! Our own calls, which the reconciler makes, and the turns that these and clients' adds take on a key.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::mirror::Present;
+use super::state::{Ask, Doubt, Open, State, Told};
+use super::{Capture, DOUBT};
+use crate::journal::Cause;
+use crate::reconcile::{self, Add, Added, Key, Listed};
+use crate::record::Kind;
+
+impl Capture {
+    /// The server has answered an add of ours, or never will.
+    pub fn started(&self, id: u64, outcome: Added) {
+        self.with_state(|state, told| {
+            let Some(open) = state.take(id) else { return };
+            let Ask::Start { call, key, .. } = &open.ask else {
+                state.put_back(id, open);
+                return;
+            };
+            let its = state.mirror.get_mut(key).filter(|present| Some(present.number) == open.made);
+            // A forced pull is answered with success whatever became of its connect.
+            let outcome = match (outcome, its) {
+                (Added::Accepted, Some(present)) if present.is_failing() => {
+                    present.call = None;
+                    Added::Retrying(present.error.as_deref().unwrap_or("it does not play").to_owned())
+                }
+                (Added::Accepted, Some(present)) => {
+                    (present.call, present.playing) = (None, true);
+                    present.has_source |= key.0.info().is_process;
+                    Added::Accepted
+                }
+                (Added::Accepted, None) if open.made.is_some() => {
+                    Added::Failed("it ended before the server had answered".to_owned())
+                }
+                (Added::Accepted, None) => Added::Present,
+                (outcome, its) => {
+                    if let Some(present) = its {
+                        present.call = None;
+                    }
+                    outcome
+                }
+            };
+            told.added.push((*call, outcome));
+            if open.made.is_none() {
+                let key = key.clone();
+                self.release(state, told, id, &key);
+            }
+        });
+    }
+
+    /// The server has carried out a delete of ours.
+    pub fn removed(&self, id: u64) {
+        self.with_state(|state, told| {
+            let Some(open) = state.take(id) else { return };
+            match &open.ask {
+                Ask::End { key } => {
+                    let key = key.clone();
+                    self.release(state, told, id, &key);
+                }
+                _ => state.put_back(id, open),
+            }
+        });
+    }
+
+    /// Whose source is still there after a while was given up.
+    fn settle_doubts(&self, state: &mut State, told: &mut Told) {
+        let is_over = |doubt: &mut Doubt| doubt.since.elapsed() >= DOUBT;
+        let over: Vec<Doubt> = state.doubts.extract_if(.., is_over).collect();
+        for Doubt { key, seq, .. } in over {
+            if self.journal.wants(key.0, &key.1, seq) && state.mirror.get(&key).is_none() {
+                self.forget_given_up(told, &key);
+            }
+        }
+    }
+
+    /// Lets the next call on a key go through, where this one is through.
+    pub(super) fn release(&self, state: &mut State, told: &mut Told, id: u64, key: &Key) {
+        let mut through = id;
+        while let Some(next) = state.next_after(through, key) {
+            if self.goes_through(state, told, next) {
+                return;
+            }
+            through = next;
+        }
+    }
+
+    /// The turn of a call has come. False where it needs none after all.
+    fn goes_through(&self, state: &mut State, told: &mut Told, id: u64) -> bool {
+        let Some(open) = state.calls.get(&id) else { return false };
+        match &open.ask {
+            Ask::Start { call, key, add } => {
+                let instead = if !self.journal.wants(key.0, &key.1, add.seq) {
+                    Added::Unwanted
+                } else if state.mirror.get(key).is_some() && !add.anew {
+                    Added::Present
+                } else {
+                    told.adds.push((id, add.clone()));
+                    return true;
+                };
+                told.added.push((*call, instead));
+            }
+            Ask::End { key } => {
+                if !self.journal.wants(key.0, &key.1, 0) && state.mirror.get(key).is_some() {
+                    told.removes.push((id, key.clone()));
+                    return true;
+                }
+            }
+            Ask::Add { .. } => {
+                told.go.extend(open.waiting.clone());
+                return true;
+            }
+            Ask::Remove { .. } | Ask::Close { .. } => return true,
+        }
+        state.calls.remove(&id);
+        false
+    }
+
+    fn open_ours(&self, ask: Ask) {
+        self.with_state(|state, told| {
+            let key = ask.key().cloned();
+            if let (id, true) = state.open(Open::new(ask, Cause::default(), None))
+                && !self.goes_through(state, told, id)
+                && let Some(key) = key
+            {
+                self.release(state, told, id, &key);
+            }
+        });
+    }
+}
+
+impl reconcile::Host for Capture {
+    fn add(&self, call: u64, add: Add) {
+        let key = (add.kind, Arc::clone(&add.key));
+        self.open_ours(Ask::Start { call, key, add: Arc::new(add) });
+    }
+
+    fn remove(&self, kind: Kind, key: Arc<str>) {
+        self.open_ours(Ask::End { key: (kind, key) });
+    }
+
+    fn actual(&self) -> HashMap<Key, Listed> {
+        let listed = |(key, present): (&Key, &Present)| (key.clone(), Listed { playing: present.playing });
+        let all: Vec<_> = self.with_state(|state, told| {
+            self.settle_doubts(state, told);
+            state.mirror.iter().map(listed).collect()
+        });
+        // Media threads need not wait for the hashing.
+        all.into_iter().collect()
+    }
+}
