@@ -21,10 +21,14 @@ struct Reply {
     int status = 200;
     Headers headers;
     std::string body;
-    // The object that the body is; null where it is no JSON object.
-    Json::Value json;
 
-    // `code` of that object; -400 (API::Exception) where there is none.
+    Reply() = default;
+    // As MediaServer answers calls.
+    explicit Reply(const Json::Value &object);
+    // What it answers with where a handler refuses or fails.
+    Reply(int code, const std::string &message);
+
+    // `code` of the object that the body is; -400 (API::Exception) where there is none.
     int code() const;
     // `msg` of it, or nothing.
     std::string message() const;

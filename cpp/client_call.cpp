@@ -76,6 +76,12 @@ std::string withMember(const std::string &body, const std::string &name, const s
     return body.substr(0, last + 1) + (is_empty ? "" : ",") + "\n\t" + quoted(name) + " : " + value + "\n}\n";
 }
 
+// What a reply says of the journal.
+std::string journalMember(uint64_t seq, bool is_there, const std::string &error) {
+    return "{ \"seq\" : " + std::to_string(seq) + ", \"persisted\" : " + (is_there ? "true" : "false")
+        + (!error.empty() ? ", \"error\" : " + quoted(error) : is_there ? "" : ", \"pending\" : true") + " }";
+}
+
 } // namespace
 
 Scope::Scope(uint64_t call)
@@ -101,82 +107,73 @@ struct ClientCall::Answer {
     const ClientCall::Ptr call;
 };
 
-ClientCall::ClientCall(zlm_journal_handle journal, const Invoker &client, SockInfo &sender, bool closes)
+ClientCall::ClientCall(
+    zlm_journal_handle journal, const Invoker &client, const EventPoller::Ptr &poller, bool closes)
     : _journal(journal)
     , _client(client)
-    , _sender(static_cast<SocketHelper &>(sender).shared_from_this())
+    , _poller(poller)
     , _closes(closes) {}
 
-Json::Value ClientCall::refusal(const std::string &why) {
-    Json::Value root(Json::objectValue);
-    root["code"] = -1; // API::OtherFailed
-    root["msg"] = "journal: " + why;
-    return root;
+Reply ClientCall::refusal(const std::string &why) {
+    return Reply(-1, "journal: " + why); // API::OtherFailed
 }
 
 bool ClientCall::begin(
-    const std::string &name, const ApiArgsType &args, const Handler &handler, const Parser &parser) {
+    const std::string &name, const ApiArgsType &args, const Handler &handler, const Parser &parser, SockInfo &sender) {
     std::vector<zlm_journal_pair> pairs;
     pairs.reserve(args.size());
     for (const auto &arg : args) {
         pairs.push_back({textOf(arg.first), textOf(arg.second)});
     }
-    const std::string caller = _sender->get_peer_ip() + ":" + std::to_string(_sender->get_peer_port());
+    const std::string caller = sender.get_peer_ip() + ":" + std::to_string(sender.get_peer_port());
     const zlm_journal_request request{textOf(name), pairs.data(), pairs.size(), textOf(caller)};
     auto *context = new Ptr(shared_from_this());
     const zlm_journal_client client{context, go, done};
     uint32_t verdict = ZLM_JOURNAL_PASS;
     const int code = zlm_journal_call_open(_journal, &request, &client, &_number, &verdict);
-    if (code != 0 || verdict == ZLM_JOURNAL_PASS) {
-        delete context;
-        if (code == 0) {
-            return false;
+    if (code == 0 && verdict != ZLM_JOURNAL_PASS) {
+        if (verdict == ZLM_JOURNAL_GO) {
+            run(handler, parser, sender);
+        } else {
+            // Whoever tells it to go queues that on this poller, for a later turn.
+            _kept.reset(new Kept{handler, parser, static_cast<SocketHelper &>(sender).shared_from_this()});
         }
-        const std::string error = lastError();
-        if (code == ZLM_JOURNAL_CODE_INVALID_HANDLE || code == ZLM_JOURNAL_CODE_PANIC) {
-            // The server is stopping: the call is carried out all the same, and is told that it is not on disk.
-            ErrorL << "journal: " << name << " is not journaled: " << error;
-            run(handler, parser);
-            return true;
-        }
-        StrCaseMap headers;
-        headers.emplace("Content-Type", "application/json; charset=utf-8");
-        _client(200, headers, refusal(error).toStyledString());
         return true;
     }
-    if (verdict == ZLM_JOURNAL_GO) {
-        run(handler, parser);
+    delete context;
+    if (code == 0) {
+        return false;
+    }
+    const std::string error = lastError();
+    if (code == ZLM_JOURNAL_CODE_CLOSED || code == ZLM_JOURNAL_CODE_INVALID_HANDLE || code == ZLM_JOURNAL_CODE_PANIC) {
+        // The call is carried out all the same, and is told that it is not on disk.
+        ErrorL << "journal: " << name << " is not journaled: " << error;
+        run(handler, parser, sender);
     } else {
-        // Whoever tells it to go queues that on this poller, for a later turn.
-        _kept.reset(new Kept{handler, parser});
+        reply(refusal(error));
     }
     return true;
 }
 
 void ClientCall::go(void *context) {
     const Ptr call = *static_cast<Ptr *>(context);
-    call->_sender->getPoller()->async([call] { call->runKept(); }, false);
+    call->_poller->async([call] { call->runKept(); }, false);
 }
 
 // As WebApi.cpp runs a handler, for a call that it has handed over to us.
 void ClientCall::runKept() {
     const std::unique_ptr<Kept> kept = std::move(_kept);
     try {
-        run(kept->handler, kept->parser);
+        run(kept->handler, kept->parser, *kept->sender);
     } catch (ApiRetException &refused) {
-        Json::Value root;
-        root["code"] = refused.code();
-        root["msg"] = refused.what();
-        StrCaseMap headers;
-        headers.emplace("Content-Type", "application/json; charset=utf-8");
-        _client(200, headers, root.toStyledString());
-        const auto sender = _sender;
+        reply(Reply(refused.code(), refused.what()));
+        const auto sender = kept->sender;
         const std::string why = refused.what();
-        sender->getPoller()->async([sender, why] { sender->shutdown(SockException(Err_shutdown, why)); }, false);
+        _poller->async([sender, why] { sender->shutdown(SockException(Err_shutdown, why)); }, false);
     }
 }
 
-void ClientCall::run(const Handler &handler, const Parser &parser) {
+void ClientCall::run(const Handler &handler, const Parser &parser, SockInfo &sender) {
     const auto answer = std::make_shared<Answer>(shared_from_this());
     try {
         const Scope scope(_number);
@@ -184,7 +181,7 @@ void ClientCall::run(const Handler &handler, const Parser &parser) {
             parser, captureReply([answer](Reply reply) {
                 answer->call->answered(std::unique_ptr<Reply>(new Reply(std::move(reply))));
             }),
-            *_sender);
+            sender);
     } catch (const ApiRetException &) {
         // Nothing was done: it is refused for its secret or for what it lacks, or its stream is not there.
         {
@@ -196,12 +193,7 @@ void ClientCall::run(const Handler &handler, const Parser &parser) {
         throw;
     } catch (const std::exception &error) {
         // It may have done half of it, so its reply waits for the disk as any other.
-        std::unique_ptr<Reply> reply(new Reply);
-        reply->headers.emplace("Content-Type", "application/json; charset=utf-8");
-        reply->json["code"] = -400; // API::Exception
-        reply->json["msg"] = error.what();
-        reply->body = reply->json.toStyledString();
-        answered(std::move(reply));
+        answered(std::unique_ptr<Reply>(new Reply(-400, error.what()))); // API::Exception
     }
     if (_closes) {
         settleWhenAllPollersHaveTurned();
@@ -233,49 +225,43 @@ void ClientCall::answered(std::unique_ptr<Reply> reply) {
         _reply = std::move(reply);
     }
     if (_number == 0 || zlm_journal_call_answered(_journal, _number, success) != 0) {
-        done("the journal is closed: the server is stopping");
+        {
+            std::lock_guard<std::mutex> lock(_mutex);
+            _journal_member = journalMember(0, false, "the journal is closed: the server is stopping");
+        }
+        const auto self = shared_from_this();
+        outbox().push(_poller, [self] { self->send(); });
     }
 }
 
+// On the journal's thread, or within any call of it.
 void ClientCall::done(void *context, const zlm_journal_ack *ack) {
-    const std::unique_ptr<Ptr> call(static_cast<Ptr *>(context));
+    const auto call = static_cast<Ptr *>(context);
     try {
-        (*call)->done(*ack);
+        (*call)->take(*ack);
+        // The call, and what the server has bound to its invoker, end on the poller as well.
+        outbox().push((*call)->_poller, [call] {
+            const std::unique_ptr<Ptr> its(call);
+            (*its)->send();
+        });
     } catch (const std::exception &error) {
         ErrorL << "journal: a reply was lost: " << error.what();
     }
 }
 
-void ClientCall::done(const zlm_journal_ack &ack) {
+void ClientCall::take(const zlm_journal_ack &ack) {
     const std::string error(ack.error.data ? ack.error.data : "", ack.error.len);
-    {
-        std::lock_guard<std::mutex> lock(_mutex);
-        if (ack.undone) {
-            _undone = error;
-        }
-        if (ack.is_journaled) {
-            const bool is_there = ack.persisted == ZLM_JOURNAL_PERSISTED;
-            _journal_member = "{ \"seq\" : " + std::to_string(ack.seq) + ", \"persisted\" : "
-                + (is_there ? "true" : "false")
-                + (!error.empty() ? ", \"error\" : " + quoted(error) : is_there ? "" : ", \"pending\" : true") + " }";
-        }
+    std::lock_guard<std::mutex> lock(_mutex);
+    if (ack.undone) {
+        _undone = error;
     }
-    const auto self = shared_from_this();
-    outbox().push(_sender->getPoller(), [self] { self->send(); });
+    if (ack.is_journaled) {
+        _journal_member = journalMember(ack.seq, ack.persisted == ZLM_JOURNAL_PERSISTED, error);
+    }
 }
 
-void ClientCall::done(const std::string &error) {
-    {
-        std::lock_guard<std::mutex> lock(_mutex);
-        _journal_member = "{ \"seq\" : 0, \"persisted\" : false, \"error\" : " + quoted(error) + " }";
-    }
-    const auto self = shared_from_this();
-    outbox().push(_sender->getPoller(), [self] { self->send(); });
-}
-
-// On the poller of the call's connection.
 void ClientCall::send() {
-    std::unique_ptr<Reply> reply;
+    std::unique_ptr<Reply> its;
     std::string member, undone;
     {
         std::lock_guard<std::mutex> lock(_mutex);
@@ -283,20 +269,24 @@ void ClientCall::send() {
             return;
         }
         _is_sent = true;
-        reply = std::move(_reply);
+        its = std::move(_reply);
         member = _journal_member;
         undone = _undone;
     }
-    if (!reply) {
-        reply.reset(new Reply);
-        reply->headers.emplace("Content-Type", "application/json; charset=utf-8");
-        reply->body = refusal("the server has dropped this call without an answer").toStyledString();
+    if (!its) {
+        its.reset(new Reply(refusal("the server has dropped this call, or stops, without an answer to it")));
     }
-    std::string body = undone.empty() ? std::move(reply->body) : refusal(undone).toStyledString();
+    if (!undone.empty()) {
+        its->body = refusal(undone).body;
+    }
     if (!member.empty()) {
-        body = withMember(body, "journal", member);
+        its->body = withMember(its->body, "journal", member);
     }
-    _client(reply->status, reply->headers, body);
+    reply(*its);
+}
+
+void ClientCall::reply(const Reply &reply) const {
+    _client(reply.status, reply.headers, reply.body);
 }
 
 } // namespace zlm_journal

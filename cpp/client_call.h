@@ -18,38 +18,44 @@ public:
     using Ptr = std::shared_ptr<ClientCall>;
 
     // `closes`: its handler leaves work on other pollers, which its reply does not wait for.
-    ClientCall(zlm_journal_handle journal, const Invoker &client, toolkit::SockInfo &sender, bool closes);
+    ClientCall(zlm_journal_handle journal, const Invoker &client, const toolkit::EventPoller::Ptr &poller, bool closes);
 
-    // Takes the call in. False where it is none of the journal's; then nothing has happened. True: it was handed to the
-    // handler, or will be, or was refused. What the handler refuses at once is thrown, as it would be without us.
+    // Takes the call in, on the poller of its connection. False where it is none of the journal's; then nothing has
+    // happened. True: it was handed to the handler, or will be, or was refused. What the handler refuses at once is thrown,
+    // as it would be without us.
     bool begin(
-        const std::string &name, const ApiArgsType &args, const Handler &handler, const mediakit::Parser &parser);
+        const std::string &name, const ApiArgsType &args, const Handler &handler, const mediakit::Parser &parser,
+        toolkit::SockInfo &sender);
 
     // What a client is told of a call that does not count, in the words of MediaServer's own refusals.
-    static Json::Value refusal(const std::string &why);
+    static Reply refusal(const std::string &why);
 
 private:
     struct Answer;
-    // What a call that waits for its turn will be run with.
+    // What a call that waits for its turn will be run with. A connection is to end on its own poller: nothing else here
+    // holds it.
     struct Kept {
         Handler handler;
         mediakit::Parser parser;
+        std::shared_ptr<toolkit::SocketHelper> sender;
     };
 
-    void run(const Handler &handler, const mediakit::Parser &parser);
+    void run(const Handler &handler, const mediakit::Parser &parser, toolkit::SockInfo &sender);
     void runKept();
     void settleWhenAllPollersHaveTurned() const;
     void answered(std::unique_ptr<Reply> reply);
-    void done(const zlm_journal_ack &ack);
-    void done(const std::string &error);
     void send();
+    // To the client, on the poller of its connection.
+    void reply(const Reply &reply) const;
+
+    void take(const zlm_journal_ack &ack);
 
     static void go(void *context);
     static void done(void *context, const zlm_journal_ack *ack);
 
     const zlm_journal_handle _journal;
     const Invoker _client;
-    const std::shared_ptr<toolkit::SocketHelper> _sender;
+    const toolkit::EventPoller::Ptr _poller;
     const bool _closes;
     uint64_t _number = 0;
     std::unique_ptr<Kept> _kept;
@@ -60,7 +66,7 @@ private:
     bool _is_thrown = false;
     bool _is_sent = false;
     std::unique_ptr<Reply> _reply;
-    // What the reply says of the journal; nothing where it says nothing.
+    // What the reply says of the journal, as JSON; nothing where it says nothing.
     std::string _journal_member;
     // Not empty: on_error=reject, and this is why.
     std::string _undone;

@@ -28,7 +28,7 @@ zlm_journal_stream streamOf(const Named &named) {
     return {textOf(named.vhost), textOf(named.app), textOf(named.stream)};
 }
 
-// What is refused is a defect of ours or a name that is no text: said once in a while would be too often.
+// What is refused is a defect of ours, or a name that is no text.
 void check(int code, const char *what) {
     if (code != 0 && code != ZLM_JOURNAL_CODE_INVALID_HANDLE) {
         ErrorL << "journal: " << what << ": " << lastError();

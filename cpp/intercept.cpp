@@ -86,8 +86,9 @@ bool Plugin::intercept(
         checkCaller(parser, args, sender);
         addThoseOfHeaders(args, parser);
         const bool closes = isSame(name, "close_stream") || isSame(name, "close_streams");
-        const auto call = std::make_shared<ClientCall>(_journal, invoker, sender, closes);
-        return call->begin(name, args, handler, parser);
+        const auto poller = static_cast<SocketHelper &>(sender).getPoller();
+        const auto call = std::make_shared<ClientCall>(_journal, invoker, poller, closes);
+        return call->begin(name, args, handler, parser, sender);
     }
     if (_operations.count(name)) {
         return withoutItems(handler, parser, invoker, sender);
@@ -153,7 +154,7 @@ void Plugin::operate(
             reply = std::string(answer.body);
             reply_headers["Content-Type"] = std::string(answer.content_type);
         } catch (const std::exception &error) {
-            reply = ClientCall::refusal(error.what()).toStyledString();
+            reply = ClientCall::refusal(error.what()).body;
         }
         poller->async([invoker, reply_headers, reply] { invoker(200, reply_headers, reply); }, false);
     }).detach();

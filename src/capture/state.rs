@@ -4,9 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::Request;
 use super::mirror::{Filter, HostFacts, Mirror, Nature, Present, Taken};
 use super::waiting::Waiting;
-use super::Request;
 use crate::error::{Error, Result};
 use crate::journal::Cause;
 use crate::reconcile::{Add, Added, Key};
@@ -124,7 +124,11 @@ impl Ask {
                 at.and_then(|at| values.get(at)).map_or("", String::as_str)
             };
             let is_text = info.key.iter().all(|part| std::str::from_utf8(bytes(part.argument())).is_ok());
-            let args = if is_text { Args::from_pairs(request.args.iter().copied()) } else { Err(Error::invalid("its key is not UTF-8")) };
+            let args = if is_text {
+                Args::from_pairs(request.args.iter().copied())
+            } else {
+                Err(Error::invalid("its key is not UTF-8"))
+            };
             // As toolkit::variant reads a truth value; 8.0, which tells no failures, has no `force`.
             let force = text("force");
             let is_number = force.starts_with(|sign: char| sign.is_ascii_digit());

@@ -70,10 +70,11 @@ pub unsafe extern "C" fn zlm_journal_call_open(
     c_result("zlm_journal_call_open", || {
         // SAFETY: as promised by the caller, here and below.
         let (request, client) = unsafe { (by_pointer(request, "request")?, *by_pointer(client, "client")?) };
-        let args = unsafe { slice(request.args, request.args_len) }?
-            .iter()
-            .map(|pair| Ok((unsafe { pair.name.bytes() }?, unsafe { pair.value.bytes() }?)))
-            .collect::<Result<Vec<_>>>()?;
+        let pairs = unsafe { slice(request.args, request.args_len) }?;
+        let mut args = Vec::with_capacity(pairs.len());
+        for pair in pairs {
+            args.push((unsafe { pair.name.bytes() }?, unsafe { pair.value.bytes() }?));
+        }
         let caller = String::from_utf8_lossy(unsafe { request.caller.bytes() }?).into_owned();
         let (Some(go), Some(done)) = (client.go, client.done) else {
             return Err(Error::invalid("client.go and client.done must both be set"));

@@ -280,22 +280,22 @@ impl Store {
         let Some(last) = batch.last() else {
             return Ok(());
         };
-        let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        {
-            let mut insert = transaction.prepare_cached(INSERT_CHANGE)?;
-            let mut upsert = transaction.prepare_cached(UPSERT_PROXY)?;
-            let mut delete = transaction.prepare_cached(DELETE_PROXY)?;
-            for applied in batch {
-                let change = &applied.change;
-                rows::write_change(&mut insert, change)?;
-                match &applied.entry {
-                    Some(entry) => rows::write_proxy(&mut upsert, change.kind, &change.key, entry)?,
-                    None => delete.execute(params![change.kind.name(), &*change.key])?,
-                };
-            }
-            write_meta(&transaction, last.change.seq, last.digest)?;
+        let connection = &self.connection;
+        // rusqlite would parse both anew each time. Nothing is rolled back: after an error the store is dropped.
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let mut insert = connection.prepare_cached(INSERT_CHANGE)?;
+        let mut upsert = connection.prepare_cached(UPSERT_PROXY)?;
+        let mut delete = connection.prepare_cached(DELETE_PROXY)?;
+        for applied in batch {
+            let change = &applied.change;
+            rows::write_change(&mut insert, change)?;
+            match &applied.entry {
+                Some(entry) => rows::write_proxy(&mut upsert, change.kind, &change.key, entry)?,
+                None => delete.execute(params![change.kind.name(), &*change.key])?,
+            };
         }
-        transaction.commit()?;
+        write_meta(connection, last.change.seq, last.digest)?;
+        connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }
 

@@ -22,6 +22,8 @@ use crate::record::{Op, State};
 use crate::settings::OnError;
 
 const PRUNE_ROWS: u32 = 1000;
+/// More changes at once are rare.
+const USUAL_BATCH: usize = 256;
 /// Between two attempts to write, or open, a journal that failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// A child that the server before forked as it died may have the lock for a moment.
@@ -110,7 +112,9 @@ impl Writer {
             let due = broken && (front.closing || self.retry_at.is_none_or(|at| at <= Instant::now()));
             let idle = front.queue.is_empty() && !front.chores.finish_checkpoint && front.chores.prune.is_none();
             if due || !idle || front.closing {
-                let queue = std::mem::take(&mut front.queue);
+                // Media threads fill the next one: as long as this one was, it need not grow under them.
+                let room = Vec::with_capacity(front.queue.len().min(USUAL_BATCH));
+                let queue = std::mem::replace(&mut front.queue, room);
                 front.queued_bytes = 0;
                 front.behind &= !due;
                 let repair = match front.access {

@@ -124,8 +124,9 @@ impl Server {
 
     /// With clients that keep their connections, as a business system's do: for measuring.
     pub fn with_kept_connections(mut self) -> Server {
-        // As many as ureq keeps by itself.
-        self.http = client(3);
+        // More than there are clients in any benchmark. With fewer each call of the others would be one for a new
+        // connection as well, and the longer calls take, the more.
+        self.http = client(64);
         self
     }
 
