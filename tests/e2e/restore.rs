@@ -197,6 +197,25 @@ fn lazily_a_stream_starts_when_a_player_asks_for_it() {
 }
 
 #[test]
+fn a_stream_that_was_given_another_name_starts_and_ends_by_that() {
+    let mut fixture = Fixture::prepare(&[("restore", "lazy")]);
+    let live = fixture.source();
+    let renamed = [("stream_replace", "front")];
+    // What goes past the muxer keeps its name.
+    fixture.server.settings = ["rtmp", "rtsp"].map(|part| (format!("{part}.directProxy"), "0".to_owned())).into();
+    fixture.server.write_config(&Fixture::journal(&fixture.server, &[("restore", "lazy")]));
+    fixture.journaled([("a".to_owned(), live.url.as_str(), renamed.as_slice())]);
+    fixture.server.start();
+    assert!(fixture.server.play("front").is_some(), "the player gets the stream:\n{}", fixture.server.log());
+    assert_eq!(keys(&fixture.server), [key("a")]);
+    fixture.server.wait_for_status("it to play", |status| playing(status) == 1);
+    let closed = fixture.server.get("close_streams", &[("stream", "front"), ("force", "1")]);
+    assert_persisted(&closed);
+    fixture.server.wait_for("the server to end it", || keys(&fixture.server).is_empty());
+    assert_eq!(journaled(&fixture), []);
+}
+
+#[test]
 fn a_hundred_thousand_left_to_players_are_all_there_for_them() {
     let mut fixture = Fixture::prepare(&[("restore", "lazy")]);
     let live = fixture.source();
@@ -282,7 +301,9 @@ fn what_nobody_watches_sleeps_until_a_player_asks_where_the_operator_wants_that(
         assert_persisted(&add(&fixture.server, stream, &source.url, &[("auto_close", "1")]));
     }
     let dormant = |server: &Server, count: u64| {
-        server.wait_for_status("them to sleep", |status| status["proxies"]["dormant"] == count)
+        server.wait_for_status("them to sleep, on disk", |status| {
+            status["proxies"]["dormant"] == count && status["durable_seq"] == status["seq"]
+        })
     };
     dormant(&fixture.server, 2);
     assert_eq!(keys(&fixture.server), [""; 0]);

@@ -220,6 +220,8 @@ inline MediaReader::~MediaReader() {
 
 struct ProtocolOption {
     bool auto_close = false;
+    // Not empty: the name that the stream gets instead of its own.
+    std::string stream_replace;
 };
 
 // A stream while it is there. Its maker keeps it, and lets it go to end the stream.
@@ -228,7 +230,7 @@ public:
     using Ptr = std::shared_ptr<MultiMediaSourceMuxer>;
 
     MultiMediaSourceMuxer(MediaTuple tuple, const ProtocolOption &option)
-        : _tuple(std::move(tuple)), _option(option), _poller(toolkit::EventPollerPool::Instance().getPoller()) {}
+        : _tuple(renamed(std::move(tuple), option)), _option(option), _poller(toolkit::EventPollerPool::Instance().getPoller()) {}
 
     // Throws where there is such a stream already.
     void start(const std::weak_ptr<MediaSourceEvent> &maker) {
@@ -306,6 +308,13 @@ public:
     }
 
 private:
+    static MediaTuple renamed(MediaTuple tuple, const ProtocolOption &option) {
+        if (!option.stream_replace.empty()) {
+            tuple.stream = option.stream_replace;
+        }
+        return tuple;
+    }
+
     const MediaTuple _tuple;
     const ProtocolOption _option;
     const toolkit::EventPoller::Ptr _poller;

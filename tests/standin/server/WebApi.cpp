@@ -3,6 +3,8 @@
 
 #include <signal.h>
 
+#include <atomic>
+
 #include "proxies.h"
 
 using namespace toolkit;
@@ -50,11 +52,15 @@ void check_secret(API_ARGS_MAP) {
     }
 }
 
+// How many handlers were run, for whoever called.
+static std::atomic<uint64_t> s_handled{0};
+
 static const char kJson[] = "application/json; charset=utf-8";
 
 void api_regist(const std::string &path, const std::function<void(API_ARGS_MAP_ASYNC)> &handler) {
     // As in the host, whoever comes first stays.
     s_map_api.emplace(path, [handler](const Parser &parser, const HttpSession::HttpResponseInvoker &invoker, SockInfo &sender) {
+        ++s_handled;
         HttpSession::KeyValue headers;
         headers["Content-Type"] = kJson;
         Json::Value val;
@@ -205,6 +211,11 @@ void installWebApi() {
         CHECK_SECRET();
         std::this_thread::sleep_for(std::chrono::milliseconds(allArgs["ms"].as<int>()));
         val["code"] = API::Success;
+    });
+    // Neither is this: how many handlers were run before it, called from outside or from within.
+    api_regist("/index/api/countHandled", [](API_ARGS_MAP) {
+        CHECK_SECRET();
+        val["data"] = static_cast<Json::UInt64>(s_handled - 1);
     });
 }
 
