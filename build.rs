@@ -1,5 +1,5 @@
 //! Compiles the cxx bridge and stamps the build id: a hash of everything that decides how the plugin behaves
-//! (src, cpp, patches, Cargo.lock), by which a test tells a MediaServer linked from other sources.
+//! (src, cpp, patches, .cargo, Cargo.lock), by which a test tells a MediaServer linked from other sources.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -8,6 +8,12 @@ fn main() -> io::Result<()> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?);
     println!("cargo:rustc-env=ZLMJ_BUILD_ID={:016x}", build_id(&root)?);
 
+    if !env::var("LIBSQLITE3_FLAGS").is_ok_and(|flags| flags.contains("HAVE_FDATASYNC")) {
+        println!(
+            "cargo:warning=each commit of zlm-journal will write the disk twice: set LIBSQLITE3_FLAGS as .cargo/config.toml \
+             does, which cargo reads where it is called from within the repository"
+        );
+    }
     cxx_build::bridge("src/ffi/bridge.rs").std("c++11").compile("zlm_journal_bridge");
     Ok(())
 }
@@ -15,7 +21,7 @@ fn main() -> io::Result<()> {
 /// FNV-1a (64 bit) over the path and the content of each file, in the order of their paths.
 fn build_id(root: &Path) -> io::Result<u64> {
     let mut files = Vec::new();
-    for top in ["src", "cpp", "patches", "Cargo.lock"] {
+    for top in ["src", "cpp", "patches", ".cargo", "Cargo.lock"] {
         let path = root.join(top);
         println!("cargo:rerun-if-changed={}", path.display());
         collect(&path, &mut files)?;

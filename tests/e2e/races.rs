@@ -12,14 +12,16 @@ use support::Publisher;
 
 const CLIENTS: usize = 16;
 const ROUND: Duration = Duration::from_millis(1500);
-/// Streams of pulls; the others are of another vhost by name.
-const PULLS: [(&str, &str); 6] = [
-    ("__defaultVhost__", "p0"),
-    ("__defaultVhost__", "p1"),
-    ("__defaultVhost__", "p2"),
-    ("__defaultVhost__", "p3"),
-    ("foo", "q0"),
-    ("foo", "q1"),
+/// Virtual host, app and stream of pulls. Some are of another virtual host by name, and two have one key.
+const PULLS: [(&str, &str, &str); 8] = [
+    ("__defaultVhost__", "live", "p0"),
+    ("__defaultVhost__", "live", "p1"),
+    ("__defaultVhost__", "live", "p2"),
+    ("__defaultVhost__", "live", "p3"),
+    ("foo", "live", "q0"),
+    ("foo", "live", "q1"),
+    ("__defaultVhost__", "live/one", "key"),
+    ("__defaultVhost__", "live", "one/key"),
 ];
 /// What is pushed: a stream that somebody else publishes, and one that is pulled.
 const PUSHED: [&str; 2] = ["ext", "p0"];
@@ -111,36 +113,36 @@ struct Race {
 
 /// One call of one client: which, with what, and whose stream it is about (`*` for all).
 fn random_call(race: &Race, random: &mut fastrand::Rng, client: usize) -> (&'static str, Args, String) {
-    let (vhost, stream) = PULLS[random.usize(0..PULLS.len())];
-    let (vhost, stream) = (vhost.to_owned(), stream.to_owned());
+    let (vhost, app, stream) = PULLS[random.usize(0..PULLS.len())];
+    // As it ends in the key.
+    let label = stream.rsplit('/').next().unwrap_or_default().to_owned();
     let known = |call: &str, stream: &str| {
         let keys = race.notes.keys.lock().unwrap();
         keys.get(&format!("{call} {stream}")).cloned().unwrap_or_else(|| "nobody's".to_owned())
     };
     let force = |random: &mut fastrand::Rng| ("force", if random.bool() { "1" } else { "0" }.to_owned());
-    let tuple =
-        |vhost: String, stream: &str| vec![("vhost", vhost), ("app", "live".into()), ("stream", stream.into())];
+    let of = |vhost: &str, app: &str, stream: &str| -> Args {
+        vec![("vhost", vhost.into()), ("app", app.into()), ("stream", stream.into())]
+    };
     match random.u32(0..if race.with_ffmpeg && client < 4 { 1000 } else { 950 }) {
         0..=409 => {
             let (url, timeout) = race.cameras.url(random, client);
-            let mut args = tuple(vhost, &stream);
+            let mut args = of(vhost, app, stream);
             args.extend([("url", url), force(random)]);
             args.extend(timeout.map(|timeout| ("timeout_sec", timeout.to_owned())));
-            ("addStreamProxy", args, stream)
+            ("addStreamProxy", args, label)
         }
-        410..=579 => ("delStreamProxy", vec![("key", format!("{vhost}/live/{stream}"))], stream),
+        410..=579 => ("delStreamProxy", vec![("key", format!("{vhost}/{app}/{stream}"))], label),
         580..=659 => {
-            let args = [tuple(vhost, &stream), vec![("schema", effects::schema().into()), force(random)]].concat();
-            ("close_stream", args, stream)
+            let more = vec![("schema", effects::schema().into()), force(random)];
+            ("close_stream", [of(vhost, app, stream), more].concat(), label)
         }
-        660..=769 => {
-            ("close_streams", vec![("app", "live".into()), ("stream", stream.clone()), force(random)], stream)
-        }
+        660..=769 => ("close_streams", vec![("app", app.into()), ("stream", stream.into()), force(random)], label),
         770..=775 => ("close_streams", vec![("app", "live".into()), force(random)], "*".into()),
         776..=779 => ("close_streams", vec![("stream", "ext".into()), force(random)], "ext".into()),
         780..=854 => {
             let stream = PUSHED[random.usize(0..PUSHED.len())].to_owned();
-            let mut args = tuple("__defaultVhost__".into(), &stream);
+            let mut args = of("__defaultVhost__", "live", &stream);
             args.extend([
                 ("schema", "rtmp".into()),
                 ("dst_url", race.sink.takes(&format!("to-{stream}"))),
@@ -197,7 +199,7 @@ impl Race {
                     while Instant::now() < end {
                         // Two of them watch now and then, so that closing without force finds readers.
                         if client < 2 && random.u8(0..4) == 0 {
-                            let player = server.play(PULLS[random.usize(0..PULLS.len())].1);
+                            let player = server.play(PULLS[random.usize(0..PULLS.len())].2);
                             thread::sleep(Duration::from_millis(random.u64(0..100)));
                             drop(player);
                         }
