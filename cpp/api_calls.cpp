@@ -1,9 +1,11 @@
 #include "api_calls.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <stdexcept>
 
 #include "Common/config.h"
+#include "Http/HttpFileManager.h"
 #include "Util/NoticeCenter.h"
 
 using namespace toolkit;
@@ -79,10 +81,25 @@ InProcessCaller::Ptr InProcessCaller::create() {
 }
 
 std::string InProcessCaller::get_peer_ip() const {
-    // "a,b-c,…": no check of the list can refuse its own first address.
+    // Which one it was the last time.
+    thread_local std::string allowed = "127.0.0.1";
+    if (HttpFileManager::isIPAllowed(allowed)) {
+        return allowed;
+    }
+    // "a, b - c, …": an end of a range passes, unless the server cannot read it or the range is empty.
     GET_CONFIG(std::string, ranges, "http.allow_ip_range");
-    const std::string first = ranges.substr(0, ranges.find_first_of(",-"));
-    return first.empty() ? "127.0.0.1" : first;
+    for (size_t at = 0; at < ranges.size();) {
+        const size_t end = std::min(ranges.find_first_of(",-", at), ranges.size());
+        const size_t from = ranges.find_first_not_of(" \t", at);
+        if (from < end) {
+            const std::string ip = ranges.substr(from, ranges.find_last_not_of(" \t", end - 1) + 1 - from);
+            if (HttpFileManager::isIPAllowed(ip)) {
+                return allowed = ip;
+            }
+        }
+        at = end + 1;
+    }
+    return "127.0.0.1";
 }
 
 ApiCalls::ApiCalls()

@@ -41,6 +41,7 @@ pub fn text(
         proxies: report.by_state,
         seq: report.seq,
         durable_seq: report.durable_seq,
+        file_seq: report.file_seq,
         settings_errors: problems,
     };
     // Errors quote what the server said of a camera.
@@ -62,6 +63,7 @@ struct Status<'a> {
     proxies: std::collections::BTreeMap<&'static str, u64>,
     seq: u64,
     durable_seq: u64,
+    file_seq: u64,
     snapshot: Option<SnapshotStatus>,
     queue: QueueStatus,
     restore: RestoreStatus,

@@ -19,6 +19,8 @@ pub struct Maintenance {
     core: Arc<Core>,
     /// The change that was last noted to be on disk.
     marked: u64,
+    /// The last change on disk when this was last looked at.
+    seen: u64,
     /// The file was read through once since it was opened.
     verified: bool,
     checkpointed: Instant,
@@ -28,7 +30,7 @@ pub struct Maintenance {
 impl Maintenance {
     pub fn new(core: Arc<Core>) -> Self {
         let now = Instant::now();
-        Self { core, marked: 0, verified: false, checkpointed: now, snapshotted: now }
+        Self { core, marked: 0, seen: 0, verified: false, checkpointed: now, snapshotted: now }
     }
 
     pub fn run(mut self) {
@@ -57,8 +59,13 @@ impl Maintenance {
             self.core.seal_what_is_old()?;
             self.verify()?;
         }
-        let overdue = self.checkpointed.elapsed() >= CHECKPOINT_EVERY && self.core.dirty.load(Ordering::Relaxed);
-        if overdue || self.core.checkpoint_due.swap(false, Ordering::Relaxed) {
+        // Who has written nothing since the last look is done for now: what is copied meanwhile costs nobody's time, and a
+        // plain copy of the database file is then a backup.
+        let durable = self.core.durable_seq.load(Ordering::Acquire);
+        let is_quiet = std::mem::replace(&mut self.seen, durable) == durable;
+        let overdue = self.checkpointed.elapsed() >= CHECKPOINT_EVERY;
+        let is_dirty = self.core.dirty.load(Ordering::Relaxed);
+        if (is_dirty && (is_quiet || overdue)) || self.core.checkpoint_due.swap(false, Ordering::Relaxed) {
             self.checkpointed = Instant::now();
             self.core.checkpoint()?;
         }
@@ -106,7 +113,10 @@ impl Core {
             return Ok(());
         }
         self.dirty.store(false, Ordering::Relaxed);
-        Store::open(&self.place, &self.place.file)?.checkpoint()?;
+        let durable = self.durable_seq.load(Ordering::Acquire);
+        if Store::open(&self.place, &self.place.file)?.checkpoint()? {
+            self.file_seq.fetch_max(durable, Ordering::Release);
+        }
         self.front.lock().chores.finish_checkpoint = true;
         self.wake_writer.notify_one();
         Ok(())

@@ -71,6 +71,8 @@ pub struct Report {
     pub by_state: BTreeMap<&'static str, u64>,
     pub seq: u64,
     pub durable_seq: u64,
+    /// The last change that a plain copy of the database file has.
+    pub file_seq: u64,
     pub queue: usize,
     pub queue_capacity: usize,
     pub snapshot: Option<SnapshotFile>,
@@ -373,6 +375,7 @@ impl Journal {
             by_state,
             seq,
             durable_seq: self.core.durable_seq.load(Ordering::Acquire),
+            file_seq: self.core.file_seq.load(Ordering::Acquire),
             queue,
             queue_capacity: QUEUE_CHANGES,
             snapshot: health.snapshot.clone(),

@@ -68,6 +68,8 @@ pub struct Core {
     pub opened: Mutex<Option<OpenFiles>>,
     pub converge: OnceLock<Converge>,
     pub durable_seq: AtomicU64,
+    /// The last change that the database file has without its log.
+    pub file_seq: AtomicU64,
     pub gauges: Gauges,
     /// Something was written since the last checkpoint.
     pub dirty: AtomicBool,
@@ -147,6 +149,7 @@ impl Core {
             options: RwLock::new(Arc::new(options)),
             place,
             durable_seq: AtomicU64::new(0),
+            file_seq: AtomicU64::new(0),
             gauges: Gauges::new(),
             front: Mutex::new(Front {
                 intent: Intent::default(),

@@ -27,6 +27,7 @@ const INSERT_CHANGE: &str = include_str!("sql/insert_change.sql");
 const UPSERT_PROXY: &str = include_str!("sql/upsert_proxy.sql");
 const DELETE_PROXY: &str = include_str!("sql/delete_proxy.sql");
 const SET_META: &str = include_str!("sql/set_meta.sql");
+const SET_SUMS: &str = include_str!("sql/set_sums.sql");
 const PRUNE: &str = include_str!("sql/prune.sql");
 const INSERT_INCIDENT: &str = include_str!("sql/insert_incident.sql");
 const SELECT_CHANGES: &str = include_str!("sql/select_changes.sql");
@@ -309,9 +310,11 @@ impl Store {
         self.log_pages.load(Ordering::Relaxed)
     }
 
-    /// Copies the log into the database as far as readers allow, waiting for nobody.
-    pub fn checkpoint(&self) -> Result<()> {
-        Ok(self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+    /// Copies the log into the database as far as readers allow, waiting for nobody. True where that was all of it.
+    pub fn checkpoint(&self) -> Result<bool> {
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+        let (logged, copied) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], read)?;
+        Ok(logged == copied)
     }
 
     /// Drops at most `most` journal rows up to change `seq` that are older than `before` (milliseconds UTC).
@@ -377,9 +380,7 @@ pub fn create(place: &Place, path: &Path, content: &Content) -> Result<()> {
 }
 
 fn write_meta(connection: &Connection, seq: u64, digest: Digest) -> Result<()> {
-    let mut set = connection.prepare_cached(SET_META)?;
-    set.execute(params!["seq", seq.cast_signed()])?;
-    set.execute(params!["count", digest.count.cast_signed()])?;
-    set.execute(params!["digest", digest.xor])?;
+    let mut set = connection.prepare_cached(SET_SUMS)?;
+    set.execute(params![seq.cast_signed(), digest.count.cast_signed(), digest.xor])?;
     Ok(())
 }

@@ -293,6 +293,8 @@ impl Writer {
             opened.intent.seq()
         );
         core.durable_seq.store(opened.intent.seq(), Ordering::Release);
+        // What the last run left in the log is copied soon.
+        core.dirty.store(true, Ordering::Relaxed);
         self.store = Some(opened.store);
         self.healed();
         {
@@ -356,6 +358,7 @@ impl Writer {
                 core.snapshot_due.store(true, Ordering::Relaxed);
                 core.front.lock().unwritten.retain(|change| change.seq > intent.seq());
                 core.durable_seq.fetch_max(intent.seq(), Ordering::Release);
+                core.file_seq.store(intent.seq(), Ordering::Release);
                 self.healed();
             }
             Err(error) => self.fail(&error.context("still cannot write the journal")),
@@ -414,7 +417,12 @@ impl Writer {
         let Some(store) = &self.store else { return };
         let mut outcome = Ok(());
         if chores.finish_checkpoint {
-            outcome = store.checkpoint();
+            outcome = store.checkpoint().map(|is_all| {
+                if is_all {
+                    let durable = self.core.durable_seq.load(Ordering::Acquire);
+                    self.core.file_seq.fetch_max(durable, Ordering::Release);
+                }
+            });
         }
         if let (Ok(()), Some((seq, before))) = (&outcome, chores.prune) {
             match store.prune(seq, before, PRUNE_ROWS) {

@@ -197,3 +197,25 @@ fn the_status_needs_the_secret_and_tells_everything() {
         assert_eq!(status.pointer(pointer), Some(&expected), "{pointer} of {status}");
     }
 }
+
+#[test]
+fn a_plain_copy_of_the_database_is_a_backup_soon_after_the_last_change() {
+    let mut fixture = Fixture::start(&[]);
+    let source = fixture.source();
+    for stream in ["a", "b", "c"] {
+        assert_persisted(&add(&fixture.server, stream, &source.url, &[]));
+    }
+    fixture.server.wait_for_status("the log to be copied", |status| status["file_seq"] == status["seq"]);
+    let file = fixture.server.journal_file();
+    let backup = fixture.server.dir.join("backup.db");
+    std::fs::copy(&file, &backup).unwrap();
+    assert_eq!(fixture.server.get("delStreamProxy", &[("key", &key("a"))])["journal"]["persisted"], true);
+    fixture.server.kill();
+    std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    std::fs::copy(&backup, &file).unwrap();
+    fixture.server.start();
+    let status = fixture.server.wait_until_restored();
+    assert_eq!((&status["state"], &status["proxies"]["enabled"]), (&"ok".into(), &3.into()), "{status}");
+    fixture.server.wait_for_status("the log to be copied", |status| status["file_seq"] == status["seq"]);
+}

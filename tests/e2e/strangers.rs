@@ -109,6 +109,27 @@ fn callers_from_an_address_that_is_not_allowed_are_refused_and_change_nothing() 
 }
 
 #[test]
+fn the_restore_is_a_caller_that_every_list_of_addresses_lets_pass() {
+    let mut fixture = Fixture::prepare(&[]);
+    let live = fixture.source();
+    fixture.journaled([("a".to_owned(), live.url.as_str(), [].as_slice())]);
+    // As the server reads them: trimmed, and without those that it cannot read.
+    for ranges in [
+        "127.0.0.1 - 127.0.0.255",
+        "no address, 10.0.0.9-10.0.0.1, 10.1.2.3 - 10.1.2.9",
+        " ::2 , 10.0.0.1-10.0.0.2",
+    ] {
+        fixture.server.settings = vec![("http.allow_ip_range".into(), ranges.into())];
+        fixture.server.write_config(&Fixture::journal(&fixture.server, &[]));
+        fixture.server.start();
+        // He waits for what is not there yet, and is asked for no address.
+        assert!(fixture.server.play("a").is_some(), "{ranges}:\n{}", fixture.server.log());
+        assert!(!fixture.server.log().contains("no restore"), "{}", fixture.server.log());
+        fixture.server.kill();
+    }
+}
+
+#[test]
 fn strangers_have_the_server_do_nothing_but_refuse_them() {
     const CALLS: u64 = 25;
     if HOST.real {
