@@ -254,11 +254,12 @@ impl State {
         None
     }
 
-    /// The open close calls whose doing the end of this proxy can be; that in whose handler it happens is one.
+    /// The open close calls whose doing the end of this proxy can be; that in whose handler it happens is one, unless the
+    /// proxy only took what was closed.
     pub fn closes_that_ended(&self, present: &Present, within: u64) -> Vec<u64> {
         let hits = |id: &u64| {
             self.calls.get(id).is_some_and(|open| match &open.ask {
-                Ask::Close { filter } => *id == within || filter.hits(present),
+                Ask::Close { filter } => (*id == within && present.taken().is_none()) || filter.hits(present),
                 _ => false,
             })
         };

@@ -525,6 +525,21 @@ fn every_open_call_is_told_of_the_end() {
 }
 
 #[test]
+fn push_of_what_is_closed_is_kept_though_it_ends_in_the_handler_of_the_close() {
+    let bench = Bench::new();
+    let key = push_key();
+    let add = bench.call("addStreamPusherProxy", &PUSH);
+    bench.capture.made(Kind::Push, &key);
+    bench.capture.answered(add.id, true);
+    assert!(add.is_persisted());
+    let close = bench.call("close_streams", &[("app", "live"), ("stream", "a")]);
+    bench.capture.ended(Kind::Push, &key, close.id);
+    bench.capture.answered(close.id, true);
+    bench.capture.settled(close.id);
+    assert!(!close.outcome().is_journaled && bench.journal.wants(Kind::Push, &key, 0));
+}
+
+#[test]
 fn call_that_is_dropped_without_an_answer_holds_up_nobody() {
     let bench = Bench::new();
     let dropped = bench.add("rtsp://1", &[]);

@@ -11,6 +11,8 @@ use super::*;
 use support::Publisher;
 
 const CLIENTS: usize = 16;
+/// So many of the pulls have somebody who would watch.
+const VIEWED: usize = 2;
 const ROUND: Duration = Duration::from_millis(1500);
 /// Virtual host, app and stream of pulls. Some are of another virtual host by name, and two have one key.
 const PULLS: [(&str, &str, &str); 8] = [
@@ -193,16 +195,20 @@ impl Race {
         let seeds: Vec<u64> = (0..CLIENTS).map(|_| random.u64(..)).collect();
         let server = &self.fixture.server;
         thread::scope(|scope| {
+            // Some watch, so that closing without force finds readers.
+            for (_, _, stream) in PULLS.iter().filter(|(_, app, _)| *app == "live").take(VIEWED) {
+                scope.spawn(move || {
+                    while Instant::now() < end {
+                        let player = server.play(stream);
+                        thread::sleep(Duration::from_millis(200));
+                        drop(player);
+                    }
+                });
+            }
             for (client, seed) in seeds.into_iter().enumerate() {
                 scope.spawn(move || {
                     let mut random = fastrand::Rng::with_seed(seed);
                     while Instant::now() < end {
-                        // Two of them watch now and then, so that closing without force finds readers.
-                        if client < 2 && random.u8(0..4) == 0 {
-                            let player = server.play(PULLS[random.usize(0..PULLS.len())].2);
-                            thread::sleep(Duration::from_millis(random.u64(0..100)));
-                            drop(player);
-                        }
                         let (call, args, stream) = random_call(self, &mut random, client);
                         let plain: Vec<_> = args.iter().map(|(name, value)| (*name, &**value)).collect();
                         let sent = Instant::now();

@@ -209,8 +209,9 @@ fn a_stream_that_was_given_another_name_starts_and_ends_by_that() {
     assert!(fixture.server.play("front").is_some(), "the player gets the stream:\n{}", fixture.server.log());
     assert_eq!(keys(&fixture.server), [key("a")]);
     fixture.server.wait_for_status("it to play", |status| playing(status) == 1);
+    // It can throw once it has closed it.
     let closed = fixture.server.get("close_streams", &[("stream", "front"), ("force", "1")]);
-    assert_persisted(&closed);
+    assert_eq!(closed["journal"]["persisted"], true, "{closed}");
     fixture.server.wait_for("the server to end it", || keys(&fixture.server).is_empty());
     assert_eq!(journaled(&fixture), []);
 }
