@@ -10,7 +10,7 @@ fn main() -> io::Result<()> {
 
     if !env::var("LIBSQLITE3_FLAGS").is_ok_and(|flags| flags.contains("HAVE_FDATASYNC")) {
         println!(
-            "cargo:warning=each commit of zlm-journal will write the disk twice: set LIBSQLITE3_FLAGS as .cargo/config.toml \
+            "cargo:warning=each commit of zlm-journal will sync its inode as well: set LIBSQLITE3_FLAGS as .cargo/config.toml \
              does, which cargo reads where it is called from within the repository"
         );
     }

@@ -30,16 +30,12 @@ Json::Value parseObject(const std::string &text) {
     return good && root.isObject() ? root : Json::Value();
 }
 
-Reply::Reply(const Json::Value &object)
-    : body(object.toStyledString()) {
-    headers.emplace("Content-Type", "application/json; charset=utf-8");
-}
-
 Reply::Reply(int code, const std::string &message) {
     Json::Value object(Json::objectValue);
     object["code"] = code;
     object["msg"] = message;
-    *this = Reply(object);
+    body = object.toStyledString();
+    headers.emplace("Content-Type", "application/json; charset=utf-8");
 }
 
 int Reply::code() const {

@@ -23,9 +23,7 @@ struct Reply {
     std::string body;
 
     Reply() = default;
-    // As MediaServer answers calls.
-    explicit Reply(const Json::Value &object);
-    // What it answers with where a handler refuses or fails.
+    // What MediaServer answers with where a handler refuses or fails.
     Reply(int code, const std::string &message);
 
     // `code` of the object that the body is; -400 (API::Exception) where there is none.

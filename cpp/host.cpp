@@ -103,7 +103,8 @@ void Plugin::start(
             end(call, kind, key);
         }
         _api->dispatch(kind.add, body, captureReply([start](Reply reply) {
-            start->answer(reply.code() == 0 ? ZLM_JOURNAL_ACCEPTED : ZLM_JOURNAL_FAILED, reply.message());
+            const bool success = reply.code() == 0;
+            start->answer(success ? ZLM_JOURNAL_ACCEPTED : ZLM_JOURNAL_FAILED, success ? "" : reply.message());
         }));
     } catch (const ApiRetException &refusal) {
         start->answer(ZLM_JOURNAL_FAILED, refusal.what());

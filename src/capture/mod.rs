@@ -327,11 +327,12 @@ impl Capture {
             OwnEnd::GaveUp if settings.on_give_up == OnGiveUp::Forget => match present.taken() {
                 None => self.forget_given_up(told, key),
                 // MediaServer may end it before it tells that its source has gone, and says of both the same.
-                Some(taken) => {
-                    let seq = self.journal.get(key.0, &key.1).map_or(0, |entry| entry.seq);
-                    let (key, taken) = (key.clone(), Arc::clone(taken));
-                    state.doubts.push(Doubt { key, seq, taken, since: Instant::now() });
-                }
+                Some(taken) => state.doubts.extend(self.journal.get(key.0, &key.1).map(|entry| Doubt {
+                    key: key.clone(),
+                    seq: entry.seq,
+                    taken: Arc::clone(taken),
+                    since: Instant::now(),
+                })),
             },
             OwnEnd::GaveUp | OwnEnd::Other => {}
         }

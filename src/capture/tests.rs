@@ -109,6 +109,20 @@ impl Bench {
         self.source(true);
     }
 
+    /// The server has answered a close call and done all that this has queued.
+    fn is_over(&self, close: &Caller, ok: bool) {
+        self.capture.answered(close.id, ok);
+        self.capture.settled(close.id);
+    }
+
+    /// Added and journaled.
+    fn pushed(&self, more: &[(&str, &str)]) {
+        let add = self.call("addStreamPusherProxy", &[&PUSH[..], more].concat());
+        self.capture.made(Kind::Push, &push_key());
+        self.capture.answered(add.id, true);
+        assert!(add.is_persisted());
+    }
+
     fn source(&self, is_there: bool) {
         for schema in ["rtsp", "rtmp"] {
             self.capture.stream_changed(schema, &stream("live", "a"), is_there);
@@ -247,14 +261,12 @@ fn close_call_counts_for_nothing_else() {
     let others =
         [("app", "other"), ("stream", "b"), ("schema", "hls")].map(|arg| bench.call("close_streams", &[arg]));
     let over = bench.call("close_streams", &[]);
-    bench.capture.answered(over.id, true);
-    bench.capture.settled(over.id);
+    bench.is_over(&over, true);
     assert!(!over.outcome().is_journaled, "there were viewers");
     bench.source(false);
     bench.capture.ended(Kind::Pull, KEY, 0);
     for call in &others {
-        bench.capture.answered(call.id, true);
-        bench.capture.settled(call.id);
+        bench.is_over(call, true);
         assert!(!call.outcome().is_journaled);
     }
     assert!(bench.url().is_some());
@@ -268,8 +280,7 @@ fn close_call_hits_also_where_the_end_of_an_older_source_is_told_late() {
     bench.source(false);
     let close = bench.call("close_streams", &[("app", "live")]);
     bench.capture.ended(Kind::Pull, KEY, 0);
-    bench.capture.answered(close.id, false);
-    bench.capture.settled(close.id);
+    bench.is_over(&close, false);
     assert!(close.is_persisted());
     assert_eq!(bench.state(), None);
 }
@@ -283,8 +294,7 @@ fn close_call_does_not_count_for_what_never_had_a_source() {
     bench.capture.pull_failed(KEY, "off");
     bench.capture.answered(add.id, true);
     bench.capture.ended(Kind::Pull, KEY, 0);
-    bench.capture.answered(close.id, true);
-    bench.capture.settled(close.id);
+    bench.is_over(&close, true);
     assert!(!close.outcome().is_journaled);
     assert!(bench.url().is_some());
 }
@@ -296,8 +306,7 @@ fn every_close_call_that_may_have_ended_it_waits_for_the_disk() {
     let calls = [("app", "live"), ("stream", "a")].map(|arg| bench.call("close_streams", &[arg]));
     bench.capture.ended(Kind::Pull, KEY, calls[1].id);
     for call in &calls {
-        bench.capture.answered(call.id, true);
-        bench.capture.settled(call.id);
+        bench.is_over(call, true);
         assert!(call.is_persisted());
     }
     assert_eq!(bench.state(), None);
@@ -313,8 +322,7 @@ fn ffmpeg_source_of_a_stream_that_was_there_before_is_closed_with_it() {
     bench.capture.answered(add.id, true);
     let close = bench.call("close_streams", &[("stream", "a")]);
     bench.capture.ended(Kind::Ffmpeg, &key, 0);
-    bench.capture.answered(close.id, true);
-    bench.capture.settled(close.id);
+    bench.is_over(&close, true);
     assert!(close.is_persisted() && !bench.journal.wants(Kind::Ffmpeg, &key, 0));
 }
 
@@ -340,8 +348,7 @@ fn keys_that_read_alike_are_closed_by_their_parts() {
     bench.capture.stream_changed("rtsp", &stream("a/b", "c"), true);
     let close = bench.call("close_streams", &[("app", "a"), ("stream", "b/c")]);
     bench.capture.ended(Kind::Pull, key, 0);
-    bench.capture.answered(close.id, true);
-    bench.capture.settled(close.id);
+    bench.is_over(&close, true);
     assert!(!close.outcome().is_journaled);
     assert!(bench.journal.wants(Kind::Pull, key, 0));
 }
@@ -447,10 +454,7 @@ fn push_is_forgotten_for_its_tries_alone_and_not_for_a_source_whose_end_is_told_
     let bench = Bench::with(&[("on_give_up", "forget")]);
     let key = push_key();
     let ended = || {
-        let add = bench.call("addStreamPusherProxy", &PUSH);
-        bench.capture.made(Kind::Push, &key);
-        bench.capture.answered(add.id, true);
-        assert!(add.is_persisted());
+        bench.pushed(&[]);
         bench.capture.ended(Kind::Push, &key, 0);
     };
     let much_later = || {
@@ -465,10 +469,8 @@ fn push_is_forgotten_for_its_tries_alone_and_not_for_a_source_whose_end_is_told_
     }
     // Added again since.
     ended();
-    let add = bench.call("addStreamPusherProxy", &[&PUSH[..], &[("rtp_type", "1")]].concat());
-    bench.capture.made(Kind::Push, &key);
-    bench.capture.answered(add.id, true);
-    assert!(add.is_persisted() && much_later());
+    bench.pushed(&[("rtp_type", "1")]);
+    assert!(much_later());
     bench.capture.ended(Kind::Push, &key, 0);
     bench.capture.stream_changed("rtsp", &stream("live", "a"), false);
     let _ = reconcile::Host::actual(&bench.capture);
@@ -483,8 +485,7 @@ fn pull_that_is_given_another_name_is_closed_by_either() {
         bench.playing(&[("stream_replace", "b")]);
         let close = bench.call("close_stream", &[("app", "live"), ("stream", name)]);
         bench.capture.ended(Kind::Pull, KEY, 0);
-        bench.capture.answered(close.id, true);
-        bench.capture.settled(close.id);
+        bench.is_over(&close, true);
         assert!(close.is_persisted() && bench.url().is_none(), "{name}");
     }
     let bench = Bench::new();
@@ -528,14 +529,10 @@ fn every_open_call_is_told_of_the_end() {
 fn push_of_what_is_closed_is_kept_though_it_ends_in_the_handler_of_the_close() {
     let bench = Bench::new();
     let key = push_key();
-    let add = bench.call("addStreamPusherProxy", &PUSH);
-    bench.capture.made(Kind::Push, &key);
-    bench.capture.answered(add.id, true);
-    assert!(add.is_persisted());
+    bench.pushed(&[]);
     let close = bench.call("close_streams", &[("app", "live"), ("stream", "a")]);
     bench.capture.ended(Kind::Push, &key, close.id);
-    bench.capture.answered(close.id, true);
-    bench.capture.settled(close.id);
+    bench.is_over(&close, true);
     assert!(!close.outcome().is_journaled && bench.journal.wants(Kind::Push, &key, 0));
 }
 

@@ -113,12 +113,18 @@ impl Core {
             return Ok(());
         }
         self.dirty.store(false, Ordering::Relaxed);
-        let durable = self.durable_seq.load(Ordering::Acquire);
-        if Store::open(&self.place, &self.place.file)?.checkpoint()? {
-            self.file_seq.fetch_max(durable, Ordering::Release);
-        }
+        self.copy_log(&Store::open(&self.place, &self.place.file)?)?;
         self.front.lock().chores.finish_checkpoint = true;
         self.wake_writer.notify_one();
+        Ok(())
+    }
+
+    /// Copies the log into the database by this connection, and notes what the database has by itself then.
+    pub fn copy_log(&self, store: &Store) -> Result<()> {
+        let durable = self.durable_seq.load(Ordering::Acquire);
+        if store.checkpoint()? {
+            self.file_seq.fetch_max(durable, Ordering::Release);
+        }
         Ok(())
     }
 

@@ -417,12 +417,7 @@ impl Writer {
         let Some(store) = &self.store else { return };
         let mut outcome = Ok(());
         if chores.finish_checkpoint {
-            outcome = store.checkpoint().map(|is_all| {
-                if is_all {
-                    let durable = self.core.durable_seq.load(Ordering::Acquire);
-                    self.core.file_seq.fetch_max(durable, Ordering::Release);
-                }
-            });
+            outcome = self.core.copy_log(store);
         }
         if let (Ok(()), Some((seq, before))) = (&outcome, chores.prune) {
             match store.prune(seq, before, PRUNE_ROWS) {

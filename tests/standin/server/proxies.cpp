@@ -72,8 +72,8 @@ static void addPull(const ArgsMap &args, const Added &added) {
     survive(url);
     ProtocolOption option;
     option.auto_close = args["auto_close"].empty() ? configured("protocol.auto_close").as<bool>() : args["auto_close"].as<bool>();
-    // Somebody else may have made one of this key by now. Then this one is in no map, and goes when this function ends.
     option.stream_replace = args["stream_replace"];
+    // Somebody else may have made one of this key by now. Then this one is in no map, and goes when this function ends.
     const auto player = s_player_proxy.make(key, tuple, option, retriesOf(args));
     setTimeout(*player, args);
     const bool force = args["force"].as<bool>() && !lacks("force");
