@@ -12,6 +12,8 @@ use super::rows::{self, Row, Value};
 const PAGE: usize = 4096;
 const FRAME: usize = 24 + PAGE;
 const LOG_HEADER: usize = 32;
+/// What a disk writes whole or not at all, the smallest there is.
+const SECTOR: usize = 512;
 /// No row of ours is longer: its arguments are limited, its key as well.
 const LONGEST_ROW: u64 = 16 << 20;
 const MOST_COLUMNS: usize = 9;
@@ -179,7 +181,7 @@ fn frames(log: &[u8]) -> (Vec<Frame<'_>>, bool) {
     let mut seeds = [pair_at(header, 24), header_sum];
     // The frame before is of this log: a sum that builds on it proves that the next one is, whatever its salts say.
     let mut leads_on = true;
-    for raw in body.chunks_exact(FRAME) {
+    for (at, raw) in (LOG_HEADER..).step_by(FRAME).zip(body.chunks_exact(FRAME)) {
         let (Some(number), Some(size), Some(page)) = (u32_at(raw, 0), u32_at(raw, 4), raw.get(24..)) else {
             break;
         };
@@ -205,7 +207,10 @@ fn frames(log: &[u8]) -> (Vec<Frame<'_>>, bool) {
         damaged |= holds && commits_since;
         // One flipped bit can make the last frame of a transaction look like one in its middle.
         let commits = size > 0 || !holds && (0..32).any(|bit| is_said(sums(1 << bit)));
-        commits_since |= broken && commits;
+        // Whether it does is said in the same sector as the salts, but for one frame in 64: if such a frame's sum does not
+        // hold, a crash may have torn its head, and the first half is an older log's, or nothing's.
+        let may_be_torn = !holds && (at + 8).is_multiple_of(SECTOR);
+        commits_since |= broken && commits && !may_be_torn;
         seeds = [said, its.into_iter().flatten().next()];
         frames.push(Frame { number, page, holds, commits });
     }

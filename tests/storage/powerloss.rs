@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use sim::{Content, Forgets, SECTOR, Step};
-use zlm_journal::journal::Persisted;
+use zlm_journal::journal::{Persisted, Step as Change};
 
 const WAYS: u64 = 40;
 
@@ -319,6 +319,38 @@ fn is_recovered(image: Image, run: &Run, damage: bool) -> Result<(), String> {
         return Err(format!("{:?}: {:?}", journal.report(), model::state(&journal)));
     }
     Ok(())
+}
+
+/// Each sector of a transaction of many frames: wherever one lies, also between the two halves of a frame's head, it is
+/// the end of the log that is torn and not its middle.
+#[test]
+fn no_torn_sector_of_an_unsynced_transaction_is_taken_for_damage() {
+    let log = PathBuf::from(format!("{}-wal", path().display()));
+    let sim = Sim::new();
+    let journal = open(&sim, &[]);
+    assert_eq!(record(&journal, Op::Add, "v/live/before", "rtsp://before").seq, 1);
+    let model = Model::of(&journal);
+    let before = sim.image();
+    let steps = (0..400).map(|n| {
+        let key = format!("v/live/{n}");
+        let Call { kind, args, .. } = call(Op::Add, &key, &format!("rtsp://{}", "x".repeat(900)));
+        Change { key: (kind, key.into()), op: Op::Add, args, expected: None }
+    });
+    journal.record_all(steps.collect(), None, &Cause::default(), Done::new(|_| ())).unwrap();
+    wait_until("all to be on disk", || journal.report().durable_seq == 401);
+    let [old, new] = [&before, &sim.image()].map(|image| image.content(&log).unwrap().bytes());
+    let differ = || (0..new.len()).filter(|at| old.get(*at) != Some(&new[*at]));
+    let (first, last) = (differ().next().unwrap(), differ().next_back().unwrap());
+    // The halves of a head lie apart in one frame of 64.
+    assert!(last - first > 128 * (24 + 4096), "only {} bytes", last - first);
+    for torn in (first / SECTOR..=last / SECTOR).map(|sector| sector * SECTOR) {
+        let mut image = before.clone();
+        let content = image.content_mut(&log).unwrap();
+        content.write(first as u64, &new[first..=last]);
+        let (from, to) = (torn.max(first), last.min(torn + SECTOR));
+        content.write(from as u64, &[0x5a; SECTOR][..to - from]);
+        check(image, &model, 1, &[]).unwrap_or_else(|wrong| panic!("the sector at {torn}: {wrong}"));
+    }
 }
 
 #[test]
