@@ -3,8 +3,8 @@
 //! `ZLMJ_SCHEDULES_SEC` sets for how long (15 s), `ZLMJ_SEED` where to begin, `ZLMJ_THREADS` the server's pollers.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::time::Instant;
 
 use super::*;
@@ -32,6 +32,10 @@ const PUSHED: [&str; 2] = ["ext", "p0"];
 type Proxies = BTreeMap<(&'static str, String), String>;
 
 type Args = Vec<(&'static str, String)>;
+
+fn owned<'a>((name, value): (&'a str, &str)) -> (&'a str, String) {
+    (name, value.to_owned())
+}
 
 /// What clients did: the last replies for each stream, and the keys that the server gave.
 #[derive(Default)]
@@ -220,7 +224,34 @@ impl Race {
                 });
             }
         });
+        for (vhost, app, stream) in PULLS {
+            self.rush(vhost, app, stream);
+        }
         server.wait_for_pollers();
+    }
+
+    /// All clients add the same at the same moment, each with a url of his own: one of them makes it.
+    fn rush(&self, vhost: &str, app: &str, stream: &str) {
+        let server = &self.fixture.server;
+        let key = format!("{vhost}/{app}/{stream}");
+        server.get("delStreamProxy", &[("key", &key)]);
+        let together = Barrier::new(CLIENTS);
+        thread::scope(|scope| {
+            for client in 0..CLIENTS {
+                let together = &together;
+                scope.spawn(move || {
+                    let url = format!("{}?client={client}&n=rush", self.cameras.live.url);
+                    let args: Args =
+                        [("vhost", vhost), ("app", app), ("stream", stream), ("url", &url)].map(owned).into();
+                    let plain: Vec<_> = args.iter().map(|(name, value)| (*name, &**value)).collect();
+                    together.wait();
+                    let sent = Instant::now();
+                    let reply = server.try_get_within(Duration::from_secs(15), "addStreamProxy", &plain);
+                    let label = stream.rsplit('/').next().unwrap_or_default();
+                    self.notes.note(label, client, "addStreamProxy", &args, sent, reply.as_ref());
+                });
+            }
+        });
     }
 
     fn listed(&self) -> Proxies {
