@@ -8,7 +8,7 @@ use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
 use crate::journal::{Condition, Report, SCHEMA_VERSION};
 use crate::reconcile::{Shown, SourceReport, Trouble};
-use crate::record::url::redact;
+use crate::record::redact;
 use crate::settings::{Restore, Settings};
 
 /// `shown` is none while nothing was restored yet; `now_ms` are milliseconds since 1970-01-01 UTC.

@@ -6,7 +6,7 @@ use super::{Request, refusal};
 use crate::error::{Error, Result};
 use crate::journal::HistoryFilter;
 use crate::plugin::Plugin;
-use crate::record::{Args, Kind, LABEL, State, url};
+use crate::record::{Args, Kind, LABEL, State, redact};
 
 /// The longest walk for a page: a filter that lets little through is asked again from where it came.
 const MOST_LOOKED_AT: usize = 100_000;
@@ -101,7 +101,7 @@ pub fn shown(args: &Args, reveal: bool) -> Value {
         return refusal(super::OTHER_FAILED, "these arguments cannot be read");
     };
     let redacted = |value: Value| match value {
-        Value::String(text) if !reveal => Value::String(url::redact(&text)),
+        Value::String(text) if !reveal => Value::String(redact(&text)),
         other => other,
     };
     Value::Object(object.into_iter().map(|(name, value)| (name, redacted(value))).collect::<Map<_, _>>())

@@ -23,6 +23,23 @@ fn no_line_of_ours_shows_a_password() {
     let log = fixture.server.log();
     let ours: Vec<&str> = log.lines().filter(|line| line.contains("journal")).collect();
     assert!(ours.len() >= 3 && ours.iter().all(|line| !line.contains("w0rd")), "{ours:#?}");
+    for (stream, path) in [
+        ("blank", "rtsp://admin:a w0rd\"b@{at}/ch1"),
+        ("query", "rtsp://{at}/ch1?pwd=w0rd&token=w0rd2"),
+        ("path", "rtsp://{at}/user=admin_password=w0rd_channel=1_stream=0.sdp"),
+    ] {
+        let url = path.replace("{at}", &format!("127.0.0.1:{dead}"));
+        add(&fixture.server, stream, &url, &[("force", "1"), ("timeout_sec", "1")]);
+        assert!(fixture.sqlite3("select args from proxies").contains("w0rd"));
+    }
+    for call in ["listJournal", "getJournalHistory", "exportJournal"] {
+        let shown = |reveal: &str| fixture.server.get(call, &[("reveal", reveal)]).to_string();
+        let (hidden, all) = (shown("0"), shown("1"));
+        let streams = ["live/a", "live/blank", "live/query", "live/path"];
+        assert!(streams.iter().all(|stream| hidden.contains(stream)), "{hidden}");
+        assert!(!hidden.contains("w0rd"), "{call}: {hidden}");
+        assert_eq!(all.matches("w0rd").count(), 5, "{call}: {all}");
+    }
     // In the journal itself it is: it could not be replayed otherwise.
     assert!(fixture.sqlite3("select args from proxies").contains("w0rd"));
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use zlm_journal::record::Args;
-use zlm_journal::record::url::redact;
+use zlm_journal::record::redact;
 use zlm_journal::settings::Settings;
 
 fuzz_target!(|data: &[u8]| {
