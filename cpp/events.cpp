@@ -64,6 +64,12 @@ void Plugin::listen() {
         const auto &schema = sender.getSchema();
         check(zlm_journal_stream_changed(_journal, textOf(schema), &stream, bRegist), "a stream was not taken note of");
     });
+#ifdef BroadcastBeforeHttpRequestArgs
+    center.addListener(this, Broadcast::kBroadcastBeforeHttpRequest, [this](BroadcastBeforeHttpRequestArgs) {
+        (void)body;
+        expectItems(parser, sender);
+    });
+#endif
 #ifdef BroadcastPlayerProxyFailedArgs
     center.addListener(this, Broadcast::kBroadcastPlayerProxyFailed, [this](BroadcastPlayerProxyFailedArgs) {
         const std::string key = sender.getMediaTuple().shortUrl(), error = ex.what();

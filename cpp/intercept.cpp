@@ -23,6 +23,8 @@ namespace {
 
 // Longer bodies have items, and no arguments.
 const size_t kMostArgBytes = 4096;
+// Of a call of the journal's: 10,000 items are some 3 MB.
+const size_t kMostItemBytes = 64 << 20;
 
 // The body of the request whose handler runs on this thread, where MediaServer is not to look for arguments in it.
 thread_local const std::string *t_body = nullptr;
@@ -43,12 +45,18 @@ std::string apiName(const Parser &parser) {
     return strncasecmp(path.c_str(), prefix.c_str(), prefix.size()) == 0 ? path.substr(prefix.size()) : std::string();
 }
 
+// Whether the server's own check lets through who gives this secret.
+bool isTrusted(const std::string &secret, SockInfo &sender) {
+    GET_CONFIG(std::string, api_secret, API::kSecret);
+    return !api_secret.empty() && api_secret == secret && HttpFileManager::isIPAllowed(sender.get_peer_ip());
+}
+
 // Throws what the server's own check of secret and address would: whoever it does not let through makes no work. Where
 // secret and address are right, the handler's own check is still to come, and what it costs is not paid twice.
 void checkCaller(const Parser &parser, ApiArgsType &args, SockInfo &sender) {
     GET_CONFIG(std::string, api_secret, API::kSecret);
     const ArgsMap allArgs(parser, args);
-    if (!api_secret.empty() && api_secret == allArgs["secret"] && HttpFileManager::isIPAllowed(sender.get_peer_ip())) {
+    if (isTrusted(allArgs["secret"], sender)) {
         return;
     }
     HttpSession::KeyValue headerOut;
@@ -102,6 +110,16 @@ bool Plugin::intercept(
     }
     return false;
 }
+
+#ifdef BroadcastBeforeHttpRequestArgs
+// A list of cameras is longer than http.maxReqSize, 40,960 bytes as shipped. Who names the secret in the URL may send it: a
+// stranger's is not kept in memory.
+void Plugin::expectItems(const Parser &parser, HttpSession &sender) const {
+    if (_operations.count(apiName(parser)) && isTrusted(parser.getUrlArgs()["secret"], sender)) {
+        sender.setMaxReqSize(kMostItemBytes);
+    }
+}
+#endif
 
 // MediaServer looks into any body for arguments, on the poller. Of the calls that take a body those are in the URL, so it
 // need not see 10,000 items.

@@ -60,6 +60,7 @@ private:
     bool withoutItems(
         const Handler &handler, const mediakit::Parser &parser, const Invoker &invoker,
         toolkit::SockInfo &sender) const;
+    void expectItems(const mediakit::Parser &parser, mediakit::HttpSession &sender) const;
     void operate(
         const std::string &name, const ArgsMap &call, const Headers &headers, toolkit::SockInfo &sender,
         const Invoker &invoker);

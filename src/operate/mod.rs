@@ -134,8 +134,7 @@ impl Request<'_> {
     fn items(&self) -> Result<Vec<Value>> {
         let items: Vec<Value> = serde_json::from_slice(self.body).map_err(|error| {
             Error::invalid(format!(
-                "the body is no JSON array: {error}. Options go into the URL, the array is the whole body. Is \
-                 http.maxReqSize of config.ini large enough for it?"
+                "the body is no JSON array: {error}. Secret and options go into the URL, the array is the whole body"
             ))
         })?;
         if items.len() > MOST_ITEMS {

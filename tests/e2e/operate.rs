@@ -31,6 +31,30 @@ fn wait_until_listed(server: &Server, wanted: &[String]) {
 }
 
 #[test]
+fn ten_thousand_cameras_fit_in_one_call_to_a_server_as_it_is_shipped() {
+    // http.maxReqSize is 40,960 bytes where config.ini does not say otherwise.
+    let fixture = Fixture::start(&[]);
+    let body = items(named("camera", 10_000), "rtsp://127.0.0.1:9/ch1");
+    let bytes = serde_json::to_vec(&body).unwrap();
+    assert!(bytes.len() > 20 * 40_960);
+    let dry = [("dry_run", "1")];
+    let reply = fixture.server.post_body("syncJournal", &dry, &body);
+    assert_eq!(lengths(&reply), [10_000, 0, 0]);
+    // It is no news to the file.
+    fixture.server.get("setServerConfig", &[("general.flowThreshold", "1023")]);
+    let ini = std::fs::read_to_string(fixture.dir.path().join("config.ini")).unwrap();
+    let limits: Vec<&str> = ini.lines().filter(|line| line.starts_with("maxReqSize")).collect();
+    assert!(limits.iter().all(|limit| !limit.contains("67108864")), "{limits:?}");
+    // Nobody else's is taken: not a stranger's, and not to a call of the server's own.
+    for (path, secret) in [("syncJournal", "wrong"), ("getServerConfig", server::SECRET)] {
+        let fresh = ureq::post(format!("http://127.0.0.1:{}/index/api/{path}", fixture.server.port));
+        let reply = fresh.query("secret", secret).header("content-type", "application/json").send(&bytes);
+        assert!(reply.is_err(), "{path}: {:?}", reply.map(|reply| reply.status()));
+    }
+    assert_eq!(keys(&fixture.server), [""; 0]);
+}
+
+#[test]
 fn a_batch_is_one_transaction_answered_item_by_item_and_waits_for_no_camera() {
     let mut fixture = Fixture::start(&[("restore_per_origin", "0")]);
     let (live, hole) = (fixture.source(), Source::black_hole());

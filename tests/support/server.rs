@@ -102,7 +102,7 @@ impl Server {
             "[api]\napiDebug=0\nsecret={SECRET}\n\
              [general]\nlisten_ip={}\nstreamNoneReaderDelayMS={}\nmaxStreamWaitMS={}\n\
              [hook]\nenable=0\n\
-             [http]\nport={}\nsslport=0\nallow_ip_range=127.0.0.1\nmaxReqSize=8388608\n\
+             [http]\nport={}\nsslport=0\nallow_ip_range=127.0.0.1\n\
              [rtmp]\nport={}\nsslport=0\n\
              [rtsp]\nport=0\nsslport=0\n\
              [rtp_proxy]\nport=0\n[rtc]\nport=0\ntcpPort=0\nsignalingPort=0\nicePort=0\niceTcpPort=0\n\

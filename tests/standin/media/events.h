@@ -9,6 +9,8 @@
 #define BroadcastHttpRequestArgs                                                                              \
     const mediakit::Parser &parser, const mediakit::HttpSession::HttpResponseInvoker &invoker, bool &consumed, \
         toolkit::SockInfo &sender
+#define BroadcastBeforeHttpRequestArgs \
+    const mediakit::Parser &parser, mediakit::HttpBody::Ptr &body, mediakit::HttpSession &sender
 #define BroadcastReloadConfigArgs void
 #define BroadcastMediaChangedArgs const bool &bRegist, mediakit::MediaSource &sender
 #define BroadcastStreamNoneReaderArgs mediakit::MediaSource &sender
@@ -26,6 +28,7 @@ class PlayerProxy;
 
 namespace Broadcast {
 const std::string kBroadcastHttpRequest = "kBroadcastHttpRequest";
+const std::string kBroadcastBeforeHttpRequest = "kBroadcastBeforeHttpRequest";
 const std::string kBroadcastReloadConfig = "kBroadcastReloadConfig";
 const std::string kBroadcastMediaChanged = "kBroadcastMediaChanged";
 const std::string kBroadcastStreamNoneReader = "kBroadcastStreamNoneReader";

@@ -142,9 +142,23 @@ private:
     HttpResponseInvokerLambda0 _lambda;
 };
 
-struct HttpSession {
+class HttpSession : public toolkit::SocketHelper {
+public:
     using HttpResponseInvoker = HttpResponseInvokerImp;
     using KeyValue = StrCaseMap;
+
+    using SocketHelper::SocketHelper;
+    // The longest body that is taken; 0: as the config says.
+    void setMaxReqSize(size_t size) { _max_req_size = size; }
+
+protected:
+    size_t maxReqSize() const {
+        GET_CONFIG(size_t, configured, "http.maxReqSize");
+        return _max_req_size ? _max_req_size : configured;
+    }
+
+private:
+    size_t _max_req_size = 0;
 };
 
 struct HttpFileManager {

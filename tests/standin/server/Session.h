@@ -5,7 +5,7 @@
 
 #include "connection.h"
 
-class Session : public toolkit::SocketHelper, public mediakit::MediaSourceEvent {
+class Session : public mediakit::HttpSession, public mediakit::MediaSourceEvent {
 public:
     using Input = void (Session::*)();
 
@@ -21,7 +21,7 @@ public:
         });
     }
 
-    Session(int fd, const toolkit::Socket::Ptr &socket, Input input) : SocketHelper(socket), _fd(fd), _input_is(input) {}
+    Session(int fd, const toolkit::Socket::Ptr &socket, Input input) : HttpSession(socket), _fd(fd), _input_is(input) {}
 
     std::string getIdentifier() const override { return std::to_string(reinterpret_cast<uintptr_t>(this)); }
     void onRecv(const toolkit::Buffer::Ptr &) override {}
@@ -55,7 +55,14 @@ public:
             mediakit::Parser parser;
             parser.parse(_input.data(), end + 4);
             const size_t length = strtoul(parser["Content-Length"].c_str(), nullptr, 10);
-            if (length > toolkit::configured("http.maxReqSize").as<size_t>()) {
+            if (length > 0 && !_is_announced) {
+                using namespace mediakit;
+                _is_announced = true;
+                HttpBody::Ptr body;
+                NOTICE_EMIT(BroadcastBeforeHttpRequestArgs, Broadcast::kBroadcastBeforeHttpRequest, parser, body,
+                            static_cast<HttpSession &>(*this));
+            }
+            if (length > maxReqSize()) {
                 WarnL << "a body of " << length << " bytes: http.maxReqSize is less";
                 shutdown();
                 return;
@@ -65,6 +72,7 @@ public:
             }
             parser.setContent(_input.substr(end + 4, length));
             _input.erase(0, end + 4 + length);
+            _is_announced = false;
             _is_busy = true;
             handle(parser);
         }
@@ -231,6 +239,8 @@ private:
     std::string _input, _output;
     // An answer is awaited, or a stream goes through here.
     bool _is_busy = false;
+    // Its headers are there and have been told of.
+    bool _is_announced = false;
     mediakit::MultiMediaSourceMuxer::Ptr _published;
     mediakit::MediaReader::Ptr _reader;
 };
