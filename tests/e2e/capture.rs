@@ -112,6 +112,9 @@ fn what_the_server_refuses_is_not_journaled_and_answered_as_stock() {
 
 #[test]
 fn a_forced_camera_that_never_answers_is_on_disk_before_its_reply() {
+    if support::is_left_out_on_old("a forced add") {
+        return;
+    }
     let mut fixture = Fixture::start(&[]);
     let hole = support::Source::black_hole();
     thread::scope(|scope| {
@@ -135,6 +138,9 @@ fn a_forced_camera_that_never_answers_is_on_disk_before_its_reply() {
 
 #[test]
 fn a_forced_camera_that_is_off_is_journaled_and_not_taken_for_playing() {
+    if support::is_left_out_on_old("a forced add") {
+        return;
+    }
     let mut fixture = Fixture::start(&[]);
     let more = [("force", "1"), ("timeout_sec", "2")];
     assert_persisted(&add(&fixture.server, "off", "rtsp://127.0.0.1:1/off", &more));

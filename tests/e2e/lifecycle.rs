@@ -82,7 +82,9 @@ fn a_camera_that_is_off_at_the_restart_is_kept_and_plays_when_it_is_on_again() {
     drop(source);
     let status = fixture.crash_and_restore();
     assert_eq!(status["restore"]["failing"], 1, "{status}");
-    assert_eq!(keys(&fixture.server), [key("a")]);
+    if !HOST.is_old {
+        assert_eq!(keys(&fixture.server), [key("a")]);
+    }
     assert_eq!(status["proxies"]["enabled"], 1);
 
     let _on_again = Source::live_at(fixture.dir.path(), address);
@@ -116,6 +118,9 @@ fn a_proxy_that_gave_up_is_started_again() {
 
 #[test]
 fn black_holes_hold_nobody_up() {
+    if support::is_left_out_on_old("a forced add") {
+        return;
+    }
     let mut fixture = Fixture::start(&[]);
     let (live, hole) = (fixture.source(), Source::black_hole());
     for n in 0..20 {

@@ -32,6 +32,9 @@ fn wait_until_listed(server: &Server, wanted: &[String]) {
 
 #[test]
 fn ten_thousand_cameras_fit_in_one_call_to_a_server_as_it_is_shipped() {
+    if support::is_left_out_on_old("a body longer than http.maxReqSize") {
+        return;
+    }
     // http.maxReqSize is 40,960 bytes where config.ini does not say otherwise.
     let fixture = Fixture::start(&[]);
     let body = items(named("camera", 10_000), "rtsp://127.0.0.1:9/ch1");
@@ -107,6 +110,9 @@ fn a_batch_is_one_transaction_answered_item_by_item_and_waits_for_no_camera() {
 
 #[test]
 fn a_server_that_is_killed_in_the_midst_of_many_changes_has_all_of_them_or_none() {
+    if support::is_left_out_on_old("cameras that are off and listed") {
+        return;
+    }
     let mut random = fastrand::Rng::new();
     // The last change before all was emptied again.
     let mut full = 0;
@@ -435,7 +441,8 @@ fn hostile_calls_are_refused_and_change_nothing() {
     assert!(names.len() >= 14);
     for api in names {
         let denied = server.get_without_secret(api);
-        assert!(denied["code"] == -100 && denied.get("data").is_none(), "{api}: {denied}");
+        assert_refused(&denied);
+        assert!(denied.get("data").is_none(), "{api}: {denied}");
         let denied = server.get_without_secret(&format!("{api}?secret=guessed&reveal=1&key=x"));
         assert!(denied["code"] == -100 && denied.get("data").is_none(), "{api}: {denied}");
         // Arguments that are there twice, empty, of the wrong sort, or nobody's: one of our answers, and nothing is done.
@@ -611,7 +618,9 @@ fn a_journal_moves_to_another_server_by_export_and_import() {
     assert_persisted(&to.server.post_body("importJournal", &[], &export));
     let rows = "select kind, key, args, state from proxies where key not like '%/own' order by kind, key";
     assert_eq!(to.sqlite3(rows), from.sqlite3(rows));
-    to.server.wait_for("what is on to be listed", || keys(&to.server).len() == 22);
+    // An old server does not keep what is off.
+    let listed = if HOST.is_old { 20 } else { 22 };
+    to.server.wait_for("what is on to be listed", || keys(&to.server).len() == listed);
     // The whole reply or its data alone, once or again: nothing more to do.
     let again = to.server.post_body("importJournal", &[], &export["data"]);
     assert_eq!((lengths(&again), &again["data"]["unchanged"]), ([0, 0, 0], &24.into()), "{again}");
@@ -681,7 +690,7 @@ fn the_metrics_say_what_is_wanted_what_is_and_what_it_costs() {
         assert!(page.lines().any(|found| found == line), "{line} in:\n{page}");
     }
     let denied = fixture.server.get_without_secret("getJournalMetrics");
-    assert_eq!(denied["code"], -100, "{denied}");
+    assert_refused(&denied);
 
     // What the rules and the dashboard ask for is there.
     let there = metric_names(&page);

@@ -361,5 +361,5 @@ fn what_the_server_gives_up_is_forgotten_where_the_operator_wants_that() {
     fixture.server.kill();
     fixture.server.start();
     fixture.server.wait_for_status("the other to be restored", |status| status["restore"]["started"] == 1);
-    assert_eq!(keys(&fixture.server), [key("b")]);
+    assert_eq!(keys(&fixture.server), if HOST.is_old { vec![] } else { vec![key("b")] });
 }
