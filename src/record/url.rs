@@ -90,7 +90,7 @@ pub(super) fn last_credentials(text: &str) -> &str {
         let (_, behind) = text.split_at(at + 1);
         is_full_address(
             behind
-                .split(|sign: char| sign.is_whitespace() || matches!(sign, '/' | '?' | '#'))
+                .split(|sign: char| sign.is_whitespace() || matches!(sign, '@' | '/' | '?' | '#'))
                 .next()
                 .unwrap_or_default(),
         )

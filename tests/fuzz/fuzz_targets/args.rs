@@ -22,7 +22,8 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = Args::from_stored(text).and_then(|args| args.request_body(&[]));
         let url = format!("rtsp://user:pass-word@host/{}", text.replace(|sign: char| sign.is_whitespace() || "\"'".contains(sign), ""));
-        assert!(!redact(&url).contains("pass-word@"));
+        // The rest of it may say anything.
+        assert!(redact(&url).starts_with("rtsp://***@"));
         let settings: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once('=')).collect();
         let (settings, problems) = Settings::read(settings, Path::new("/"));
         assert!(settings.snapshot_keep >= 2 && !settings.snapshot_every.is_zero());
