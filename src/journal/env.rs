@@ -47,6 +47,9 @@ pub trait Env: Send + Sync {
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send>>>;
 }
 
+/// Bytes that are cached as one piece.
+const PAGE: usize = 4096;
+
 /// The machine that this process runs on.
 #[derive(Debug, Clone, Copy)]
 pub struct System;
@@ -95,7 +98,9 @@ impl Env for System {
     fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut file = private(OpenOptions::new().create(true).truncate(false).write(true)).open(path)?;
         file.seek(SeekFrom::Start(offset))?;
-        file.write_all(bytes)
+        // A page at a time: what is written at once may share one large folio of the page cache, and on ext4 (Linux 6.16
+        // and later) each small write into that, as those of a log are, then costs time for every block in it.
+        bytes.chunks(PAGE).try_for_each(|page| file.write_all(page))
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
