@@ -76,8 +76,7 @@ impl Journal {
             let before = applied.before.as_ref().map(|entry| entry.args.clone());
             let (seq, args) = (applied.change.seq, applied.change.args.clone());
             changed.push((kind, key, seq, before.zip(args)));
-            front.queued_bytes += applied.bytes();
-            front.queue.push(Job::of(applied));
+            self.core.queue(&mut front, Job::of(applied));
         }
         let seq = front.intent.seq();
         let (now, later) = match self.core.options().durability {
@@ -86,9 +85,8 @@ impl Journal {
         };
         match front.queue.last_mut().filter(|job| changed.last().is_some_and(|last| last.2 == job.seq)) {
             Some(job) => job.done = later,
-            None => front.queue.push(Job { seq, applied: None, relies_on: None, done: later }),
+            None => self.core.queue(&mut front, Job { seq, applied: None, relies_on: None, done: later }),
         }
-        self.core.gauges.queued();
         drop(front);
         self.core.wake_writer.notify_one();
         if let Some(done) = now {

@@ -250,9 +250,7 @@ impl Journal {
             Durability::Full => (None, Some(done)),
             Durability::Async => (Some(done), None),
         };
-        front.queued_bytes += bytes;
-        front.queue.push(Job { seq, applied, relies_on, done: later });
-        self.core.gauges.queued();
+        self.core.queue(&mut front, Job { seq, applied, relies_on, done: later });
         drop(front);
         if let Some(done) = now {
             let result = match &self.core.health.lock().failure {
@@ -277,9 +275,7 @@ impl Journal {
             return false;
         };
         if matches!(front.access, Access::Open) {
-            front.queued_bytes += applied.bytes();
-            front.queue.push(Job::of(applied));
-            self.core.gauges.queued();
+            self.core.queue(&mut front, Job::of(applied));
             self.core.wake_writer.notify_one();
         }
         true

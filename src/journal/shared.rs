@@ -59,6 +59,8 @@ pub struct Core {
     pub place: Place,
     pub front: Mutex<Front>,
     pub wake_writer: Condvar,
+    /// As many changes are queued as the writer waits for.
+    pub all_queued: Condvar,
     pub stop_maintenance: Mutex<bool>,
     pub wake_maintenance: Condvar,
     pub health: Mutex<Health>,
@@ -84,6 +86,8 @@ pub struct Front {
     pub intent: Intent,
     pub queue: Vec<Job>,
     pub queued_bytes: usize,
+    /// The writer waits for so many; 0 when it does not.
+    pub awaited: usize,
     /// Memory has a change that was not queued: the file must be rewritten.
     pub behind: bool,
     pub closing: bool,
@@ -155,6 +159,7 @@ impl Core {
                 intent: Intent::default(),
                 queue: Vec::new(),
                 queued_bytes: 0,
+                awaited: 0,
                 behind: false,
                 closing: false,
                 chores: Chores::default(),
@@ -162,6 +167,7 @@ impl Core {
                 unwritten: Vec::new(),
             }),
             wake_writer: Condvar::new(),
+            all_queued: Condvar::new(),
             stop_maintenance: Mutex::new(false),
             wake_maintenance: Condvar::new(),
             health: Mutex::new(Health::default()),
@@ -171,6 +177,16 @@ impl Core {
             dirty: AtomicBool::new(false),
             checkpoint_due: AtomicBool::new(false),
             snapshot_due: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts in what is to be written. The writer is to be woken when the lock is released.
+    pub fn queue(&self, front: &mut Front, job: Job) {
+        front.queued_bytes += job.applied.as_ref().map_or(0, Applied::bytes);
+        front.queue.push(job);
+        self.gauges.queued();
+        if front.queue.len() == front.awaited {
+            self.all_queued.notify_one();
         }
     }
 

@@ -9,12 +9,14 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::MutexGuard;
+
 use super::ack::{Ack, Persisted};
 use super::intent::{Applied, Intent};
 use super::place::Because;
 use super::recovery::{self, Opened};
 use super::rows::Incident;
-use super::shared::{Access, Chores, Core, Job};
+use super::shared::{Access, Chores, Core, Front, Job};
 use super::store::{Content, LOG_PAGES, Store};
 use super::vault::Vault;
 use crate::error::{Code, Error, Result};
@@ -31,6 +33,11 @@ const LOCK_ATTEMPTS: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// How long a log that was deleted may be written to before that is noticed: a look costs a twentieth of a commit.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// So many callers at once share their commits: the next one waits for the changes of as many, but for no more than
+/// share its costs well, and not for long.
+const SHARED_FROM: usize = 5;
+const SHARED_WELL: usize = 16;
+const SHARE_WAIT: Duration = Duration::from_millis(1);
 /// The log says again that it still fails after this many.
 const SAY_EVERY: u32 = 60;
 
@@ -44,6 +51,8 @@ pub struct Writer {
     asked_at: u32,
     /// When the log was last known to be there.
     looked_at: Instant,
+    /// Who was acknowledged by the last commit, or came while it was made.
+    callers: usize,
 }
 
 /// What one turn of the loop has to do.
@@ -68,8 +77,16 @@ impl Writer {
     /// Opens the journal, on this thread, or leaves that to later attempts.
     pub fn open(core: Arc<Core>) -> Self {
         let looked_at = Instant::now();
-        let mut writer =
-            Self { core, store: None, lock: None, retry_at: None, attempts: 0, asked_at: 0, looked_at };
+        let mut writer = Self {
+            core,
+            store: None,
+            lock: None,
+            retry_at: None,
+            attempts: 0,
+            asked_at: 0,
+            looked_at,
+            callers: 0,
+        };
         writer.try_to_open();
         writer
     }
@@ -88,9 +105,11 @@ impl Writer {
                     false
                 }
             };
+            let jobs = work.jobs.len();
             self.settle(work.jobs, rewritten);
             {
                 let front = self.core.front.lock();
+                self.callers = jobs + front.queue.len();
                 self.core.gauges.answered(work.taken, front.queue.is_empty());
             }
             self.do_chores(work.chores);
@@ -112,6 +131,9 @@ impl Writer {
             let due = broken && (front.closing || self.retry_at.is_none_or(|at| at <= Instant::now()));
             let idle = front.queue.is_empty() && !front.chores.finish_checkpoint && front.chores.prune.is_none();
             if due || !idle || front.closing {
+                if !due && !front.closing && !front.queue.is_empty() {
+                    self.wait_for_others(&mut front);
+                }
                 // Media threads fill the next one: as long as this one was, it need not grow under them.
                 let room = Vec::with_capacity(front.queue.len().min(USUAL_BATCH));
                 let queue = std::mem::replace(&mut front.queue, room);
@@ -137,6 +159,18 @@ impl Writer {
                 None => self.core.wake_writer.wait(&mut front),
             }
         }
+    }
+
+    /// Who was just told that his change is on disk has the next one under way. A commit costs as much of the processors,
+    /// which the pollers need, as several changes do.
+    fn wait_for_others(&self, front: &mut MutexGuard<'_, Front>) {
+        let awaited = self.callers.min(SHARED_WELL);
+        if awaited < SHARED_FROM || front.queue.len() >= awaited {
+            return;
+        }
+        front.awaited = awaited;
+        self.core.all_queued.wait_for(front, SHARE_WAIT);
+        front.awaited = 0;
     }
 
     /// Writes the jobs unless a rewrite has just done so, and tells every caller how it ended.
