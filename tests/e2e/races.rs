@@ -233,7 +233,25 @@ impl Race {
         for (vhost, app, stream) in PULLS.into_iter().filter(|(_, _, stream)| *stream != UNWATCHED) {
             self.rush(vhost, app, stream);
         }
+        if self.with_ffmpeg {
+            self.close_ffmpeg();
+        }
         server.wait_for_pollers();
+    }
+
+    /// Among a thousand calls hardly one closes the stream of an FFmpeg source that has come: it takes a second to.
+    fn close_ffmpeg(&self) {
+        let server = &self.fixture.server;
+        let dst = format!("rtmp://localhost:{}/live/f", server.rtmp_port);
+        let add: Args =
+            [("src_url", &*self.cameras.live.url), ("dst_url", &dst), ("timeout_ms", "10000")].map(owned).into();
+        let close: Args = [("app", "live"), ("stream", "f"), ("force", "1")].map(owned).into();
+        for (call, args) in [("addFFmpegSource", add), ("close_streams", close)] {
+            let plain: Vec<_> = args.iter().map(|(name, value)| (*name, &**value)).collect();
+            let sent = Instant::now();
+            let reply = server.try_get_within(Duration::from_secs(15), call, &plain);
+            self.notes.note("f", CLIENTS, call, &args, sent, reply.as_ref());
+        }
     }
 
     /// All clients add the same at the same moment, each with a url of his own: one of them makes it.
