@@ -8,6 +8,7 @@
 #include "Util/mini.h"
 #include "WebApi.h"
 #include "client_call.h"
+#include "crash.h"
 #include "plugin.h"
 #include "rust/cxx.h"
 #include "text.h"
@@ -38,6 +39,7 @@ struct Start {
 
     // The journal ignores all but the first.
     void answer(uint32_t outcome, const std::string &reason) const {
+        crash::answered(call, outcome == ZLM_JOURNAL_ACCEPTED);
         (void)zlm_journal_host_added(journal, call, outcome, textOf(reason));
     }
 
@@ -83,14 +85,17 @@ std::string Plugin::whatIsMissing(const Kind &kind, const std::string &body) con
 void Plugin::hostAdd(void *self, uint64_t call, const zlm_journal_add *add) {
     auto *plugin = static_cast<Plugin *>(self);
     const std::string kind = stringOf(add->kind), key = stringOf(add->key), body = stringOf(add->body);
+    const uint64_t seq = add->seq;
     const bool anew = add->anew;
     // On a poller, as a client's call would be, and on each in turn.
     EventPollerPool::Instance().getPoller(false)->async(
-        [plugin, call, kind, key, anew, body] { plugin->start(call, kind, key, anew, body); }, false);
+        [plugin, call, kind, key, seq, anew, body] { plugin->start(call, kind, key, seq, anew, body); }, false);
 }
 
 void Plugin::start(
-    uint64_t call, const std::string &kind_name, const std::string &key, bool anew, const std::string &body) const {
+    uint64_t call, const std::string &kind_name, const std::string &key, uint64_t seq, bool anew,
+    const std::string &body) const {
+    const crash::Dispatch dispatch(call, seq);
     const auto start = std::make_shared<Start>(_journal, call);
     try {
         const Kind &kind = kindOf(kind_name);

@@ -1,11 +1,11 @@
-//! Intent as the reconciler needs it, and the notes of what is being started and what does not play.
+//! Intent as the reconciler needs it, and the notes of what the server may have crashed of and of what does not play.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::all_of;
-use crate::journal::{Dark, Deaths, Journal};
+use crate::journal::{Dark, Journal, Suspects};
 use crate::reconcile::{self, Key};
 use crate::record::{Entry, Op, State};
 
@@ -15,7 +15,7 @@ pub struct JournaledIntent {
 }
 
 struct Notes {
-    deaths: Deaths,
+    suspects: Suspects,
     dark: Dark,
 }
 
@@ -26,19 +26,15 @@ impl JournaledIntent {
 
     /// The notes are read when they are first asked for: by then the journal is ours.
     fn notes<T>(&self, ask: impl FnOnce(&mut Notes) -> T) -> T {
-        let read = || Notes { deaths: self.journal.deaths(), dark: self.journal.dark() };
+        let known = || all_of(&self.journal).map(|(key, entry)| (key, entry.seq));
+        let read = || Notes { suspects: self.journal.suspects(known()), dark: self.journal.dark() };
         ask(self.notes.lock().get_or_insert_with(read))
     }
 
     fn want(&self, key: Key, entry: Entry) -> reconcile::Wanted {
         let seq = entry.seq;
-        self.notes(|notes| reconcile::Wanted {
-            key,
-            seq,
-            args: entry.args,
-            deaths: notes.deaths.of(seq),
-            dark_since: notes.dark.of(seq),
-        })
+        let (crashes, dark_since) = self.notes(|notes| (notes.suspects.crashes(&key, seq), notes.dark.of(seq)));
+        reconcile::Wanted { key, seq, args: entry.args, crashes, dark_since }
     }
 
     fn enabled(&self, (kind, key): &Key) -> Option<Entry> {
@@ -68,29 +64,31 @@ impl reconcile::Intent for JournaledIntent {
             .ok()
     }
 
-    fn begins(&self, seq: u64) {
-        self.notes(|notes| notes.deaths.begins(seq));
+    fn acquit(&self, key: &Key, seq: u64) {
+        self.notes(|notes| notes.suspects.acquit(key, seq));
     }
 
-    fn survived(&self, seq: u64) {
-        self.notes(|notes| notes.deaths.survived(seq));
+    fn set_aside(&self, key: &Key, seq: u64, reason: &str) -> bool {
+        self.journal.change(key.0, &key.1, seq, Op::Set(State::Quarantined), reason);
+        self.notes(|notes| notes.suspects.set_aside(key, seq))
     }
 
-    fn untried(&self, seq: u64) {
-        self.notes(|notes| notes.deaths.untried(seq));
-    }
-
-    fn quarantine(&self, (kind, key): &Key, seq: u64, reason: &str) {
-        self.journal.change(*kind, key, seq, Op::Set(State::Quarantined), reason);
-        self.survived(seq);
+    fn release(&self, crashes: u32) -> Vec<Key> {
+        let aside = all_of(&self.journal).filter(|(_, entry)| entry.state == State::Quarantined);
+        let mut released = Vec::new();
+        for (key, entry) in aside.filter(|(key, _)| self.notes(|notes| notes.suspects.may_be_released(key))) {
+            let reason = "the server started well without it";
+            let change = self.journal.change(key.0, &key.1, entry.seq, Op::Set(State::Enabled), reason);
+            if let Some(seq) = change {
+                self.notes(|notes| notes.suspects.release(&key, seq, crashes));
+                released.push(key);
+            }
+        }
+        released
     }
 
     fn dark(&self, dark: Vec<(u64, i64)>) {
         self.notes(|notes| notes.dark.note(dark));
-    }
-
-    fn clean_end(&self) {
-        self.notes(|notes| notes.deaths.clean_end());
     }
 
     fn now_ms(&self) -> i64 {
