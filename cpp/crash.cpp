@@ -76,9 +76,9 @@ struct Note {
             seq /= 10;
         } while (seq != 0);
         if (file < 0) {
-            file = open(s_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+            file = ::open(s_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         }
-        (void)!write(file, at, static_cast<size_t>(line + sizeof(line) - at));
+        (void)!::write(file, at, static_cast<size_t>(line + sizeof(line) - at));
     }
 };
 
@@ -98,7 +98,7 @@ void note() {
         }
     }
     if (note.file >= 0) {
-        close(note.file);
+        ::close(note.file);
     }
 }
 

@@ -12,8 +12,9 @@ const SLOT: Duration = Duration::from_secs(2);
 /// What was being worked on when the server crashed: so many at once, and the next ones when the server has lived through
 /// these, or after this long.
 const SUSPECTS: (usize, Duration) = (32, Duration::from_secs(2));
-/// What was being worked on in two crashes running is started alone, so that a third one tells.
-const PRIME_SUSPECTS: (usize, Duration) = (1, Duration::from_secs(15));
+/// What was being worked on in two crashes running is started alone, so that a third one tells. For longer than a crash
+/// accuses it, lest that be the next one's.
+const PRIME_SUSPECTS: (usize, Duration) = (1, Duration::from_secs(3));
 
 /// The order of starting, the first the least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -372,9 +373,9 @@ mod tests {
         assert_eq!(pop_all(&mut queue, &mut calls, ms(0)), [1]);
         queue.answered(1);
         assert_eq!(pop_all(&mut queue, &mut calls, ms(10)), [2, 3]);
-        assert_eq!(pop_all(&mut queue, &mut calls, ms(14_000)), [0; 0]);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(2_500)), [0; 0]);
         queue.answered(3);
         queue.over(3);
-        assert_eq!(pop_all(&mut queue, &mut calls, ms(14_000)), [4]);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(2_500)), [4]);
     }
 }

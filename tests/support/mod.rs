@@ -220,6 +220,11 @@ impl Source {
         Self::socket(false, SocketAddr::from(([127, 0, 0, 1], server::free_port())))
     }
 
+    /// One that says something at once, which is the picture only to a stand-in.
+    pub fn talking() -> Source {
+        Self::socket(true, SocketAddr::from(([127, 0, 0, 1], server::free_port())))
+    }
+
     /// One that plays at an address, port 0 for any: the same camera again, after it was off.
     pub fn live_at(dir: &Path, before: SocketAddr) -> Source {
         let port = if before.port() == 0 { server::free_port() } else { before.port() };
