@@ -1,4 +1,5 @@
 // The plugin's part that does what the journal asks of MediaServer: start a proxy, end one.
+#include <atomic>
 #include <exception>
 #include <map>
 
@@ -37,14 +38,20 @@ struct Start {
         , call(call) {}
     ~Start() { answer(ZLM_JOURNAL_FAILED, "the server has dropped the call without an answer"); }
 
-    // The journal ignores all but the first.
-    void answer(uint32_t outcome, const std::string &reason) const {
+    // The first counts.
+    void answer(uint32_t outcome, const std::string &reason) {
+        if (_answered.exchange(true)) {
+            return;
+        }
         crash::answered(call, outcome == ZLM_JOURNAL_ACCEPTED);
         (void)zlm_journal_host_added(journal, call, outcome, textOf(reason));
     }
 
     const zlm_journal_handle journal;
     const uint64_t call;
+
+private:
+    std::atomic<bool> _answered{false};
 };
 
 using Args = std::map<std::string, std::string, StrCaseCompare>;

@@ -208,7 +208,7 @@ impl Plugin {
             State::Enabled => true,
             // Or someone else has just done so.
             State::Dormant => {
-                self.journal.change(kind, key, entry.seq, Op::Set(State::Enabled), reason).is_some()
+                self.journal.change(kind, key, entry.seq, Op::Set(State::Enabled), reason)
                     || self.wants(kind, key, 0)
             }
             State::Disabled | State::Quarantined => false,

@@ -264,22 +264,25 @@ impl Journal {
         Ok(())
     }
 
-    /// Changes what is wanted by ourselves, without a call of anybody's, and returns the number of the change. None when
-    /// that changes nothing, or the proxy is no longer wanted as change `seq` left it. Touches no storage.
-    pub fn change(&self, kind: Kind, key: &str, seq: u64, op: Op, reason: &str) -> Option<u64> {
+    /// Changes what is wanted by ourselves, without a call of anybody's. False when that changes nothing, or the proxy
+    /// is no longer wanted as change `seq` left it. Touches no storage.
+    pub fn change(&self, kind: Kind, key: &str, seq: u64, op: Op, reason: &str) -> bool {
         let at = self.now_ms();
         let mut front = self.core.front.lock();
-        front.intent.get(kind, key).filter(|entry| entry.seq == seq)?;
+        if front.intent.get(kind, key).is_none_or(|entry| entry.seq != seq) {
+            return false;
+        }
         let cause = Cause { origin: "zlm-journal".to_owned(), reason: reason.to_owned() };
-        let applied = front.intent.change(at, op, kind, key, None, cause)?;
-        let changed = applied.change.seq;
+        let Some(applied) = front.intent.change(at, op, kind, key, None, cause) else {
+            return false;
+        };
         if matches!(front.access, Access::Open) {
             front.queued_bytes += applied.bytes();
             front.queue.push(Job::of(applied));
             self.core.gauges.queued();
             self.core.wake_writer.notify_one();
         }
-        Some(changed)
+        true
     }
 
     /// Milliseconds since 1970-01-01 UTC, as the machine has it.

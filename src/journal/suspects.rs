@@ -91,10 +91,12 @@ impl Suspects {
 
     /// It is not to be started any more. True where that is for good, since it was released once before.
     pub fn set_aside(&mut self, key: &Key, seq: u64) -> bool {
-        let record = self.record(key, seq);
-        self.of.insert(key.clone(), record);
-        self.write();
-        record.released
+        let released = self.record(key, seq).released;
+        if self.of.get(key).is_some_and(|record| record.seq != seq) {
+            self.of.remove(key);
+            self.write();
+        }
+        released
     }
 
     /// What was set aside has not been released yet.

@@ -1,13 +1,17 @@
 //! Intent as the reconciler needs it, and the notes of what the server may have crashed of and of what does not play.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::all_of;
-use crate::journal::{Dark, Journal, Suspects};
+use crate::journal::{Cause, Dark, Done, Journal, Step, Suspects};
 use crate::reconcile::{self, Key};
 use crate::record::{Entry, Op, State};
+
+/// The reconciler waits so long for the disk.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub struct JournaledIntent {
     journal: Arc<Journal>,
@@ -75,16 +79,29 @@ impl reconcile::Intent for JournaledIntent {
 
     fn release(&self, crashes: u32) -> Vec<Key> {
         let aside = all_of(&self.journal).filter(|(_, entry)| entry.state == State::Quarantined);
-        let mut released = Vec::new();
-        for (key, entry) in aside.filter(|(key, _)| self.notes(|notes| notes.suspects.may_be_released(key))) {
-            let reason = "the server started well without it";
-            let change = self.journal.change(key.0, &key.1, entry.seq, Op::Set(State::Enabled), reason);
-            if let Some(seq) = change {
-                self.notes(|notes| notes.suspects.release(&key, seq, crashes));
-                released.push(key);
-            }
+        let aside = aside.filter(|(key, _)| self.notes(|notes| notes.suspects.may_be_released(key)));
+        let step = |(key, entry): (Key, Entry)| Step {
+            key,
+            op: Op::Set(State::Enabled),
+            args: None,
+            expected: Some(entry.seq),
+        };
+        let steps: Vec<Step> = aside.map(step).collect();
+        if steps.is_empty() {
+            return Vec::new();
         }
-        released
+        let reason = "the server started well without it".to_owned();
+        let cause = Cause { origin: "zlm-journal".to_owned(), reason };
+        let (told, ack) = mpsc::channel();
+        let done = Done::new(move |ack| drop(told.send(ack)));
+        let made = self.journal.record_all(steps, None, &cause, done).unwrap_or_else(|error| {
+            log::warn!("journal: what was set aside is not released by this start: {error}");
+            Vec::new()
+        });
+        // The server may crash of them at once: by then it is to be on disk.
+        let _ = ack.recv_timeout(PATIENCE);
+        self.notes(|notes| made.iter().for_each(|made| notes.suspects.release(&made.key, made.seq, crashes)));
+        made.into_iter().map(|made| made.key).collect()
     }
 
     fn dark(&self, dark: Vec<(u64, i64)>) {

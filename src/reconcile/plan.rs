@@ -124,7 +124,7 @@ pub struct Plan {
     /// Calls for suspects that were answered, in that order, and when the server will have lived through each.
     settling: VecDeque<(Duration, u64, Key, u64)>,
     /// What was set aside was released, as far as it may be.
-    released: bool,
+    has_released: bool,
     actions: VecDeque<Action>,
     meter: Meter,
     census: Census,
@@ -147,7 +147,7 @@ impl Plan {
             calls: HashMap::new(),
             last_call: 0,
             settling: VecDeque::new(),
-            released: false,
+            has_released: false,
             actions: VecDeque::new(),
             meter: Meter::default(),
             census: Census::default(),
@@ -190,7 +190,7 @@ impl Plan {
 
     /// When this start will have gone well, if that was not noted yet.
     fn well_at(&self) -> Option<Duration> {
-        self.meter.ended().filter(|_| self.is_restored() && !self.released).map(|ended| ended + WELL)
+        self.meter.ended().filter(|_| self.is_restored() && !self.has_released).map(|ended| ended + WELL)
     }
 
     /// Compares what is wanted with what the server has, which it was asked for at `asked`.
@@ -324,7 +324,7 @@ impl Plan {
             return Some(Action::Acquit { key, seq });
         }
         if self.well_at().is_some_and(|at| at <= now) {
-            self.released = true;
+            self.has_released = true;
             return Some(Action::Release { crashes: MOST_CRASHES - 1 });
         }
         if now < self.next_start {

@@ -147,6 +147,29 @@ fn a_crash_accuses_whom_the_server_was_working_on_and_not_who_waits() {
 }
 
 #[test]
+fn a_crash_in_the_handler_of_an_add_accuses_that_one_alone() {
+    if HOST.real {
+        support::say("!!! a handler that crashes is the stand-in's: left out on a real MediaServer");
+        return;
+    }
+    let mut scene = Scene::new(30);
+    scene.journal(10, false);
+    // It comes in the midst of those that have just been handed over.
+    let args = vec![
+        ("src_url", "rtsp://127.0.0.1/fatal"),
+        ("dst_url", "rtmp://127.0.0.1/live/f"),
+        ("timeout_ms", "1000"),
+    ];
+    let file = scene.fixture.server.journal_file();
+    support::write_records(&file, [(Kind::Ffmpeg, "f".to_owned(), args)]);
+    scene.fixture.server.env.push(("STANDIN_DIES_OF".to_owned(), "fatal".to_owned()));
+    scene.fixture.server.spawn();
+    assert_eq!(scene.fixture.server.wait_for_end().signal(), Some(ABRT));
+    let seq = scene.fixture.sqlite3("select seq from proxies where kind = 'ffmpeg'");
+    assert_eq!(scene.beside(".crash"), Some(seq));
+}
+
+#[test]
 fn a_camera_whose_first_bytes_crash_the_server_is_set_aside_released_once_and_then_set_aside_for_good() {
     let mut scene = Scene::new(30);
     scene.journal(40, true);
@@ -190,7 +213,7 @@ fn a_camera_whose_first_bytes_crash_the_server_is_set_aside_released_once_and_th
     let journal = Journal::open(&Settings::read(journal, "/".as_ref()).0).unwrap();
     let innocent = journal.get(Kind::Pull, &key("live7")).unwrap();
     let aside = Op::Set(State::Quarantined);
-    assert!(journal.change(Kind::Pull, &key("live7"), innocent.seq, aside, "a test").is_some());
+    assert!(journal.change(Kind::Pull, &key("live7"), innocent.seq, aside, "a test"));
     journal.close();
     scene.fixture.server.start();
     scene.fixture.server.wait_for_status("both to be set aside", |status| status["proxies"]["quarantined"] == 2);
@@ -211,6 +234,26 @@ fn a_camera_whose_first_bytes_crash_the_server_is_set_aside_released_once_and_th
     let suspects: Value = serde_json::from_str(&scene.beside(".suspects").unwrap_or("[]".into())).unwrap();
     let its = suspects.as_array().unwrap().iter().find(|suspect| suspect["key"] == deadly.as_str());
     assert!(its.is_none_or(|its| its["crashes"] == 1 && its["released"] == false), "{suspects}");
+}
+
+#[test]
+fn a_crash_of_what_comes_just_after_the_answer_accuses_as_well() {
+    let mut scene = Scene::new(10);
+    let later = if HOST.real { scene.fixture.source() } else { Source::talking() };
+    let env = &mut scene.fixture.server.env;
+    env.retain(|(name, _)| name != "DEADLY_PORT");
+    env.push(("DEADLY_PORT".to_owned(), later.address().port().to_string()));
+    env.push(("DEADLY_AFTER_MS".to_owned(), "700".to_owned()));
+    scene.journal(10, false);
+    scene.fixture.journaled([("later".to_owned(), later.url.as_str(), [].as_slice())]);
+    for _ in 0..3 {
+        assert_eq!(scene.set_aside(), "");
+        assert_eq!(scene.crash("SEGV"), SEGV);
+    }
+    scene.fixture.server.start();
+    let server = &scene.fixture.server;
+    server.wait_for_status("it to be set aside", |status| status["proxies"]["quarantined"] == 1);
+    server.wait_for("it to be written", || scene.set_aside().trim() == key("later"));
 }
 
 #[test]

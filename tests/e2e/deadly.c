@@ -1,18 +1,33 @@
-/* Preloaded into a server: the first bytes that it reads from port $DEADLY_PORT crash it, as those of a malformed stream do. */
+/* Preloaded into a server: the first bytes that it reads from port $DEADLY_PORT crash it, as those of a malformed stream do;
+   with $DEADLY_AFTER_MS, the first that come so long after these. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
+
+static int is_due(void) {
+    static long first = 0;
+    const char *after = getenv("DEADLY_AFTER_MS");
+    struct timespec now;
+    long ms;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    ms = now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    if (first == 0) {
+        first = ms;
+    }
+    return after == NULL || ms - first >= atol(after);
+}
 
 static ssize_t bear(int fd, ssize_t got) {
     const char *port = getenv("DEADLY_PORT"), *how = getenv("DEADLY_SIGNAL");
     struct sockaddr_in peer;
     socklen_t len = sizeof peer;
     if (got > 0 && port && getpeername(fd, (struct sockaddr *)&peer, &len) == 0 && peer.sin_family == AF_INET
-        && ntohs(peer.sin_port) == atoi(port)) {
+        && ntohs(peer.sin_port) == atoi(port) && is_due()) {
         if (how && strcmp(how, "ABRT") == 0) {
             abort();
         }
