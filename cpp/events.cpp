@@ -7,6 +7,7 @@
 #include "Pusher/PusherProxy.h"
 #include "Util/NoticeCenter.h"
 #include "Util/logger.h"
+#include "crash.h"
 #include "plugin.h"
 #include "text.h"
 
@@ -39,7 +40,9 @@ void check(int code, const char *what) {
 
 void Plugin::made(int kind, const std::string &key) const noexcept {
     if (_journal != 0) {
-        check(zlm_journal_made(_journal, kind, textOf(key)), "a new proxy was not taken note of");
+        uint64_t call = 0;
+        check(zlm_journal_made(_journal, kind, textOf(key), &call), "a new proxy was not taken note of");
+        crash::made(call);
     }
 }
 

@@ -1,4 +1,5 @@
 // The plugin's part that does what the journal asks of MediaServer: start a proxy, end one.
+#include <atomic>
 #include <exception>
 #include <map>
 
@@ -8,6 +9,7 @@
 #include "Util/mini.h"
 #include "WebApi.h"
 #include "client_call.h"
+#include "crash.h"
 #include "plugin.h"
 #include "rust/cxx.h"
 #include "text.h"
@@ -36,13 +38,20 @@ struct Start {
         , call(call) {}
     ~Start() { answer(ZLM_JOURNAL_FAILED, "the server has dropped the call without an answer"); }
 
-    // The journal ignores all but the first.
-    void answer(uint32_t outcome, const std::string &reason) const {
+    // The first counts.
+    void answer(uint32_t outcome, const std::string &reason) {
+        if (_answered.exchange(true)) {
+            return;
+        }
+        crash::answered(call, outcome == ZLM_JOURNAL_ACCEPTED);
         (void)zlm_journal_host_added(journal, call, outcome, textOf(reason));
     }
 
     const zlm_journal_handle journal;
     const uint64_t call;
+
+private:
+    std::atomic<bool> _answered{false};
 };
 
 using Args = std::map<std::string, std::string, StrCaseCompare>;
@@ -83,14 +92,17 @@ std::string Plugin::whatIsMissing(const Kind &kind, const std::string &body) con
 void Plugin::hostAdd(void *self, uint64_t call, const zlm_journal_add *add) {
     auto *plugin = static_cast<Plugin *>(self);
     const std::string kind = stringOf(add->kind), key = stringOf(add->key), body = stringOf(add->body);
+    const uint64_t seq = add->seq;
     const bool anew = add->anew;
     // On a poller, as a client's call would be, and on each in turn.
     EventPollerPool::Instance().getPoller(false)->async(
-        [plugin, call, kind, key, anew, body] { plugin->start(call, kind, key, anew, body); }, false);
+        [plugin, call, kind, key, seq, anew, body] { plugin->start(call, kind, key, seq, anew, body); }, false);
 }
 
 void Plugin::start(
-    uint64_t call, const std::string &kind_name, const std::string &key, bool anew, const std::string &body) const {
+    uint64_t call, const std::string &kind_name, const std::string &key, uint64_t seq, bool anew,
+    const std::string &body) const {
+    const crash::Dispatch dispatch(call, seq);
     const auto start = std::make_shared<Start>(_journal, call);
     try {
         const Kind &kind = kindOf(kind_name);

@@ -15,6 +15,7 @@
 #include "Util/mini.h"
 #include "Util/onceToken.h"
 #include "Util/util.h"
+#include "crash.h"
 #include "rust/cxx.h"
 #include "text.h"
 #include "zlm-journal/src/ffi/bridge.rs.h"
@@ -177,6 +178,7 @@ void Plugin::open() {
         _journaled.insert(kind.remove);
     }
     _journaled.insert({"close_stream", "close_streams"});
+    crash::watch(std::string(crash_file(journal)));
     _api.reset(new ApiCalls);
     listen();
     NoticeCenter::Instance().addListener(this, Broadcast::kBroadcastReloadConfig, [this](BroadcastReloadConfigArgs) {
@@ -198,6 +200,7 @@ void Plugin::close() {
     if (_api && zlm_journal_close(_journal) != 0) {
         ErrorL << "journal: " << lastError();
     }
+    crash::unwatch();
     // The handle is kept: calls that come in from now on are answered with persisted:false.
     // Those under way have what they waited for; one that reads a long history is not waited for to its end.
     std::unique_lock<std::mutex> lock(_operating_mutex);

@@ -49,6 +49,7 @@ static void fail(const char *step) {
 
 static void server_insert(server *self, const char *key, size_t len) {
     char *copy;
+    uint64_t call;
     if (self->count == self->capacity) {
         fprintf(stderr, "embedded_host: more proxies than it was made for\n");
         exit(1);
@@ -62,7 +63,7 @@ static void server_insert(server *self, const char *key, size_t len) {
     self->keys[self->count] = copy;
     self->count += 1;
     /* The journal is told under the lock of the map, so that it knows the order of what happens. */
-    if (zlm_journal_made(self->journal, ZLM_JOURNAL_PULL, text(copy)) != 0) {
+    if (zlm_journal_made(self->journal, ZLM_JOURNAL_PULL, text(copy), &call) != 0) {
         fail("made");
     }
 }

@@ -21,7 +21,7 @@
 /*
  The version of this header. It grows with every change that an old caller would not understand.
  */
-#define ZLM_JOURNAL_ABI 5
+#define ZLM_JOURNAL_ABI 6
 
 /*
  `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
@@ -374,6 +374,11 @@ typedef struct zlm_journal_add {
   struct zlm_journal_text kind;
   struct zlm_journal_text key;
   /*
+   The change that this carries out: what a handler of crash signals notes (crash_file() of the bridge) while the server
+   works on it.
+   */
+  uint64_t seq;
+  /*
    The server has this proxy, but it does nothing any more: end it first.
    */
   bool anew;
@@ -516,14 +521,16 @@ int32_t zlm_journal_call_settled(zlm_journal_handle handle,
 
 /*
  A proxy has entered the map in which the server keeps those of its kind (ZLM_JOURNAL_PULL, _PUSH, _FFMPEG). To be told
- under that map's lock: the order of these calls is that of the effects.
+ under that map's lock: the order of these calls is that of the effects. Sets `*call` to the number of the call of
+ zlm_journal_host.add that this carries out; to 0 where it is a client's doing.
 
  # Safety
- `key` is valid until this returns.
+ `key` is valid until this returns; `call` is NULL or can be written.
  */
 int32_t zlm_journal_made(zlm_journal_handle handle,
                          uint32_t kind,
-                         struct zlm_journal_text key);
+                         struct zlm_journal_text key,
+                         uint64_t *call);
 
 /*
  A proxy has left that map, in the handler of the call `within` (a delete, or a call of zlm_journal_host), or, with 0, in

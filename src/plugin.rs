@@ -117,6 +117,12 @@ impl Plugin {
         }
     }
 
+    /// Where a crash signal's handler is to note what the server was working on.
+    pub fn crash_file(&self) -> Result<String> {
+        let file = self.journal.crash_file().into_os_string().into_string();
+        file.map_err(|file| Error::invalid(format!("the path {} is no text", file.display())))
+    }
+
     /// Begins the restore, once intent is known. Once; later calls do nothing.
     pub fn start(&self, server: Box<dyn Server>) -> Result<()> {
         if self.reconciler.get().is_some() {

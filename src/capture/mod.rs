@@ -242,9 +242,11 @@ impl Capture {
 
     // ---- what the server tells
 
-    /// A proxy has entered the server's map; told under that map's lock.
-    pub fn made(&self, kind: Kind, key: &str) {
+    /// A proxy has entered the server's map; told under that map's lock. Returns our own call that has made it, 0 where that
+    /// was somebody else's.
+    pub fn made(&self, kind: Kind, key: &str) -> u64 {
         self.with_state(|state, told| {
+            let mut ours = 0;
             let key: Key = (kind, key.into());
             let number = state.mirror.next_number();
             let mut present = Present::new(number, None, Nature::unknown());
@@ -262,7 +264,7 @@ impl Capture {
                         }
                     }
                     Ask::Start { add, .. } => {
-                        open.made = Some(number);
+                        (open.made, ours) = (Some(number), id);
                         let read = self.journal.get(kind, &key.1).map(|entry| entry.args.read());
                         let nature = read.map_or_else(Nature::unknown, |read| {
                             Nature::of(kind, |name| read.get(name), &self.facts().rules)
@@ -285,7 +287,8 @@ impl Capture {
             } else {
                 state.mirror.insert(key, present);
             }
-        });
+            ours
+        })
     }
 
     /// A proxy has left the server's map; told under that map's lock, with the call in whose handler this thread is

@@ -36,6 +36,9 @@ mod ffi {
         /// The state of an open journal, as one JSON object. With at most `most` of the proxies that do not play, or,
         /// where `key` is not empty, with those of that key alone. Any thread; takes milliseconds, no storage.
         fn status(handle: u64, key: &str, most: usize) -> Result<String>;
+        /// The file in which a handler of crash signals is to note what the server was working on: the `seq` of each
+        /// zlm_journal_add, in digits, on a line of its own. The next start reads it and takes it away. Any thread.
+        fn crash_file(handle: u64) -> Result<String>;
         /// The names of the API calls that operate() takes.
         fn operations() -> Result<Vec<String>>;
         /// Carries out one of them and returns the whole reply. `names` and `values` are the call's
@@ -60,6 +63,10 @@ mod ffi {
 
 fn status(handle: u64, key: &str, most: usize) -> Result<String> {
     guarded("status", || handles::get(handle)?.status(given(key), most))
+}
+
+fn crash_file(handle: u64) -> Result<String> {
+    guarded("crash_file", || handles::get(handle)?.crash_file())
 }
 
 fn operations() -> Result<Vec<String>> {

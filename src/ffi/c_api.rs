@@ -20,7 +20,7 @@ use crate::record::url::OwnAddress;
 use crate::record::{Args, Kind, NamingRules, Op};
 
 /// The version of this header. It grows with every change that an old caller would not understand.
-pub const ZLM_JOURNAL_ABI: u32 = 5;
+pub const ZLM_JOURNAL_ABI: u32 = 6;
 
 /// `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
 /// argument, enabled and on disk.

@@ -114,17 +114,24 @@ pub extern "C" fn zlm_journal_call_settled(handle: zlm_journal_handle, call: u64
 }
 
 /// A proxy has entered the map in which the server keeps those of its kind (ZLM_JOURNAL_PULL, _PUSH, _FFMPEG). To be told
-/// under that map's lock: the order of these calls is that of the effects.
+/// under that map's lock: the order of these calls is that of the effects. Sets `*call` to the number of the call of
+/// zlm_journal_host.add that this carries out; to 0 where it is a client's doing.
 ///
 /// # Safety
-/// `key` is valid until this returns.
+/// `key` is valid until this returns; `call` is NULL or can be written.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zlm_journal_made(handle: zlm_journal_handle, kind: u32, key: zlm_journal_text) -> i32 {
+pub unsafe extern "C" fn zlm_journal_made(
+    handle: zlm_journal_handle,
+    kind: u32,
+    key: zlm_journal_text,
+    call: *mut u64,
+) -> i32 {
     c_result("zlm_journal_made", || {
-        // SAFETY: as promised by the caller.
+        // SAFETY: as promised by the caller, here and below.
         let key = String::from_utf8_lossy(unsafe { key.bytes() }?);
-        handles::get(handle)?.capture().made(kind_of(kind)?, &key);
-        Ok(())
+        unsafe { write_out(call, 0) }?;
+        let ours = handles::get(handle)?.capture().made(kind_of(kind)?, &key);
+        unsafe { write_out(call, ours) }
     })
 }
 

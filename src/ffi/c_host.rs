@@ -32,6 +32,9 @@ pub const ZLM_JOURNAL_BLOCKED: u32 = 4;
 pub struct zlm_journal_add {
     pub kind: zlm_journal_text,
     pub key: zlm_journal_text,
+    /// The change that this carries out: what a handler of crash signals notes (crash_file() of the bridge) while the server
+    /// works on it.
+    pub seq: u64,
     /// The server has this proxy, but it does nothing any more: end it first.
     pub anew: bool,
     /// The arguments of the call, as the text of one JSON object whose values are all strings. A value that was
@@ -120,6 +123,7 @@ impl Server for CHost {
         let add_c = zlm_journal_add {
             kind: zlm_journal_text::of(add.kind.name().as_bytes()),
             key: zlm_journal_text::of(add.key.as_bytes()),
+            seq: add.seq,
             anew: add.anew,
             body: zlm_journal_text::of(&add.body),
         };

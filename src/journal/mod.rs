@@ -5,7 +5,6 @@
 
 mod ack;
 mod dark;
-mod deaths;
 pub mod env;
 mod gauges;
 mod history;
@@ -18,6 +17,7 @@ mod rows;
 mod salvage;
 mod shared;
 mod store;
+mod suspects;
 mod vault;
 mod writer;
 
@@ -32,7 +32,6 @@ use parking_lot::Mutex;
 
 pub use self::ack::{Ack, Done, Persisted};
 pub use self::dark::Dark;
-pub use self::deaths::Deaths;
 use self::env::{Env, System};
 pub use self::gauges::Reading;
 pub use self::history::{HistoryFilter, Moment};
@@ -44,6 +43,7 @@ pub use self::place::SnapshotFile;
 use self::place::{Place, log_of};
 use self::shared::{Access, Core, Job, QUEUE_BYTES, QUEUE_CHANGES, Waiting};
 pub use self::store::SCHEMA_VERSION;
+pub use self::suspects::Suspects;
 use self::writer::Writer;
 use crate::error::{Code, Error, Result};
 use crate::record::{Args, Entry, Kind, NamingRules, Op, State, Stream, check_key};
@@ -291,9 +291,15 @@ impl Journal {
         Dark::read(&self.core.place)
     }
 
-    /// What was being started when the server died.
-    pub fn deaths(&self) -> Deaths {
-        Deaths::read(&self.core.place)
+    /// What the server may have crashed of; counts its last crash. `known` is each proxy with its last change. Once a
+    /// process.
+    pub fn suspects(&self, known: impl Iterator<Item = ((Kind, Arc<str>), u64)>) -> Suspects {
+        Suspects::read(&self.core.place, known)
+    }
+
+    /// Where a crash signal's handler is to note what is being worked on: the number of each change on a line of its own.
+    pub fn crash_file(&self) -> PathBuf {
+        self.core.place.crash()
     }
 
     /// True while the proxy is wanted exactly as change `seq` left it; with 0, in whatever way.

@@ -135,9 +135,14 @@ impl Place {
         self.beside(".recovered")
     }
 
-    /// Where it is noted what is being started; see `deaths`.
-    pub fn starting(&self) -> PathBuf {
-        self.beside(".starting")
+    /// Where a crash signal's handler notes what was being worked on; see `suspects`.
+    pub fn crash(&self) -> PathBuf {
+        self.beside(".crash")
+    }
+
+    /// Where it is kept what the server has crashed of; see `suspects`.
+    pub fn suspects(&self) -> PathBuf {
+        self.beside(".suspects")
     }
 
     /// Where it is noted what does not play; see `dark`.

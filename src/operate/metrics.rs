@@ -126,7 +126,11 @@ fn of_proxies(page: &mut Page, plugin: &Plugin) {
     page.gauge("restore_seconds", "How long it takes or took.", shown.elapsed.as_secs_f64());
     page.counter("revived_total", "Started again after the restore: the server had lost them.", progress.revived);
     page.counter("restarted_total", "Of these, ended first: they did nothing any more.", progress.restarted);
-    page.counter("asked_total", "Started because a player, a stream or an operator asked.", progress.asked);
+    page.counter(
+        "asked_total",
+        "Started because a player, a stream or an operator asked, or released.",
+        progress.asked,
+    );
     page.counter("given_up_total", "Forgotten because the server gave them up.", progress.given_up);
-    page.counter("quarantined_total", "Set aside: the server died or threw of them.", progress.quarantined);
+    page.counter("quarantined_total", "Set aside: the server crashed or threw of them.", progress.quarantined);
 }

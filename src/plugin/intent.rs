@@ -1,13 +1,17 @@
-//! Intent as the reconciler needs it, and the notes of what is being started and what does not play.
+//! Intent as the reconciler needs it, and the notes of what the server may have crashed of and of what does not play.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::all_of;
-use crate::journal::{Dark, Deaths, Journal};
+use crate::journal::{Cause, Dark, Done, Journal, Step, Suspects};
 use crate::reconcile::{self, Key};
 use crate::record::{Entry, Op, State};
+
+/// The reconciler waits so long for the disk.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub struct JournaledIntent {
     journal: Arc<Journal>,
@@ -15,7 +19,7 @@ pub struct JournaledIntent {
 }
 
 struct Notes {
-    deaths: Deaths,
+    suspects: Suspects,
     dark: Dark,
 }
 
@@ -26,19 +30,15 @@ impl JournaledIntent {
 
     /// The notes are read when they are first asked for: by then the journal is ours.
     fn notes<T>(&self, ask: impl FnOnce(&mut Notes) -> T) -> T {
-        let read = || Notes { deaths: self.journal.deaths(), dark: self.journal.dark() };
+        let known = || all_of(&self.journal).map(|(key, entry)| (key, entry.seq));
+        let read = || Notes { suspects: self.journal.suspects(known()), dark: self.journal.dark() };
         ask(self.notes.lock().get_or_insert_with(read))
     }
 
     fn want(&self, key: Key, entry: Entry) -> reconcile::Wanted {
         let seq = entry.seq;
-        self.notes(|notes| reconcile::Wanted {
-            key,
-            seq,
-            args: entry.args,
-            deaths: notes.deaths.of(seq),
-            dark_since: notes.dark.of(seq),
-        })
+        let (crashes, dark_since) = self.notes(|notes| (notes.suspects.crashes(&key, seq), notes.dark.of(seq)));
+        reconcile::Wanted { key, seq, args: entry.args, crashes, dark_since }
     }
 
     fn enabled(&self, (kind, key): &Key) -> Option<Entry> {
@@ -68,29 +68,44 @@ impl reconcile::Intent for JournaledIntent {
             .ok()
     }
 
-    fn begins(&self, seq: u64) {
-        self.notes(|notes| notes.deaths.begins(seq));
+    fn acquit(&self, key: &Key, seq: u64) {
+        self.notes(|notes| notes.suspects.acquit(key, seq));
     }
 
-    fn survived(&self, seq: u64) {
-        self.notes(|notes| notes.deaths.survived(seq));
+    fn set_aside(&self, key: &Key, seq: u64, reason: &str) -> bool {
+        self.journal.change(key.0, &key.1, seq, Op::Set(State::Quarantined), reason);
+        self.notes(|notes| notes.suspects.set_aside(key, seq))
     }
 
-    fn untried(&self, seq: u64) {
-        self.notes(|notes| notes.deaths.untried(seq));
-    }
-
-    fn quarantine(&self, (kind, key): &Key, seq: u64, reason: &str) {
-        self.journal.change(*kind, key, seq, Op::Set(State::Quarantined), reason);
-        self.survived(seq);
+    fn release(&self, crashes: u32) -> Vec<Key> {
+        let aside = all_of(&self.journal).filter(|(_, entry)| entry.state == State::Quarantined);
+        let aside = aside.filter(|(key, _)| self.notes(|notes| notes.suspects.may_be_released(key)));
+        let step = |(key, entry): (Key, Entry)| Step {
+            key,
+            op: Op::Set(State::Enabled),
+            args: None,
+            expected: Some(entry.seq),
+        };
+        let steps: Vec<Step> = aside.map(step).collect();
+        if steps.is_empty() {
+            return Vec::new();
+        }
+        let reason = "the server started well without it".to_owned();
+        let cause = Cause { origin: "zlm-journal".to_owned(), reason };
+        let (told, ack) = mpsc::channel();
+        let done = Done::new(move |ack| drop(told.send(ack)));
+        let made = self.journal.record_all(steps, None, &cause, done).unwrap_or_else(|error| {
+            log::warn!("journal: what was set aside is not released by this start: {error}");
+            Vec::new()
+        });
+        // The server may crash of them at once: by then it is to be on disk.
+        let _ = ack.recv_timeout(PATIENCE);
+        self.notes(|notes| made.iter().for_each(|made| notes.suspects.release(&made.key, made.seq, crashes)));
+        made.into_iter().map(|made| made.key).collect()
     }
 
     fn dark(&self, dark: Vec<(u64, i64)>) {
         self.notes(|notes| notes.dark.note(dark));
-    }
-
-    fn clean_end(&self) {
-        self.notes(|notes| notes.deaths.clean_end());
     }
 
     fn now_ms(&self) -> i64 {

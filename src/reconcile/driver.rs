@@ -236,7 +236,6 @@ impl Driver {
         self.carry_on();
         let dark = self.shared.plan.lock().dark().collect();
         self.intent.dark(dark);
-        self.intent.clean_end();
     }
 
     fn carry_on(&mut self) {
@@ -296,21 +295,35 @@ impl Driver {
             let Some(action) = self.shared.plan.lock().next(now) else { return };
             match action {
                 Action::Start { call, key, seq, anew } => match self.intent.body(&key, seq) {
-                    Some(body) => {
-                        self.intent.begins(seq);
-                        self.host.add(call, Add { kind: key.0, key: key.1, seq, anew, body });
-                    }
+                    Some(body) => self.host.add(call, Add { kind: key.0, key: key.1, seq, anew, body }),
                     None => self.answered(call, Added::Unwanted),
                 },
                 Action::SetAside { key, seq, why } => {
+                    let until = match self.intent.set_aside(&key, seq, &why) {
+                        true => "until you release it: a start without it went well before, and then this",
+                        false => "until a start has gone well without it, or you release it",
+                    };
                     log::error!(
-                        "journal: {} {} is set aside (state quarantined): {why}. It is started no more until it is \
-                         added again",
+                        "journal: {} {} is set aside (state quarantined): {why}. It is started no more {until}",
                         key.0.name(),
                         key.1
                     );
-                    self.intent.quarantine(&key, seq, &why);
                 }
+                Action::Acquit { key, seq } => self.intent.acquit(&key, seq),
+                Action::Release { crashes } => self.release(crashes, now),
+            }
+        }
+    }
+
+    fn release(&mut self, crashes: u32, now: Duration) {
+        for key in self.intent.release(crashes) {
+            log::warn!(
+                "journal: {} {} was set aside, and the server does well without it: it is tried once more, alone",
+                key.0.name(),
+                key.1
+            );
+            if let Some(want) = self.intent.wants(&key) {
+                self.shared.plan.lock().released(want, now);
             }
         }
     }
@@ -320,12 +333,7 @@ impl Driver {
         if let Added::Retrying(why) | Added::Failed(why) | Added::Threw(why) = &answer {
             *self.shared.last_error.lock() = Some(why.clone());
         }
-        let is_tried = answer.is_tried();
-        match self.shared.plan.lock().answered(call, answer, now, wall) {
-            Some(seq) if is_tried => self.intent.survived(seq),
-            Some(seq) => self.intent.untried(seq),
-            None => {}
-        }
+        self.shared.plan.lock().answered(call, answer, now, wall);
     }
 
     /// False when it was the word to stop.

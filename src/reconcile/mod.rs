@@ -55,9 +55,9 @@ pub enum Added {
 }
 
 impl Added {
-    /// The server has lived through it. Of what is blocked nobody knows yet.
-    pub fn is_tried(&self) -> bool {
-        !matches!(self, Added::Blocked(_))
+    /// The server has done what there was to do. Of what is blocked nobody knows yet, and to throw is no sign of health.
+    pub fn is_over(&self) -> bool {
+        !matches!(self, Added::Blocked(_) | Added::Threw(_))
     }
 }
 
@@ -88,18 +88,15 @@ pub trait Intent: Send + Sync {
     fn wants(&self, key: &Key) -> Option<Wanted>;
     /// The body of the call that starts it; none when it is no longer wanted as change `seq` left it.
     fn body(&self, key: &Key, seq: u64) -> Option<Vec<u8>>;
-    /// It is about to be started: should the server die of it, the next one is to know.
-    fn begins(&self, seq: u64);
-    /// The server has lived through that.
-    fn survived(&self, seq: u64);
-    /// It came to nothing before the server had anything to live through.
-    fn untried(&self, seq: u64);
-    /// It is not to be started any more, for that reason.
-    fn quarantine(&self, key: &Key, seq: u64, reason: &str);
+    /// The server has lived through the start of a suspect, which is none any more.
+    fn acquit(&self, key: &Key, seq: u64);
+    /// It is not to be started any more, for that reason. True where that is for good, since it was released once before.
+    fn set_aside(&self, key: &Key, seq: u64, reason: &str) -> bool;
+    /// The server does well without what was set aside. All of it that was not released before is wanted again, as what the
+    /// server has crashed of so often running; returns it.
+    fn release(&self, crashes: u32) -> Vec<Key>;
     /// These do not play, by their changes, with the last time that they did (0: never): the next start is to know.
     fn dark(&self, dark: Vec<(u64, i64)>);
-    /// The server ends as it should.
-    fn clean_end(&self);
     /// Milliseconds since 1970-01-01 UTC.
     fn now_ms(&self) -> i64;
 }

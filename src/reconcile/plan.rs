@@ -25,9 +25,13 @@ pub type Key = (Kind, Arc<str>);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30 * 60);
 /// An add that was not answered for this long counts as failed.
 const LOST: Duration = Duration::from_secs(120);
-/// So many exceptions running, and so many deaths of the server running in which it was being started, and a proxy is
+/// So many exceptions running, and so many crashes of the server running in which it was being worked on, and a proxy is
 /// set aside.
-const MOST_DEATHS: u32 = 3;
+const MOST_CRASHES: u32 = 3;
+/// A crash so soon after the answer may still be of a proxy: then its first data are read. As in cpp/crash.cpp.
+const SETTLES: Duration = Duration::from_secs(2);
+/// A start goes well when it is over for so long.
+const WELL: Duration = Duration::from_secs(10);
 /// A player who asks for a stream has it tried again at once, but not sooner than this after the last try.
 const ASKED_AGAIN: Duration = Duration::from_secs(2);
 /// What waits for something else than its turn is tried again after this long, lest its coming was missed.
@@ -49,8 +53,8 @@ pub struct Wanted {
     /// The change that made it what it is.
     pub seq: u64,
     pub args: Args,
-    /// In how many deaths of the server running it was being started.
-    pub deaths: u32,
+    /// In how many crashes of the server running it was being worked on.
+    pub crashes: u32,
     /// None where it played, or was not known yet, when the server was last looked at before this start; else when
     /// it was last seen playing, 0 for never.
     pub dark_since: Option<i64>,
@@ -89,6 +93,10 @@ pub enum Action {
     Start { call: u64, key: Key, seq: u64, anew: bool },
     /// It is not to be started any more.
     SetAside { key: Key, seq: u64, why: String },
+    /// The server has lived through it: it is no suspect any more.
+    Acquit { key: Key, seq: u64 },
+    /// The server does well without what was set aside, which is to be wanted once more, as what it has crashed of so often.
+    Release { crashes: u32 },
 }
 
 /// What the server has, when it was asked and when it answered, and whether all that is missing is due at once.
@@ -102,7 +110,6 @@ struct Look<'a> {
 
 struct Call {
     key: Key,
-    seq: u64,
     since: Duration,
     counted: bool,
 }
@@ -114,6 +121,10 @@ pub struct Plan {
     chains: Chains,
     calls: HashMap<u64, Call>,
     last_call: u64,
+    /// Calls for suspects that were answered, in that order, and when the server will have lived through each.
+    settling: VecDeque<(Duration, u64, Key, u64)>,
+    /// What was set aside was released, as far as it may be.
+    has_released: bool,
     actions: VecDeque<Action>,
     meter: Meter,
     census: Census,
@@ -135,6 +146,8 @@ impl Plan {
             chains: Chains::new(own),
             calls: HashMap::new(),
             last_call: 0,
+            settling: VecDeque::new(),
+            has_released: false,
             actions: VecDeque::new(),
             meter: Meter::default(),
             census: Census::default(),
@@ -170,7 +183,14 @@ impl Plan {
         if !self.actions.is_empty() {
             return Duration::ZERO;
         }
-        self.queue.wake().map_or(Duration::MAX, |at| at.max(self.next_start))
+        let start = self.queue.wake().map_or(Duration::MAX, |at| at.max(self.next_start));
+        let settled = self.settling.front().map_or(Duration::MAX, |(at, ..)| *at);
+        start.min(settled).min(self.well_at().unwrap_or(Duration::MAX))
+    }
+
+    /// When this start will have gone well, if that was not noted yet.
+    fn well_at(&self) -> Option<Duration> {
+        self.meter.ended().filter(|_| self.is_restored() && !self.has_released).map(|ended| ended + WELL)
     }
 
     /// Compares what is wanted with what the server has, which it was asked for at `asked`.
@@ -294,6 +314,19 @@ impl Plan {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
+        if self.settling.front().is_some_and(|(at, ..)| *at <= now)
+            && let Some((_, call, key, seq)) = self.settling.pop_front()
+        {
+            self.queue.over(call);
+            if let Some(proxy) = self.proxies.get_mut(&key).filter(|proxy| proxy.seq == seq) {
+                proxy.crashes = 0;
+            }
+            return Some(Action::Acquit { key, seq });
+        }
+        if self.well_at().is_some_and(|at| at <= now) {
+            self.has_released = true;
+            return Some(Action::Release { crashes: MOST_CRASHES - 1 });
+        }
         if now < self.next_start {
             return None;
         }
@@ -301,6 +334,7 @@ impl Plan {
         let mut key = self.queue.pop(call, now)?;
         while let Some(circle) = self.chains.circle(&key).map(str::to_owned) {
             self.queue.answered(call);
+            self.queue.over(call);
             self.waits_for(&key, circle, now);
             key = self.queue.pop(call, now)?;
         }
@@ -319,18 +353,21 @@ impl Plan {
             progress.asked += 1;
         }
         self.last_call = call;
-        self.calls.insert(call, Call { key: key.clone(), seq, since: now, counted });
+        self.calls.insert(call, Call { key: key.clone(), since: now, counted });
         self.move_to(&key, Phase::Connecting { call });
         let usual = Duration::from_secs(1) / u32::try_from(self.limits.per_second).unwrap_or(u32::MAX).max(1);
         self.next_start = self.next_start.max(now.saturating_sub(CATCH_UP)) + self.jittered(usual, call);
         Some(Action::Start { call, key, seq, anew })
     }
 
-    /// Takes the answer to a call, and says which change it was about. Answers to calls that are long given up on are
-    /// ignored.
-    pub fn answered(&mut self, call: u64, answer: Added, now: Duration, wall: i64) -> Option<u64> {
+    /// Takes the answer to a call. Answers to calls that are long given up on are ignored.
+    pub fn answered(&mut self, call: u64, answer: Added, now: Duration, wall: i64) {
         self.queue.answered(call);
-        let Call { key, seq, since, counted } = self.calls.remove(&call)?;
+        let Some(Call { key, since, counted }) = self.calls.remove(&call) else {
+            self.queue.over(call);
+            return;
+        };
+        self.settle(call, &key, answer.is_over(), now);
         if counted {
             let progress = &mut self.meter.progress;
             progress.connecting -= 1;
@@ -343,9 +380,6 @@ impl Plan {
             } += 1;
         }
         if let Some(proxy) = self.proxies.get_mut(&key).filter(|proxy| proxy.phase == Phase::Connecting { call }) {
-            if answer.is_tried() {
-                proxy.deaths = 0;
-            }
             proxy.changed = now;
             let (origin, source_moved) = (proxy.origin, proxy.source_moved);
             match answer {
@@ -370,7 +404,15 @@ impl Plan {
             }
         }
         self.meter.note(now);
-        Some(seq)
+    }
+
+    /// A call has its answer: a suspect is none any more once the server has lived on for a moment.
+    fn settle(&mut self, call: u64, key: &Key, is_over: bool, now: Duration) {
+        let suspect = self.proxies.get(key).filter(|proxy| is_over && proxy.crashes > 0);
+        match suspect.filter(|proxy| proxy.phase == Phase::Connecting { call }).map(|proxy| proxy.seq) {
+            Some(seq) => self.settling.push_back((now + SETTLES, call, key.clone(), seq)),
+            None => self.queue.over(call),
+        }
     }
 
     /// What goes in a circle is told, and what no longer does is started.

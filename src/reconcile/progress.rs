@@ -26,7 +26,7 @@ pub struct Progress {
     pub blocked: usize,
     /// Given up because someone deleted or replaced it meanwhile.
     pub unwanted: usize,
-    /// Set aside: the server died or threw of it again and again.
+    /// Set aside: the server crashed or threw of it again and again.
     pub quarantined: usize,
     /// Not started yet.
     pub waiting: usize,
@@ -36,7 +36,7 @@ pub struct Progress {
     pub revived: usize,
     /// Of these, what it listed but neither played nor tried to.
     pub restarted: usize,
-    /// Started outside the restore because a player or an operator asked.
+    /// Started outside the restore: a player or an operator asked, or it was set aside and released.
     pub asked: usize,
     /// Forgotten because the server gave it up (on_give_up=forget).
     pub given_up: usize,
@@ -90,6 +90,11 @@ impl Meter {
     /// Since the restore began, until it was over.
     pub fn elapsed(&self, now: Duration) -> Duration {
         self.progress.all_after.unwrap_or_else(|| now.saturating_sub(self.began))
+    }
+
+    /// When the restore was over.
+    pub fn ended(&self) -> Option<Duration> {
+        self.progress.all_after.map(|after| self.began + after)
     }
 
     /// One more of `origin` belongs to this restore.

@@ -53,7 +53,8 @@ pub enum Phase {
 pub struct Proxy {
     pub seq: u64,
     pub origin: Origin,
-    pub deaths: u32,
+    /// In how many crashes of the server running it was being worked on.
+    pub crashes: u32,
     pub phase: Phase,
     /// Tries that have failed running; of the last of these, so many were exceptions.
     pub failures: u32,

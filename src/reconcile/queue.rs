@@ -1,5 +1,5 @@
 //! What is to be started, in its order, and what may be started just now: so many first connects at once to one
-//! source, so many processes at once, and suspects of the server's death after all others. Pure.
+//! source, so many processes at once, and what the server may have crashed of after all others. Pure.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -9,17 +9,18 @@ use super::plan::Key;
 
 /// A first connect that has no result yet keeps its place at its source for so long.
 const SLOT: Duration = Duration::from_secs(2);
-/// What was being started when the server died: so many at once, and the next ones when they are answered, or after
-/// this long.
+/// What was being worked on when the server crashed: so many at once, and the next ones when the server has lived through
+/// these, or after this long.
 const SUSPECTS: (usize, Duration) = (32, Duration::from_secs(2));
-/// What was being started in two deaths running is started alone, so that a third one tells.
-const PRIME_SUSPECTS: (usize, Duration) = (1, Duration::from_secs(15));
+/// What was being worked on in two crashes running is started alone, so that a third one tells. For longer than a crash
+/// accuses it, lest that be the next one's.
+const PRIME_SUSPECTS: (usize, Duration) = (1, Duration::from_secs(3));
 
 /// The order of starting, the first the least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
-    /// In how many deaths of the server running it was being started.
-    pub deaths: u32,
+    /// In how many crashes of the server running it was being worked on.
+    pub crashes: u32,
     /// False where a player waits for it.
     pub nobody_waits: bool,
     /// When it was last seen playing; what played to the end comes first.
@@ -46,12 +47,12 @@ struct Source {
     offered: Option<Rank>,
 }
 
-/// Suspects that were started together.
+/// Suspects that were started together, and those of their calls that the server has not lived through yet.
 #[derive(Default)]
 struct Group {
     started: usize,
     since: Duration,
-    unanswered: BTreeSet<u64>,
+    open: BTreeSet<u64>,
 }
 
 pub struct Queue {
@@ -117,7 +118,7 @@ impl Queue {
         let Some(source) = self.sources.get_mut(origin.0) else { return };
         if source.ready.insert(rank, key).is_none() {
             self.len += 1;
-            self.innocent += usize::from(rank.deaths == 0);
+            self.innocent += usize::from(rank.crashes == 0);
         }
         self.offer(origin);
     }
@@ -126,7 +127,7 @@ impl Queue {
         let Some(source) = self.sources.get_mut(origin.0) else { return };
         if source.ready.remove(&rank).is_some() {
             self.len -= 1;
-            self.innocent -= usize::from(rank.deaths == 0);
+            self.innocent -= usize::from(rank.crashes == 0);
         }
         self.offer(origin);
     }
@@ -135,25 +136,25 @@ impl Queue {
     pub fn pop(&mut self, call: u64, now: Duration) -> Option<Key> {
         self.free_places(now);
         let (rank, origin) = self.open.first().copied()?;
-        if rank.deaths > 0 {
-            if rank.deaths > 1 && self.innocent > 0 {
+        if rank.crashes > 0 {
+            if rank.crashes > 1 && self.innocent > 0 {
                 self.suspect_at = Duration::MAX;
                 return None;
             }
-            let (most, patience) = if rank.deaths == 1 { SUSPECTS } else { PRIME_SUSPECTS };
-            if self.group.unanswered.is_empty() || now >= self.group.since + patience {
+            let (most, patience) = if rank.crashes == 1 { SUSPECTS } else { PRIME_SUSPECTS };
+            if self.group.open.is_empty() || now >= self.group.since + patience {
                 self.group = Group { since: now, ..Group::default() };
             } else if self.group.started >= most {
                 self.suspect_at = self.group.since + patience;
                 return None;
             }
             self.group.started += 1;
-            self.group.unanswered.insert(call);
+            self.group.open.insert(call);
         }
         let source = self.sources.get_mut(origin.0)?;
         let key = source.ready.remove(&rank)?;
         self.len -= 1;
-        self.innocent -= usize::from(rank.deaths == 0);
+        self.innocent -= usize::from(rank.crashes == 0);
         if self.places_of(origin) > 0 {
             self.sources.get_mut(origin.0)?.connecting += 1;
             self.keeping.insert(call, origin);
@@ -167,8 +168,12 @@ impl Queue {
 
     /// Call `call` has its result.
     pub fn answered(&mut self, call: u64) {
-        self.group.unanswered.remove(&call);
         self.free_place(call);
+    }
+
+    /// The server has lived through call `call`, or was not tried by it.
+    pub fn over(&mut self, call: u64) {
+        self.group.open.remove(&call);
     }
 
     /// When, without any answer, there may be something to start; none where there will be nothing.
@@ -179,7 +184,7 @@ impl Queue {
         let place = self.places.front().map(|(since, _)| *since + SLOT);
         match self.open.first() {
             None => place,
-            Some((rank, _)) if rank.deaths == 0 => Some(Duration::ZERO),
+            Some((rank, _)) if rank.crashes == 0 => Some(Duration::ZERO),
             Some(_) => Some(place.map_or(self.suspect_at, |place| place.min(self.suspect_at))),
         }
     }
@@ -238,8 +243,8 @@ mod tests {
         (Kind::Pull, format!("{seq}").into())
     }
 
-    fn rank(deaths: u32, last_played: i64, seq: u64) -> Rank {
-        Rank { deaths, nobody_waits: true, last_played: Reverse(last_played), seq }
+    fn rank(crashes: u32, last_played: i64, seq: u64) -> Rank {
+        Rank { crashes, nobody_waits: true, last_played: Reverse(last_played), seq }
     }
 
     fn ms(ms: u64) -> Duration {
@@ -333,11 +338,11 @@ mod tests {
         let mut queue = Queue::new(0, 0);
         let origin = queue.origin(None);
         for seq in 1..=50 {
-            let deaths = if seq == 50 { 2 } else { u32::from(seq <= 40) };
-            queue.push(origin, rank(deaths, 0, seq), key(seq));
+            let crashes = if seq == 50 { 2 } else { u32::from(seq <= 40) };
+            queue.push(origin, rank(crashes, 0, seq), key(seq));
         }
         let mut calls = 0;
-        // The innocent, and at most 32 of those with one death; none of them answers.
+        // The innocent, and at most 32 of those with one crash; none of them answers.
         let first = pop_all(&mut queue, &mut calls, ms(0));
         assert_eq!(first, (41..=49).chain(1..=32).collect::<Vec<_>>());
         assert_eq!(queue.wake(), Some(ms(2000)));
@@ -345,6 +350,8 @@ mod tests {
         assert_eq!(pop_all(&mut queue, &mut calls, ms(2000)), (33..=40).collect::<Vec<_>>());
         assert!(pop_all(&mut queue, &mut calls, ms(3000)).is_empty());
         (1..=calls).for_each(|call| queue.answered(call));
+        assert!(pop_all(&mut queue, &mut calls, ms(3000)).is_empty(), "the server may still crash of them");
+        (1..=calls).for_each(|call| queue.over(call));
         assert_eq!(pop_all(&mut queue, &mut calls, ms(3000)), [50]);
     }
 
@@ -357,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_killed_twice_the_second_waits_for_the_first_and_both_for_the_innocent() {
+    fn of_two_that_crashed_it_twice_the_second_waits_for_the_first_and_both_for_the_innocent() {
         let mut queue = Queue::new(1, 0);
         let (nvr, bad) = (queue.origin(Some("nvr".into())), queue.origin(Some("bad".into())));
         (1..=2).for_each(|seq| queue.push(nvr, rank(0, 0, seq), key(seq)));
@@ -366,8 +373,9 @@ mod tests {
         assert_eq!(pop_all(&mut queue, &mut calls, ms(0)), [1]);
         queue.answered(1);
         assert_eq!(pop_all(&mut queue, &mut calls, ms(10)), [2, 3]);
-        assert_eq!(pop_all(&mut queue, &mut calls, ms(14_000)), [0; 0]);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(2_500)), [0; 0]);
         queue.answered(3);
-        assert_eq!(pop_all(&mut queue, &mut calls, ms(14_000)), [4]);
+        queue.over(3);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(2_500)), [4]);
     }
 }

@@ -81,7 +81,7 @@ impl Simulation {
             key: key.clone(),
             seq: *seq,
             args: args.clone(),
-            deaths: 0,
+            crashes: 0,
             dark_since: *dark_since,
         };
         self.intent.iter().map(want).collect()
@@ -116,7 +116,12 @@ impl Simulation {
     }
 
     fn act(&mut self, action: Action) {
-        let Action::Start { call, key, seq, anew } = action else { panic!("{action:?}") };
+        let (call, key, seq, anew) = match action {
+            Action::Start { call, key, seq, anew } => (call, key, seq, anew),
+            // Nothing was set aside.
+            Action::Release { .. } => return,
+            other => panic!("{other:?}"),
+        };
         self.starts.push((self.now, key.clone()));
         if self.intent.get(&key).is_none_or(|(wanted, ..)| *wanted != seq) {
             self.plan.answered(call, Added::Unwanted, self.now, 0);

@@ -14,6 +14,7 @@ typedef struct media {
     int adds;
     int removes;
     uint64_t call;
+    uint64_t seq;
     char key[KEYS][64];
     char body[KEYS][256];
 } media;
@@ -32,6 +33,7 @@ static void media_add(void *context, uint64_t call, const zlm_journal_add *add) 
     copy(self->body[self->adds], sizeof self->body[0], add->body);
     self->adds += 1;
     self->call = call;
+    self->seq = add->seq;
     pthread_cond_signal(&self->changed);
     pthread_mutex_unlock(&self->mutex);
 }
@@ -64,6 +66,7 @@ static void restored_after_restart(const char *dir) {
     zlm_journal_pair args[3];
     zlm_journal_host host;
     zlm_journal_facts facts;
+    uint64_t made;
     media server;
     waiter told;
 
@@ -90,7 +93,8 @@ static void restored_after_restart(const char *dir) {
     host.context = &server;
     CHECK(open_in(dir, &server.handle) == 0 && server.handle != handle);
     /* One is there already: nobody may start it again. */
-    CHECK(zlm_journal_made(server.handle, ZLM_JOURNAL_PULL, text("__defaultVhost__/live/there")) == 0);
+    CHECK(zlm_journal_made(server.handle, ZLM_JOURNAL_PULL, text("__defaultVhost__/live/there"), &made) == 0);
+    CHECK(made == 0);
     CHECK(zlm_journal_start(server.handle, &host) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     host.add = media_add;
     host.remove = media_remove;
@@ -108,7 +112,8 @@ static void restored_after_restart(const char *dir) {
         pthread_cond_wait(&server.changed, &server.mutex);
     }
     pthread_mutex_unlock(&server.mutex);
-    CHECK(zlm_journal_made(server.handle, ZLM_JOURNAL_PULL, text(server.key[0])) == 0);
+    CHECK(zlm_journal_made(server.handle, ZLM_JOURNAL_PULL, text(server.key[0]), &made) == 0);
+    CHECK(made == server.call && server.seq == 1);
     CHECK(zlm_journal_host_added(server.handle, server.call, ZLM_JOURNAL_ACCEPTED, text("")) == 0);
     CHECK(zlm_journal_close(server.handle) == 0);
     CHECK(server.adds == 1);
@@ -232,6 +237,7 @@ static void what_cannot_be_journaled_is_undone(const char *dir) {
     zlm_journal_host host;
     zlm_journal_call call;
     char *huge = (char *)malloc(10 << 20);
+    uint64_t made;
     media server;
     waiter told;
 
@@ -253,7 +259,7 @@ static void what_cannot_be_journaled_is_undone(const char *dir) {
     host.remove = media_remove;
     CHECK(zlm_journal_open(&options, &server.handle) == 0);
     CHECK(zlm_journal_start(server.handle, &host) == 0);
-    CHECK(zlm_journal_made(server.handle, ZLM_JOURNAL_PULL, text("v/live/huge")) == 0);
+    CHECK(zlm_journal_made(server.handle, ZLM_JOURNAL_PULL, text("v/live/huge"), &made) == 0);
 
     many[0] = pair("url", "");
     many[0].value.data = huge;
@@ -326,14 +332,15 @@ static void calls_count_by_their_effects(const char *dir) {
     zlm_journal_client client;
     zlm_journal_stream stream;
     waiter first, second, closing, deleting;
-    uint64_t add, again, close, del, call;
+    uint64_t add, again, close, del, call, made;
     uint32_t verdict;
     bool wanted;
 
     CHECK(open_in(dir, &handle) == 0);
     add = open_call(handle, "addStreamProxy", "rtsp://1", &first, ZLM_JOURNAL_GO);
     again = open_call(handle, "ADDSTREAMPROXY", "rtsp://2", &second, ZLM_JOURNAL_WAIT);
-    CHECK(zlm_journal_made(handle, ZLM_JOURNAL_PULL, key) == 0 && gone == 1);
+    CHECK(zlm_journal_made(handle, ZLM_JOURNAL_PULL, key, &made) == 0 && gone == 1 && made == 0);
+    CHECK(zlm_journal_made(handle, ZLM_JOURNAL_PULL, key, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_call_answered(handle, again, false) == 0);
     wait_ack(&second);
     CHECK(!second.ack.is_journaled);
@@ -372,12 +379,12 @@ static void calls_count_by_their_effects(const char *dir) {
     memset(&client, 0, sizeof client);
     CHECK(zlm_journal_call_open(handle, NULL, &client, &call, &verdict) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_call_open(handle, &request, &client, &call, &verdict) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
-    CHECK(zlm_journal_made(handle, 3, key) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_made(handle, 3, key, &made) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_ended(handle, 77, key, 0) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_stream_changed(handle, text("rtsp"), NULL, true) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_call_answered(handle, 4711, true) == 0);
     CHECK(zlm_journal_close(handle) == 0);
-    CHECK(zlm_journal_made(handle, ZLM_JOURNAL_PULL, key) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
+    CHECK(zlm_journal_made(handle, ZLM_JOURNAL_PULL, key, &made) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
 }
 
 static void *close_it(void *context) {

@@ -104,7 +104,11 @@ int main() {
         {"zlm_journal_call_open", open_call},
         {"zlm_journal_call_answered", [] { return zlm_journal_call_answered(handle, 1, true); }},
         {"zlm_journal_call_settled", [] { return zlm_journal_call_settled(handle, 1); }},
-        {"zlm_journal_made", [] { return zlm_journal_made(handle, ZLM_JOURNAL_PULL, text("v/a/s")); }},
+        {"zlm_journal_made",
+         [] {
+             uint64_t call = 0;
+             return zlm_journal_made(handle, ZLM_JOURNAL_PULL, text("v/a/s"), &call);
+         }},
         {"zlm_journal_ended", [] { return zlm_journal_ended(handle, ZLM_JOURNAL_PULL, text("v/a/s"), 0); }},
         {"zlm_journal_stream_changed",
          [] {
@@ -129,6 +133,7 @@ int main() {
              return zlm_journal_last_error(nullptr, 0, &len);
          }},
         {"zlm_journal_close", [] { return zlm_journal_close(handle); }},
+        {"crash_file", [] { return bridged([] { zlm_journal::crash_file(handle); }); }},
         {"status", [] { return bridged([] { zlm_journal::status(handle, "", 1); }); }},
         {"restore_now", [] { return start() != 0 ? 1 : bridged([] { zlm_journal::restore_now(handle, ""); }); }},
         {"operations", [] { return bridged([] { zlm_journal::operations(); }); }},

@@ -5,6 +5,7 @@
 mod support;
 
 mod capture;
+mod crashes;
 mod effects;
 mod glue;
 mod kinds;

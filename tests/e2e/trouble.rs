@@ -207,7 +207,7 @@ fn a_camera_that_the_server_dies_of_three_times_is_set_aside_and_the_rest_is_bac
     assert_eq!(listed, wanted);
     assert_eq!(fixture.sqlite3("select key from proxies where state = 'quarantined'").trim(), key("s30"));
     let row = fixture.sqlite3("select op, reason from journal order by seq desc limit 1");
-    assert_eq!(row.trim(), "quarantine|the server died 3 times as it started");
+    assert_eq!(row.trim(), "quarantine|the server crashed 3 times as it started");
     assert!(fixture.server.log().contains("is set aside"));
 
     // It stays set aside, until somebody adds it anew.

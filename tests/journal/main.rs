@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tempfile::TempDir;
 use zlm_journal::error::{Code, Result};
 use zlm_journal::journal::{
-    Ack, Call, Cause, Condition, Done, HistoryFilter, Journal, Persisted, SCHEMA_VERSION, Step, Unchanged,
+    Ack, Call, Cause, Condition, Done, HistoryFilter, Journal, Persisted, SCHEMA_VERSION, Step, Suspects,
+    Unchanged,
 };
 use zlm_journal::record::{Args, Kind, Op, State};
 use zlm_journal::settings::Settings;
@@ -432,26 +433,84 @@ fn an_add_of_what_is_wanted_alike_changes_nothing() {
     assert_eq!(add(&journal, "v/live/1", "rtsp://2"), 6, "also when it was read back");
 }
 
+/// What another process reads, with these two in the journal; the one before has crashed while it worked on `crashed`, or
+/// just ended.
+fn suspects(disk: &Disk, journal: &Journal, crashed: Option<&str>) -> Suspects {
+    if let Some(text) = crashed {
+        fs::write(disk.dir.path().join("journal/proxies.db.crash"), text).unwrap();
+    }
+    let suspects = journal.suspects([(proxy("a"), 7), (proxy("b"), 8)].into_iter());
+    assert!(!disk.dir.path().join("journal/proxies.db.crash").exists(), "it counts once");
+    suspects
+}
+
+fn proxy(name: &str) -> (Kind, Arc<str>) {
+    (Kind::Pull, name.into())
+}
+
 #[test]
-fn what_a_server_died_of_is_counted_until_it_has_lived_through_it() {
+fn only_a_crash_accuses_until_the_server_has_lived_through_it() {
     let disk = Disk::new();
     let journal = disk.open();
-    // Each look is that of another process, after the death of the one before.
-    for death in 1..=3 {
-        journal.deaths().begins(7);
-        assert_eq!((journal.deaths().of(7), journal.deaths().of(8)), (death, 0));
+    let (a, b) = (proxy("a"), proxy("b"));
+    assert_eq!(suspects(&disk, &journal, None).crashes(&a, 7), 0);
+    // Of 9 nobody knows any more.
+    for (crashed, times) in [("7\n", 1), ("9\n7\n7\n", 2), ("8\n7\n", 3)] {
+        assert_eq!(suspects(&disk, &journal, Some(crashed)).crashes(&a, 7), times);
+        // Killed any number of times.
+        assert_eq!(suspects(&disk, &journal, None).crashes(&a, 7), times);
     }
-    let mut next = journal.deaths();
-    next.begins(7);
-    next.untried(7);
-    assert_eq!(journal.deaths().of(7), 3, "it was not tried: neither guilty nor innocent");
-    let mut next = journal.deaths();
-    next.begins(7);
-    next.survived(7);
-    assert_eq!(journal.deaths().of(7), 0);
-    journal.deaths().begins(7);
-    journal.deaths().clean_end();
-    assert_eq!(journal.deaths().of(7), 0);
+    let mut next = suspects(&disk, &journal, None);
+    assert_eq!((next.crashes(&a, 7), next.crashes(&b, 8)), (3, 1));
+    assert_eq!((next.crashes(&a, 17), next.crashes(&(Kind::Push, "a".into()), 7)), (0, 0), "another by that name");
+    next.acquit(&a, 17);
+    assert_eq!(next.crashes(&a, 7), 3);
+    next.acquit(&a, 7);
+    next.acquit(&b, 8);
+    assert_eq!(suspects(&disk, &journal, None).crashes(&a, 7), 0);
+    assert!(!disk.dir.path().join("journal/proxies.db.suspects").exists());
+}
+
+#[test]
+fn a_torn_or_damaged_note_accuses_nobody() {
+    let disk = Disk::new();
+    let journal = disk.open();
+    for torn in ["", "7", "8\n7", "\0\0\0\0", "7\n\0\0", "7\nx\n", "-7\n", "7 \n", "\n"] {
+        let suspects = suspects(&disk, &journal, Some(torn));
+        assert_eq!((suspects.crashes(&proxy("a"), 7), suspects.crashes(&proxy("b"), 8)), (0, 0), "{torn:?}");
+    }
+    suspects(&disk, &journal, Some("7\n"));
+    let file = disk.dir.path().join("journal/proxies.db.suspects");
+    let whole = fs::read_to_string(&file).unwrap();
+    for len in 0..whole.len() {
+        fs::write(&file, &whole[..len]).unwrap();
+        assert_eq!(suspects(&disk, &journal, None).crashes(&proxy("a"), 7), 0, "{len}");
+    }
+    fs::write(&file, whole.replace("pull", "pulp")).unwrap();
+    assert_eq!(suspects(&disk, &journal, None).crashes(&proxy("a"), 7), 0);
+}
+
+#[test]
+fn what_was_set_aside_is_released_once() {
+    let disk = Disk::new();
+    let journal = disk.open();
+    let a = proxy("a");
+    (0..3).for_each(|_| drop(suspects(&disk, &journal, Some("7\n"))));
+    let mut next = suspects(&disk, &journal, None);
+    assert!(!next.set_aside(&a, 7), "not for good");
+    // The same by change 8: also after a kill the next one knows.
+    assert!(suspects(&disk, &journal, None).may_be_released(&a));
+    next.release(&a, 8, 2);
+    fs::write(disk.dir.path().join("journal/proxies.db.crash"), "8\n").unwrap();
+    let mut next = journal.suspects([(a.clone(), 8)].into_iter());
+    assert_eq!(next.crashes(&a, 8), 3);
+    assert!(next.set_aside(&a, 8), "for good");
+    // It is known by change 9 now, and by change 10 when an operator has released it.
+    let mut next = journal.suspects([(a.clone(), 9)].into_iter());
+    assert!(!next.may_be_released(&a));
+    assert_eq!(next.crashes(&a, 10), 0);
+    assert!(!next.set_aside(&a, 10), "that is another proxy");
+    assert!(next.may_be_released(&a));
 }
 
 #[test]

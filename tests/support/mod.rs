@@ -217,14 +217,19 @@ impl Source {
 
     /// One that accepts and never answers.
     pub fn black_hole() -> Source {
-        Self::socket(false, SocketAddr::from(([127, 0, 0, 1], server::free_port())))
+        Self::socket(0, SocketAddr::from(([127, 0, 0, 1], server::free_port())))
+    }
+
+    /// One that says something at once and goes on to, which is a picture only to a stand-in.
+    pub fn talking() -> Source {
+        Self::socket(100, SocketAddr::from(([127, 0, 0, 1], server::free_port())))
     }
 
     /// One that plays at an address, port 0 for any: the same camera again, after it was off.
     pub fn live_at(dir: &Path, before: SocketAddr) -> Source {
         let port = if before.port() == 0 { server::free_port() } else { before.port() };
         let address = SocketAddr::new(before.ip(), port);
-        if real_host().real { Self::real(dir, address) } else { Self::socket(true, address) }
+        if real_host().real { Self::real(dir, address) } else { Self::socket(1, address) }
     }
 
     /// Where a push to it goes.
@@ -246,7 +251,8 @@ impl Source {
         self.connects.load(Ordering::SeqCst)
     }
 
-    fn socket(answers: bool, address: SocketAddr) -> Source {
+    /// Says so many words, a tenth of a second apart, to each that connects.
+    fn socket(words: usize, address: SocketAddr) -> Source {
         let listener = TcpListener::bind(address).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -260,8 +266,18 @@ impl Source {
                 }
                 let Ok(mut connection) = connection else { continue };
                 counted.fetch_add(1, Ordering::SeqCst);
-                if answers {
+                if words > 0 {
                     let _ = connection.write_all(b".");
+                }
+                if words > 1
+                    && let Ok(mut more) = connection.try_clone()
+                {
+                    thread::spawn(move || {
+                        (1..words).all(|_| {
+                            thread::sleep(Duration::from_millis(100));
+                            more.write_all(b".").is_ok()
+                        })
+                    });
                 }
                 // Those whose proxy is gone are let go, or a long test runs out of descriptors.
                 let _ = connection.set_nonblocking(true);

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -198,11 +198,14 @@ impl Server {
         }
     }
 
-    /// Waits for the process to end by itself.
-    pub fn wait_for_end(&mut self) {
+    /// Waits for the process to end by itself, and returns how it did.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("a running server");
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while child.try_wait().expect("its status").is_none() {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(status) = child.try_wait().expect("its status") {
+                return status;
+            }
             assert!(Instant::now() < deadline, "the server does not end:\n{}", self.log());
             thread::sleep(Duration::from_millis(20));
         }

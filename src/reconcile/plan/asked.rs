@@ -1,5 +1,5 @@
-//! What comes between two looks at the server: somebody adds or asks for a proxy, or the stream that one takes comes or
-//! goes.
+//! What comes between two looks at the server: somebody adds or asks for a proxy, one is released, or the stream that one
+//! takes comes or goes.
 
 use std::time::Duration;
 
@@ -25,6 +25,13 @@ impl Plan {
                 self.look_by(now);
             }
             Some(Phase::Down { .. } | Phase::Connecting { .. } | Phase::Retrying) => {}
+        }
+    }
+
+    /// What was set aside is wanted again.
+    pub fn released(&mut self, want: Wanted, now: Duration) {
+        if self.limits.start == Start::All {
+            self.ask_for(want, now);
         }
     }
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::{
-    Action, BLOCKED_AGAIN, Key, LOOK_AT_MOST, MOST_DEATHS, PLAYED, PROCESSES, Phase, Plan, Proxy, Rank, Wanted,
+    Action, BLOCKED_AGAIN, Key, LOOK_AT_MOST, MOST_CRASHES, PLAYED, PROCESSES, Phase, Plan, Proxy, Rank, Wanted,
 };
 use crate::record::url::host_of;
 
@@ -22,7 +22,7 @@ impl Plan {
         let proxy = Proxy {
             seq: want.seq,
             origin,
-            deaths: want.deaths,
+            crashes: want.crashes,
             phase,
             failures: 0,
             throws: 0,
@@ -70,9 +70,9 @@ impl Plan {
         if proxy.last_played == PLAYED {
             proxy.last_played = wall;
         }
-        if proxy.throws >= MOST_DEATHS {
+        if proxy.throws >= MOST_CRASHES {
             let seq = proxy.seq;
-            self.set_aside(key.clone(), seq, format!("the server threw {MOST_DEATHS} times running: {why}"));
+            self.set_aside(key.clone(), seq, format!("the server threw {MOST_CRASHES} times running: {why}"));
             return;
         }
         proxy.last_error = Some(why.into());
@@ -111,13 +111,13 @@ impl Plan {
         self.look_by(now + LOOK_AT_MOST);
     }
 
-    /// False for what the server has died of too often: it is set aside.
+    /// False for what the server has crashed of too often: it is set aside.
     pub(super) fn is_bearable(&mut self, want: &Wanted) -> bool {
-        if want.deaths >= MOST_DEATHS {
-            let why = format!("the server died {} times as it started", want.deaths);
+        if want.crashes >= MOST_CRASHES {
+            let why = format!("the server crashed {} times as it started", want.crashes);
             self.set_aside(want.key.clone(), want.seq, why);
         }
-        want.deaths < MOST_DEATHS
+        want.crashes < MOST_CRASHES
     }
 
     pub(super) fn set_aside(&mut self, key: Key, seq: u64, why: String) {
@@ -129,7 +129,7 @@ impl Plan {
     pub(super) fn enqueue(&mut self, key: &Key, nobody_waits: bool, anew: bool) {
         let Some(proxy) = self.proxies.get(key) else { return };
         let rank =
-            Rank { deaths: proxy.deaths, nobody_waits, last_played: Reverse(proxy.last_played), seq: proxy.seq };
+            Rank { crashes: proxy.crashes, nobody_waits, last_played: Reverse(proxy.last_played), seq: proxy.seq };
         let origin = proxy.origin;
         self.move_to(key, Phase::Waiting { rank, anew });
         self.queue.push(origin, rank, key.clone());

@@ -134,7 +134,7 @@ fuzz_target!(|data: &[u8]| {
             unsafe {
                 let code = zlm_journal_call_open(handle, &request, &client, &mut call, &mut verdict);
                 assert!(code != 10 && verdict <= 2);
-                zlm_journal_made(handle, number, text(part(1)));
+                zlm_journal_made(handle, number, text(part(1)), &mut call);
                 zlm_journal_stream_changed(handle, text(part(3)), &stream, what % 2 == 0);
                 zlm_journal_pull_failed(handle, text(part(1)), text(part(2)));
                 zlm_journal_stream_unwatched(handle, &stream);

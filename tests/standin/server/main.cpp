@@ -115,6 +115,15 @@ static int relay(const std::string &from, const std::string &to) {
     return 1;
 }
 
+// What it does about a crash: it says so, and leaves the rest to the system.
+static void onCrash(int number) {
+    signal(number, SIG_DFL);
+    char text[] = "## signal:    00\n";
+    text[14] = static_cast<char>('0' + number / 10);
+    text[15] = static_cast<char>('0' + number % 10);
+    (void)!write(STDERR_FILENO, text, sizeof(text) - 1);
+}
+
 int main(int argc, char **argv) {
     if (argc == 4 && std::string(argv[1]) == "--relay") {
         return relay(argv[2], argv[3]);
@@ -142,6 +151,8 @@ int main(int argc, char **argv) {
         if (threads > 0) {
             EventPollerPool::setPoolSize(threads);
         }
+        signal(SIGSEGV, onCrash);
+        signal(SIGABRT, onCrash);
         installWebApi();
         standin::installWebHook();
         try {

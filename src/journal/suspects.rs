@@ -1,0 +1,156 @@
+//! Which proxies the server may have died of. Only a crash accuses: the host's handler of crash signals writes down what
+//! was being worked on just then (see cpp/crash.h), and the next process counts that here. What was killed, or lost its
+//! power, has left nothing. Neither file is ever synced: they are for the death of a process, not of the machine. One that
+//! is damaged accuses nobody. Used on the reconciler's thread.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::env::Env;
+use super::place::{Place, with_suffix};
+use crate::record::Kind;
+
+type Key = (Kind, Arc<str>);
+
+pub struct Suspects {
+    env: Arc<dyn Env>,
+    path: PathBuf,
+    of: BTreeMap<Key, Record>,
+    failed: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Record {
+    /// The change that made the proxy what the server died of. As another change has left it, it is another proxy.
+    seq: u64,
+    crashes: u32,
+    /// It was set aside before, and has had its second chance.
+    released: bool,
+}
+
+/// A line of the file.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    kind: String,
+    key: String,
+    seq: u64,
+    crashes: u32,
+    released: bool,
+}
+
+impl Suspects {
+    /// Reads what the processes before have left, and counts the crash of the last, if that is what it died of. `known` is
+    /// each proxy of the journal with its last change.
+    pub(super) fn read(place: &Place, known: impl Iterator<Item = (Key, u64)>) -> Self {
+        let path = place.suspects();
+        let text = place.env.read(&path).unwrap_or_default();
+        let lines: Vec<Line> = serde_json::from_slice(&text).unwrap_or_default();
+        let accused = accused(place);
+        let mut suspects = Self { env: Arc::clone(&place.env), path, of: BTreeMap::new(), failed: false };
+        if lines.is_empty() && accused.is_empty() {
+            return suspects;
+        }
+        let known: HashMap<Key, u64> = known.collect();
+        for Line { kind, key, seq, crashes, released } in lines {
+            let key = Kind::from_name(&kind).map(|kind| (kind, key.into()));
+            if let Some(key) = key.filter(|key| known.contains_key(key)) {
+                suspects.of.insert(key, Record { seq, crashes, released });
+            }
+        }
+        for (key, seq) in known.into_iter().filter(|(_, seq)| accused.contains(seq)) {
+            let mut record = suspects.record(&key, seq);
+            record.crashes += 1;
+            log::warn!("journal: the server has crashed while {} {} was being started", key.0.name(), key.1);
+            suspects.of.insert(key, record);
+        }
+        suspects.write();
+        suspects
+    }
+
+    fn record(&self, key: &Key, seq: u64) -> Record {
+        let found = self.of.get(key).filter(|record| record.seq == seq);
+        found.copied().unwrap_or(Record { seq, crashes: 0, released: false })
+    }
+
+    /// In how many crashes running it was being worked on.
+    pub fn crashes(&self, key: &Key, seq: u64) -> u32 {
+        self.record(key, seq).crashes
+    }
+
+    /// The server has lived through its start.
+    pub fn acquit(&mut self, key: &Key, seq: u64) {
+        if self.of.get(key).is_some_and(|record| record.seq == seq) {
+            self.of.remove(key);
+            self.write();
+        }
+    }
+
+    /// It is not to be started any more. True where that is for good, since it was released once before.
+    pub fn set_aside(&mut self, key: &Key, seq: u64) -> bool {
+        let released = self.record(key, seq).released;
+        if self.of.get(key).is_some_and(|record| record.seq != seq) {
+            self.of.remove(key);
+            self.write();
+        }
+        released
+    }
+
+    /// What was set aside has not been released yet.
+    pub fn may_be_released(&self, key: &Key) -> bool {
+        self.of.get(key).is_none_or(|record| !record.released)
+    }
+
+    /// It is wanted again, by change `seq`, but one crash short of being set aside for good.
+    pub fn release(&mut self, key: &Key, seq: u64, crashes: u32) {
+        self.of.insert(key.clone(), Record { seq, crashes, released: true });
+        self.write();
+    }
+
+    fn write(&mut self) {
+        if let Err(error) = self.try_write()
+            && !std::mem::replace(&mut self.failed, true)
+        {
+            log::warn!(
+                "journal: cannot write {}: {error}. Should the server crash again, the next one will not know how often \
+                 it has",
+                self.path.display()
+            );
+        }
+    }
+
+    fn try_write(&self) -> io::Result<()> {
+        if self.of.is_empty() {
+            return match self.env.remove(&self.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+        }
+        let line = |((kind, key), record): (&Key, &Record)| {
+            let Record { seq, crashes, released } = *record;
+            Line { kind: kind.name().to_owned(), key: key.to_string(), seq, crashes, released }
+        };
+        let lines: Vec<Line> = self.of.iter().map(line).collect();
+        let new: &Path = &with_suffix(&self.path, ".unfinished");
+        self.env.create(new)?;
+        self.env.write_at(new, 0, &serde_json::to_vec(&lines)?)?;
+        self.env.rename(new, &self.path)
+    }
+}
+
+/// The changes that the last process was working on when it crashed, each once: a line each. What cannot be taken away
+/// would count at every start: then it counts for nothing.
+fn accused(place: &Place) -> Vec<u64> {
+    let path = place.crash();
+    let Ok(text) = place.env.read(&path) else { return Vec::new() };
+    if let Err(error) = place.env.remove(&path) {
+        log::warn!("journal: cannot remove {}: {error}. It accuses nobody", path.display());
+        return Vec::new();
+    }
+    let text = String::from_utf8(text).unwrap_or_default();
+    let lines: Option<Vec<u64>> = text.split_terminator('\n').map(|line| line.parse().ok()).collect();
+    lines.filter(|_| text.ends_with('\n')).unwrap_or_default()
+}
