@@ -26,8 +26,8 @@ const size_t kSignalCount = sizeof(kSignals) / sizeof(*kSignals);
 // The server does not tell when a thread reads a proxy's data. It does so, or has lived through it, within this time of
 // the proxy's making or of its success. As SETTLES in src/reconcile/plan.rs.
 const int64_t kFreshMs = 2000;
-// The calls of the last seconds, at any pace of a restore.
-const size_t kCalls = 16384;
+// The calls of the last seconds, at the pace of a restore.
+const size_t kCallsPerPoller = 4096;
 
 // A call that is under way, in the place that its number gives it, until another one takes that.
 struct Call {
@@ -46,6 +46,7 @@ thread_local Thread t_thread;
 
 // Never freed: pollers outlive main().
 Call *s_calls = nullptr;
+size_t s_count = 0;
 struct sigaction s_before[kSignalCount];
 char s_file[4096];
 pid_t s_pid = 0;
@@ -58,7 +59,7 @@ int64_t nowMs() {
 }
 
 Call *find(uint64_t call) {
-    Call *found = s_calls && call != 0 ? &s_calls[call % kCalls] : nullptr;
+    Call *found = s_calls && call != 0 ? &s_calls[call % s_count] : nullptr;
     return found && found->call.load() == call ? found : nullptr;
 }
 
@@ -86,9 +87,9 @@ void note() {
     Note note;
     if (t_thread.dispatches != 0) {
         note.add(t_thread.dispatches);
-    } else if (t_thread.is_poller) {
+    } else {
         const int64_t now = nowMs();
-        for (size_t n = 0; n < kCalls; ++n) {
+        for (size_t n = 0; n < s_count; ++n) {
             const Call &call = s_calls[n];
             const void *thread = call.thread.load();
             const bool may_be = thread == nullptr || thread == &t_thread;
@@ -119,8 +120,8 @@ void passOn(int signal, const struct sigaction &before, siginfo_t *info) {
 
 void onSignal(int signal, siginfo_t *info, void *) {
     const int error = errno;
-    // Not in the child that is about to become FFmpeg, and only what came first.
-    if (getpid() == s_pid && !s_noted.exchange(true)) {
+    // Only what came first, and not in a child that is about to become FFmpeg.
+    if (t_thread.is_poller && getpid() == s_pid && !s_noted.exchange(true)) {
         note();
     }
     for (size_t n = 0; n < kSignalCount; ++n) {
@@ -141,7 +142,8 @@ void watch(const std::string &file) {
     }
     file.copy(s_file, file.size());
     s_pid = getpid();
-    s_calls = new Call[kCalls];
+    s_count = kCallsPerPoller * EventPollerPool::Instance().getExecutorSize();
+    s_calls = new Call[s_count];
     EventPollerPool::Instance().for_each([](const TaskExecutor::Ptr &poller) {
         poller->async([] { t_thread.is_poller = true; }, false);
     });
@@ -169,7 +171,7 @@ void unwatch() {
 Dispatch::Dispatch(uint64_t call, uint64_t seq) {
     t_thread.dispatches = seq;
     if (s_calls) {
-        Call &its = s_calls[call % kCalls];
+        Call &its = s_calls[call % s_count];
         its.call = 0;
         its.seq = seq;
         its.since = nowMs();
