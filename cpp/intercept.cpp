@@ -1,5 +1,6 @@
 // The plugin's part that watches clients' calls go by: those that make and end proxies are followed, and those of the
 // journal's own are carried out. Decides nothing: the journal does.
+#include <algorithm>
 #include <exception>
 #include <thread>
 #include <utility>
@@ -45,16 +46,21 @@ std::string apiName(const Parser &parser) {
     return strncasecmp(path.c_str(), prefix.c_str(), prefix.size()) == 0 ? path.substr(prefix.size()) : std::string();
 }
 
+const std::string &apiSecret() {
+    GET_CONFIG(std::string, api_secret, API::kSecret);
+    return api_secret;
+}
+
 // Whether the server's own check lets through who gives this secret.
 bool isTrusted(const std::string &secret, SockInfo &sender) {
-    GET_CONFIG(std::string, api_secret, API::kSecret);
+    const std::string &api_secret = apiSecret();
     return !api_secret.empty() && api_secret == secret && HttpFileManager::isIPAllowed(sender.get_peer_ip());
 }
 
 // Throws what the server's own check of secret and address would: whoever it does not let through makes no work. Where
 // secret and address are right, the handler's own check is still to come, and what it costs is not paid twice.
 void checkCaller(const Parser &parser, ApiArgsType &args, SockInfo &sender) {
-    GET_CONFIG(std::string, api_secret, API::kSecret);
+    const std::string &api_secret = apiSecret();
     const ArgsMap allArgs(parser, args);
     if (isTrusted(allArgs["secret"], sender)) {
         return;
@@ -62,6 +68,7 @@ void checkCaller(const Parser &parser, ApiArgsType &args, SockInfo &sender) {
     HttpSession::KeyValue headerOut;
     Json::Value val;
     CHECK_SECRET();
+    (void)api_secret;
     (void)headerOut;
     (void)val;
 }
@@ -77,6 +84,18 @@ void addThoseOfHeaders(ApiArgsType &args, const Parser &parser) {
             }
         }
     }
+}
+
+// The body is there. The next request of the connection may be anybody's, through a proxy, and of a method of which the server
+// does not ask: of that one no more is taken than the config says.
+void expectNoItems(SockInfo &sender) {
+#ifdef BroadcastBeforeHttpRequestArgs
+    if (auto *const session = dynamic_cast<HttpSession *>(&sender)) {
+        session->setMaxReqSize(0);
+    }
+#else
+    (void)sender;
+#endif
 }
 
 } // namespace
@@ -99,6 +118,7 @@ bool Plugin::intercept(
         return call->begin(name, args, handler, parser, sender);
     }
     if (_operations.count(name)) {
+        expectNoItems(sender);
         return withoutItems(handler, parser, invoker, sender);
     }
     if (ApiCalls::isOurs(sender)) {
@@ -113,13 +133,14 @@ bool Plugin::intercept(
 
 #ifdef BroadcastBeforeHttpRequestArgs
 // A list of cameras is longer than http.maxReqSize, 40,960 bytes as shipped. Who names the secret in the URL may send it: a
-// stranger's is not kept in memory.
+// stranger's is not kept in memory. The server asks before it reads the body of a POST or PUT.
 void Plugin::expectItems(const Parser &parser, HttpSession &sender) const {
     const auto &args = parser.getUrlArgs();
     const auto secret = args.find("secret");
-    const bool may = _operations.count(apiName(parser)) && secret != args.end() && isTrusted(secret->second, sender);
-    // 0: as the config says. The connection may have brought another call before.
-    sender.setMaxReqSize(may ? kMostItemBytes : 0);
+    if (_operations.count(apiName(parser)) && secret != args.end() && isTrusted(secret->second, sender)) {
+        GET_CONFIG(size_t, configured, Http::kMaxReqSize);
+        sender.setMaxReqSize(std::max(configured, kMostItemBytes));
+    }
 }
 #endif
 

@@ -8,9 +8,8 @@ use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
 use crate::journal::{Condition, Report, SCHEMA_VERSION};
 use crate::reconcile::{Shown, SourceReport, Trouble};
-use crate::record::redact;
+use crate::record::{redact, redact_all};
 use crate::settings::{Restore, Settings};
-use serde_json::Value;
 
 /// `shown` is none while nothing was restored yet; `now_ms` are milliseconds since 1970-01-01 UTC.
 pub fn text(
@@ -47,18 +46,8 @@ pub fn text(
     };
     // Errors quote what the server said of a camera.
     serde_json::to_value(&status)
-        .map(|status| redacted(status).to_string())
+        .map(|status| redact_all(status, redact).to_string())
         .map_err(|error| Error::new(Code::Panic, format!("cannot write the status: {error}")))
-}
-
-/// With each text in it redacted by itself: all of it as one text would be cut where a URL seems to go on.
-fn redacted(value: Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(redact(&text)),
-        Value::Array(items) => items.into_iter().map(redacted).collect(),
-        Value::Object(members) => members.into_iter().map(|(name, value)| (name, redacted(value))).collect(),
-        other => other,
-    }
 }
 
 #[derive(Serialize)]

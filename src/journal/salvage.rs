@@ -209,6 +209,8 @@ fn frames(log: &[u8]) -> (Vec<Frame<'_>>, bool) {
         let commits = size > 0 || !holds && (0..32).any(|bit| is_said(sums(1 << bit)));
         // Whether it does is said in the same sector as the salts, but for one frame in 64: if such a frame's sum does not
         // hold, a crash may have torn its head, and the first half is an older log's, or nothing's.
+        // What that costs: a bit that flips in such a frame, where it is synced and ends a transaction, goes unreported if
+        // exactly one transaction follows.
         let may_be_torn = !holds && (at + 8).is_multiple_of(SECTOR);
         commits_since |= broken && commits && !may_be_torn;
         seeds = [said, its.into_iter().flatten().next()];

@@ -1,12 +1,12 @@
 //! What the journal has now, and what has become of it: in pages that stay in step while it changes.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{Request, refusal};
 use crate::error::{Error, Result};
 use crate::journal::HistoryFilter;
 use crate::plugin::Plugin;
-use crate::record::{Args, Kind, LABEL, State, redact};
+use crate::record::{Args, Kind, LABEL, State, redact_all, redact_value};
 
 /// The longest walk for a page: a filter that lets little through is asked again from where it came.
 const MOST_LOOKED_AT: usize = 100_000;
@@ -96,13 +96,9 @@ fn cursor(text: &str) -> Result<(Kind, std::sync::Arc<str>)> {
 
 /// Arguments, less the credentials in their URLs unless they are asked for.
 pub fn shown(args: &Args, reveal: bool) -> Value {
-    let text = args.as_str();
-    let Ok(Value::Object(object)) = serde_json::from_str(text) else {
-        return refusal(super::OTHER_FAILED, "these arguments cannot be read");
-    };
-    let redacted = |value: Value| match value {
-        Value::String(text) if !reveal => Value::String(redact(&text)),
-        other => other,
-    };
-    Value::Object(object.into_iter().map(|(name, value)| (name, redacted(value))).collect::<Map<_, _>>())
+    match serde_json::from_str(args.as_str()) {
+        Ok(object @ Value::Object(_)) if reveal => object,
+        Ok(object @ Value::Object(_)) => redact_all(object, redact_value),
+        _ => refusal(super::OTHER_FAILED, "these arguments cannot be read"),
+    }
 }

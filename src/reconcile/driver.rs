@@ -15,8 +15,8 @@ use super::progress::{Progress, SourceReport};
 use super::proxy::{Census, Trouble};
 use super::{Add, Added, Host, Intent};
 use crate::error::{Code, Error, Result};
-use crate::record::Kind;
 use crate::record::url::OwnAddress;
+use crate::record::{Kind, redact_reason};
 
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -330,10 +330,21 @@ impl Driver {
 
     fn answered(&mut self, call: u64, answer: Added) {
         let (now, wall) = (self.began.elapsed(), self.intent.now_ms());
+        let answer = answer.reworded(|why| self.without_secrets(call, why));
         if let Added::Retrying(why) | Added::Failed(why) | Added::Threw(why) = &answer {
             *self.shared.last_error.lock() = Some(why.clone());
         }
         self.shared.plan.lock().answered(call, answer, now, wall);
+    }
+
+    /// The server quotes URLs, and parts of them that do not look like one.
+    fn without_secrets(&self, call: u64, why: &str) -> String {
+        let key = self.shared.plan.lock().called(call);
+        match key.and_then(|key| self.intent.wants(&key)) {
+            Some(want) => redact_reason(why, &want.args.read()),
+            // Whose secrets these might be is known no more.
+            None => "it failed when it was no longer wanted".to_owned(),
+        }
     }
 
     /// False when it was the word to stop.
@@ -407,5 +418,88 @@ impl Driver {
                 plan.rate(now),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::Listed;
+    use super::super::plan::{Start, Wanted};
+    use super::*;
+    use crate::record::Args;
+
+    /// A server that refuses all adds with the words of a real one.
+    #[derive(Default)]
+    struct Refusing(Mutex<Option<Arc<Handle>>>);
+
+    impl Host for Refusing {
+        fn add(&self, call: u64, _: Add) {
+            let why = "illegal rtsp url:parse port from url failed:admin:pa".to_owned();
+            self.0.lock().as_ref().unwrap().added(call, Added::Failed(why));
+        }
+        fn remove(&self, _: Kind, _: Arc<str>) {}
+        fn actual(&self) -> HashMap<Key, Listed> {
+            HashMap::new()
+        }
+    }
+
+    /// One camera.
+    struct One;
+
+    impl Intent for One {
+        fn wanted(&self) -> Vec<Wanted> {
+            let url = b"rtsp://admin:pa/ss@10.0.0.1/c".as_slice();
+            let args = Args::from_pairs([(b"url".as_slice(), url)]).unwrap();
+            vec![Wanted { key: (Kind::Pull, "v/live/a".into()), seq: 1, args, crashes: 0, dark_since: None }]
+        }
+        fn wants(&self, _: &Key) -> Option<Wanted> {
+            self.wanted().pop()
+        }
+        fn body(&self, _: &Key, _: u64) -> Option<Vec<u8>> {
+            Some(Vec::new())
+        }
+        fn acquit(&self, _: &Key, _: u64) {}
+        fn set_aside(&self, _: &Key, _: u64, _: &str) -> bool {
+            false
+        }
+        fn release(&self, _: u32) -> Vec<Key> {
+            Vec::new()
+        }
+        fn dark(&self, _: Vec<(u64, i64)>) {}
+        fn now_ms(&self) -> i64 {
+            1
+        }
+    }
+
+    #[test]
+    fn what_the_server_says_is_told_without_the_password_of_the_proxy() {
+        let limits = Limits {
+            start: Start::All,
+            per_second: 1000,
+            per_origin: 0,
+            processes: 0,
+            revive: Duration::ZERO,
+            seed: 1,
+        };
+        let host = Arc::new(Refusing::default());
+        let handle =
+            start(Arc::clone(&host) as Arc<dyn Host>, Arc::new(One), limits, OwnAddress::default()).unwrap();
+        *host.0.lock() = Some(Arc::clone(&handle));
+        handle.begin();
+        let shown = loop {
+            let shown = handle.shown(None, 10);
+            if shown.last_error.is_some() && !shown.troubles.is_empty() && shown.finished {
+                break shown;
+            }
+            thread::sleep(Duration::from_millis(1));
+        };
+        handle.stop();
+        *host.0.lock() = None;
+        let said = "illegal rtsp url:parse port from url failed:***:***";
+        assert_eq!(shown.last_error.as_deref(), Some(said));
+        let all = [&shown.troubles.first().unwrap().last_error, &shown.worst.first().unwrap().last_error];
+        assert_eq!(all, [said, said]);
     }
 }

@@ -59,6 +59,18 @@ impl Added {
     pub fn is_over(&self) -> bool {
         !matches!(self, Added::Blocked(_) | Added::Threw(_))
     }
+
+    /// The same, told in other words.
+    #[must_use]
+    pub fn reworded(self, words: impl FnOnce(&str) -> String) -> Added {
+        match self {
+            Added::Retrying(why) => Added::Retrying(words(&why)),
+            Added::Failed(why) => Added::Failed(words(&why)),
+            Added::Blocked(why) => Added::Blocked(words(&why)),
+            Added::Threw(why) => Added::Threw(words(&why)),
+            Added::Accepted | Added::Present | Added::Unwanted => self,
+        }
+    }
 }
 
 /// What is known of one of the server's proxies.

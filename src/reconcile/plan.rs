@@ -360,6 +360,11 @@ impl Plan {
         Some(Action::Start { call, key, seq, anew })
     }
 
+    /// What a call is about, until it is answered.
+    pub fn called(&self, call: u64) -> Option<Key> {
+        self.calls.get(&call).map(|call| call.key.clone())
+    }
+
     /// Takes the answer to a call. Answers to calls that are long given up on are ignored.
     pub fn answered(&mut self, call: u64, answer: Added, now: Duration, wall: i64) {
         self.queue.answered(call);

@@ -216,6 +216,11 @@ impl Read {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).and_then(|(_, value)| value.as_str())
     }
+
+    /// All that are texts.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.values().filter_map(Value::as_str)
+    }
 }
 
 /// The bytes that pairs of hexadecimal digits stand for.

@@ -1,62 +1,204 @@
 //! What must not be shown of a URL: `user:password@`, and what stands behind a name such as `pwd=` or `token=` in its path
-//! or query.
+//! or query. Where a careless operator has left it open what a password is, more is hidden rather than less. All of it takes
+//! time in proportion to the text.
 
-use super::url::{self, Authority};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use serde_json::Value;
+
+use super::Read;
+use super::url::{is_address, is_full_host};
 
 /// Stands for what is not shown.
 const HIDDEN: &str = "***";
 
-/// A name that ends so has a secret for its value, in a query (`?pwd=…&token=…`) or in a path, as many recorders have it
-/// (`/user=admin_password=…_channel=1_stream=0.sdp`).
-const SECRETS: [&str; 18] = [
+/// A name that ends so, whatever digits come behind it, has a secret for its value, in a query (`?pwd=…&token=…`) or in a
+/// path, as many recorders have it (`/user=admin_password=…_channel=1_stream=0.sdp`).
+const SECRETS: [&str; 21] = [
     "user",
     "username",
     "usr",
     "account",
+    "loginuse",
     "password",
     "passwd",
     "pwd",
     "psw",
     "pswd",
     "pass",
+    "passphrase",
+    "loginpas",
     "token",
     "secret",
     "auth",
-    "auth_key",
-    "authkey",
-    "apikey",
+    "key",
     "sign",
+    "sig",
     "signature",
+    "jwt",
 ];
 
-/// The text with the credentials in its URLs as `***`, whatever signs a careless operator has left in them.
+/// What else has a name in the paths of recorders: in a path, the next name is all that ends a value.
+const OTHERS: [&str; 7] = ["channel", "ch", "chn", "stream", "subtype", "unicast", "proto"];
+
+/// Of the secrets in a proxy's arguments. Where there are more, the server's words are not shown at all.
+const MOST_PIECES: usize = 100;
+
+/// The text with the credentials in its URLs as `***`. A URL ends with a blank or a quote, unless credentials clearly go on.
 pub fn redact(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("://") {
-        shown.push_str(before);
-        shown.push_str("://");
-        let (word, behind) = after.split_at(end_of_url(after));
-        let Authority { credentials, .. } = url::authority(word);
-        let (hidden, open) = word.split_at(credentials.len());
-        if !hidden.is_empty() {
-            shown.push_str(HIDDEN);
-            shown.push('@');
+    without(text, &of_text(text))
+}
+
+/// The same of a value, which is one URL whatever is in it, if it begins as one.
+pub fn redact_value(value: &str) -> String {
+    without(value, &of_value(value))
+}
+
+/// JSON with each text in it redacted by itself: as one text it would be cut where a URL seems to go on.
+pub fn redact_all(value: Value, redact: fn(&str) -> String) -> Value {
+    match value {
+        Value::String(text) => Value::String(redact(&text)),
+        Value::Array(items) => items.into_iter().map(|item| redact_all(item, redact)).collect(),
+        Value::Object(members) => {
+            members.into_iter().map(|(name, value)| (name, redact_all(value, redact))).collect()
         }
-        // There may be another URL in it.
-        let next = open.find("://").unwrap_or(open.len());
-        let (open, inner) = open.split_at(next);
-        hide_named(open, &mut shown);
-        if inner.is_empty() {
-            rest = behind;
-        } else {
-            // Its scheme is shown already.
-            let from = after.len() - inner.len() - behind.len();
-            rest = after.split_at(from).1;
+        other => other,
+    }
+}
+
+/// What the server says of a proxy, redacted, and without the secrets in the proxy's arguments wherever they stand in it, in
+/// pieces as well: `admin:a/b@host` is `admin:a` to it.
+pub fn redact_reason(reason: &str, args: &Read) -> String {
+    let mut pieces = BTreeSet::new();
+    for value in args.texts() {
+        for secret in of_value(value).into_iter().filter_map(|range| value.get(range)) {
+            pieces.insert(secret);
+            pieces.extend(secret.split(['/', '@', ':', '?', '#', ' ']));
         }
     }
-    shown.push_str(rest);
+    if pieces.len() > MOST_PIECES {
+        return HIDDEN.to_owned();
+    }
+    // The longer ones first, which have the others in them.
+    let mut pieces: Vec<&str> = pieces.into_iter().collect();
+    pieces.sort_by_key(|piece| Reverse(piece.len()));
+    pieces.into_iter().fold(redact(reason), without_word)
+}
+
+/// A text without a word wherever that stands by itself.
+fn without_word(text: String, word: &str) -> String {
+    if word.is_empty() || word == HIDDEN || !text.contains(word) {
+        return text;
+    }
+    let goes_on = |one: Option<char>, other: Option<char>| {
+        one.is_some_and(char::is_alphanumeric) && other.is_some_and(char::is_alphanumeric)
+    };
+    let is_alone = |at: usize| {
+        let (before, behind) = text.split_at(at);
+        !goes_on(before.chars().next_back(), word.chars().next())
+            && !goes_on(word.chars().next_back(), behind.chars().nth(word.chars().count()))
+    };
+    let found: Vec<_> =
+        text.match_indices(word).filter(|(at, _)| is_alone(*at)).map(|(at, _)| at..at + word.len()).collect();
+    without(&text, &found)
+}
+
+/// `hidden` may overlap.
+fn without(text: &str, hidden: &[Range<usize>]) -> String {
+    let mut hidden: Vec<&Range<usize>> = hidden.iter().filter(|range| !range.is_empty()).collect();
+    hidden.sort_unstable_by_key(|range| range.start);
+    let mut shown = String::with_capacity(text.len());
+    let mut at = 0;
+    for range in hidden {
+        if range.start >= at {
+            shown.push_str(text.get(at..range.start).unwrap_or_default());
+            shown.push_str(HIDDEN);
+        }
+        at = at.max(range.end);
+    }
+    shown.push_str(text.get(at..).unwrap_or_default());
     shown
+}
+
+fn of_text(text: &str) -> Vec<Range<usize>> {
+    let mut hidden = Vec::new();
+    let mut at = 0;
+    while let Some((before, after)) = text.get(at..).and_then(|rest| rest.split_once("://")) {
+        let start = at + before.len() + 3;
+        let (url, _) = after.split_at(end_of_url(after));
+        of_url(url, start, before_next_url(url), &mut hidden);
+        at = start + url.len();
+    }
+    hidden
+}
+
+fn of_value(value: &str) -> Vec<Range<usize>> {
+    let Some((scheme, url)) = value.split_once("://").filter(|(scheme, _)| is_scheme(scheme.trim_start())) else {
+        return of_text(value);
+    };
+    let mut hidden = Vec::new();
+    of_url(url, scheme.len() + 3, url, &mut hidden);
+    hidden
+}
+
+fn is_scheme(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|sign| sign.is_ascii_alphanumeric() || matches!(sign, '+' | '-' | '.'))
+}
+
+/// What is hidden of a URL that begins behind its `://`, at `start`; its credentials are looked for in `first` of it.
+fn of_url(url: &str, start: usize, first: &str, hidden: &mut Vec<Range<usize>>) {
+    let end = credentials(first);
+    hidden.push(start..start + end.saturating_sub(1));
+    let (_, open) = url.split_at(end);
+    let start = start + end;
+    // There may be other URLs in it.
+    let mut at = 0;
+    while let Some((before, inner)) = open.get(at..).and_then(|rest| rest.split_once("://")) {
+        at += before.len() + 3;
+        hidden.push(start + at..start + at + credentials(before_next_url(inner)).saturating_sub(1));
+    }
+    of_named(open, start, hidden);
+}
+
+fn before_next_url(text: &str) -> &str {
+    text.split_once("://").map_or(text, |(before, _)| before)
+}
+
+/// How much of what stands behind a `://` is credentials, with their `@`. By the book, that is all before the last `@` ahead
+/// of the first slash; where no certain address comes behind that, a password has a slash in it.
+fn credentials(text: &str) -> usize {
+    let (authority, _) = text.split_at(text.find('/').unwrap_or(text.len()));
+    let read = authority.rfind('@').map_or(0, |at| at + 1);
+    let (_, behind) = text.split_at(read);
+    let address = behind.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_certain = match read {
+        // `camera` and `:9000`; `admin:1234` may be the first half of credentials.
+        0 => is_address(address) && (is_full_host(address) || address.rfind(':').is_none_or(|colon| colon == 0)),
+        _ => is_full_address(address),
+    };
+    if is_certain {
+        return read;
+    }
+    let may_be_whole = read > 0 && is_address(address);
+    let any = || text.rfind('@').filter(|_| !may_be_whole).map(|at| at + 1);
+    last_credentials(text).or_else(any).unwrap_or(read)
+}
+
+/// As much as ends with the last `@` that has an address behind it that no word is.
+fn last_credentials(text: &str) -> Option<usize> {
+    let is_before_address = |at: &usize| {
+        let (_, behind) = text.split_at(at + 1);
+        let address =
+            behind.split(|sign: char| sign.is_whitespace() || matches!(sign, '@' | '/' | '?' | '#')).next();
+        address.is_some_and(is_full_address)
+    };
+    text.match_indices('@').map(|(at, _)| at).rfind(is_before_address).map(|at| at + 1)
+}
+
+fn is_full_address(text: &str) -> bool {
+    is_address(text) && (text.contains(':') || is_full_host(text))
 }
 
 fn is_end(sign: char) -> bool {
@@ -66,50 +208,94 @@ fn is_end(sign: char) -> bool {
 /// Where a URL in a text ends: with a blank, or with what quotes it. But `admin:a` of `admin:a b@10.0.0.1/` is no whole one.
 fn end_of_url(text: &str) -> usize {
     let end = text.find(is_end).unwrap_or(text.len());
-    if url::is_whole(text.split_at(end).0) {
+    let (word, behind) = text.split_at(end);
+    let begin = before_next_url(word);
+    let (_, open) = begin.split_at(credentials(begin));
+    let address = open.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_whole = is_address(address) && (open.contains('/') || is_full_host(address));
+    if is_whole || begin.len() < word.len() {
         return end;
     }
-    let line = text.find(['\n', '\r']).into_iter().chain(text.find("://")).min().unwrap_or(text.len());
-    let credentials = url::last_credentials(text.split_at(line).0);
-    if !credentials.contains(':') {
-        return end;
+    let rest = if is_address(address) && address.contains(':') {
+        // A camera and its port, it seems, but for an `@` in the very next word.
+        behind.chars().next().map_or(0, char::len_utf8) + behind.split(is_end).nth(1).map_or(0, str::len)
+    } else {
+        before_next_url(behind).split(['\n', '\r']).next().map_or(0, str::len)
+    };
+    let (line, _) = text.split_at(end + rest);
+    match last_credentials(line) {
+        Some(credentials) if credentials > end && line.find(':').is_some_and(|colon| colon < credentials) => {
+            let (_, address) = text.split_at(credentials);
+            credentials + address.find(is_end).unwrap_or(address.len())
+        }
+        _ => end,
     }
-    let (_, address) = text.split_at(credentials.len());
-    credentials.len() + address.find(is_end).unwrap_or(address.len())
 }
 
-/// A path and a query, with the values of secret names hidden.
-fn hide_named(text: &str, shown: &mut String) {
-    let mut rest = text;
-    while let Some((before, value)) = rest.split_once('=') {
-        shown.push_str(before);
-        shown.push('=');
-        let is_name = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '_' | '-');
-        let name = before.rsplit(|sign: char| !is_name(sign)).next().unwrap_or_default().to_ascii_lowercase();
-        let is_secret = SECRETS.iter().any(|secret| name.ends_with(secret));
-        rest = value;
-        if is_secret {
-            let (hidden, behind) = value.split_at(end_of_value(value));
-            if !hidden.is_empty() {
-                shown.push_str(HIDDEN);
-            }
-            rest = behind;
+/// The values of secret names in a path and a query that begin at `start`.
+fn of_named(text: &str, start: usize, hidden: &mut Vec<Range<usize>>) {
+    let query = text.find('?').unwrap_or(text.len());
+    let (mut at, mut in_stream_id) = (0, false);
+    while let Some((equals, value)) = next_equals(text, at) {
+        let before = text.get(at..equals).unwrap_or_default();
+        let name = last_name(before);
+        in_stream_id = (in_stream_id && !before.contains('&')) || name.eq_ignore_ascii_case("streamid");
+        at = value;
+        if is_secret(name) || in_stream_id && (name.eq_ignore_ascii_case("u") || name.eq_ignore_ascii_case("s")) {
+            let rest = text.get(value..).unwrap_or_default();
+            at += match (value > query, in_stream_id) {
+                (_, true) => rest.find([',', '&']).unwrap_or(rest.len()),
+                (true, _) => rest.find(['&', ';']).unwrap_or(rest.len()),
+                _ => before_next_name(rest),
+            };
+            hidden.push(start + value..start + at);
         }
     }
-    shown.push_str(rest);
 }
 
-/// In a path, the next name follows an underscore, which a password may hold as well.
-fn end_of_value(value: &str) -> usize {
-    let end = value.find(['&', '/', '?', '#', ';']).unwrap_or(value.len());
-    let (value, _) = value.split_at(end);
-    let next = value.split_once('=').and_then(|(before, _)| before.rfind('_'));
-    next.unwrap_or(end)
+/// Where the next `=` is, at `from` or behind it, and where its value begins.
+fn next_equals(text: &str, from: usize) -> Option<(usize, usize)> {
+    let rest = text.get(from..)?;
+    let is_escaped = |at: usize| rest.get(at..at + 3).is_some_and(|sign| sign.eq_ignore_ascii_case("%3d"));
+    rest.match_indices(['=', '%']).find_map(|(at, sign)| match sign {
+        "=" => Some((from + at, from + at + 1)),
+        _ => is_escaped(at).then_some((from + at, from + at + 3)),
+    })
 }
 
+/// The name at the end of a text.
+fn last_name(text: &str) -> &str {
+    let is_name = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '_' | '-');
+    let name = text.rsplit(|sign: char| !is_name(sign)).next().unwrap_or_default();
+    let before = text.strip_suffix(name).unwrap_or_default();
+    // The rest of an escaped sign.
+    if before.ends_with('%') { name.get(2..).unwrap_or_default() } else { name }
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.trim_end_matches(|sign: char| sign.is_ascii_digit()).to_ascii_lowercase();
+    SECRETS.iter().any(|secret| name.ends_with(secret))
+}
+
+/// In a path a password may hold all that separates it from the next name, which alone ends it.
+fn before_next_name(value: &str) -> usize {
+    let mut at = 0;
+    while let Some((equals, next)) = next_equals(value, at) {
+        let before = value.get(at..equals).unwrap_or_default();
+        let name = before.rsplit(|sign: char| !sign.is_ascii_alphanumeric()).next().unwrap_or_default();
+        let sign = before.strip_suffix(name).and_then(|before| before.chars().next_back());
+        let is_known = is_secret(name) || OTHERS.iter().any(|other| name.eq_ignore_ascii_case(other));
+        if is_known && matches!(sign, Some('_' | '&' | '/' | '?' | ';')) {
+            return equals - name.len() - 1;
+        }
+        at = next;
+    }
+    value.len()
+}
 #[cfg(test)]
 mod tests {
-    use super::redact;
+    use super::*;
+    use crate::record::Args;
 
     /// As cameras, recorders and servers really have them, and as careless operators write them.
     #[test]
@@ -141,8 +327,30 @@ mod tests {
             ("rtmp://h/live/a?token=abc", "rtmp://h/live/a?token=***"),
             ("rtmp://h/live/a?txSecret=1f&txTime=5A", "rtmp://h/live/a?txSecret=***&txTime=5A"),
             ("rtmp://h/live/a?auth_key=1-0-0-f&vhost=b", "rtmp://h/live/a?auth_key=***&vhost=b"),
-            ("https://h/a.m3u8?Access-Token=x;Sign=y#z", "https://h/a.m3u8?Access-Token=***;Sign=***#z"),
+            ("https://h/a.m3u8?Access-Token=x;Sign=y#z", "https://h/a.m3u8?Access-Token=***;Sign=***"),
             ("rtsp://u:p@h/a?secret=1", "rtsp://***@h/a?secret=***"),
+            ("rtmp://h/a?token=ab/cd==&x=1", "rtmp://h/a?token=***&x=1"),
+            ("rtmp://h/a?token=a_b?c#d_x=1", "rtmp://h/a?token=***"),
+            ("rtmp://h/a?pwd=://abc", "rtmp://h/a?pwd=***"),
+            ("rtmp://h/a?pwd%3Dabc", "rtmp://h/a?pwd%3D***"),
+            ("rtmp://h/a?to=b%26pwd%3dabc", "rtmp://h/a?to=b%26pwd%3d***"),
+            ("http://h/v.cgi?loginuse=a&loginpas=b&u=c", "http://h/v.cgi?loginuse=***&loginpas=***&u=c"),
+            ("http://h/a?key=1&api_key=2&accessKey=3&n=4", "http://h/a?key=***&api_key=***&accessKey=***&n=4"),
+            ("http://h/a?sig=1&signature=2&jwt=3", "http://h/a?sig=***&signature=***&jwt=***"),
+            ("http://h/a?pwd2=1&password1=2&ch1=3", "http://h/a?pwd2=***&password1=***&ch1=3"),
+            ("srt://h:1?passphrase=1&mode=caller", "srt://h:1?passphrase=***&mode=caller"),
+            ("srt://h:1?streamid=#!::u=admin,s=secret,r=x", "srt://h:1?streamid=#!::u=***,s=***,r=x"),
+            ("srt://h:1?streamid=%23!::r=x%2Cs%3Dsecret&s=1", "srt://h:1?streamid=%23!::r=x%2Cs%3D***&s=1"),
+            // In a path, with all that separates the next name.
+            (
+                "rtsp://10.0.0.1/user=a_password=b/c?d_e&f_channel=1",
+                "rtsp://10.0.0.1/user=***_password=***_channel=1",
+            ),
+            ("rtsp://10.0.0.1/user=a_password=b_c=d_channel=1", "rtsp://10.0.0.1/user=***_password=***_channel=1"),
+            ("rtsp://10.0.0.1/password=a/b?channel=1", "rtsp://10.0.0.1/password=***?channel=1"),
+            ("rtsp://10.0.0.1/token=a/b", "rtsp://10.0.0.1/token=***"),
+            // A URL in another.
+            ("http://10.0.0.1/a?url=rtsp://u:p@h/b&x=1", "http://10.0.0.1/a?url=rtsp://***@h/b&x=1"),
             // Signs that should have been escaped.
             ("rtsp://admin:a b@10.0.0.1/ch1", "rtsp://***@10.0.0.1/ch1"),
             ("rtsp://ad min:a b@10.0.0.1/ch1", "rtsp://***@10.0.0.1/ch1"),
@@ -151,21 +359,27 @@ mod tests {
             ("rtsp://admin:a#b?c@10.0.0.1/ch1", "rtsp://***@10.0.0.1/ch1"),
             ("rtsp://admin:a/b@10.0.0.1/ch1", "rtsp://***@10.0.0.1/ch1"),
             ("rtsp://admin:p@ss/w?rd@10.0.0.1:554/ch1", "rtsp://***@10.0.0.1:554/ch1"),
+            ("rtsp://admin:1234/pw@10.0.0.1/c", "rtsp://***@10.0.0.1/c"),
+            ("rtsp://admin:1234/pw@nvr/c", "rtsp://***@nvr/c"),
+            ("rtsp://admin:a/b@nvr/c", "rtsp://***@nvr/c"),
+            ("rtsp://u:p@nvr/x@a.b", "rtsp://***@a.b"),
             ("rtsp://admin:p@ss@[fe80::1]:554/ch1", "rtsp://***@[fe80::1]:554/ch1"),
             ("rtsp://管理:密码@摄像头/一", "rtsp://***@摄像头/一"),
             // Not credentials.
             ("rtsp://10.0.0.1/a@b", "rtsp://10.0.0.1/a@b"),
             ("rtsp://u:p@10.0.0.1/a@b.c/d", "rtsp://***@10.0.0.1/a@b.c/d"),
             ("rtsp://camera/a@b", "rtsp://camera/a@b"),
+            ("rtsp://10.0.0.1:554/a@b", "rtsp://10.0.0.1:554/a@b"),
+            ("rtmp://u:p@h/live/a@b", "rtmp://***@h/live/a@b"),
             ("rtmp://[2001:db8::1]:1935/live/a", "rtmp://[2001:db8::1]:1935/live/a"),
             ("srt://:9000?streamid=#!::r=live/a,m=publish", "srt://:9000?streamid=#!::r=live/a,m=publish"),
-            ("rtsp://x://u:p@h", "rtsp://x://***@h"),
             ("://", "://"),
             ("/var/film.mp4", "/var/film.mp4"),
             ("no url", "no url"),
             ("", ""),
         ] {
             assert_eq!(redact(url), shown);
+            assert_eq!(redact_value(url), shown);
             // In a line of the log.
             let line = format!("cannot pull {url} (401)");
             assert_eq!(redact(&line), format!("cannot pull {shown} (401)"));
@@ -180,10 +394,72 @@ mod tests {
             ("rtsp://camera is off, ask ops@site.com", "rtsp://camera is off, ask ops@site.com"),
             ("rtsp://10.0.0.1:554 is off, ask ops@site.com", "rtsp://10.0.0.1:554 is off, ask ops@site.com"),
             ("rtsp://cam:554/1 is off, ask ops@site.com", "rtsp://cam:554/1 is off, ask ops@site.com"),
+            ("rtsp://cam:554 is off, ask ops@site.com", "rtsp://cam:554 is off, ask ops@site.com"),
+            ("rtsp://x://u:p@h", "rtsp://x://***@h"),
             ("token=a of rtmp://h/b?token=c", "token=a of rtmp://h/b?token=***"),
             ("摄像头 rtsp://管理:密码@摄像头/一 坏", "摄像头 rtsp://***@摄像头/一 坏"),
         ] {
             assert_eq!(redact(text), shown);
+        }
+    }
+    #[test]
+    fn of_a_value_that_is_one_url_nothing_ends_it() {
+        for (value, shown) in [
+            ("rtsp://admin:p w@nvr/c", "rtsp://***@nvr/c"),
+            ("rtsp://admin:p'w@nvr/c", "rtsp://***@nvr/c"),
+            ("rtsp://admin:p\"w\nx@nvr/c", "rtsp://***@nvr/c"),
+            ("rtsp://admin:1 2/p w@nvr/c", "rtsp://***@nvr/c"),
+            ("rtsp://admin:p://w@nvr/c", "rtsp://***@nvr/c"),
+            (" rtsp://admin:p w@nvr/c", " rtsp://***@nvr/c"),
+            ("rtsp://h/a?pwd=b c'd&x=1", "rtsp://h/a?pwd=***&x=1"),
+            // No URL, but one in a text.
+            ("gate: rtsp://admin:p@nvr/c of ops@site.com", "gate: rtsp://***@nvr/c of ops@site.com"),
+        ] {
+            assert_eq!(redact_value(value), shown);
+        }
+    }
+
+    #[test]
+    fn what_the_server_says_of_a_proxy_shows_no_part_of_its_secrets() {
+        for (url, reason, shown) in [
+            (
+                "rtsp://admin:pa/ss@10.0.0.1/c",
+                "illegal rtsp url:parse port from url failed:admin:pa",
+                "illegal rtsp url:parse port from url failed:***:***",
+            ),
+            ("rtsp://admin:p w@nvr/c", "no host p w, nor w", "no host *** ***, nor ***"),
+            ("rtsp://nvr/c?token=ab/cd==", "404: c?token=ab/cd==, cd==", "404: c?token=***, ***"),
+            ("rtsp://nvr/c?token=1", "10 of 11 s", "10 of 11 s"),
+            ("rtsp://nvr/c", "cannot play rtsp://u:p@nvr/c", "cannot play rtsp://***@nvr/c"),
+        ] {
+            let args = Args::from_pairs([(b"url".as_slice(), url.as_bytes())]).unwrap();
+            assert_eq!(redact_reason(reason, &args.read()), shown);
+        }
+    }
+
+    /// A megabyte of each: with a look at all of the rest from each place, none would come to an end.
+    #[test]
+    fn long_texts_end() {
+        for piece in [
+            "://",
+            "://a",
+            "://a ",
+            "://a:1 ",
+            "://u:p@",
+            "://a:b/@c",
+            "pwd=a_",
+            "=_",
+            "%",
+            "@",
+            "?pwd=&",
+            "/u=",
+            " ://a:\n",
+        ] {
+            let long = format!("rtsp://{}", piece.repeat((1 << 20) / piece.len()));
+            assert!(redact(&long).starts_with("rtsp://"));
+            assert!(redact_value(&long).starts_with("rtsp://"));
+            let args = Args::from_pairs([(b"url".as_slice(), long.as_bytes().get(..60_000).unwrap())]).unwrap();
+            assert!(!redact_reason(&long, &args.read()).is_empty());
         }
     }
 }

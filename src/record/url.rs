@@ -16,21 +16,24 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// None where there is no host.
+    /// None where there is no host that MediaServer could connect to.
     fn of(url: &'a str) -> Option<Self> {
-        let (scheme, rest) = url.split_once("://")?;
-        let Authority { address, rest, .. } = authority(rest);
-        let (host, port) = host_and_port(address)?;
-        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let port = port.and_then(|port| port.parse().ok()).or(match scheme {
-            "rtsp" => Some(554),
-            "rtsps" => Some(322),
-            "rtmp" => Some(1935),
-            "http" | "ws" => Some(80),
-            "rtmps" | "https" | "wss" => Some(443),
-            "srt" => Some(9000),
-            _ => None,
-        });
+        let (scheme, rest) = url.trim().split_once("://")?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (host, port) = host_and_port(address(scheme, authority))?;
+        let port = match port {
+            Some(port) => Some(leading_number(port)?),
+            None => match scheme {
+                "rtsp" => Some(554),
+                "rtsps" => Some(322),
+                "rtmp" => Some(1935),
+                "http" | "ws" => Some(80),
+                "rtmps" | "https" | "wss" => Some(443),
+                "srt" => Some(9000),
+                _ => None,
+            },
+        };
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let host = host.parse().map_or_else(|_| host.to_lowercase(), |v6: Ipv6Addr| v6.to_string());
         (!host.is_empty()).then_some(Parts { scheme, host, port, path, query })
     }
@@ -54,68 +57,34 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// What stands behind the `://` of a URL.
-pub(super) struct Authority<'a> {
-    /// With its `@`; empty where there are none.
-    pub credentials: &'a str,
-    pub address: &'a str,
-    /// Path and query.
-    pub rest: &'a str,
-}
-
-/// As MediaServer reads it (`RtspUrl::parse` in Parser.cpp): all up to the first slash, and of that up to the last `@`, are
-/// credentials. Where that leaves no address, a password has a slash in it, and they end with the last `@` before one.
-pub(super) fn authority(text: &str) -> Authority<'_> {
-    let (authority, _) = text.split_at(text.find('/').unwrap_or(text.len()));
-    let (mut credentials, _) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
-    let address = |credentials: &str| {
-        let (_, rest) = text.split_at(credentials.len());
-        rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()))
+/// Host and port of all up to the first slash, without the credentials that MediaServer takes out of it: what it connects
+/// to, wherever else an `@` is. By the scheme it takes out what is before the last `@` (`RtspUrl::parse`,
+/// Common/Parser.cpp:275-287), the first (`HttpClient::sendRequest`, Http/HttpClient.cpp:47-65), or nothing
+/// (`RtmpPlayer::play`, Rtmp/RtmpPlayer.cpp:56-74; `SrtUrl::parse`, srt/SrtCaller.cpp:35).
+fn address<'a>(scheme: &str, authority: &'a str) -> &'a str {
+    let without = match scheme.to_ascii_lowercase().as_str() {
+        "rtmp" | "rtmps" | "srt" => None,
+        "http" | "https" => authority.split_once('@'),
+        _ => authority.rsplit_once('@'),
     };
-    let (read, _) = address(credentials);
-    let is_certain = if credentials.is_empty() { is_address(read) } else { is_full_address(read) };
-    if !is_certain {
-        let last = last_credentials(text);
-        if last.len() > credentials.len() {
-            credentials = last;
-        }
-    }
-    let (address, rest) = address(credentials);
-    Authority { credentials, address, rest }
+    let address = without.map_or(authority, |(_, address)| address);
+    // A question mark in a host leads nowhere, but for one behind the port, and behind the host where there is no slash.
+    address.split_once('?').map_or(address, |(address, _)| address)
 }
 
-/// What may be credentials, up to the last `@` with a full address behind it; empty where there is none.
-pub(super) fn last_credentials(text: &str) -> &str {
-    let is_before_address = |at: &usize| {
-        let (_, behind) = text.split_at(at + 1);
-        is_full_address(
-            behind
-                .split(|sign: char| sign.is_whitespace() || matches!(sign, '@' | '/' | '?' | '#'))
-                .next()
-                .unwrap_or_default(),
-        )
-    };
-    let last = text.match_indices('@').map(|(at, _)| at).rfind(is_before_address);
-    text.split_at(last.map_or(0, |at| at + 1)).0
-}
-
-/// What stands behind a `://` cannot be the first half of credentials.
-pub(super) fn is_whole(text: &str) -> bool {
-    let Authority { address, rest, .. } = authority(text);
-    is_address(address) && (rest.starts_with('/') || is_full_host(address))
+/// As `sscanf` reads a port (`splitUrl`, Common/Parser.cpp:332).
+fn leading_number(text: &str) -> Option<u16> {
+    let digits = text.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(text.len());
+    text.get(..digits)?.parse().ok()
 }
 
 /// A host, and a port or none. `admin:pa` is none, since that is no port.
-fn is_address(text: &str) -> bool {
+pub(super) fn is_address(text: &str) -> bool {
     host_and_port(text).is_some_and(|(_, port)| port.is_none_or(|port| port.parse::<u16>().is_ok()))
 }
 
 /// One that no word is.
-fn is_full_address(text: &str) -> bool {
-    is_address(text) && (text.contains(':') || is_full_host(text))
-}
-
-fn is_full_host(address: &str) -> bool {
+pub(super) fn is_full_host(address: &str) -> bool {
     host_and_port(address).is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost")
 }
 
@@ -182,11 +151,24 @@ mod tests {
             ("rtsp://10.0.0.1/a@b", Some("10.0.0.1")),
             ("rtsp://admin:p@ss@NVR.local:554/ch1?x=1", Some("nvr.local")),
             ("rtmp://[fe80::1]:1935/live/a", Some("fe80::1")),
-            ("http://h?a=b://c", Some("h")),
+            ("rtsp://h?a=b://c", Some("h")),
             ("rtsp://10.0.0.1?x=1", Some("10.0.0.1")),
             ("rtsp://u:p@10.0.0.1/a@b", Some("10.0.0.1")),
             ("rtsp://admin:a#b?c d@10.0.0.1/ch1", Some("10.0.0.1")),
-            ("rtsp://admin:a/b@10.0.0.1:554/ch1", Some("10.0.0.1")),
+            // What it connects to ends with the first slash, whatever comes behind that.
+            ("rtsp://u:p@nvr/x@a.b", Some("nvr")),
+            ("RTSP://u:p@nvr/x@a.b:554/c", Some("nvr")),
+            ("rtsp://nvr/x@a.b", Some("nvr")),
+            ("rtsp://nvr:554/x@a.b", Some("nvr")),
+            ("rtsp://admin:1/b@10.0.0.1:554/ch1", Some("admin")),
+            ("rtsp://admin:a/b@10.0.0.1:554/ch1", None),
+            ("rtsp://10.0.0.1:554?x=/a@b", Some("10.0.0.1")),
+            (" rtsp://10.0.0.1/a ", Some("10.0.0.1")),
+            ("http://u:p@h/live/a.flv", Some("h")),
+            ("http://u@h:80@x/live/a.flv", Some("h")),
+            ("rtmp://u:1@h/live/a", Some("u")),
+            ("rtmp://u:p@h/live/a", None),
+            ("srt://h:9000?streamid=#!::r=live/a@b", Some("h")),
             ("rtsp://u:p@[FE80:0::1]/a", Some("fe80::1")),
             ("srt://:9000", None),
             ("rtsp://u@/x", None),

@@ -1,5 +1,8 @@
 //! What a business system and an operator do with the journal besides the server's own calls.
 
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::TcpStream;
+
 use serde_json::json;
 
 use super::*;
@@ -46,8 +49,10 @@ fn ten_thousand_cameras_fit_in_one_call_to_a_server_as_it_is_shipped() {
     // It is no news to the file.
     fixture.server.get("setServerConfig", &[("general.flowThreshold", "1023")]);
     let ini = std::fs::read_to_string(fixture.dir.path().join("config.ini")).unwrap();
-    let limits: Vec<&str> = ini.lines().filter(|line| line.starts_with("maxReqSize")).collect();
-    assert!(limits.iter().all(|limit| !limit.contains("67108864")), "{limits:?}");
+    let (_, http) = ini.split_once("[http]").unwrap_or_else(|| panic!("no section http: {ini}"));
+    let http = http.split("\n[").next().unwrap_or_default();
+    let limits: Vec<&str> = http.lines().filter_map(|line| line.strip_prefix("maxReqSize=")).collect();
+    assert_eq!(limits, ["40960"], "{ini}");
     // Nobody else's is taken: not a stranger's, and not to a call of the server's own.
     for (path, secret) in [("syncJournal", "wrong"), ("getServerConfig", server::SECRET)] {
         let fresh = ureq::post(format!("http://127.0.0.1:{}/index/api/{path}", fixture.server.port));
@@ -55,6 +60,68 @@ fn ten_thousand_cameras_fit_in_one_call_to_a_server_as_it_is_shipped() {
         assert!(reply.is_err(), "{path}: {:?}", reply.map(|reply| reply.status()));
     }
     assert_eq!(keys(&fixture.server), [""; 0]);
+}
+
+/// A proxy before the server has the calls of many clients on one connection.
+#[test]
+fn a_long_call_leaves_no_room_for_the_next_one_on_its_connection() {
+    if support::is_left_out_on_old("a body longer than http.maxReqSize") {
+        return;
+    }
+    let fixture = Fixture::start(&[]);
+    let body = serde_json::to_vec(&items(named("camera", 1000), "rtsp://127.0.0.1:9/ch1")).unwrap();
+    assert!(body.len() > 2 * 40_960);
+    let (right, wrong) = (server::SECRET, "wrong");
+    for (method, api, secret) in [
+        ("POST", "syncJournal", wrong),
+        ("POST", "getServerConfig", right),
+        ("PUT", "getServerConfig", wrong),
+        ("DELETE", "getServerConfig", right),
+        ("GET", "syncJournal", right),
+    ] {
+        let mut socket = TcpStream::connect(("127.0.0.1", fixture.server.port)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        // Twice: its own kind it leaves room for.
+        for _ in 0..2 {
+            let reply = ask(&mut socket, "POST", "syncJournal", right, &body).expect("a reply");
+            assert!(reply.contains("\"code\":0"), "{reply}");
+        }
+        let reply = ask(&mut socket, method, api, secret, &body);
+        assert_eq!(reply, None, "{method} {api}");
+    }
+}
+
+/// The reply to a call, on a connection that stays; none where the server ends it instead.
+fn ask(socket: &mut TcpStream, method: &str, api: &str, secret: &str, body: &[u8]) -> Option<String> {
+    let head = format!(
+        "{method} /index/api/{api}?secret={secret}&dry_run=1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    // Who is cut off may find out while he writes.
+    socket.write_all(head.as_bytes()).and_then(|()| socket.write_all(body)).ok()?;
+    let mut reader = BufReader::new(socket);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        match reader.read_line(&mut line) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+            Err(error) => panic!("{method} {api}: {error}"),
+        }
+        if let Some((_, value)) =
+            line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        {
+            length = value.trim().parse().unwrap();
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut reply = vec![0; length];
+    reader.read_exact(&mut reply).unwrap();
+    Some(String::from_utf8(reply).unwrap())
 }
 
 #[test]

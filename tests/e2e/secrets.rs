@@ -12,34 +12,30 @@ use super::*;
 
 #[test]
 fn no_line_of_ours_shows_a_password() {
-    if support::is_left_out_on_old("a forced add") {
-        return;
-    }
-    let mut fixture = Fixture::start(&[("revive_sec", "1")]);
-    let dead = server::free_port();
-    let url = format!("rtsp://admin:p%40ss/w0rd@127.0.0.1:{dead}/ch1");
-    add(&fixture.server, "a", &url, &[("force", "1"), ("timeout_sec", "1")]);
-    fixture.crash_and_restore();
+    let mut fixture = Fixture::prepare(&[("revive_sec", "1")]);
+    let at = format!("127.0.0.1:{}", server::free_port());
+    let urls = [
+        ("a", "rtsp://admin:p%40ss/w0rd@{at}/ch1"),
+        ("blank", "rtsp://admin:a w0rd\"b@{at}/ch1"),
+        ("query", "rtsp://{at}/ch1?pwd=w0rd&token=b/w0rd2"),
+        ("path", "rtsp://{at}/user=admin_password=w0rd_channel=1_stream=0.sdp"),
+    ]
+    .map(|(stream, url)| (stream, url.replace("{at}", &at)));
+    fixture.journaled(
+        urls.iter().map(|(stream, url)| ((*stream).to_owned(), url.as_str(), [("timeout_sec", "1")].as_slice())),
+    );
+    fixture.server.start();
+    fixture.server.wait_until_restored();
     thread::sleep(Duration::from_millis(1500));
     let status = fixture.server.status().to_string();
     assert!(!status.contains("w0rd"), "{status}");
     let log = fixture.server.log();
     let ours: Vec<&str> = log.lines().filter(|line| line.contains("journal")).collect();
     assert!(ours.len() >= 3 && ours.iter().all(|line| !line.contains("w0rd")), "{ours:#?}");
-    for (stream, path) in [
-        ("blank", "rtsp://admin:a w0rd\"b@{at}/ch1"),
-        ("query", "rtsp://{at}/ch1?pwd=w0rd&token=w0rd2"),
-        ("path", "rtsp://{at}/user=admin_password=w0rd_channel=1_stream=0.sdp"),
-    ] {
-        let url = path.replace("{at}", &format!("127.0.0.1:{dead}"));
-        add(&fixture.server, stream, &url, &[("force", "1"), ("timeout_sec", "1")]);
-        assert!(fixture.sqlite3("select args from proxies").contains("w0rd"));
-    }
     for call in ["listJournal", "getJournalHistory", "exportJournal"] {
         let shown = |reveal: &str| fixture.server.get(call, &[("reveal", reveal)]).to_string();
         let (hidden, all) = (shown("0"), shown("1"));
-        let streams = ["live/a", "live/blank", "live/query", "live/path"];
-        assert!(streams.iter().all(|stream| hidden.contains(stream)), "{hidden}");
+        assert!(urls.iter().all(|(stream, _)| hidden.contains(&format!("live/{stream}"))), "{hidden}");
         assert!(!hidden.contains("w0rd"), "{call}: {hidden}");
         assert_eq!(all.matches("w0rd").count(), 5, "{call}: {all}");
     }
@@ -49,9 +45,6 @@ fn no_line_of_ours_shows_a_password() {
 
 #[test]
 fn a_sealed_journal_restores_as_any_other_and_gives_no_camera_away() {
-    if support::is_left_out_on_old("a forced add") {
-        return;
-    }
     let mut fixture = Fixture::prepare(&[]);
     let key_file = fixture.dir.path().join("journal.key");
     let digits: String = (0..32).map(|_| format!("{:02x}", fastrand::u8(..))).collect();
@@ -62,9 +55,9 @@ fn a_sealed_journal_restores_as_any_other_and_gives_no_camera_away() {
     // From before there was a key.
     fixture.server.start();
     let live = fixture.source();
-    let url = live.url.replace("://", "://admin:hunter2@");
-    // Not every host takes a password in an RTMP URL: forced, it stays all the same.
-    assert_persisted(&add(&fixture.server, "old", &url, &[("force", "1")]));
+    // No host takes a password before the address of an RTMP URL.
+    let url = format!("{}?pwd=hunter2", live.url);
+    assert_persisted(&add(&fixture.server, "old", &url, &[]));
     assert!(!that_have(&dir, "hunter2").is_empty());
     fixture.server.kill();
 
@@ -72,7 +65,7 @@ fn a_sealed_journal_restores_as_any_other_and_gives_no_camera_away() {
     fixture.server.start();
     fixture.server.wait_until_restored();
     assert_eq!(fixture.server.status()["encrypted"], true);
-    assert_persisted(&add(&fixture.server, "new", &url, &[("retry_count", "7"), ("force", "1")]));
+    assert_persisted(&add(&fixture.server, "new", &url, &[("retry_count", "7")]));
     assert_persisted(&fixture.server.post_body(
         "syncJournal",
         &[("prune", "0"), ("label", "hunter2's")],
@@ -89,7 +82,7 @@ fn a_sealed_journal_restores_as_any_other_and_gives_no_camera_away() {
         let list = fixture.server.get("listJournal", &[("reveal", reveal), ("label", "hunter2's")]);
         list["data"][0]["args"]["url"].as_str().unwrap().to_owned()
     };
-    assert_eq!((shown("1"), shown("0")), (url.clone(), live.url.replace("://", "://***@")));
+    assert_eq!((shown("1"), shown("0")), (url.clone(), format!("{}?pwd=***", live.url)));
     let again = fixture.server.post_body(
         "syncJournal",
         &[("label", "hunter2's")],

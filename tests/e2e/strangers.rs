@@ -83,6 +83,40 @@ fn strangers_are_refused_every_call_and_change_nothing() {
     assert_eq!(fixture.sqlite3("select count(*) from journal"), "1\n");
 }
 
+/// As the server takes it for its own calls, whatever stands in the URL.
+#[test]
+fn calls_of_the_journal_find_the_secret_in_a_body_as_well() {
+    let fixture = Fixture::start(&[]);
+    let live = fixture.source();
+    assert_persisted(&add(&fixture.server, "a", &live.url, &[]));
+    let key = key("a");
+    let url = |api: &str| format!("http://127.0.0.1:{}/index/api/{api}", fixture.server.port);
+    let call = |api: &str, as_form: bool, args: &[(&str, &str)]| -> Value {
+        let post = ureq::post(url(api)).header("connection", "close");
+        let reply = match as_form {
+            true => post.send_form(args.iter().copied()),
+            false => post.send_json(args.iter().copied().collect::<std::collections::BTreeMap<_, _>>()),
+        };
+        reply.expect("a reply").body_mut().read_json().expect("JSON")
+    };
+    for as_form in [true, false] {
+        let listed = call("listJournal", as_form, &[("secret", server::SECRET), ("limit", "1")]);
+        assert_eq!(
+            (&listed["code"], &listed["data"][0]["key"]),
+            (&0.into(), &Value::from(key.as_str())),
+            "{listed}"
+        );
+        for state in ["disabled", "enabled"] {
+            let args = [("secret", server::SECRET), ("key", &key), ("state", state)];
+            assert_persisted(&call("setJournalState", as_form, &args));
+            assert_eq!(fixture.sqlite3("select state from proxies"), format!("{state}\n"));
+        }
+        for wrong in [&[("secret", "wrong"), ("limit", "1")][..], &[("limit", "1")]] {
+            assert_refused(&call("listJournal", as_form, wrong));
+        }
+    }
+}
+
 #[test]
 fn callers_from_an_address_that_is_not_allowed_are_refused_and_change_nothing() {
     let mut fixture = Fixture::prepare(&[]);

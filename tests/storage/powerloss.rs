@@ -344,12 +344,19 @@ fn no_torn_sector_of_an_unsynced_transaction_is_taken_for_damage() {
     // The halves of a head lie apart in one frame of 64.
     assert!(last - first > 128 * (24 + 4096), "only {} bytes", last - first);
     for torn in (first / SECTOR..=last / SECTOR).map(|sector| sector * SECTOR) {
-        let mut image = before.clone();
-        let content = image.content_mut(&log).unwrap();
-        content.write(first as u64, &new[first..=last]);
-        let (from, to) = (torn.max(first), last.min(torn + SECTOR));
-        content.write(from as u64, &[0x5a; SECTOR][..to - from]);
-        check(image, &model, 1, &[]).unwrap_or_else(|wrong| panic!("the sector at {torn}: {wrong}"));
+        let (from, to) = (torn.max(first), (last + 1).min(torn + SECTOR));
+        let was: Vec<u8> = (from..to).map(|at| old.get(at).copied().unwrap_or(0)).collect();
+        for (what, bytes) in [
+            ("noise", &[0x5a; SECTOR][..to - from]),
+            ("zeros", &[0; SECTOR][..to - from]),
+            ("what was there", &was),
+        ] {
+            let mut image = before.clone();
+            let content = image.content_mut(&log).unwrap();
+            content.write(first as u64, &new[first..=last]);
+            content.write(from as u64, bytes);
+            check(image, &model, 1, &[]).unwrap_or_else(|wrong| panic!("{what} in the sector at {torn}: {wrong}"));
+        }
     }
 }
 

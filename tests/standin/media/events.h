@@ -23,6 +23,10 @@ namespace API {
 const std::string kSecret = "api.secret";
 } // namespace API
 
+namespace Http {
+const std::string kMaxReqSize = "http.maxReqSize";
+} // namespace Http
+
 namespace mediakit {
 class PlayerProxy;
 

@@ -55,7 +55,7 @@ public:
             mediakit::Parser parser;
             parser.parse(_input.data(), end + 4);
             const size_t length = strtoul(parser["Content-Length"].c_str(), nullptr, 10);
-            if (length > 0 && !_is_announced) {
+            if (length > 0 && !_is_announced && (parser.method() == "POST" || parser.method() == "PUT")) {
                 using namespace mediakit;
                 _is_announced = true;
                 HttpBody::Ptr body;

@@ -9,7 +9,7 @@
 
 #include "standin.h"
 
-// scheme://[user@]host:port/app/stream
+// scheme://[user@]host:port/app/stream[?query]
 struct StreamUrl {
     explicit StreamUrl(const std::string &url) {
         const auto colons = url.find("://");
@@ -22,6 +22,7 @@ struct StreamUrl {
         const auto colon = authority.find(':');
         host = authority.substr(0, colon);
         path = url.substr(std::min(slash + 1, url.size()));
+        path.erase(std::min(path.find('?'), path.size()));
         const std::string ip = host == "localhost" ? "127.0.0.1" : host;
         address.sin_family = AF_INET;
         address.sin_port = htons(static_cast<uint16_t>(colon == std::string::npos ? 0 : atoi(authority.c_str() + colon + 1)));
