@@ -21,11 +21,12 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = Args::from_stored(text).and_then(|args| args.request_body(&[]));
-        let url = format!("rtsp://user:pass-word@host/{}", text.replace(|sign: char| sign.is_whitespace() || "\"'".contains(sign), ""));
+        let rest = text.replace(|sign: char| sign.is_whitespace() || "\"'".contains(sign), "");
+        let url = format!("rtsp://user:pass-word@host/{rest}");
         // The rest of it may say anything.
         for shown in [redact(&url), redact_value(&url)] {
             assert!(shown.starts_with("rtsp://***@"));
-            assert!(text.contains("pass-word") || !shown.contains("pass-word"));
+            assert!(rest.contains("pass-word") || !shown.contains("pass-word"));
         }
         let settings: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once('=')).collect();
         let (settings, problems) = Settings::read(settings, Path::new("/"));
