@@ -39,7 +39,7 @@ fn time_until(server: &mut Server, reached: impl Fn(&Value) -> bool) -> f64 {
     }
 }
 
-/// Ends it as an operator does: a kill in the middle of a restore has the next one start the suspects last.
+/// Ends it as an operator does.
 fn stop(server: &mut Server) {
     Server::signal(server.pid(), "INT");
     server.wait_for_end();
@@ -244,7 +244,7 @@ pub fn sites(table: &mut Table, dir: &Path, host: &Host) {
 const PROXIES: usize = 5000;
 const HOLES: usize = PROXIES / 10;
 const SITES: u8 = 16;
-/// The client that adds one by one is not waited for to its end.
+/// Nothing is waited for any longer; the client that adds one by one is not through by then.
 const PATIENCE: Duration = Duration::from_secs(160);
 
 /// Seconds of CPU that a process has used.

@@ -1,4 +1,4 @@
-//! Which proxies the server may have died of. Only a crash accuses: the host's handler of crash signals writes down what
+//! Which proxies the server may have crashed of. Only a crash accuses: the host's handler of crash signals writes down what
 //! was being worked on just then (see cpp/crash.h), and the next process counts that here. What was killed, or lost its
 //! power, has left nothing. Neither file is ever synced: they are for the death of a process, not of the machine. One that
 //! is damaged accuses nobody. Used on the reconciler's thread.
@@ -25,7 +25,7 @@ pub struct Suspects {
 
 #[derive(Clone, Copy)]
 struct Record {
-    /// The change that made the proxy what the server died of. As another change has left it, it is another proxy.
+    /// The change that made the proxy what the server crashed of. As another change has left it, it is another proxy.
     seq: u64,
     crashes: u32,
     /// It was set aside before, and has had its second chance.

@@ -172,7 +172,7 @@ fn credentials(text: &str) -> usize {
     let (authority, _) = text.split_at(text.find('/').unwrap_or(text.len()));
     let read = authority.rfind('@').map_or(0, |at| at + 1);
     let (_, behind) = text.split_at(read);
-    let address = behind.split(['/', '?', '#']).next().unwrap_or_default();
+    let address = address_of(behind);
     let is_certain = match read {
         // `camera` and `:9000`; `admin:1234` may be the first half of credentials.
         0 => is_address(address) && (is_full_host(address) || address.rfind(':').is_none_or(|colon| colon == 0)),
@@ -197,6 +197,11 @@ fn last_credentials(text: &str) -> Option<usize> {
     text.match_indices('@').map(|(at, _)| at).rfind(is_before_address).map(|at| at + 1)
 }
 
+/// What stands before path and query.
+fn address_of(text: &str) -> &str {
+    text.split(['/', '?', '#']).next().unwrap_or_default()
+}
+
 fn is_full_address(text: &str) -> bool {
     is_address(text) && (text.contains(':') || is_full_host(text))
 }
@@ -211,7 +216,7 @@ fn end_of_url(text: &str) -> usize {
     let (word, behind) = text.split_at(end);
     let begin = before_next_url(word);
     let (_, open) = begin.split_at(credentials(begin));
-    let address = open.split(['/', '?', '#']).next().unwrap_or_default();
+    let address = address_of(open);
     let is_whole = is_address(address) && (open.contains('/') || is_full_host(address));
     if is_whole || begin.len() < word.len() {
         return end;
@@ -292,6 +297,7 @@ fn before_next_name(value: &str) -> usize {
     }
     value.len()
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,6 +408,7 @@ mod tests {
             assert_eq!(redact(text), shown);
         }
     }
+
     #[test]
     fn of_a_value_that_is_one_url_nothing_ends_it() {
         for (value, shown) in [

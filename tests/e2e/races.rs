@@ -14,6 +14,8 @@ const CLIENTS: usize = 16;
 /// So many of the pulls have somebody who would watch.
 const VIEWED: usize = 2;
 const ROUND: Duration = Duration::from_millis(1500);
+/// No call is waited for any longer.
+const ANSWERED: Duration = Duration::from_secs(15);
 /// Virtual host, app and stream of pulls. Some are of another virtual host by name, and two have one key.
 const PULLS: [(&str, &str, &str); 8] = [
     ("__defaultVhost__", "live", "p0"),
@@ -220,12 +222,9 @@ impl Race {
                     let mut random = fastrand::Rng::with_seed(seed);
                     while Instant::now() < end {
                         let (call, args, stream) = random_call(self, &mut random, client);
-                        let plain: Vec<_> = args.iter().map(|(name, value)| (*name, &**value)).collect();
-                        let sent = Instant::now();
                         // The server never answers for an FFmpeg source that is deleted while it begins.
-                        let limit = Duration::from_secs(if call == "addFFmpegSource" { 4 } else { 15 });
-                        let reply = server.try_get_within(limit, call, &plain);
-                        self.notes.note(&stream, client, call, &args, sent, reply.as_ref());
+                        let limit = if call == "addFFmpegSource" { Duration::from_secs(4) } else { ANSWERED };
+                        self.call(limit, &stream, client, call, &args);
                     }
                 });
             }
@@ -246,12 +245,16 @@ impl Race {
         let add: Args =
             [("src_url", &*self.cameras.live.url), ("dst_url", &dst), ("timeout_ms", "10000")].map(owned).into();
         let close: Args = [("app", "live"), ("stream", "f"), ("force", "1")].map(owned).into();
-        for (call, args) in [("addFFmpegSource", add), ("close_streams", close)] {
-            let plain: Vec<_> = args.iter().map(|(name, value)| (*name, &**value)).collect();
-            let sent = Instant::now();
-            let reply = server.try_get_within(Duration::from_secs(15), call, &plain);
-            self.notes.note("f", CLIENTS, call, &args, sent, reply.as_ref());
-        }
+        self.call(ANSWERED, "f", CLIENTS, "addFFmpegSource", &add);
+        self.call(ANSWERED, "f", CLIENTS, "close_streams", &close);
+    }
+
+    /// One call, about that stream, with a note of what came of it.
+    fn call(&self, limit: Duration, stream: &str, client: usize, call: &str, args: &Args) {
+        let plain: Vec<_> = args.iter().map(|(name, value)| (*name, &**value)).collect();
+        let sent = Instant::now();
+        let reply = self.fixture.server.try_get_within(limit, call, &plain);
+        self.notes.note(stream, client, call, args, sent, reply.as_ref());
     }
 
     /// All clients add the same at the same moment, each with a url of his own: one of them makes it.
@@ -267,12 +270,9 @@ impl Race {
                     let url = format!("{}?client={client}&n=rush", self.cameras.live.url);
                     let args: Args =
                         [("vhost", vhost), ("app", app), ("stream", stream), ("url", &url)].map(owned).into();
-                    let plain: Vec<_> = args.iter().map(|(name, value)| (*name, &**value)).collect();
-                    together.wait();
-                    let sent = Instant::now();
-                    let reply = server.try_get_within(Duration::from_secs(15), "addStreamProxy", &plain);
                     let label = stream.rsplit('/').next().unwrap_or_default();
-                    self.notes.note(label, client, "addStreamProxy", &args, sent, reply.as_ref());
+                    together.wait();
+                    self.call(ANSWERED, label, client, "addStreamProxy", &args);
                 });
             }
         });
