@@ -146,6 +146,8 @@ void Plugin::open() {
         ErrorL << "journal: " << lastError() << ". The server runs without a journal";
         return;
     }
+    _phase = Phase::kOpen;
+    std::atexit([] { Plugin::Instance().atExit(); });
     const zlm_journal_handle journal = _journal;
     GET_CONFIG(std::string, api_secret, API::kSecret);
     api_regist(std::string("/index/api/") + kStatusApi, [journal](API_ARGS_MAP) {
@@ -197,7 +199,11 @@ void Plugin::restore() {
 }
 
 void Plugin::close() {
-    if (_api && zlm_journal_close(_journal) != 0) {
+    auto open = Phase::kOpen;
+    if (!_phase.compare_exchange_strong(open, Phase::kClosing)) {
+        return;
+    }
+    if (zlm_journal_close(_journal) != 0) {
         ErrorL << "journal: " << lastError();
     }
     crash::unwatch();
@@ -205,6 +211,18 @@ void Plugin::close() {
     // Those under way have what they waited for; one that reads a long history is not waited for to its end.
     std::unique_lock<std::mutex> lock(_operating_mutex);
     _operated.wait_for(lock, kLastAnswers, [this] { return _operating == 0; });
+    _phase = Phase::kClosed;
+}
+
+// exit() is about to destroy what the journal's threads use, and those of MediaServer with them.
+void Plugin::atExit() {
+    if (_phase == Phase::kClosing) {
+        // Three seconds after it began to stop, restartServer ends the process from another thread. What has been
+        // acknowledged is on disk; what waits for the disk is not waited for.
+        std::_Exit(EXIT_SUCCESS);
+    }
+    // MediaServer ends without closing the journal where a port is taken.
+    close();
 }
 
 void Plugin::log(void *, uint32_t level, zlm_journal_text line) {

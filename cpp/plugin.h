@@ -66,6 +66,7 @@ private:
         const Invoker &invoker);
 
     void lookForReload();
+    void atExit();
 
     // MediaServer's events.
     void listen();
@@ -82,7 +83,10 @@ private:
     std::string whatIsMissing(const Kind &kind, const std::string &body) const;
     const Kind &kindOf(const std::string &name) const;
 
+    enum class Phase { kOff, kOpen, kClosing, kClosed };
+
     const std::vector<Kind> _kinds;
+    std::atomic<Phase> _phase{Phase::kOff};
     zlm_journal_handle _journal = 0;
     // None where the journal is off: then every call goes its stock way.
     std::unique_ptr<ApiCalls> _api;

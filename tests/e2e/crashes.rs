@@ -2,30 +2,15 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::LazyLock;
 
 use super::*;
-use support::{Holes, build_dir, root, run};
+use support::Holes;
 use zlm_journal::journal::Journal;
 use zlm_journal::record::{Op, State};
 use zlm_journal::settings::Settings;
 
 const SEGV: i32 = 11;
 const ABRT: i32 = 6;
-
-/// See deadly.c.
-static DEADLY: LazyLock<PathBuf> = LazyLock::new(|| {
-    let library = build_dir("deadly").join("deadly.so");
-    let source = root().join("tests/e2e/deadly.c");
-    run(Command::new("cc")
-        .args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"])
-        .arg(&library)
-        .arg(source)
-        .arg("-ldl"));
-    library
-});
 
 /// A server with live cameras, others that accept and never answer, and one whose first bytes crash the server.
 struct Scene {
@@ -42,7 +27,7 @@ impl Scene {
         let listening = Holes::new(holes);
         let (deadly, live) = (Source::talking(), fixture.source());
         fixture.server.env = vec![
-            ("LD_PRELOAD".to_owned(), DEADLY.to_str().unwrap().to_owned()),
+            support::preload("deadly"),
             ("DEADLY_PORT".to_owned(), deadly.address().port().to_string()),
             // Where the server's own handler finds no addr2line, with which it takes half a minute.
             ("PATH".to_owned(), "/nonexistent".to_owned()),

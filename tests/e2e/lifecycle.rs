@@ -1,8 +1,8 @@
 //! Starting and stopping, in every way that a MediaServer is started and stopped.
 
 use std::fs;
+use std::net::TcpListener;
 use std::process::Command;
-
 use std::time::Instant;
 
 use super::kinds::{add_ffmpeg, add_push, ffmpeg_sources, pushes};
@@ -37,6 +37,48 @@ fn the_restart_api_removes_nothing() {
     let (_source, before) = two_cameras(&fixture);
     assert_eq!(fixture.server.get("restartServer", &[])["code"], 0);
     fixture.server.wait_for_end();
+    fixture.server.start();
+    fixture.server.wait_until_restored();
+    assert_eq!(fixture.server.proxies(), before);
+}
+
+/// The server lets nobody hold up its restart for longer than three seconds.
+#[test]
+fn the_restart_api_does_not_wait_for_a_disk_that_is_stuck() {
+    let mut fixture = Fixture::prepare(&[]);
+    let stuck = fixture.dir.path().join("stuck");
+    fixture.server.env =
+        vec![support::preload("stuck"), ("STUCK_WHILE".to_owned(), stuck.to_str().unwrap().to_owned())];
+    fixture.server.start();
+    let (source, before) = two_cameras(&fixture);
+    fs::write(&stuck, "").unwrap();
+    thread::scope(|scope| {
+        let server = &fixture.server;
+        let late = scope.spawn(|| server.try_get("addStreamProxy", &add_args("late", &source.url, &[])));
+        server.wait_for_status("the call", |status| status["seq"] != status["durable_seq"]);
+        assert_eq!(server.get("restartServer", &[])["code"], 0);
+        assert_eq!(late.join().unwrap(), None, "it ends without an answer to what is not on the disk");
+    });
+    let ended = fixture.server.wait_for_end();
+    assert_eq!(ended.code(), Some(0), "{ended}:\n{}", fixture.server.log());
+    fs::remove_file(&stuck).unwrap();
+    fixture.server.start();
+    fixture.server.wait_until_restored();
+    let after = fixture.server.proxies();
+    assert!(before.iter().all(|proxy| after.contains(proxy)), "{after:?}");
+}
+
+/// The server returns from main() at once then, while the journal is open.
+#[test]
+fn a_server_that_cannot_listen_ends_as_a_stock_one_does() {
+    let mut fixture = Fixture::start(&[]);
+    let (_source, before) = two_cameras(&fixture);
+    fixture.server.kill();
+    let taken = TcpListener::bind((fixture.server.ip, fixture.server.port)).unwrap();
+    fixture.server.spawn();
+    let ended = fixture.server.wait_for_end();
+    assert_eq!(ended.code(), Some(255), "{ended}:\n{}", fixture.server.log());
+    drop(taken);
     fixture.server.start();
     fixture.server.wait_until_restored();
     assert_eq!(fixture.server.proxies(), before);

@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, mpsc};
+use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 use std::{env, fs, io};
@@ -109,6 +109,20 @@ pub fn build_dir(name: &str) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&dir).unwrap();
     dir
+}
+
+/// What has a server preload the library that tests/e2e/NAME.c makes.
+pub fn preload(name: &str) -> (String, String) {
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _alone = BUILDING.lock();
+    let library = build_dir(name).join(format!("{name}.so"));
+    let source = root().join(format!("tests/e2e/{name}.c"));
+    run(Command::new("cc")
+        .args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"])
+        .arg(&library)
+        .arg(source)
+        .arg("-ldl"));
+    ("LD_PRELOAD".to_owned(), library.to_str().unwrap().to_owned())
 }
 
 pub mod standin {
