@@ -7,6 +7,7 @@ mod support;
 mod capture;
 mod crashes;
 mod effects;
+mod flow;
 mod glue;
 mod kinds;
 mod lifecycle;

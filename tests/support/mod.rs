@@ -2,6 +2,7 @@
 //! Not every test uses all of it.
 #![allow(dead_code)]
 
+pub mod quiet;
 pub mod server;
 pub mod slow;
 

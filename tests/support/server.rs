@@ -211,6 +211,13 @@ impl Server {
         }
     }
 
+    /// Bytes that it occupies now.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() * 1024
+    }
+
     /// A player over HTTP-FLV: its connection once it gets the stream, none where the server refuses.
     pub fn play(&self, stream: &str) -> Option<TcpStream> {
         let mut player = TcpStream::connect((self.ip, self.port)).ok()?;

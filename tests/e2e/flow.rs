@@ -1,0 +1,226 @@
+//! For as long as one likes: what the status says of each proxy, against what its camera knows and what the server lists.
+//! A third of the cameras play all the time, a third is off, a third comes and goes, and the server is killed.
+//! `ZLMJ_FLOW_SEC` sets how long (30), `ZLMJ_FLOW_PROXIES` how many (60), `ZLMJ_FLOW_KILLS` how often it is killed (1),
+//! `ZLMJ_SEED` where to begin:
+//! `ZLMJ_FLOW_SEC=3600 ZLMJ_FLOW_PROXIES=5000 ZLMJ_FLOW_KILLS=200 cargo test --test e2e flow -- --nocapture`.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use super::schedules::number;
+use super::*;
+use support::quiet::Quiet;
+use support::server::free_port;
+
+/// A camera's first word takes up to four seconds to come, and a server five to notice that it says none any more. What is
+/// said wrongly for longer is wrong.
+const SETTLED: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Some cameras that are switched on and off together.
+enum Cameras {
+    Quiet(Quiet),
+    Standin { address: SocketAddr, source: Option<Box<Source>> },
+}
+
+impl Cameras {
+    fn new(fixture: &Fixture, ip: u8) -> Cameras {
+        if HOST.real {
+            return Cameras::Quiet(Quiet::at((1..=8).map(|n| IpAddr::from([127, 82, ip, n]))));
+        }
+        let source = fixture.source();
+        Cameras::Standin { address: source.address(), source: Some(Box::new(source)) }
+    }
+
+    fn url(&self, n: usize) -> String {
+        match self {
+            Cameras::Quiet(quiet) => quiet.url(n),
+            Cameras::Standin { address, .. } => format!("rtsp://{address}/camera{n}"),
+        }
+    }
+
+    fn switch(&mut self, fixture: &Fixture, on: bool) {
+        match self {
+            Cameras::Quiet(quiet) => quiet.switch(on),
+            Cameras::Standin { address, source } => {
+                *source = on.then(|| Box::new(Source::live_at(fixture.dir.path(), *address)));
+            }
+        }
+    }
+
+    /// The numbers of those that somebody plays. Those of a stand-in do not know.
+    fn playing(&self) -> HashSet<usize> {
+        match self {
+            Cameras::Quiet(quiet) => quiet.playing(),
+            Cameras::Standin { .. } => HashSet::new(),
+        }
+    }
+}
+
+/// What is said at one moment: the state of each proxy, and which the server lists as a stream.
+struct Said {
+    states: HashMap<usize, String>,
+    streams: HashSet<usize>,
+}
+
+fn number_of(stream: &str) -> Option<usize> {
+    stream.rsplit_once("/s").map_or(stream.strip_prefix('s'), |(_, number)| Some(number))?.parse().ok()
+}
+
+impl Said {
+    fn now(fixture: &Fixture, proxies: usize) -> Said {
+        let status = fixture.server.get("getJournalStatus", &[("limit", "10000")])["data"].clone();
+        let mut states: HashMap<usize, String> = (0..proxies).map(|n| (n, "playing".to_owned())).collect();
+        let troubles = status["now"]["proxies"].as_array().unwrap();
+        for trouble in troubles {
+            let number = number_of(trouble["key"].as_str().unwrap()).unwrap();
+            states.insert(number, trouble["state"].as_str().unwrap().to_owned());
+        }
+        let count = |state: &str| status["now"][state].as_u64().unwrap();
+        assert_eq!(
+            count("playing"),
+            (proxies - troubles.len()) as u64,
+            "the counts and the list differ: {status}"
+        );
+        let listed = fixture.server.get("getMediaList", &[("app", "live")])["data"].take();
+        let names =
+            listed.as_array().into_iter().flatten().filter_map(|source| number_of(source["stream"].as_str()?));
+        Said { states, streams: names.collect() }
+    }
+
+    /// What is wrong with it.
+    fn wrong(
+        &self,
+        sends: &HashSet<usize>,
+        is_off: &dyn Fn(usize) -> bool,
+    ) -> HashMap<(usize, &'static str), String> {
+        let wrong = self.states.iter().filter_map(|(n, state)| {
+            let (says, is_listed) = (state == "playing", self.streams.contains(n));
+            let why = match () {
+                () if says && is_off(*n) => "its camera is off",
+                () if says && !is_listed => "the server lists no stream of it",
+                () if !says && sends.contains(n) => "its camera sends",
+                () => return None,
+            };
+            Some(((*n, why), state.clone()))
+        });
+        wrong.collect()
+    }
+}
+
+struct Flow {
+    fixture: Fixture,
+    proxies: usize,
+    steady: Cameras,
+    flapping: Cameras,
+    is_on: bool,
+    /// Since when the same has been wrong at each look.
+    wrong_since: HashMap<(usize, &'static str), Instant>,
+    looks: usize,
+}
+
+impl Flow {
+    fn start(proxies: usize) -> Flow {
+        let mut fixture = Fixture::prepare(&[]);
+        for (name, value) in [("enable_hls", "0"), ("rtmp_demand", "1"), ("ts_demand", "1"), ("fmp4_demand", "1")]
+        {
+            fixture.server.settings.push((format!("protocol.{name}"), value.to_owned()));
+        }
+        fixture.server.write_config(&Fixture::journal(&fixture.server, &[]));
+        let (steady, flapping) = (Cameras::new(&fixture, 1), Cameras::new(&fixture, 2));
+        let off = format!("rtsp://127.0.0.1:{}/off", free_port());
+        let urls: Vec<String> = (0..proxies)
+            .map(|n| match n % 3 {
+                0 => steady.url(n),
+                1 => flapping.url(n),
+                _ => off.clone(),
+            })
+            .collect();
+        fixture.journaled(urls.iter().enumerate().map(|(n, url)| (format!("s{n}"), url.as_str(), [].as_slice())));
+        fixture.server.start();
+        let mut flow =
+            Flow { fixture, proxies, steady, flapping, is_on: true, wrong_since: HashMap::new(), looks: 0 };
+        flow.come_back();
+        flow
+    }
+
+    fn come_back(&mut self) {
+        self.wrong_since.clear();
+        self.fixture.server.wait_until_restored();
+        let listed = keys(&self.fixture.server);
+        // Without `force`, those that are off are not kept.
+        if !HOST.is_old {
+            assert_eq!(listed.len(), self.proxies, "{}", self.fixture.server.log());
+        }
+    }
+
+    fn look(&mut self) {
+        self.looks += 1;
+        let sends = self.steady.playing().union(&self.flapping.playing()).copied().collect();
+        let is_off = |n: usize| n % 3 == 2 || (n % 3 == 1 && !self.is_on);
+        let wrong = Said::now(&self.fixture, self.proxies).wrong(&sends, &is_off);
+        self.wrong_since.retain(|what, _| wrong.contains_key(what));
+        for (what, state) in wrong {
+            let since = *self.wrong_since.entry(what).or_insert_with(Instant::now);
+            let (n, why) = what;
+            assert!(
+                since.elapsed() < SETTLED,
+                "look {}: s{n} is said to be {state}, but {why}\n{}",
+                self.looks,
+                self.fixture.server.log()
+            );
+        }
+    }
+
+    fn switch(&mut self) {
+        self.is_on = !self.is_on;
+        self.flapping.switch(&self.fixture, self.is_on);
+    }
+
+    fn count(&self, state: &str) -> u64 {
+        self.fixture.server.status()["now"][state].as_u64().unwrap()
+    }
+}
+
+#[test]
+fn the_status_agrees_with_what_flows() {
+    let (seconds, proxies) = (number("ZLMJ_FLOW_SEC", 30), number("ZLMJ_FLOW_PROXIES", 60) as usize);
+    let (kills, seed) = (number("ZLMJ_FLOW_KILLS", 1), number("ZLMJ_SEED", fastrand::u64(..)));
+    support::say(&format!("flow: {proxies} proxies, {seconds} s, {kills} kills, ZLMJ_SEED={seed}"));
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut flow = Flow::start(proxies);
+    let begin = Instant::now();
+    let mut kill_at: Vec<Duration> =
+        (0..kills).map(|_| Duration::from_secs(seconds).mul_f64(random.f64())).collect();
+    kill_at.sort_unstable_by(|a, b| b.cmp(a));
+    let mut switch_at = Duration::from_secs(random.u64(3..6));
+    let (mut most, mut said) = (0, Instant::now());
+    while begin.elapsed() < Duration::from_secs(seconds) {
+        while kill_at.last().is_some_and(|at| *at <= begin.elapsed()) {
+            kill_at.pop();
+            flow.fixture.server.kill();
+            flow.fixture.server.start();
+            flow.come_back();
+        }
+        if begin.elapsed() >= switch_at {
+            flow.switch();
+            switch_at = begin.elapsed() + Duration::from_secs(random.u64(18..60));
+        }
+        flow.look();
+        most = most.max(flow.count("playing"));
+        if said.elapsed() >= Duration::from_secs(60) {
+            said = Instant::now();
+            let (playing, retrying) = (flow.count("playing"), flow.count("retrying"));
+            support::say(&format!(
+                "flow: {} s, {} looks, {playing} play, {retrying} are retried, {} MB",
+                begin.elapsed().as_secs(),
+                flow.looks,
+                flow.fixture.server.memory() / 1_000_000
+            ));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    assert!(most > proxies as u64 / 4, "at the most {most} played at once");
+    support::say(&format!("flow: {} looks, no difference, up to {most} of {proxies} played", flow.looks));
+}

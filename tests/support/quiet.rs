@@ -1,0 +1,215 @@
+//! Cameras for a real server: they speak RTSP and send a word of sound every four seconds, so that thousands of them play at
+//! hardly any cost. And whoever pushes such a camera into a server.
+
+use std::collections::HashSet;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use super::server::free_port;
+
+/// The server takes a camera for dead that is silent for five seconds (`media_timeout_ms`).
+const SILENCE: Duration = Duration::from_secs(4);
+/// All cameras take their turns in so many steps, so that they do not all speak at once.
+const STEPS: usize = 40;
+const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=camera\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\na=control:*\r\n\
+                   m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000/1\r\na=control:trackID=0\r\n";
+
+/// Many cameras at some addresses, until they are dropped. Any path at one of them is one.
+pub struct Quiet {
+    addresses: Vec<SocketAddr>,
+    playing: Arc<Mutex<Vec<Playing>>>,
+    is_off: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+}
+
+/// A camera that somebody plays.
+struct Playing {
+    path: String,
+    connection: TcpStream,
+}
+
+impl Quiet {
+    pub fn at(addresses: impl IntoIterator<Item = IpAddr>) -> Quiet {
+        let (stop, is_off) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let playing = Arc::new(Mutex::new(Vec::<Playing>::new()));
+        let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, free_port())).collect::<Vec<_>>();
+        for address in &addresses {
+            let listener = TcpListener::bind(address).expect("an address of a camera");
+            let (stop, is_off, playing) = (Arc::clone(&stop), Arc::clone(&is_off), Arc::clone(&playing));
+            thread::spawn(move || {
+                for connection in listener.incoming().map_while(Result::ok) {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    if is_off.load(Ordering::Relaxed) {
+                        continue;
+                    }
+                    // A server that hangs up in between is none that plays.
+                    let Ok((path, connection)) = until_it_plays(connection) else { continue };
+                    let mut playing = playing.lock().expect("the cameras");
+                    if !is_off.load(Ordering::Relaxed) {
+                        playing.push(Playing { path, connection });
+                    }
+                }
+            });
+        }
+        let (stopped, spoken_to) = (Arc::clone(&stop), Arc::clone(&playing));
+        thread::spawn(move || {
+            for turn in 0_u32.. {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let mut playing = spoken_to.lock().expect("the cameras");
+                let mut n = turn as usize % STEPS;
+                while n < playing.len() {
+                    let connection = &mut playing[n].connection;
+                    if drain(connection).and_then(|()| connection.write_all(&sound(turn))).is_ok() {
+                        n += STEPS;
+                    } else {
+                        playing.swap_remove(n);
+                    }
+                }
+                drop(playing);
+                thread::sleep(SILENCE / STEPS as u32);
+            }
+        });
+        Quiet { addresses, playing, is_off, stop }
+    }
+
+    pub fn url(&self, n: usize) -> String {
+        format!("rtsp://{}/camera{n}", self.addresses[n % self.addresses.len()])
+    }
+
+    /// Off: all hang up, at once on whoever connects.
+    pub fn switch(&self, on: bool) {
+        let mut playing = self.playing.lock().expect("the cameras");
+        self.is_off.store(!on, Ordering::Relaxed);
+        if !on {
+            playing.clear();
+        }
+    }
+
+    /// The numbers of those that somebody plays.
+    pub fn playing(&self) -> HashSet<usize> {
+        let playing = self.playing.lock().expect("the cameras");
+        playing.iter().filter_map(|camera| camera.path.rsplit("/camera").next()?.parse().ok()).collect()
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Each is waiting for somebody.
+        for address in &self.addresses {
+            let _ = TcpStream::connect(address);
+        }
+    }
+}
+
+/// Answers a server's requests up to PLAY; its URL without a slash at the end.
+fn until_it_plays(connection: TcpStream) -> io::Result<(String, TcpStream)> {
+    connection.set_read_timeout(Some(Duration::from_secs(10)))?;
+    connection.set_nodelay(true)?;
+    let mut reader = BufReader::new(connection);
+    loop {
+        let (mut method, mut url, mut sequence) = (String::new(), String::new(), String::new());
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            match line.trim_end() {
+                "" => break,
+                header if header.starts_with("CSeq:") => header.clone_into(&mut sequence),
+                first if method.is_empty() => {
+                    let mut words = first.split(' ').map(str::to_owned);
+                    (method, url) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+                }
+                _ => {}
+            }
+        }
+        let more = match &*method {
+            "OPTIONS" => "Public: OPTIONS, DESCRIBE, SETUP, PLAY\r\n\r\n".to_owned(),
+            "DESCRIBE" => {
+                format!("Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{SDP}", SDP.len())
+            }
+            "SETUP" => "Session: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n".to_owned(),
+            _ => "Session: 1\r\n\r\n".to_owned(),
+        };
+        reader.get_mut().write_all(format!("RTSP/1.0 200 OK\r\n{sequence}\r\n{more}").as_bytes())?;
+        if method == "PLAY" {
+            let connection = reader.into_inner();
+            connection.set_nonblocking(true)?;
+            return Ok((url.trim_end_matches('/').to_owned(), connection));
+        }
+    }
+}
+
+/// Takes what the server has said meanwhile: that it is still there.
+fn drain(connection: &mut TcpStream) -> io::Result<()> {
+    let mut said = [0; 1024];
+    loop {
+        match connection.read(&mut said) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// An RTP packet with 20 ms of G.711, interleaved (RFC 2326, 10.12).
+fn sound(n: u32) -> Vec<u8> {
+    const SAMPLES: u32 = 160;
+    let mut packet = vec![b'$', 0, 0, 12 + SAMPLES as u8, 0x80, 0];
+    packet.extend((n as u16).to_be_bytes());
+    packet.extend(n.wrapping_mul(SAMPLES).to_be_bytes());
+    packet.extend(1_u32.to_be_bytes());
+    packet.resize(packet.len() + SAMPLES as usize, 0xFF);
+    packet
+}
+
+/// Pushes a stream into a server, says a word, and is gone: its sources come and go.
+pub fn come_and_go(server: SocketAddr, stream: &str) -> io::Result<()> {
+    let mut connection = TcpStream::connect(server)?;
+    connection.set_read_timeout(Some(Duration::from_secs(10)))?;
+    connection.set_nodelay(true)?;
+    let url = format!("rtsp://{server}/live/{stream}");
+    let body = format!("Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{SDP}", SDP.len());
+    let mut session = String::new();
+    for (n, (method, path, more)) in [
+        ("ANNOUNCE", "", body.as_str()),
+        ("SETUP", "/trackID=0", "Transport: RTP/AVP/TCP;unicast;interleaved=0-1;mode=record\r\n\r\n"),
+        ("RECORD", "", "\r\n"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let request = format!("{method} {url}{path} RTSP/1.0\r\nCSeq: {n}\r\n{session}{more}");
+        connection.write_all(request.as_bytes())?;
+        let mut reply = Vec::new();
+        let mut piece = [0; 1024];
+        while !reply.windows(4).any(|end| end == b"\r\n\r\n") {
+            let read = connection.read(&mut piece)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            reply.extend_from_slice(&piece[..read]);
+        }
+        let reply = String::from_utf8_lossy(&reply).into_owned();
+        if !reply.starts_with("RTSP/1.0 200") {
+            return Err(io::Error::other(reply));
+        }
+        if let Some(line) = reply.lines().find(|line| line.starts_with("Session:")) {
+            session = format!("{}\r\n", line.split(';').next().unwrap_or(line));
+        }
+    }
+    for n in 0..3 {
+        connection.write_all(&sound(n))?;
+    }
+    Ok(())
+}
