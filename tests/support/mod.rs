@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, mpsc};
+use std::sync::{Arc, LazyLock, mpsc};
 use std::thread;
 use std::time::Duration;
 use std::{env, fs, io};
@@ -114,15 +114,17 @@ pub fn build_dir(name: &str) -> PathBuf {
 
 /// What has a server preload the library that tests/e2e/NAME.c makes.
 pub fn preload(name: &str) -> (String, String) {
-    static BUILDING: Mutex<()> = Mutex::new(());
-    let _alone = BUILDING.lock();
-    let library = build_dir(name).join(format!("{name}.so"));
+    let dir = build_dir(name);
+    let library = dir.join(format!("{name}.so"));
     let source = root().join(format!("tests/e2e/{name}.c"));
+    // Servers of other tests may be starting with it just now: it is there at each moment, and whole.
+    let fresh = tempfile::NamedTempFile::new_in(&dir).unwrap();
     run(Command::new("cc")
         .args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"])
-        .arg(&library)
+        .arg(fresh.path())
         .arg(source)
         .arg("-ldl"));
+    fs::rename(fresh.path(), &library).unwrap();
     ("LD_PRELOAD".to_owned(), library.to_str().unwrap().to_owned())
 }
 
