@@ -12,6 +12,7 @@ mod support;
 mod batch;
 mod curve;
 mod memory;
+mod rest;
 mod restore;
 mod storage;
 mod strangers;
@@ -71,10 +72,19 @@ fn main() {
         ("many", batch::many),
         ("P8", restore::against_a_client),
     ];
+    let with_media: [(&str, OfServer); 3] =
+        [("P15", rest::memory_at_rest), ("P14", rest::media_events), ("P13", rest::cpu_at_rest)];
     let host = LazyLock::new(support::host_for_benchmarks);
     for (number, measure) in server {
         if is_chosen(number) {
             measure(&mut table, &dir, &host);
+        }
+    }
+    for (number, measure) in with_media {
+        if is_chosen(number) && host.real {
+            measure(&mut table, &dir, &host);
+        } else if is_chosen(number) {
+            table.row(number, "not measured: the stand-in has no media", "", "", "", None);
         }
     }
     if chosen.is_empty() {

@@ -20,9 +20,14 @@ type Proxy<'a> = (String, &'a str, &'a [(&'a str, &'a str)]);
 
 pub fn with_journal(binary: &Path, dir: &Path, more: &[(&str, &str)]) -> Server {
     let server = Server::prepare(binary, dir, &[]).with_kept_connections();
+    switch_on(&server, more);
+    server
+}
+
+/// Writes the config of a server whose journal is on.
+pub fn switch_on(server: &Server, more: &[(&str, &str)]) {
     let path = server.journal_file();
     server.write_config(&[&[("enable", "1"), ("path", path.to_str().expect("a plain path"))], more].concat());
-    server
 }
 
 /// Seconds from the start of the process until the status says so.
@@ -248,7 +253,7 @@ const SITES: u8 = 16;
 const PATIENCE: Duration = Duration::from_secs(160);
 
 /// Seconds of CPU that a process has used.
-fn cpu(pid: u32) -> f64 {
+pub fn cpu(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let behind_name = stat.rsplit(") ").next().unwrap_or_default();
     let ticks =

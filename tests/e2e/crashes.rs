@@ -251,7 +251,7 @@ fn a_guardian_gets_past_a_camera_that_its_children_crash_of() {
             status["data"]["proxies"]["quarantined"] == 1 && restore::playing(&status["data"]) == 20
         })
     };
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + server::PATIENCE;
     while !is_over() {
         assert!(std::time::Instant::now() < deadline, "no way out:\n{}", server.log());
         thread::sleep(Duration::from_millis(100));

@@ -39,6 +39,10 @@ pub struct Server {
     http: ureq::Agent,
 }
 
+/// What takes longer will not come. Of a crash on the only poller everything that it was given of late is a suspect, and
+/// suspects are started one every two seconds.
+pub const PATIENCE: Duration = Duration::from_secs(240);
+
 /// A port that nobody listens on just now. Below those that the system gives to clients: none of theirs can take it
 /// before we do, and nobody who connects to it can meet himself. Each port is given once until all have been.
 pub fn free_port() -> u16 {
@@ -201,7 +205,7 @@ impl Server {
     /// Waits for the process to end by itself, and returns how it did.
     pub fn wait_for_end(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("a running server");
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = child.try_wait().expect("its status") {
                 return status;
@@ -385,7 +389,7 @@ impl Server {
     }
 
     pub fn wait_for(&self, what: &str, done: impl Fn() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         while !done() {
             assert!(
                 Instant::now() < deadline,
@@ -398,7 +402,7 @@ impl Server {
     }
 
     pub fn wait_for_status(&self, what: &str, done: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let status = self.status();
             if done(&status) {
