@@ -48,12 +48,16 @@ impl Quiet {
                     if is_off.load(Ordering::Relaxed) {
                         continue;
                     }
-                    // A server that hangs up in between is none that plays.
-                    let Ok((path, connection)) = until_it_plays(connection) else { continue };
-                    let mut playing = playing.lock().expect("the cameras");
-                    if !is_off.load(Ordering::Relaxed) {
-                        playing.push(Playing { path, connection });
-                    }
+                    let (is_off, playing) = (Arc::clone(&is_off), Arc::clone(&playing));
+                    // Nobody waits for one who says nothing.
+                    thread::spawn(move || {
+                        // A server that hangs up in between is none that plays.
+                        let Ok((path, connection)) = until_it_plays(connection) else { return };
+                        let mut playing = playing.lock().expect("the cameras");
+                        if !is_off.load(Ordering::Relaxed) {
+                            playing.push(Playing { path, connection });
+                        }
+                    });
                 }
             });
         }
