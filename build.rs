@@ -1,5 +1,5 @@
 //! Compiles the cxx bridge and stamps the build id: a hash of everything that decides how the plugin behaves
-//! (src, cpp, patches, .cargo, Cargo.lock), by which a test tells a MediaServer linked from other sources.
+//! (src, cpp, patches, .cargo, Cargo.lock, but what is only read: *.md), by which a test tells a MediaServer linked from other sources.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -46,7 +46,7 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         for entry in fs::read_dir(path)? {
             collect(&entry?.path(), files)?;
         }
-    } else if path.is_file() {
+    } else if path.is_file() && path.extension().is_none_or(|extension| extension != "md") {
         files.push(path.to_owned());
     }
     Ok(())
