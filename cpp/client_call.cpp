@@ -119,14 +119,10 @@ Reply ClientCall::refusal(const std::string &why) {
 }
 
 bool ClientCall::begin(
-    const std::string &name, const ApiArgsType &args, const Handler &handler, const Parser &parser, SockInfo &sender) {
-    std::vector<zlm_journal_pair> pairs;
-    pairs.reserve(args.size());
-    for (const auto &arg : args) {
-        pairs.push_back({textOf(arg.first), textOf(arg.second)});
-    }
+    const std::string &name, const std::vector<zlm_journal_pair> &args, const Handler &handler, const Parser &parser,
+    SockInfo &sender) {
     const std::string caller = sender.get_peer_ip() + ":" + std::to_string(sender.get_peer_port());
-    const zlm_journal_request request{textOf(name), pairs.data(), pairs.size(), textOf(caller)};
+    const zlm_journal_request request{textOf(name), args.data(), args.size(), textOf(caller)};
     auto *context = new Ptr(shared_from_this());
     const zlm_journal_client client{context, go, done};
     uint32_t verdict = ZLM_JOURNAL_PASS;

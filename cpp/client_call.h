@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "Poller/EventPoller.h"
 #include "api_calls.h"
@@ -20,12 +21,12 @@ public:
     // `closes`: its handler leaves work on other pollers, which its reply does not wait for.
     ClientCall(zlm_journal_handle journal, const Invoker &client, const toolkit::EventPoller::Ptr &poller, bool closes);
 
-    // Takes the call in, on the poller of its connection. False where it is none of the journal's; then nothing has
-    // happened. True: it was handed to the handler, or will be, or was refused. What the handler refuses at once is thrown,
-    // as it would be without us.
+    // Takes the call in, with all that its handler finds, on the poller of its connection. False where it is none of the
+    // journal's; then nothing has happened. True: it was handed to the handler, or will be, or was refused. What the handler
+    // refuses at once is thrown, as it would be without us.
     bool begin(
-        const std::string &name, const ApiArgsType &args, const Handler &handler, const mediakit::Parser &parser,
-        toolkit::SockInfo &sender);
+        const std::string &name, const std::vector<zlm_journal_pair> &args, const Handler &handler,
+        const mediakit::Parser &parser, toolkit::SockInfo &sender);
 
     // What a client is told of a call that does not count, in the words of MediaServer's own refusals.
     static Reply refusal(const std::string &why);

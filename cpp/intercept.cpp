@@ -2,8 +2,10 @@
 // journal's own are carried out. Decides nothing: the journal does.
 #include <algorithm>
 #include <exception>
+#include <iterator>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "Common/config.h"
 #include "Http/HttpFileManager.h"
@@ -52,6 +54,13 @@ bool isTrusted(const std::string &secret, SockInfo &sender) {
     return !api_secret.empty() && api_secret == secret && HttpFileManager::isIPAllowed(sender.get_peer_ip());
 }
 
+// Whether the URL has it.
+bool namesSecret(const Parser &parser, SockInfo &sender) {
+    const auto &args = parser.getUrlArgs();
+    const auto secret = args.find("secret");
+    return secret != args.end() && isTrusted(secret->second, sender);
+}
+
 // Throws what the server's own check of secret and address would: whoever it does not let through makes no work. Where
 // secret and address are right, the handler's own check is still to come, and what it costs is not paid twice.
 void checkCaller(const Parser &parser, ApiArgsType &args, SockInfo &sender) {
@@ -68,17 +77,28 @@ void checkCaller(const Parser &parser, ApiArgsType &args, SockInfo &sender) {
     (void)val;
 }
 
-// A handler finds its arguments in the headers as well. Names with an underscore are no other header's.
-void addThoseOfHeaders(ApiArgsType &args, const Parser &parser) {
+// What a handler finds, each name once: in the URL and the body, and what is not there in the headers. Names with an
+// underscore are no other header's.
+template <typename Args>
+std::vector<zlm_journal_pair> pairsOf(const Args &args, const Parser &parser) {
     static const std::set<std::string, StrCaseCompare> names = {"vhost", "app", "stream", "url", "schema", "key", "force"};
+    std::vector<zlm_journal_pair> pairs;
+    pairs.reserve(args.size() + names.size());
+    for (const auto &arg : args) {
+        pairs.push_back({textOf(arg.first), textOf(arg.second)});
+    }
     for (const auto &header : parser.getHeader()) {
-        if (header.first.find('_') != std::string::npos || names.count(header.first)) {
-            auto &arg = args[header.first];
-            if (arg.empty()) {
-                arg = header.second;
-            }
+        if (header.first.find('_') == std::string::npos && !names.count(header.first)) {
+            continue;
+        }
+        const auto arg = args.find(header.first);
+        if (arg == args.end()) {
+            pairs.push_back({textOf(header.first), textOf(header.second)});
+        } else if (arg->second.empty()) {
+            pairs[std::distance(args.begin(), arg)].value = textOf(header.second);
         }
     }
+    return pairs;
 }
 
 // The body is there. The next request of the connection may be anybody's, through a proxy, and of a method of which the server
@@ -104,13 +124,19 @@ bool Plugin::intercept(
     _api->learn(lookup);
     const std::string name = apiName(parser);
     if (_journaled.count(name)) {
+        const auto take_in = [&](const std::vector<zlm_journal_pair> &args) {
+            const bool closes = isSame(name, "close_stream") || isSame(name, "close_streams");
+            const auto poller = static_cast<SocketHelper &>(sender).getPoller();
+            const auto call = std::make_shared<ClientCall>(_journal, invoker, poller, closes);
+            return call->begin(name, args, handler, parser, sender);
+        };
+        // Most calls have all in the URL, which is read already.
+        if (parser.content().empty() && namesSecret(parser, sender)) {
+            return take_in(pairsOf(parser.getUrlArgs(), parser));
+        }
         auto args = args_of(parser);
         checkCaller(parser, args, sender);
-        addThoseOfHeaders(args, parser);
-        const bool closes = isSame(name, "close_stream") || isSame(name, "close_streams");
-        const auto poller = static_cast<SocketHelper &>(sender).getPoller();
-        const auto call = std::make_shared<ClientCall>(_journal, invoker, poller, closes);
-        return call->begin(name, args, handler, parser, sender);
+        return take_in(pairsOf(args, parser));
     }
     if (_operations.count(name)) {
         expectNoItems(sender);
@@ -130,9 +156,7 @@ bool Plugin::intercept(
 // A list of cameras is longer than http.maxReqSize, 40,960 bytes as shipped. Who names the secret in the URL may send it: a
 // stranger's is not kept in memory. The server asks before it reads the body of a POST or PUT.
 void Plugin::expectItems(const Parser &parser, HttpSession &sender) const {
-    const auto &args = parser.getUrlArgs();
-    const auto secret = args.find("secret");
-    if (_operations.count(apiName(parser)) && secret != args.end() && isTrusted(secret->second, sender)) {
+    if (_operations.count(apiName(parser)) && namesSecret(parser, sender)) {
         GET_CONFIG(size_t, configured, Http::kMaxReqSize);
         sender.setMaxReqSize(std::max(configured, kMostItemBytes));
     }

@@ -83,7 +83,7 @@ fn calls_per_second(mut server: Server, journal: bool) -> f64 {
 }
 
 /// A round takes three seconds, and one differs from the next by a tenth.
-const ADD_ROUNDS: usize = 4 * ROUNDS;
+const ADD_ROUNDS: usize = 8 * ROUNDS;
 
 pub fn add_rate(table: &mut Table, dir: &Path, host: &Host) {
     let (mut ratios, mut ours, mut yardstick) = (Vec::new(), Vec::new(), Vec::new());

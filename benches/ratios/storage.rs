@@ -410,7 +410,7 @@ pub fn long_history(table: &mut Table, dir: &Path) {
 }
 
 /// Rows a second into a copy of the schema at `journal`, 64 to a transaction, written as durably as ours are: the same rows
-/// in the same order, since what an insert costs depends on where in the index its key goes.
+/// in the same order.
 fn bulk_insert(journal: &Path) -> f64 {
     let copy = journal.with_extension("bulk");
     fs::copy(journal, &copy).expect("a copy");

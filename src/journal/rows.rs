@@ -69,8 +69,8 @@ impl Incident {
     }
 }
 
-pub fn write_proxy(upsert: &mut rusqlite::Statement<'_>, kind: Kind, key: &str, entry: &Entry) -> Result<usize> {
-    Ok(upsert.execute(params![
+pub fn write_proxy(insert: &mut rusqlite::Statement<'_>, kind: Kind, key: &str, entry: &Entry) -> Result<usize> {
+    Ok(insert.execute(params![
         kind.name(),
         key,
         entry.args.stored(),
@@ -116,11 +116,12 @@ pub fn values_of<'a>(row: &'a rusqlite::Row, count: usize) -> Result<Vec<Value<'
 /// A row of any of our tables by its columns, if it is one and its checksum holds. (`meta` has none.)
 pub fn row_of(values: &[Value], rowid: i64) -> Option<Row> {
     match *values {
-        [_, _, _, _, _, _, _, _] => {
-            let (kind, key, entry) = proxy_of(values).ok()?;
+        // `seq` is the row's number: the column itself is empty, here and below. Up to schema 4 it was not.
+        [kind, key, args, state, seq, created_at, updated_at, crc] => {
+            let seq = if seq == Value::Null { Value::Integer(rowid) } else { seq };
+            let (kind, key, entry) = proxy_of(&[kind, key, args, state, seq, created_at, updated_at, crc]).ok()?;
             Some(Row::Proxy(kind, key, entry))
         }
-        // `seq` is the row's number: the column itself is empty.
         [Value::Null, at, op, kind, key, args, origin, reason, crc] => {
             let change = Change {
                 seq: rowid.cast_unsigned(),

@@ -20,11 +20,11 @@ use crate::record::Change;
 /// `application_id` of every file of ours: "ZLMJ".
 pub const APPLICATION_ID: i32 = 0x5A4C_4D4A;
 /// `user_version` of the files that this version writes.
-pub const SCHEMA_VERSION: i32 = 4;
+pub const SCHEMA_VERSION: i32 = 5;
 
 const SCHEMA: &str = include_str!("sql/schema.sql");
 const INSERT_CHANGE: &str = include_str!("sql/insert_change.sql");
-const UPSERT_PROXY: &str = include_str!("sql/upsert_proxy.sql");
+const INSERT_PROXY: &str = include_str!("sql/insert_proxy.sql");
 const DELETE_PROXY: &str = include_str!("sql/delete_proxy.sql");
 const SET_META: &str = include_str!("sql/set_meta.sql");
 const SET_SUMS: &str = include_str!("sql/set_sums.sql");
@@ -36,9 +36,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("sql/migrate_1_to_2.sql"),
     include_str!("sql/migrate_2_to_3.sql"),
     include_str!("sql/migrate_3_to_4.sql"),
+    include_str!("sql/migrate_4_to_5.sql"),
 ];
 const SELECT_PROXIES: &str =
-    "SELECT kind, key, args, state, seq, created_at, updated_at, crc FROM proxies ORDER BY rowid";
+    "SELECT kind, key, args, state, seq, created_at, updated_at, crc FROM proxies ORDER BY seq";
 
 /// How long a statement waits for an operator who holds the file locked with a tool of his own.
 const BUSY: Duration = Duration::from_secs(5);
@@ -285,15 +286,21 @@ impl Store {
         // rusqlite would parse both anew each time. Nothing is rolled back: after an error the store is dropped.
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut insert = connection.prepare_cached(INSERT_CHANGE)?;
-        let mut upsert = connection.prepare_cached(UPSERT_PROXY)?;
-        let mut delete = connection.prepare_cached(DELETE_PROXY)?;
-        for applied in batch {
-            let change = &applied.change;
+        let mut insert_proxy = connection.prepare_cached(INSERT_PROXY)?;
+        let mut delete_proxy = connection.prepare_cached(DELETE_PROXY)?;
+        for Applied { change, entry, before, .. } in batch {
             rows::write_change(&mut insert, change)?;
-            match &applied.entry {
-                Some(entry) => rows::write_proxy(&mut upsert, change.kind, &change.key, entry)?,
-                None => delete.execute(params![change.kind.name(), &*change.key])?,
-            };
+            if let Some(before) = before
+                && delete_proxy.execute([before.seq.cast_signed()])? != 1
+            {
+                let (kind, key, seq) = (change.kind.name(), &change.key, before.seq);
+                return Err(Error::corrupt(format!(
+                    "the row of {kind} {key}, of change {seq}, is not in the file"
+                )));
+            }
+            if let Some(entry) = entry {
+                rows::write_proxy(&mut insert_proxy, change.kind, &change.key, entry)?;
+            }
         }
         write_meta(connection, last.change.seq, last.digest)?;
         connection.prepare_cached("COMMIT")?.execute([])?;
@@ -348,9 +355,9 @@ pub fn create(place: &Place, path: &Path, content: &Content) -> Result<()> {
             "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
         ))?;
         {
-            let mut upsert = transaction.prepare(UPSERT_PROXY)?;
+            let mut insert = transaction.prepare(INSERT_PROXY)?;
             for (kind, key, entry) in intent.iter() {
-                rows::write_proxy(&mut upsert, kind, key, entry)?;
+                rows::write_proxy(&mut insert, kind, key, entry)?;
             }
             let mut insert = transaction.prepare(INSERT_CHANGE)?;
             for change in content.history.values() {

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use zlm_journal::error::{Code, Result};
@@ -597,6 +597,29 @@ fn a_path_that_cannot_be_a_journal_is_explained() {
     let error = Journal::open(&settings).unwrap().report().last_error.unwrap().1;
     assert_eq!(error.code, Code::Storage);
     assert!(error.message.contains("plain"), "{error}");
+}
+
+#[test]
+fn a_row_that_is_gone_while_the_server_runs_is_noticed_by_the_next_change_of_it() {
+    let disk = Disk::new();
+    let journal = disk.open();
+    add(&journal, "v/live/1", "rtsp://1");
+    add(&journal, "v/live/2", "rtsp://2");
+    disk.sqlite3("delete from proxies where key = 'v/live/1'");
+    let (_, result) = record(&journal, Op::Add, "v/live/1", "rtsp://1b");
+    let error = result.unwrap_err();
+    assert!(error.message.contains("the row of pull v/live/1, of change 1, is not in the file"), "{error}");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while journal.report().condition != Condition::Healthy {
+        assert!(Instant::now() < deadline, "{:?}", journal.report());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Written afresh from memory: the row of the other one as well.
+    remove(&journal, "v/live/2");
+    drop(journal);
+    let journal = disk.open();
+    assert_eq!(journal.report().last_error, None);
+    assert_eq!(state(&journal), expected(&[("v/live/1", "rtsp://1b")]));
 }
 
 #[test]

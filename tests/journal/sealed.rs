@@ -176,13 +176,13 @@ fn a_seal_that_was_put_on_another_row_is_not_believed() {
     let forged = zlm_journal::record::Entry {
         args: Args::from_stored(&args).unwrap(),
         state: State::Enabled,
-        seq: 1,
+        seq: 2,
         created_at: 0,
         updated_at: 0,
     };
     let crc = forged.crc(Kind::Pull, "v/live/forged");
     disk.sqlite3(&format!(
-        "insert into proxies values ('pull', 'v/live/forged', '{args}', 'enabled', 1, 0, 0, {crc});
+        "insert into proxies values ('pull', 'v/live/forged', '{args}', 'enabled', 2, 0, 0, {crc});
          update meta set value = 2 where name = 'count';
          update meta set value = (value | {crc}) - (value & {crc}) where name = 'digest'"
     ));

@@ -335,10 +335,11 @@ fn damage_that_a_start_does_not_read_is_found_and_mended_while_the_server_runs()
     }
     drop(journal);
     let mut image = sim.image();
-    // The pages of the index over kind and key: a start reads the table itself.
+    // A leaf of the history: a start reads what there is now.
     let bytes = image.content(&path()).unwrap().bytes();
-    let index = bytes.chunks(4096).position(|page| page[0] == 10 && page.windows(4).any(|key| key == b"pull"));
-    image.content_mut(&path()).unwrap().write(index.unwrap() as u64 * 4096 + 3, &[0xff, 0xff]);
+    let is_history = |page: &[u8]| page[0] == 13 && page.windows(11).any(|origin| origin == b"127.0.0.1:1");
+    let (leaf, _) = bytes.chunks(4096).enumerate().filter(|(_, page)| is_history(page)).nth(1).unwrap();
+    image.content_mut(&path()).unwrap().write(leaf as u64 * 4096 + 3, &[0xff, 0xff]);
     let sim = Sim::with(image);
     let journal = open(&sim, &[]);
     assert_eq!(journal.report().last_error, None);

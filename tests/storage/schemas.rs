@@ -25,7 +25,7 @@ fn query(sim: &Sim, sql: &str) -> Vec<String> {
 /// The schema as SQLite keeps it, without comments and layout.
 fn schema(sim: &Sim) -> Vec<String> {
     let plain = |sql: String| {
-        let lines = sql.lines().map(|line| line.split("--").next().unwrap());
+        let lines = sql.lines().map(|line| line.split("--").next().unwrap().trim_end());
         lines.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
     };
     let mut all: Vec<String> =

@@ -1,1 +1,1 @@
-DELETE FROM proxies WHERE kind = ?1 AND key = ?2;
+DELETE FROM proxies WHERE seq = ?1;

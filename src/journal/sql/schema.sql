@@ -1,4 +1,4 @@
--- Schema version 4. Written so that any sqlite3 since 3.9 reads it (no STRICT, no generated columns).
+-- Schema version 5. Written so that any sqlite3 since 3.9 reads it (no STRICT, no generated columns).
 -- Times are milliseconds since 1970-01-01 UTC; the views show them as text.
 
 CREATE TABLE proxies (            -- intent now: restore reads only this
@@ -7,11 +7,10 @@ CREATE TABLE proxies (            -- intent now: restore reads only this
     args       TEXT    NOT NULL,  -- the call's arguments, one JSON object, without the secret; sealed with [journal] key_file
                                   -- {"sealed":{"xchacha20poly1305":nonce and ciphertext}}, bound to kind, a zero byte, key
     state      TEXT    NOT NULL,  -- enabled, disabled, dormant, quarantined
-    seq        INTEGER NOT NULL,  -- the journal row that made it so
+    seq        INTEGER PRIMARY KEY, -- the journal row that made it so; kind and key are in one row only, which has no index
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
-    crc        INTEGER NOT NULL,  -- CRC-32 of all the above
-    PRIMARY KEY (kind, key)
+    crc        INTEGER NOT NULL   -- CRC-32 of all the above
 );
 
 CREATE TABLE journal (            -- every change, written in the transaction that made it
