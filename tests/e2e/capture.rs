@@ -38,6 +38,25 @@ fn every_camera_is_back_after_kill_9_and_what_was_deleted_stays_away() {
 }
 
 #[test]
+fn an_argument_in_a_header_counts_where_the_url_has_none() {
+    let fixture = Fixture::start(&[]);
+    let source = fixture.source();
+    let server = &fixture.server;
+    let args = |stream: Option<&'static str>| -> Vec<(&str, &str)> {
+        let all = add_args("none", &source.url, &[]);
+        let others = all.into_iter().filter(|(name, _)| *name != "stream");
+        others.chain(stream.map(|stream| ("stream", stream))).collect()
+    };
+    assert_persisted(&server.get_with_header("addStreamProxy", &args(None), ("stream", "header")));
+    assert_persisted(&server.get_with_header("addStreamProxy", &args(Some("")), ("stream", "empty")));
+    assert_persisted(&server.get_with_header("addStreamProxy", &args(Some("url")), ("stream", "neither")));
+    let journaled = fixture.sqlite3("select key || ' ' || json_extract(args, '$.stream') from proxies order by seq");
+    let expected = ["header", "empty", "url"].map(|stream| format!("{} {stream}\n", key(stream))).concat();
+    assert_eq!(journaled, expected);
+    assert_eq!(keys(server), ["empty", "header", "url"].map(key));
+}
+
+#[test]
 fn every_argument_is_kept_verbatim_and_the_secret_never() {
     let mut fixture = Fixture::prepare(&[]);
     // One of the arguments is longer than the body that a server as it is shipped takes.
