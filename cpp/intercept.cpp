@@ -61,6 +61,13 @@ bool namesSecret(const Parser &parser, SockInfo &sender) {
     return secret != args.end() && isTrusted(secret->second, sender);
 }
 
+// Those that compare equal are neighbours.
+bool hasNameTwice(const StrCaseMap &args) {
+    using Arg = StrCaseMap::value_type;
+    const auto is_same = [](const Arg &a, const Arg &b) { return isSame(a.first, b.first); };
+    return std::adjacent_find(args.begin(), args.end(), is_same) != args.end();
+}
+
 // Throws what the server's own check of secret and address would: whoever it does not let through makes no work. Where
 // secret and address are right, the handler's own check is still to come, and what it costs is not paid twice.
 void checkCaller(const Parser &parser, ApiArgsType &args, SockInfo &sender) {
@@ -77,8 +84,8 @@ void checkCaller(const Parser &parser, ApiArgsType &args, SockInfo &sender) {
     (void)val;
 }
 
-// What a handler finds, each name once: in the URL and the body, and what is not there in the headers. Names with an
-// underscore are no other header's.
+// What a handler finds, each name once: in the URL and the body, and what is not there in the headers, where the first of a
+// name counts. Names with an underscore are no other header's.
 template <typename Args>
 std::vector<zlm_journal_pair> pairsOf(const Args &args, const Parser &parser) {
     static const std::set<std::string, StrCaseCompare> names = {"vhost", "app", "stream", "url", "schema", "key", "force"};
@@ -87,8 +94,11 @@ std::vector<zlm_journal_pair> pairsOf(const Args &args, const Parser &parser) {
     for (const auto &arg : args) {
         pairs.push_back({textOf(arg.first), textOf(arg.second)});
     }
+    const std::string *before = nullptr;
     for (const auto &header : parser.getHeader()) {
-        if (header.first.find('_') == std::string::npos && !names.count(header.first)) {
+        const bool is_again = before && isSame(*before, header.first);
+        before = &header.first;
+        if (is_again || (header.first.find('_') == std::string::npos && !names.count(header.first))) {
             continue;
         }
         const auto arg = args.find(header.first);
@@ -130,8 +140,8 @@ bool Plugin::intercept(
             const auto call = std::make_shared<ClientCall>(_journal, invoker, poller, closes);
             return call->begin(name, args, handler, parser, sender);
         };
-        // Most calls have all in the URL, which is read already.
-        if (parser.content().empty() && namesSecret(parser, sender)) {
+        // Most calls have all in the URL, which is read already. Of a name that it has twice, the server sorts out the last.
+        if (parser.content().empty() && !hasNameTwice(parser.getUrlArgs()) && namesSecret(parser, sender)) {
             return take_in(pairsOf(parser.getUrlArgs(), parser));
         }
         auto args = args_of(parser);

@@ -78,10 +78,11 @@ impl std::error::Error for Error {}
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, TypeMismatch};
+        use rusqlite::ErrorCode::{ConstraintViolation, DatabaseCorrupt, NotADatabase, TypeMismatch};
         let code = match &error {
             rusqlite::Error::SqliteFailure(inner, _) => match inner.code {
-                DatabaseCorrupt | NotADatabase | TypeMismatch => Code::Corrupt,
+                // A constraint is broken by rows that no journal of one server's can have.
+                DatabaseCorrupt | NotADatabase | TypeMismatch | ConstraintViolation => Code::Corrupt,
                 // SQLITE_ERROR: a table or column that the schema promises is not there.
                 rusqlite::ErrorCode::Unknown => Code::Corrupt,
                 _ => Code::Storage,

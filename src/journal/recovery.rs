@@ -338,17 +338,21 @@ impl Evidence {
     }
 
     fn into_intent(self, snapshot: &Intent, known: u64, vault: Option<&Arc<Vault>>) -> Intent {
-        let last = self.seq.max(snapshot.seq()).max(known);
-        let mut intent = Intent::starting_at(last + SEQ_GAP).sealing(vault);
-        for (kind, key, entry) in snapshot.iter() {
-            if !self.keys.contains_key(&(kind, Arc::clone(key))) {
-                intent.put(kind, Arc::clone(key), entry.clone());
+        let mut last = self.seq.max(snapshot.seq()).max(known);
+        let of_snapshot = snapshot.iter().map(|(kind, key, entry)| ((kind, Arc::clone(key)), entry.clone()));
+        let mut entries: Vec<_> = of_snapshot.filter(|(key, _)| !self.keys.contains_key(key)).collect();
+        entries.extend(self.keys.into_iter().filter_map(|(key, (_, entry))| Some((key, entry?))));
+        // Files that two servers have written, copied into each other, have numbers twice. Each change has one of its own.
+        let mut numbers = BTreeSet::new();
+        for (_, entry) in &mut entries {
+            if !numbers.insert(entry.seq) {
+                last += 1;
+                entry.seq = last;
             }
         }
-        for ((kind, key), (_, entry)) in self.keys {
-            if let Some(entry) = entry {
-                intent.put(kind, key, entry);
-            }
+        let mut intent = Intent::starting_at(last + SEQ_GAP).sealing(vault);
+        for ((kind, key), entry) in entries {
+            intent.put(kind, key, entry);
         }
         intent
     }

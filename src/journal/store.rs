@@ -39,7 +39,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("sql/migrate_4_to_5.sql"),
 ];
 const SELECT_PROXIES: &str =
-    "SELECT kind, key, args, state, seq, created_at, updated_at, crc FROM proxies ORDER BY seq";
+    "SELECT kind, key, args, state, seq, created_at, updated_at, crc FROM proxies ORDER BY rowid";
 
 /// How long a statement waits for an operator who holds the file locked with a tool of his own.
 const BUSY: Duration = Duration::from_secs(5);
@@ -110,7 +110,8 @@ impl Store {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-        connection.execute_batch("PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0;")?;
+        connection
+            .execute_batch("PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;")?;
         Ok(Store { connection, log_pages: Arc::default(), version: SCHEMA_VERSION })
     }
 

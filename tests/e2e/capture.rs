@@ -38,22 +38,36 @@ fn every_camera_is_back_after_kill_9_and_what_was_deleted_stays_away() {
 }
 
 #[test]
-fn an_argument_in_a_header_counts_where_the_url_has_none() {
+fn what_counts_of_an_argument_that_is_given_twice_or_in_a_header_is_what_the_server_takes() {
     let fixture = Fixture::start(&[]);
     let source = fixture.source();
     let server = &fixture.server;
-    let args = |stream: Option<&'static str>| -> Vec<(&str, &str)> {
+    let add = |streams: &[&'static str], headers: &[(&str, &str)]| {
         let all = add_args("none", &source.url, &[]);
         let others = all.into_iter().filter(|(name, _)| *name != "stream");
-        others.chain(stream.map(|stream| ("stream", stream))).collect()
+        let args: Vec<_> = others.chain(streams.iter().map(|stream| ("stream", *stream))).collect();
+        assert_persisted(&server.get_with_headers("addStreamProxy", &args, headers));
     };
-    assert_persisted(&server.get_with_header("addStreamProxy", &args(None), ("stream", "header")));
-    assert_persisted(&server.get_with_header("addStreamProxy", &args(Some("")), ("stream", "empty")));
-    assert_persisted(&server.get_with_header("addStreamProxy", &args(Some("url")), ("stream", "neither")));
-    let journaled = fixture.sqlite3("select key || ' ' || json_extract(args, '$.stream') from proxies order by seq");
-    let expected = ["header", "empty", "url"].map(|stream| format!("{} {stream}\n", key(stream))).concat();
-    assert_eq!(journaled, expected);
-    assert_eq!(keys(server), ["empty", "header", "url"].map(key));
+    add(&[], &[("stream", "header")]);
+    add(&[""], &[("stream", "empty")]);
+    add(&["url"], &[("stream", "neither")]);
+    add(&["neither", "last"], &[]);
+    add(&[], &[("stream", "first"), ("stream", "neither")]);
+    add(&[""], &[("stream", "another"), ("stream", "neither")]);
+    let journaled =
+        fixture.sqlite3("select key || ' ' || json_extract(args, '$.stream') from proxies order by seq");
+    let all = ["header", "empty", "url", "last", "first", "another"];
+    assert_eq!(journaled, all.map(|stream| format!("{} {stream}\n", key(stream))).concat());
+
+    let deleted = server.get("delStreamProxy", &[("key", &key("none")), ("key", &key("last"))]);
+    assert_eq!(deleted["data"]["flag"], true, "{deleted}");
+    assert_persisted(&deleted);
+    let left = ["another", "empty", "first", "header", "url"].map(key);
+    assert_eq!(keys(server), left);
+    assert_eq!(
+        fixture.sqlite3("select key from proxies order by key"),
+        left.map(|key| format!("{key}\n")).concat()
+    );
 }
 
 #[test]

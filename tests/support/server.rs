@@ -324,10 +324,11 @@ impl Server {
         self.try_get(api, args).unwrap_or_else(|| panic!("no reply to {api}:\n{}", self.log()))
     }
 
-    /// With an argument in a header, where MediaServer looks for what is not in the URL.
-    pub fn get_with_header(&self, api: &str, args: &[(&str, &str)], header: (&str, &str)) -> Value {
+    /// With arguments in headers, where MediaServer looks for what is not in the URL.
+    pub fn get_with_headers(&self, api: &str, args: &[(&str, &str)], headers: &[(&str, &str)]) -> Value {
         let call = self.http.get(self.url(api)).query("secret", SECRET).query_pairs(args.iter().copied());
-        call.header(header.0, header.1).call().expect("a reply").body_mut().read_json().expect("JSON")
+        let call = headers.iter().fold(call, |call, (name, value)| call.header(*name, *value));
+        call.call().expect("a reply").body_mut().read_json().expect("JSON")
     }
 
     pub fn post_form(&self, api: &str, args: &[(&str, &str)]) -> Value {

@@ -15,7 +15,7 @@ CREATE TABLE proxies (
 );
 
 INSERT INTO proxies (kind, key, args, state, seq, created_at, updated_at, crc)
-SELECT kind, key, args, state, seq, created_at, updated_at, crc FROM proxies_before ORDER BY seq;
+SELECT kind, key, args, state, seq, created_at, updated_at, crc FROM proxies_before;
 
 DROP TABLE proxies_before;
 
