@@ -1,5 +1,6 @@
 //! Compiles the cxx bridge and stamps the build id: a hash of everything that decides how the plugin behaves
-//! (src, cpp, patches, .cargo, Cargo.lock, but what is only read: *.md), by which a test tells a MediaServer linked from other sources.
+//! (src, cpp, patches, .cargo, Cargo.lock, but what is only read: *.md), by which a test tells a MediaServer linked from
+//! other sources.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
