@@ -16,7 +16,7 @@ int main() {
 
     std::string status(zlm_journal::status(handle, "", 10));
     CHECK(has(status, "\"state\":\"ok\""));
-    CHECK(has(status, "\"schema\":4"));
+    CHECK(has(status, "\"schema\":5"));
     CHECK(has(std::string(zlm_journal::crash_file(handle)), "/journal/proxies.db.crash"));
     CHECK(has(status, "\"durability\":\"full\""));
     CHECK(has(status, "/journal/proxies.db\""));
