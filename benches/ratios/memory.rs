@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use std::{env, fs, thread};
+use std::{env, thread};
 
 use zlm_journal::capture::{HostFacts, Server};
 use zlm_journal::plugin::Plugin;
@@ -12,6 +12,7 @@ use zlm_journal::reconcile::{Add, Added};
 use zlm_journal::record::Kind;
 use zlm_journal::record::url::OwnAddress;
 
+use super::support::server::status_field;
 use super::support::write_journal;
 use super::table::{Table, median, progress};
 
@@ -61,14 +62,7 @@ impl Server for Taker {
 }
 
 fn resident() -> u64 {
-    field_of(std::process::id(), "VmRSS:")
-}
-
-/// A field of a process's status that is in KiB, in bytes.
-pub fn field_of(pid: u32, name: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() * 1024
+    status_field(std::process::id(), "VmRSS:")
 }
 
 pub fn per_proxy(table: &mut Table, dir: &Path) {

@@ -9,7 +9,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::batch::from_32_clients;
-use super::memory::field_of;
 use super::restore::{cpu, switch_on};
 use super::support::Host;
 use super::support::quiet::{Quiet, come_and_go};
@@ -188,7 +187,7 @@ pub fn memory_at_rest(table: &mut Table, dir: &Path, host: &Host) {
         let pair = Pair::start(dir, &format!("p15-{round}"), host, &[]);
         pair.fill(&what, PROXIES, &cameras);
         pause(&what, Duration::from_secs(20));
-        let [stock, plugin] = pair.servers.each_ref().map(|server| field_of(server.pid(), "VmRSS:") as f64);
+        let [stock, plugin] = pair.servers.each_ref().map(|server| server.memory() as f64);
         each.push((plugin - stock) / PROXIES as f64 / 1024.0);
         ours.push(plugin / 1e6);
         yardstick.push(stock / 1e6);

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::curve::{Curve, draw};
-use super::memory::field_of;
-use super::support::server::{self, Server};
+use super::support::server::{self, Server, status_field};
 use super::support::{Holes, Host, Source, write_journal};
 use super::table::{ROUNDS, Table, median, progress};
 
@@ -168,7 +167,7 @@ pub fn lazy_boot(table: &mut Table, dir: &Path, host: &Host) {
         let took = began.elapsed().as_secs_f64();
         // The first look is over, and all that it allocates is there.
         thread::sleep(Duration::from_millis(500));
-        let peak = field_of(server.pid(), "VmHWM:") as f64 / 1e6;
+        let peak = status_field(server.pid(), "VmHWM:") as f64 / 1e6;
         server.kill();
         (took, peak)
     };
@@ -352,7 +351,7 @@ fn by_plugin(server: &mut Server) -> Run {
         seconds: points.last().map_or(f64::NAN, |(at, _)| *at),
         cpu: cpu(server.pid()),
         client_cpu: 0.0,
-        peak_mb: field_of(server.pid(), "VmHWM:") as f64 / 1e6,
+        peak_mb: status_field(server.pid(), "VmHWM:") as f64 / 1e6,
         points,
     };
     stop(server);
@@ -394,7 +393,7 @@ fn by_client<'a>(mut server: Server, clients: usize, url: &(impl Fn(usize) -> &'
             points: std::mem::take(&mut points),
             cpu: run_cpu,
             client_cpu: cpu(std::process::id()) - own_cpu,
-            peak_mb: field_of(server.pid(), "VmHWM:") as f64 / 1e6,
+            peak_mb: status_field(server.pid(), "VmHWM:") as f64 / 1e6,
         };
         // Ends the calls that still wait.
         Server::signal(server.pid(), "KILL");

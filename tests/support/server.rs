@@ -39,9 +39,16 @@ pub struct Server {
     http: ureq::Agent,
 }
 
-/// What takes longer will not come. Of a crash on the only poller everything that it was given of late is a suspect, and
-/// suspects are started one every two seconds.
+/// What takes longer will not come. Of a crash on the only poller everything that it was given of late is a suspect, and what
+/// is one for the second time is started alone, seconds after the one before.
 pub const PATIENCE: Duration = Duration::from_secs(240);
+
+/// A field of a process's status that is in KiB, in bytes.
+pub fn status_field(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() * 1024
+}
 
 /// A port that nobody listens on just now. Below those that the system gives to clients: none of theirs can take it
 /// before we do, and nobody who connects to it can meet himself. Each port is given once until all have been.
@@ -217,9 +224,7 @@ impl Server {
 
     /// Bytes that it occupies now.
     pub fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() * 1024
+        status_field(self.pid(), "VmRSS:")
     }
 
     /// A player over HTTP-FLV: its connection once it gets the stream, none where the server refuses.
