@@ -28,6 +28,7 @@ namespace zlm_journal {
 namespace {
 
 const char kSection[] = "journal.";
+const char kProtocol[] = "protocol.";
 const char kStatusApi[] = "getJournalStatus";
 const char kRestoreApi[] = "restoreJournal";
 const std::chrono::seconds kLastAnswers(5);
@@ -63,9 +64,12 @@ Plugin::Plugin()
 
 Plugin::Config Plugin::Config::read() {
     Config config;
+    const std::pair<std::string, Section &> sections[] = {{kSection, config.journal}, {kProtocol, config.protocol}};
     for (const auto &pair : mINI::Instance()) {
-        if (pair.first.compare(0, sizeof(kSection) - 1, kSection) == 0) {
-            config.section.emplace_back(pair.first.substr(sizeof(kSection) - 1), pair.second);
+        for (const auto &section : sections) {
+            if (pair.first.compare(0, section.first.size(), section.first) == 0) {
+                section.second.emplace_back(pair.first.substr(section.first.size()), pair.second);
+            }
         }
     }
     config.vhosts = atoi(settingOf("general.enableVhost").c_str()) != 0;
@@ -77,7 +81,7 @@ Plugin::Config Plugin::Config::read() {
     return config;
 }
 
-std::vector<zlm_journal_pair> Plugin::Config::pairs() const {
+std::vector<zlm_journal_pair> Plugin::Config::pairsOf(const Section &section) {
     std::vector<zlm_journal_pair> pairs;
     for (const auto &setting : section) {
         pairs.push_back({textOf(setting.first), textOf(setting.second)});
@@ -85,8 +89,8 @@ std::vector<zlm_journal_pair> Plugin::Config::pairs() const {
     return pairs;
 }
 
-zlm_journal_facts Plugin::Config::facts() const {
-    return {vhosts, tellsFailures(), idle_answer_ms, textOf(record_app)};
+zlm_journal_facts Plugin::Config::facts(const std::vector<zlm_journal_pair> &protocol) const {
+    return {vhosts, tellsFailures(), idle_answer_ms, textOf(record_app), protocol.data(), protocol.size()};
 }
 
 // MediaServer tells of a new config on the thread that has read it, which for SIGHUP is whichever the signal has
@@ -96,8 +100,9 @@ void Plugin::lookForReload() {
     if (!config) {
         return;
     }
-    const auto pairs = config->pairs();
-    const auto facts = config->facts();
+    const auto pairs = Config::pairsOf(config->journal);
+    const auto protocol = Config::pairsOf(config->protocol);
+    const auto facts = config->facts(protocol);
     if (zlm_journal_reload(_journal, pairs.data(), pairs.size(), &facts) != 0) {
         ErrorL << "journal: the settings are as before: " << lastError();
     }
@@ -106,7 +111,8 @@ void Plugin::lookForReload() {
 void Plugin::open() {
     zlm_journal_set_log(log, nullptr);
     const auto config = Config::read();
-    const auto pairs = config.pairs();
+    const auto pairs = Config::pairsOf(config.journal);
+    const auto protocol = Config::pairsOf(config.protocol);
     const std::string base_dir = exeDir();
     std::vector<std::string> addresses;
     for (const auto &device : SockUtil::getInterfaceList()) {
@@ -136,7 +142,7 @@ void Plugin::open() {
         own_hosts.size(),
         own_ports.data(),
         own_ports.size(),
-        config.facts(),
+        config.facts(protocol),
     };
     const int result = zlm_journal_open(&options, &_journal);
     if (result == ZLM_JOURNAL_CODE_DISABLED) {

@@ -45,14 +45,18 @@ public:
 private:
     // The [journal] section, names and values, and what else of config.ini the journal has to know.
     struct Config {
-        std::vector<std::pair<std::string, std::string>> section;
+        using Section = std::vector<std::pair<std::string, std::string>>;
+
+        Section journal;
+        Section protocol;
         bool vhosts;
         std::string record_app;
         uint32_t idle_answer_ms;
 
         static Config read();
-        std::vector<zlm_journal_pair> pairs() const;
-        zlm_journal_facts facts() const;
+        // What these return refers to the section, and to the config.
+        static std::vector<zlm_journal_pair> pairsOf(const Section &section);
+        zlm_journal_facts facts(const std::vector<zlm_journal_pair> &protocol) const;
     };
 
     Plugin();

@@ -21,7 +21,7 @@
 /*
  The version of this header. It grows with every change that an old caller would not understand.
  */
-#define ZLM_JOURNAL_ABI 6
+#define ZLM_JOURNAL_ABI 7
 
 /*
  `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
@@ -208,6 +208,13 @@ typedef struct zlm_journal_facts {
    `record.appName`: streams of this app are closed for lack of viewers without an event.
    */
   struct zlm_journal_text record_app;
+  /*
+   The [protocol] section of the host's ini file, names without the section: of which protocols a pull makes sources
+   where its call does not say. A pull that makes one plays when it is there; one that makes none, when its add is
+   answered with success. Copied.
+   */
+  const struct zlm_journal_pair *protocol;
+  size_t protocol_len;
 } zlm_journal_facts;
 
 /*

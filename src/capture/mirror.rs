@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::reconcile::Key;
-use crate::record::{Kind, NamingRules, Stream};
+use crate::reconcile::{Key, Listed};
+use crate::record::{End, Kind, NamingRules, Stream};
 
 /// What the server was known to be like when a proxy ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +17,20 @@ pub struct HostFacts {
     pub idle_answer: Duration,
     /// It tells of each failed connect and each lost connection (kBroadcastPlayerProxyFailed; not in 8.0).
     pub tells_failures: bool,
+    /// Whether a source of each protocol is made where a call does not say, in the order of [`PROTOCOLS`].
+    pub protocols: [bool; PROTOCOLS.len()],
+}
+
+/// MediaServer's switches for the sources that a pull makes: arguments of its call, and settings of the section `protocol`.
+pub const PROTOCOLS: [&str; 6] =
+    ["enable_rtsp", "enable_rtmp", "enable_ts", "enable_fmp4", "enable_hls", "enable_hls_fmp4"];
+
+/// As MediaServer reads a truth value (toolkit::variant).
+pub fn is_true(text: &str) -> bool {
+    match text.starts_with(|sign: char| sign.is_ascii_digit()) {
+        true => !text.trim_matches('0').is_empty(),
+        false => text.eq_ignore_ascii_case("true"),
+    }
 }
 
 /// What the arguments of its add say of a proxy.
@@ -27,26 +41,34 @@ pub struct Nature {
     /// With what it ends for good, where it takes its stream by name.
     taken: Option<Arc<Taken>>,
     can_give_up: bool,
+    /// Its sources tell whether media come: it makes some.
+    tells_media: bool,
 }
 
 /// A source of the server, with its schema.
 pub type Taken = (String, Stream);
 
 impl Nature {
-    pub fn of<'a>(kind: Kind, get: impl Fn(&str) -> Option<&'a str>, rules: &NamingRules) -> Nature {
+    pub fn of<'a>(kind: Kind, get: impl Fn(&str) -> Option<&'a str>, facts: &HostFacts) -> Nature {
         // An FFmpeg source is run again for ever; so is a pull or push without a limit. What is no number counts as 0.
         let limit = get("retry_count").filter(|text| !text.is_empty());
+        let is_on = |(name, default): (&&str, &bool)| match get(name) {
+            Some(given) if !given.is_empty() => is_true(given),
+            _ => *default,
+        };
+        let rules = &facts.rules;
         let is_limited = limit.is_some_and(|text| text.trim().parse::<i64>().unwrap_or(0) >= 0);
         Nature {
             streams: kind.own_streams_of(&get, rules).into_iter().map(Arc::new).collect(),
             taken: kind.taken_stream_of(&get, rules).map(Arc::new),
             can_give_up: is_limited && !kind.info().is_process,
+            tells_media: kind.info().makes == End::Named && PROTOCOLS.iter().zip(&facts.protocols).any(is_on),
         }
     }
 
     /// Of one that somebody else has made.
     pub fn unknown() -> Nature {
-        Nature { streams: Box::default(), taken: None, can_give_up: true }
+        Nature { streams: Box::default(), taken: None, can_give_up: true, tells_media: false }
     }
 }
 
@@ -59,7 +81,7 @@ pub struct Present {
     pub call: Option<u64>,
     nature: Nature,
     /// It plays or is pushed, as far as events and answers tell.
-    pub playing: bool,
+    playing: bool,
     /// Its sources, a bit for each schema: those that are there, and all that ever were. What is told of them may come
     /// late, when another proxy has taken the place of theirs.
     sources: u16,
@@ -68,7 +90,9 @@ pub struct Present {
     pub has_source: bool,
     /// The last that was heard of it is a failure.
     failed: bool,
-    pub error: Option<Box<str>>,
+    /// So many since it last played, and what the last one was of.
+    failures: u32,
+    pub error: Option<Arc<str>>,
     /// Nobody watched it then, and it has not started anew since.
     idle_since: Option<Instant>,
     taken_is_gone: bool,
@@ -96,6 +120,7 @@ impl Present {
             had_sources: 0,
             has_source: false,
             failed: false,
+            failures: 0,
             error: None,
             idle_since: None,
             taken_is_gone: false,
@@ -105,6 +130,22 @@ impl Present {
     /// The last heard of it is a failure.
     pub fn is_failing(&self) -> bool {
         self.failed
+    }
+
+    pub fn does(&self) -> Listed {
+        match () {
+            () if self.playing => Listed::Playing,
+            () if self.failed || self.had_sources != 0 => {
+                Listed::Retrying { failures: self.failures, error: self.error.clone() }
+            }
+            () => Listed::Connecting,
+        }
+    }
+
+    /// The server has answered its add with success. That media come is told by the sources, where it makes some.
+    pub fn has_succeeded(&mut self, kind: Kind) {
+        self.has_source |= kind.info().is_process;
+        self.playing |= !self.failed && !self.nature.tells_media;
     }
 
     /// What it takes by name.
@@ -188,8 +229,8 @@ impl Mirror {
         self.proxies.iter()
     }
 
-    /// A source came or went. False where that is news of nobody here.
-    pub fn source_moved(&mut self, schema: &str, stream: &Stream, is_there: bool) -> bool {
+    /// A source came or went. False where that is news of nobody here; `came` gets those that play from now on.
+    pub fn source_moved(&mut self, schema: &str, stream: &Stream, is_there: bool, came: &mut Vec<Key>) -> bool {
         let bit = bit_of(schema);
         let makers = self.makers.get(stream).map_or(&[][..], Vec::as_slice);
         let mut changed = false;
@@ -202,11 +243,14 @@ impl Mirror {
                 }
                 present.sources |= bit;
                 present.had_sources |= bit;
-                (present.failed, present.error) = (false, None);
+                (present.failed, present.failures, present.error) = (false, 0, None);
             } else {
                 present.sources &= !bit;
             }
             changed |= had_sources != (present.sources != 0);
+            if is_there && !present.playing {
+                came.push(key.clone());
+            }
             present.playing = present.sources != 0;
         }
         if self.takers.is_empty() {
@@ -236,6 +280,7 @@ impl Mirror {
     pub fn failed(&mut self, key: &Key, error: &str) -> bool {
         let Some(present) = self.proxies.get_mut(key) else { return false };
         (present.failed, present.error) = (true, Some(error.into()));
+        present.failures += 1;
         std::mem::take(&mut present.playing)
     }
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
-pub use self::mirror::{Filter, HostFacts};
+pub use self::mirror::{Filter, HostFacts, PROTOCOLS, is_true};
 use self::mirror::{Nature, OwnEnd, Present};
 use self::state::{Ask, Doubt, Open, State, Told};
 use self::waiting::Waiting;
@@ -188,8 +188,9 @@ impl Capture {
         let is_there = its.is_some();
         if let Some(present) = its {
             present.call = None;
-            present.playing |= ok && !present.is_failing();
-            present.has_source |= ok && key.0.info().is_process;
+            if ok {
+                present.has_succeeded(key.0);
+            }
         }
         match (ok, open.made) {
             (true, Some(_)) if open.is_recorded => {}
@@ -267,7 +268,7 @@ impl Capture {
                         (open.made, ours) = (Some(number), id);
                         let read = self.journal.get(kind, &key.1).map(|entry| entry.args.read());
                         let nature = read.map_or_else(Nature::unknown, |read| {
-                            Nature::of(kind, |name| read.get(name), &self.facts().rules)
+                            Nature::of(kind, |name| read.get(name), &self.facts())
                         });
                         present = Present::new(number, Some(id), nature);
                         if !self.journal.wants(kind, &key.1, add.seq) {
@@ -363,7 +364,7 @@ impl Capture {
     /// A source of the server has come or gone.
     pub fn stream_changed(&self, schema: &str, stream: &Stream, is_there: bool) {
         self.with_state(|state, told| {
-            told.has_changed |= state.mirror.source_moved(schema, stream, is_there);
+            told.has_changed |= state.mirror.source_moved(schema, stream, is_there, &mut told.came);
             // One that comes anew had gone.
             state.doubts.retain(|doubt| doubt.taken.0 != schema || doubt.taken.1 != *stream);
         });
@@ -386,8 +387,20 @@ impl Capture {
         if told.has_queued {
             self.journal.wake();
         }
-        let Told { go, complete, adds, removes, added, called, converge, replace, given_up, has_changed, .. } =
-            told;
+        let Told {
+            go,
+            complete,
+            adds,
+            removes,
+            added,
+            came,
+            called,
+            converge,
+            replace,
+            given_up,
+            has_changed,
+            ..
+        } = told;
         for waiting in go {
             waiting.go();
         }
@@ -400,6 +413,7 @@ impl Capture {
         }
         if let Some(reconciler) = self.reconciler.get() {
             added.into_iter().for_each(|(call, outcome)| reconciler.added(call, outcome));
+            came.into_iter().for_each(|key| reconciler.media_came(key));
             called.into_iter().for_each(|key| reconciler.called_for(key));
             converge.into_iter().for_each(|key| reconciler.converge(key));
             replace.into_iter().for_each(|key| reconciler.follow(key, true));

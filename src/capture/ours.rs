@@ -27,9 +27,9 @@ impl Capture {
                     Added::Retrying(present.error.as_deref().unwrap_or("it does not play").to_owned())
                 }
                 (Added::Accepted, Some(present)) => {
-                    (present.call, present.playing) = (None, true);
-                    present.has_source |= key.0.info().is_process;
-                    Added::Accepted
+                    present.call = None;
+                    present.has_succeeded(key.0);
+                    if present.does() == Listed::Playing { Added::Accepted } else { Added::Connected }
                 }
                 (Added::Accepted, None) if open.made.is_some() => {
                     Added::Failed("it ended before the server had answered".to_owned())
@@ -141,7 +141,7 @@ impl reconcile::Host for Capture {
     }
 
     fn actual(&self) -> HashMap<Key, Listed> {
-        let listed = |(key, present): (&Key, &Present)| (key.clone(), Listed { playing: present.playing });
+        let listed = |(key, present): (&Key, &Present)| (key.clone(), present.does());
         let all: Vec<_> = self.with_state(|state, told| {
             self.settle_doubts(state, told);
             state.mirror.iter().map(listed).collect()

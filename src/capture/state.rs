@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Request;
-use super::mirror::{Filter, HostFacts, Mirror, Nature, Present, Taken};
+use super::mirror::{Filter, HostFacts, Mirror, Nature, Present, Taken, is_true};
 use super::waiting::Waiting;
 use crate::error::{Error, Result};
 use crate::journal::Cause;
@@ -62,6 +62,7 @@ pub struct Told {
     pub adds: Vec<(u64, Arc<Add>)>,
     pub removes: Vec<(u64, Key)>,
     pub added: Vec<(u64, Added)>,
+    pub came: Vec<Key>,
     pub called: Vec<Key>,
     pub converge: Vec<Key>,
     pub replace: Vec<Key>,
@@ -129,16 +130,12 @@ impl Ask {
             } else {
                 Err(Error::invalid("its key is not UTF-8"))
             };
-            // As toolkit::variant reads a truth value; 8.0, which tells no failures, has no `force`.
-            let force = text("force");
-            let is_number = force.starts_with(|sign: char| sign.is_ascii_digit());
-            let is_true =
-                if is_number { !force.trim_matches('0').is_empty() } else { force.eq_ignore_ascii_case("true") };
             return Some(Ask::Add {
                 key: (kind, kind.key_of(value).into()),
                 args,
-                nature: Nature::of(kind, |name| std::str::from_utf8(given(name)?).ok(), &facts.rules),
-                is_forced: info.has_force && facts.tells_failures && is_true,
+                nature: Nature::of(kind, |name| std::str::from_utf8(given(name)?).ok(), facts),
+                // 8.0, which tells no failures, has no `force`.
+                is_forced: info.has_force && facts.tells_failures && is_true(&text("force")),
             });
         }
         let is_one = request.name.eq_ignore_ascii_case("close_stream");

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::*;
-use crate::reconcile::{self, Added};
+use crate::reconcile::{self, Added, Listed};
 use crate::record::{NamingRules, State as Wanted};
 use crate::settings::Settings;
 
@@ -69,6 +69,7 @@ impl Bench {
             record_app: "record".into(),
             idle_answer: Duration::from_secs(10),
             tells_failures: true,
+            protocols: [true, true, true, true, true, false],
         };
         Bench { capture: Capture::new(Arc::clone(&journal), facts), journal, _dir: dir }
     }
@@ -164,7 +165,7 @@ fn forced_add_is_journaled_when_it_is_made_and_answered_when_the_server_answers(
     bench.capture.pull_failed(KEY, "off");
     bench.capture.answered(add.id, true);
     assert!(add.is_persisted());
-    assert!(!reconcile::Host::actual(&bench.capture)[&(Kind::Pull, KEY.into())].playing);
+    assert_ne!(reconcile::Host::actual(&bench.capture)[&(Kind::Pull, KEY.into())], Listed::Playing);
 }
 
 #[test]
@@ -607,4 +608,55 @@ fn start_of_ours_takes_its_turn_and_is_ended_when_it_is_not_wanted_any_more() {
     start(8);
     assert!(calls.try_recv().is_err());
     assert!(bench.capture.state.lock().is_idle());
+}
+
+#[test]
+fn a_pull_plays_when_media_come_and_one_that_makes_no_source_when_it_has_connected() {
+    let bench = Bench::new();
+    let does = || reconcile::Host::actual(&bench.capture)[&(Kind::Pull, KEY.into())].clone();
+    let add = bench.add("rtsp://1", &[]);
+    bench.capture.made(Kind::Pull, KEY);
+    assert_eq!(does(), Listed::Connecting);
+    bench.capture.answered(add.id, true);
+    assert!(add.is_persisted());
+    assert_eq!(does(), Listed::Connecting, "it has connected and sent nothing");
+    bench.source(true);
+    assert_eq!(does(), Listed::Playing);
+    bench.source(false);
+    let retrying =
+        |failures, error: Option<&str>| Listed::Retrying { failures, error: error.map(std::sync::Arc::from) };
+    assert_eq!(does(), retrying(0, None), "a server that does not say why");
+    bench.capture.pull_failed(KEY, "it hung up");
+    bench.capture.pull_failed(KEY, "off");
+    assert_eq!(does(), retrying(2, Some("off")));
+    bench.source(true);
+    bench.source(false);
+    assert_eq!(does(), retrying(0, None));
+    bench.capture.ended(Kind::Pull, KEY, 0);
+
+    let add = bench.add("rtsp://2", &[]);
+    bench.capture.made(Kind::Pull, KEY);
+    bench.capture.answered(add.id, true);
+    assert!(add.is_persisted());
+    bench.capture.pull_failed(KEY, "no media");
+    assert_eq!(does(), retrying(1, Some("no media")), "it has sent nothing for too long");
+    bench.capture.ended(Kind::Pull, KEY, 0);
+
+    // Only recorded: enable_hls_fmp4 is off by itself.
+    let off = ["enable_rtsp", "enable_rtmp", "enable_ts", "enable_fmp4", "enable_hls"].map(|name| (name, "false"));
+    let add = bench.add("rtsp://3", &off);
+    bench.capture.made(Kind::Pull, KEY);
+    assert_eq!(does(), Listed::Connecting);
+    bench.capture.answered(add.id, true);
+    assert!(add.is_persisted());
+    assert_eq!(does(), Listed::Playing);
+    bench.capture.pull_failed(KEY, "it hung up");
+    assert_eq!(does(), retrying(1, Some("it hung up")));
+    bench.capture.ended(Kind::Pull, KEY, 0);
+
+    let add = bench.add("rtsp://4", &[&off[..], &[("enable_hls_fmp4", "1")]].concat());
+    bench.capture.made(Kind::Pull, KEY);
+    bench.capture.answered(add.id, true);
+    assert!(add.is_persisted());
+    assert_eq!(does(), Listed::Connecting);
 }

@@ -12,7 +12,7 @@ use super::guard::{c_result, last_error};
 use super::logger::set_sink;
 use super::values::{Context, by_pointer, slice, write_out, zlm_journal_pair, zlm_journal_text};
 use super::{guard, handles};
-use crate::capture::HostFacts;
+use crate::capture::{HostFacts, PROTOCOLS, is_true};
 use crate::error::{Code, Error, Result};
 use crate::journal::{Ack, Call, Cause, Done, Persisted};
 use crate::plugin::Plugin;
@@ -20,7 +20,7 @@ use crate::record::url::OwnAddress;
 use crate::record::{Args, Kind, NamingRules, Op};
 
 /// The version of this header. It grows with every change that an old caller would not understand.
-pub const ZLM_JOURNAL_ABI: u32 = 6;
+pub const ZLM_JOURNAL_ABI: u32 = 7;
 
 /// `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
 /// argument, enabled and on disk.
@@ -56,6 +56,11 @@ pub struct zlm_journal_facts {
     pub idle_answer_ms: u32,
     /// `record.appName`: streams of this app are closed for lack of viewers without an event.
     pub record_app: zlm_journal_text,
+    /// The [protocol] section of the host's ini file, names without the section: of which protocols a pull makes sources
+    /// where its call does not say. A pull that makes one plays when it is there; one that makes none, when its add is
+    /// answered with success. Copied.
+    pub protocol: *const zlm_journal_pair,
+    pub protocol_len: usize,
 }
 
 /// How to open a journal.
@@ -313,7 +318,11 @@ pub unsafe extern "C" fn zlm_journal_last_error(buffer: *mut c_char, capacity: u
 /// # Safety
 /// `facts` is valid, with all that it points to.
 unsafe fn read_facts(facts: &zlm_journal_facts, hosts: Vec<String>) -> Result<HostFacts> {
+    // SAFETY: as promised by the caller.
+    let protocol = unsafe { read_settings(facts.protocol, facts.protocol_len) }?;
+    let is_on = |switch: &str| protocol.iter().any(|(name, value)| *name == switch && is_true(value));
     Ok(HostFacts {
+        protocols: PROTOCOLS.map(is_on),
         rules: NamingRules { vhosts: facts.vhosts, hosts },
         // SAFETY: as promised by the caller.
         record_app: unsafe { facts.record_app.utf8("record_app") }?.to_owned(),

@@ -32,6 +32,7 @@ enum Event {
     Converge(Key, bool),
     Ask(Key),
     Called(Key),
+    MediaCame(Key),
     SourceCame(Key),
     SourceGone(Key),
     RestoreAll,
@@ -114,6 +115,11 @@ impl Handle {
     /// A client has added this proxy. Of use where not all is started by itself. Any thread.
     pub fn called_for(&self, key: Key) {
         self.send(Event::Called(key));
+    }
+
+    /// The media of this proxy have come. Any thread.
+    pub fn media_came(&self, key: Key) {
+        self.send(Event::MediaCame(key));
     }
 
     /// The stream that this proxy takes from the server has come or gone. Any thread.
@@ -368,6 +374,7 @@ impl Driver {
                     self.shared.plan.lock().called_for(want, now);
                 }
             }
+            Event::MediaCame(key) => self.shared.plan.lock().media_came(&key, now, self.intent.now_ms()),
             Event::SourceCame(key) => {
                 if let Some(want) = self.intent.wants(&key) {
                     self.shared.plan.lock().source_came(want, now);
@@ -397,10 +404,10 @@ impl Driver {
         let Progress { total, started, live, failing, connecting, waiting, .. } = *plan.progress();
         if plan.is_restored() {
             self.reported = true;
-            let Progress { present, blocked, unwanted, quarantined, .. } = *plan.progress();
+            let Progress { present, connected, blocked, unwanted, quarantined, .. } = *plan.progress();
             log::info!(
-                "journal: restored {total} proxies in {:.2} s: {live} play, {failing} do not answer and are retried, \
-                 {blocked} wait for the stream that they take or for a setting, {present} were there already, \
+                "journal: restored {total} proxies in {:.2} s: {live} play, {connected} have connected and sent \
+                 nothing yet, {failing} do not answer and are retried, {blocked} wait for the stream that they take or for a setting, {present} were there already, \
                  {unwanted} no longer wanted, {quarantined} set aside",
                 plan.elapsed(now).as_secs_f64(),
             );

@@ -40,6 +40,8 @@ pub struct Add {
 pub enum Added {
     /// It plays.
     Accepted,
+    /// It has connected, and no media have come yet: what the server is then told of it says whether they do.
+    Connected,
     /// The server has one under that key already: someone else was faster. It was left alone.
     Present,
     /// The server has it, but its first connect failed: it connects again by itself.
@@ -68,16 +70,21 @@ impl Added {
             Added::Failed(why) => Added::Failed(words(&why)),
             Added::Blocked(why) => Added::Blocked(words(&why)),
             Added::Threw(why) => Added::Threw(words(&why)),
-            Added::Accepted | Added::Present | Added::Unwanted => self,
+            Added::Accepted | Added::Connected | Added::Present | Added::Unwanted => self,
         }
     }
 }
 
-/// What is known of one of the server's proxies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listed {
-    /// Media flows.
-    pub playing: bool,
+/// What one of the server's proxies does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listed {
+    /// It connects for the first time, or has connected and no media have come yet.
+    Connecting,
+    /// Media flow.
+    Playing,
+    /// It could not connect or has lost its media, and connects again by itself. The server has told so often of that since it
+    /// last played, with these words at last.
+    Retrying { failures: u32, error: Option<Arc<str>> },
 }
 
 /// MediaServer, as the reconciler sees it.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::chain::Chains;
 use super::progress::{Meter, Progress, SourceReport};
-use super::proxy::{Census, Phase, Proxy, Trouble};
+use super::proxy::{Census, Part, Phase, Proxy, Trouble};
 use super::queue::{PROCESSES, Queue, Rank};
 use super::{Added, Listed};
 use crate::record::url::OwnAddress;
@@ -30,6 +30,8 @@ const LOST: Duration = Duration::from_secs(120);
 const MOST_CRASHES: u32 = 3;
 /// A crash so soon after the answer may still be of a proxy: then its first data are read. As in cpp/crash.cpp.
 const SETTLES: Duration = Duration::from_secs(2);
+/// The first media of a camera come with its next key frame, or MediaServer takes it for dead after 5 s and says so.
+const FIRST_MEDIA: Duration = Duration::from_secs(10);
 /// A start goes well when it is over for so long.
 const WELL: Duration = Duration::from_secs(10);
 /// A player who asks for a stream has it tried again at once, but not sooner than this after the last try.
@@ -123,6 +125,8 @@ pub struct Plan {
     last_call: u64,
     /// Calls for suspects that were answered, in that order, and when the server will have lived through each.
     settling: VecDeque<(Duration, u64, Key, u64)>,
+    /// What has connected, in that order, and until when its first media are waited for.
+    awaited: VecDeque<(Duration, Key)>,
     /// What was set aside was released, as far as it may be.
     has_released: bool,
     actions: VecDeque<Action>,
@@ -147,6 +151,7 @@ impl Plan {
             calls: HashMap::new(),
             last_call: 0,
             settling: VecDeque::new(),
+            awaited: VecDeque::new(),
             has_released: false,
             actions: VecDeque::new(),
             meter: Meter::default(),
@@ -185,7 +190,8 @@ impl Plan {
         }
         let start = self.queue.wake().map_or(Duration::MAX, |at| at.max(self.next_start));
         let settled = self.settling.front().map_or(Duration::MAX, |(at, ..)| *at);
-        start.min(settled).min(self.well_at().unwrap_or(Duration::MAX))
+        let silent = self.awaited.front().map_or(Duration::MAX, |(until, _)| *until);
+        start.min(settled).min(silent).min(self.well_at().unwrap_or(Duration::MAX))
     }
 
     /// When this start will have gone well, if that was not noted yet.
@@ -207,7 +213,7 @@ impl Plan {
         let restoring = std::mem::take(&mut self.restoring);
         if restoring {
             // Also in the midst of another one, which this one takes over.
-            self.proxies.values_mut().for_each(|proxy| proxy.counted = false);
+            self.proxies.values_mut().for_each(|proxy| proxy.part = None);
             self.calls.values_mut().for_each(|call| call.counted = false);
             self.meter.begin(now);
         }
@@ -245,6 +251,7 @@ impl Plan {
         let &Look { listed, asked, now, wall, restoring } = look;
         let (key, seq) = (want.key.clone(), want.seq);
         let there = listed.get(&key);
+        let news = self.news(&want, there);
         if self.proxies.get(&key).is_none_or(|proxy| proxy.seq != seq) {
             self.drop_proxy(&key);
             let has_its_turn = self.limits.start == Start::All;
@@ -274,12 +281,16 @@ impl Plan {
             (_, None) if restoring => self.enqueue(&key, true, false),
             // To be started anew: that it plays says nothing.
             (Phase::Waiting { anew: true, .. }, Some(_)) => {}
-            (_, Some(Listed { playing: true })) => self.plays(&key, wall),
-            (_, Some(_)) => {
+            (_, Some(Listed::Playing)) => self.plays(&key, wall),
+            (_, Some(Listed::Connecting)) => {
                 self.is_here(&key);
-                self.move_to(&key, Phase::Retrying);
+                self.move_to(&key, Phase::Connected);
             }
-            (Phase::Playing | Phase::Retrying, None) => {
+            (_, Some(Listed::Retrying { failures, .. })) => {
+                self.is_here(&key);
+                self.retries(&key, *failures, news, wall);
+            }
+            (Phase::Connected | Phase::Playing | Phase::Retrying { .. }, None) => {
                 self.fails(&key, "the server gave it up or lost it".to_owned(), false, now, wall);
             }
             (Phase::Down { not_before, .. }, None) => {
@@ -297,14 +308,14 @@ impl Plan {
             Some(Phase::Connecting { call }) => {
                 let proxy = self.proxies.get_mut(key);
                 if let (Some(proxy), Some(call)) = (proxy, self.calls.get_mut(&call)) {
-                    (proxy.counted, call.counted) = (false, true);
+                    (proxy.part, call.counted) = (None, true);
                     self.meter.progress.waiting -= 1;
                     self.meter.progress.started += 1;
                     self.meter.progress.connecting += 1;
                 }
             }
             Some(Phase::Down { .. }) => self.enqueue(key, true, false),
-            Some(Phase::Playing | Phase::Retrying) => self.is_here(key),
+            Some(Phase::Connected | Phase::Playing | Phase::Retrying { .. }) => self.is_here(key),
             Some(Phase::Waiting { .. }) | None => {}
         }
     }
@@ -313,6 +324,11 @@ impl Plan {
     pub fn next(&mut self, now: Duration) -> Option<Action> {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
+        }
+        while self.awaited.front().is_some_and(|(until, _)| *until <= now)
+            && let Some((_, key)) = self.awaited.pop_front()
+        {
+            self.sends_nothing(&key, now);
         }
         if self.settling.front().is_some_and(|(at, ..)| *at <= now)
             && let Some((_, call, key, seq)) = self.settling.pop_front()
@@ -340,7 +356,7 @@ impl Plan {
         }
         let proxy = self.proxies.get_mut(&key)?;
         let Phase::Waiting { rank, anew } = proxy.phase else { return None };
-        let (seq, counted) = (proxy.seq, std::mem::take(&mut proxy.counted));
+        let (seq, counted) = (proxy.seq, proxy.part.take() == Some(Part::Waiting));
         let progress = &mut self.meter.progress;
         if counted {
             progress.started += 1;
@@ -378,17 +394,30 @@ impl Plan {
             progress.connecting -= 1;
             *match answer {
                 Added::Accepted => &mut progress.live,
+                Added::Connected => &mut progress.connecting,
                 Added::Present => &mut progress.present,
                 Added::Unwanted => &mut progress.unwanted,
                 Added::Blocked(_) => &mut progress.blocked,
                 Added::Retrying(_) | Added::Failed(_) | Added::Threw(_) => &mut progress.failing,
             } += 1;
         }
-        if let Some(proxy) = self.proxies.get_mut(&key).filter(|proxy| proxy.phase == Phase::Connecting { call }) {
+        let its = self.proxies.get_mut(&key).filter(|proxy| proxy.phase == Phase::Connecting { call });
+        if its.is_none() && counted && answer == Added::Connected {
+            self.meter.progress.connecting -= 1;
+            self.meter.progress.unwanted += 1;
+        }
+        if let Some(proxy) = its {
             proxy.changed = now;
             let (origin, source_moved) = (proxy.origin, proxy.source_moved);
             match answer {
                 Added::Accepted => self.plays(&key, wall),
+                Added::Connected => {
+                    proxy.part = counted.then_some(Part::Connecting);
+                    self.awaited.push_back((now + FIRST_MEDIA, key.clone()));
+                    self.move_to(&key, Phase::Connected);
+                    // Its media may have been told of already.
+                    self.look_by(now);
+                }
                 Added::Present => self.look_anew(&key, now),
                 // It has come since we were told that it is not there.
                 Added::Blocked(_) if source_moved > Some(since) => self.enqueue(&key, true, false),
@@ -398,7 +427,8 @@ impl Plan {
                     if counted {
                         self.meter.failed(origin, &why);
                     }
-                    self.retries(&key, why, wall);
+                    proxy.failures += 1;
+                    self.retries(&key, 1, Some(why), wall);
                 }
                 Added::Failed(ref why) | Added::Threw(ref why) => {
                     if counted {

@@ -33,12 +33,18 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
+const RETRYING: Listed = Listed::Retrying { failures: 0, error: None };
+
 fn playing(names: &[&str]) -> HashMap<Key, Listed> {
-    names.iter().map(|name| (key(name), Listed { playing: true })).collect()
+    listed(names, Listed::Playing)
 }
 
 fn retrying(names: &[&str]) -> HashMap<Key, Listed> {
-    names.iter().map(|name| (key(name), Listed { playing: false })).collect()
+    listed(names, RETRYING)
+}
+
+fn listed(names: &[&str], does: Listed) -> HashMap<Key, Listed> {
+    names.iter().map(|name| (key(name), does.clone())).collect()
 }
 
 fn look(plan: &mut Plan, wanted: Vec<Wanted>, listed: &HashMap<Key, Listed>, at: Duration) {
@@ -492,6 +498,61 @@ fn push(to: &str, seq: u64) -> Wanted {
     Wanted { args, key: (Kind::Push, to.into()), ..want("push", seq) }
 }
 
+#[test]
+fn what_has_connected_connects_until_it_plays_or_fails() {
+    let names = ["comes", "plays", "fails", "goes", "silent"];
+    let mut plan = new(LIMITS);
+    look(&mut plan, wanted(&names), &HashMap::new(), secs(0));
+    assert_eq!(start(&mut plan, secs(1)).len(), 5);
+    (1..=5).for_each(|call| plan.answered(call, Added::Connected, secs(2), 0));
+    let counts = |plan: &Plan| {
+        let progress = plan.progress();
+        (progress.live, progress.connecting, progress.connected, progress.failing)
+    };
+    let now = |plan: &Plan| (plan.census().playing, plan.census().connecting, plan.census().retrying);
+    assert_eq!((counts(&plan), now(&plan)), ((0, 5, 0, 0), (0, 5, 0)));
+    assert_eq!(plan.troubles(None, 1, secs(2))[0].state, "connecting");
+    plan.media_came(&key("comes"), secs(2), 0);
+    assert_eq!((counts(&plan), now(&plan)), ((1, 4, 0, 0), (1, 4, 0)));
+    let mut there = playing(&["comes", "plays"]);
+    there.extend(retrying(&["fails"]));
+    there.extend(listed(&["silent"], Listed::Connecting));
+    look(&mut plan, wanted(&names), &there, secs(3));
+    assert_eq!((counts(&plan), now(&plan)), ((2, 1, 0, 2), (2, 1, 1)));
+    assert_eq!((plan.census().down, plan.worst(9).len()), (1, 2));
+    // Nobody waits for that one for ever.
+    assert!(!plan.is_restored());
+    assert_eq!(plan.wake_to_start(), secs(12));
+    start(&mut plan, secs(12));
+    assert!(plan.is_restored());
+    assert_eq!((counts(&plan), plan.progress().done()), ((2, 0, 1, 2), 5));
+    // Later news is none of the restore's.
+    look(&mut plan, wanted(&names), &listed(&names, Listed::Connecting), secs(13));
+    assert_eq!((counts(&plan), now(&plan)), ((2, 0, 1, 2), (0, 5, 0)));
+    // But that it plays in the end, or is not wanted any more.
+    plan.media_came(&key("silent"), secs(14), 0);
+    assert_eq!(counts(&plan), (3, 0, 0, 2));
+}
+
+#[test]
+fn what_the_server_retries_is_shown_with_its_words_and_count_and_revived_without_its_count() {
+    let mut plan = restored(LIMITS, Added::Accepted);
+    let told = |failures, error: &str| listed(&["a"], Listed::Retrying { failures, error: Some(error.into()) });
+    let one = || wanted(&["a"]);
+    let shown = |plan: &Plan| {
+        let trouble = plan.troubles(None, 1, secs(30)).remove(0);
+        (trouble.state, trouble.attempts, trouble.last_error)
+    };
+    look(&mut plan, one(), &told(1, "cannot open rtsp://admin:geheim@host/a"), secs(10));
+    assert_eq!(shown(&plan), ("retrying", 1, "cannot open rtsp://***@host/a".to_owned()));
+    look(&mut plan, one(), &told(40, "off"), secs(20));
+    assert_eq!(shown(&plan), ("retrying", 40, "off".to_owned()));
+    // It is lost: the first pause is the shortest.
+    look(&mut plan, one(), &HashMap::new(), secs(30));
+    look(&mut plan, one(), &HashMap::new(), secs(67));
+    assert_eq!(start(&mut plan, secs(67)), ["a"]);
+}
+
 fn blocked() -> Added {
     Added::Blocked("no source".into())
 }
@@ -499,7 +560,7 @@ fn blocked() -> Added {
 const TO: &str = "rtmp://cdn/live/a";
 
 fn lists(wanted: &Wanted, playing: bool) -> HashMap<Key, Listed> {
-    HashMap::from([(wanted.key.clone(), Listed { playing })])
+    HashMap::from([(wanted.key.clone(), if playing { Listed::Playing } else { RETRYING })])
 }
 
 #[test]

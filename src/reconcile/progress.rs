@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use super::proxy::Part;
 use super::queue::Origin;
 
 /// The pace is that of the last so many seconds.
@@ -20,6 +21,8 @@ pub struct Progress {
     pub started: usize,
     /// Answered: plays.
     pub live: usize,
+    /// Has connected, and has neither played nor failed for a while.
+    pub connected: usize,
     /// Answered: the first connect failed, or the server refused. MediaServer keeps trying those it has kept.
     pub failing: usize,
     /// Cannot be started as things are: the stream that it takes is not there, and the like.
@@ -30,7 +33,7 @@ pub struct Progress {
     pub quarantined: usize,
     /// Not started yet.
     pub waiting: usize,
-    /// Started and not answered yet.
+    /// Started and not answered yet, or connected just now.
     pub connecting: usize,
     /// Started again after the restore: what the server had lost.
     pub revived: usize,
@@ -49,7 +52,15 @@ pub struct Progress {
 impl Progress {
     /// How many are answered for, in whatever way.
     pub fn done(&self) -> usize {
-        self.present + self.live + self.failing + self.blocked + self.unwanted
+        self.present + self.live + self.connected + self.failing + self.blocked + self.unwanted
+    }
+
+    pub fn of(&mut self, part: Part) -> &mut usize {
+        match part {
+            Part::Waiting => &mut self.waiting,
+            Part::Connecting => &mut self.connecting,
+            Part::Connected => &mut self.connected,
+        }
     }
 
     pub fn is_finished(&self) -> bool {

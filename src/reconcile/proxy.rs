@@ -9,7 +9,7 @@ use super::queue::{Origin, Rank};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     pub key: Key,
-    /// waiting: its turn has not come; connecting; retrying: the server has it and connects again; down: the server
+    /// waiting: its turn has not come; connecting: no media have come yet; retrying: the server has it and connects again; down: the server
     /// has lost it; blocked: it cannot be started as things are.
     pub state: &'static str,
     /// Tries that have failed running.
@@ -36,18 +36,33 @@ pub enum Phase {
         rank: Rank,
         anew: bool,
     },
+    /// Handed to the server, which has not answered.
     Connecting {
         call: u64,
     },
+    /// The server has it and connects, or has connected, and no media have come yet.
+    Connected,
     Playing,
-    /// The server has it, and connects again by itself.
-    Retrying,
+    /// The server has it, and connects again by itself; so often it has told of a failure since it last played.
+    Retrying {
+        failures: u32,
+    },
     /// The server does not have it, and, where it is blocked, could not start it.
     Down {
         since: Duration,
         not_before: Duration,
         blocked: bool,
     },
+}
+
+/// As what the restore counts a proxy that it has not started, or whose media have not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Waiting,
+    /// It has connected just now.
+    Connecting,
+    /// It has connected and sent nothing for a while.
+    Connected,
 }
 
 pub struct Proxy {
@@ -61,8 +76,8 @@ pub struct Proxy {
     pub throws: u32,
     pub last_error: Option<Box<str>>,
     pub last_played: i64,
-    /// It is part of the restore, which has not started it yet.
-    pub counted: bool,
+    /// Where it is a part of the restore, of which the end is open.
+    pub part: Option<Part>,
     /// When its phase was last set by something else than a look at the server.
     pub changed: Duration,
     /// When the stream that it takes from this server last went or came.
@@ -75,15 +90,23 @@ impl Proxy {
     pub fn trouble(&self, key: &Key, now: Duration) -> Trouble {
         let (state, next_try) = match self.phase {
             Phase::Waiting { .. } => ("waiting", None),
-            Phase::Connecting { .. } => ("connecting", None),
+            Phase::Connecting { .. } | Phase::Connected => ("connecting", None),
             Phase::Playing => ("playing", None),
-            Phase::Retrying => ("retrying", None),
+            Phase::Retrying { .. } => ("retrying", None),
             Phase::Down { not_before, blocked, .. } => {
                 (if blocked { "blocked" } else { "down" }, Some(not_before.saturating_sub(now)))
             }
         };
         let last_error = self.last_error.as_deref().unwrap_or_default().to_owned();
-        Trouble { key: key.clone(), state, attempts: self.failures, last_error, next_try }
+        Trouble { key: key.clone(), state, attempts: self.attempts(), last_error, next_try }
+    }
+
+    /// Tries that have failed running, the server's or ours.
+    pub fn attempts(&self) -> u32 {
+        match self.phase {
+            Phase::Retrying { failures } => failures,
+            _ => self.failures,
+        }
     }
 }
 
@@ -91,9 +114,9 @@ impl Census {
     pub fn of(&mut self, phase: &Phase) -> &mut usize {
         match phase {
             Phase::Waiting { .. } => &mut self.waiting,
-            Phase::Connecting { .. } => &mut self.connecting,
+            Phase::Connecting { .. } | Phase::Connected => &mut self.connecting,
             Phase::Playing => &mut self.playing,
-            Phase::Retrying => &mut self.retrying,
+            Phase::Retrying { .. } => &mut self.retrying,
             Phase::Down { blocked: true, .. } => &mut self.blocked,
             Phase::Down { .. } => &mut self.down,
         }

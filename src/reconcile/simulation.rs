@@ -12,7 +12,7 @@ use crate::record::{Args, Kind};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Camera {
-    /// Plays after so long.
+    /// Connects after so long, and plays then or a little later.
     On(Duration),
     /// Refuses at once.
     Refuses,
@@ -21,8 +21,12 @@ enum Camera {
 }
 
 struct Running {
-    playing: bool,
+    does: Listed,
 }
+
+const RETRYING: Listed = Listed::Retrying { failures: 1, error: None };
+/// The media of every third come so long after the connect.
+const LATER: Duration = Duration::from_millis(700);
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
@@ -91,8 +95,7 @@ impl Simulation {
     fn run_until(&mut self, end: Duration) {
         while self.now < end {
             if self.plan.wake_to_look() <= self.now {
-                let listed =
-                    self.server.iter().map(|(key, running)| (key.clone(), Listed { playing: running.playing }));
+                let listed = self.server.iter().map(|(key, running)| (key.clone(), running.does.clone()));
                 let listed: HashMap<Key, Listed> = listed.collect();
                 let took = Duration::from_micros(10 * listed.len() as u64);
                 let asked = self.now.saturating_sub(took);
@@ -139,7 +142,7 @@ impl Simulation {
         }
         fresh.push_back((self.now, call));
         assert!(self.per_origin == 0 || fresh.len() <= self.per_origin, "{} at once to {}", fresh.len(), key.1);
-        self.server.insert(key.clone(), Running { playing: false });
+        self.server.insert(key.clone(), Running { does: Listed::Connecting });
         let (after, good) = match self.cameras[&key] {
             Camera::On(after) => (after, true),
             Camera::Refuses => (Duration::from_millis(1), false),
@@ -152,13 +155,21 @@ impl Simulation {
         if let Some(fresh) = self.fresh.get_mut(&host(&key)) {
             fresh.retain(|(_, of)| *of != call);
         }
+        let is_later = good && call % 3 == 1;
+        let (does, answer) = match good {
+            true if is_later => (Listed::Connecting, Added::Connected),
+            true => (Listed::Playing, Added::Accepted),
+            false => (RETRYING, Added::Retrying("off".into())),
+        };
         if let Some(running) = self.server.get_mut(&key) {
-            running.playing = good;
+            running.does = does;
             if !good {
                 self.retry(key, Duration::from_secs(60));
+            } else if is_later {
+                self.retry(key, LATER);
+                self.plan.look_by(self.now + LATER);
             }
         }
-        let answer = if good { Added::Accepted } else { Added::Retrying("off".into()) };
         self.plan.answered(call, answer, self.now, self.now.as_millis() as i64);
     }
 
@@ -218,8 +229,9 @@ fn a_hundred_thousand_come_back_at_the_rate_and_the_dead_hold_nobody_up() {
     let mut of_second = [0; 12];
     sim.starts.iter().for_each(|(at, _)| of_second[at.as_secs() as usize] += 1);
     assert!(of_second.iter().all(|starts| *starts <= 10_300), "{of_second:?}");
-    let half =
-        |sim: &Simulation| sim.server.iter().filter(|(key, run)| key.1.starts_with("half") && run.playing).count();
+    let half = |sim: &Simulation| {
+        sim.server.iter().filter(|(key, run)| key.1.starts_with("half") && run.does == Listed::Playing).count()
+    };
     assert_eq!(half(&sim), 100, "the live of a recorder go before its dead");
 
     sim.run_until(Duration::from_secs(120));
@@ -227,6 +239,8 @@ fn a_hundred_thousand_come_back_at_the_rate_and_the_dead_hold_nobody_up() {
     assert_eq!(sim.server.len(), 100_400);
     assert_eq!(sim.plan.progress().total, 100_400);
     assert_eq!(sim.plan.census().playing, 80_100);
+    let progress = sim.plan.progress();
+    assert_eq!((progress.live, progress.connected, progress.failing), (80_100, 0, 20_300));
     let worst = sim.plan.worst(2);
     assert_eq!((worst[0].host.as_str(), worst[0].failing, worst[1].failing), ("dead-nvr", 200, 100));
     assert_eq!(sim.starts.len(), 100_400, "each was started once");
@@ -256,8 +270,11 @@ fn whatever_happens_the_server_ends_up_with_what_is_wanted() {
             0 | 1 => drop(sim.server.remove(&key)),
             // An outside business system adds it, whether it is there or not.
             2 => {
-                let playing = matches!(sim.cameras[&key], Camera::On(_));
-                sim.server.entry(key.clone()).or_insert(Running { playing });
+                let does = match sim.cameras[&key] {
+                    Camera::On(_) => Listed::Playing,
+                    _ => RETRYING,
+                };
+                sim.server.entry(key.clone()).or_insert(Running { does });
                 sim.retry(key, Duration::from_secs(60));
             }
             // An operator deletes it, and perhaps adds it anew.
@@ -268,14 +285,14 @@ fn whatever_happens_the_server_ends_up_with_what_is_wanted() {
                     let (host, name) = key.1.split_once('/').unwrap();
                     let camera = sim.cameras[&key];
                     sim.want(host, name.parse().unwrap(), camera, None);
-                    sim.server.insert(key.clone(), Running { playing: false });
+                    sim.server.insert(key.clone(), Running { does: Listed::Connecting });
                     sim.retry(key, Duration::from_secs(60));
                 }
             }
             // It loses its connection, and the server connects again by itself.
             4 => {
                 if let Some(running) = sim.server.get_mut(&key) {
-                    running.playing = false;
+                    running.does = RETRYING;
                     sim.retry(key, Duration::from_secs(2));
                 }
             }
@@ -302,7 +319,8 @@ fn whatever_happens_the_server_ends_up_with_what_is_wanted() {
     let mut there: Vec<&Key> = sim.server.keys().collect();
     there.sort();
     assert_eq!(there, wanted, "ZLMJ_SEED={seed}");
-    assert!(sim.server.values().all(|running| running.playing), "ZLMJ_SEED={seed}");
+    assert!(sim.server.values().all(|running| running.does == Listed::Playing), "ZLMJ_SEED={seed}");
     let progress = sim.plan.progress();
-    assert!(sim.plan.is_restored() && progress.done() == progress.total, "ZLMJ_SEED={seed}: {progress:?}");
+    let is_done = sim.plan.is_restored() && progress.done() == progress.total && progress.connected == 0;
+    assert!(is_done, "ZLMJ_SEED={seed}: {progress:?}");
 }

@@ -13,9 +13,9 @@ use super::*;
 use support::quiet::Quiet;
 use support::server::free_port;
 
-/// A camera's first word takes up to four seconds to come, and a server five to notice that it says none any more. What is
+/// A camera's first word takes up to four seconds to come, and a look a second or two. What is
 /// said wrongly for longer is wrong.
-const SETTLED: Duration = Duration::from_secs(15);
+const SETTLED: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Some cameras that are switched on and off together.

@@ -1,9 +1,11 @@
 //! The restore at scale, and what is healed while the server runs.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::*;
 use support::Holes;
+use support::quiet::Quiet;
 
 pub fn playing(status: &Value) -> u64 {
     status["now"]["playing"].as_u64().unwrap_or_default()
@@ -131,6 +133,79 @@ fn a_camera_that_is_off_at_boot_is_shown_with_its_error_and_its_next_try() {
     assert_eq!(only("v/a/none"), Value::Array(Vec::new()));
     let none = fixture.server.get("getJournalStatus", &[("limit", "0")]);
     assert_eq!(none["data"]["now"]["proxies"], Value::Array(Vec::new()));
+}
+
+/// A camera that lets whoever asks connect, and sends media when it is told to.
+enum Hesitant {
+    Real(Quiet),
+    Standin(SocketAddr, Option<Source>),
+}
+
+impl Hesitant {
+    fn new() -> Hesitant {
+        let ip = IpAddr::from([127, 0, 0, 1]);
+        if HOST.real {
+            let quiet = Quiet::at([ip]);
+            quiet.mute(true);
+            return Hesitant::Real(quiet);
+        }
+        let address = SocketAddr::new(ip, server::free_port());
+        Hesitant::Standin(address, Some(Source::mute(address)))
+    }
+
+    fn url(&self) -> String {
+        match self {
+            Hesitant::Real(quiet) => quiet.url(0),
+            Hesitant::Standin(address, _) => format!("rtsp://{address}/camera0"),
+        }
+    }
+
+    fn speak(&mut self, fixture: &Fixture) {
+        match self {
+            Hesitant::Real(quiet) => quiet.mute(false),
+            Hesitant::Standin(address, source) => {
+                drop(source.take());
+                *source = Some(Source::live_at(fixture.dir.path(), *address));
+            }
+        }
+    }
+}
+
+#[test]
+fn pull_plays_when_media_come_and_not_when_it_has_connected() {
+    let mut fixture = Fixture::prepare(&[]);
+    let mut camera = Hesitant::new();
+    let off = ["enable_rtsp", "enable_rtmp", "enable_ts", "enable_fmp4", "enable_hls", "enable_hls_fmp4"];
+    let off = off.map(|name| (name, "0"));
+    let url = camera.url();
+    fixture.journaled([("a".to_owned(), url.as_str(), [].as_slice()), ("bare".to_owned(), &url, &off)]);
+    fixture.server.start();
+    // That which makes no source is taken at MediaServer's word.
+    let connected =
+        |status: &Value| status["now"]["connecting"] == 1 && playing(status) == 1 && status["now"]["waiting"] == 0;
+    fixture.server.wait_for_status("one to have connected", connected);
+    let status = fixture.server.status();
+    assert_eq!(
+        (&status["restore"]["live"], &status["restore"]["phase"]),
+        (&1.into(), &"running".into()),
+        "{status}"
+    );
+    // MediaServer gives it five seconds; release 8.0 does not say so.
+    let status =
+        fixture.server.wait_for_status("the restore to end", |status| status["restore"]["phase"] == "done");
+    let counts = |status: &Value| (status["restore"]["connected"].clone(), status["restore"]["failing"].clone());
+    let is_told = !HOST.is_old;
+    let a = |status: &Value| {
+        status["now"]["proxies"].as_array().unwrap().iter().find(|proxy| proxy["key"] == key("a")).cloned()
+    };
+    assert_eq!(counts(&status), if is_told { (0.into(), 1.into()) } else { (1.into(), 0.into()) }, "{status}");
+    let shown = a(&status).unwrap();
+    assert_eq!(shown["state"], if is_told { "retrying" } else { "connecting" }, "{status}");
+    assert_eq!(shown["last_error"].as_str().unwrap().is_empty(), !is_told, "{status}");
+    assert_eq!(shown["attempts"].as_u64() >= Some(1), is_told, "{status}");
+    camera.speak(&fixture);
+    let status = fixture.server.wait_for_status("its media", |status| a(status).is_none());
+    assert_eq!(status["restore"]["live"], if is_told { 1 } else { 2 }, "{status}");
 }
 
 #[test]

@@ -234,19 +234,24 @@ impl Source {
 
     /// One that accepts and never answers.
     pub fn black_hole() -> Source {
-        Self::socket(0, SocketAddr::from(([127, 0, 0, 1], server::free_port())))
+        Self::socket(b".", 0, SocketAddr::from(([127, 0, 0, 1], server::free_port())))
     }
 
     /// One that says something at once and goes on to, which is a picture only to a stand-in.
     pub fn talking() -> Source {
-        Self::socket(100, SocketAddr::from(([127, 0, 0, 1], server::free_port())))
+        Self::socket(b".", 100, SocketAddr::from(([127, 0, 0, 1], server::free_port())))
+    }
+
+    /// A stand-in's camera that lets whoever asks connect, and sends no media.
+    pub fn mute(address: SocketAddr) -> Source {
+        Self::socket(b",", 1, address)
     }
 
     /// One that plays at an address, port 0 for any: the same camera again, after it was off.
     pub fn live_at(dir: &Path, before: SocketAddr) -> Source {
         let port = if before.port() == 0 { server::free_port() } else { before.port() };
         let address = SocketAddr::new(before.ip(), port);
-        if real_host().real { Self::real(dir, address) } else { Self::socket(1, address) }
+        if real_host().real { Self::real(dir, address) } else { Self::socket(b".", 1, address) }
     }
 
     /// Where a push to it goes.
@@ -269,7 +274,7 @@ impl Source {
     }
 
     /// Says so many words, a tenth of a second apart, to each that connects.
-    fn socket(words: usize, address: SocketAddr) -> Source {
+    fn socket(word: &'static [u8; 1], words: usize, address: SocketAddr) -> Source {
         let listener = TcpListener::bind(address).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -284,7 +289,7 @@ impl Source {
                 let Ok(mut connection) = connection else { continue };
                 counted.fetch_add(1, Ordering::SeqCst);
                 if words > 0 {
-                    let _ = connection.write_all(b".");
+                    let _ = connection.write_all(word);
                 }
                 if words > 1
                     && let Ok(mut more) = connection.try_clone()
@@ -292,7 +297,7 @@ impl Source {
                     thread::spawn(move || {
                         (1..words).all(|_| {
                             thread::sleep(Duration::from_millis(100));
-                            more.write_all(b".").is_ok()
+                            more.write_all(word).is_ok()
                         })
                     });
                 }

@@ -23,6 +23,7 @@ pub struct Quiet {
     addresses: Vec<SocketAddr>,
     playing: Arc<Mutex<Vec<Playing>>>,
     is_off: Arc<AtomicBool>,
+    is_mute: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
 }
 
@@ -34,7 +35,7 @@ struct Playing {
 
 impl Quiet {
     pub fn at(addresses: impl IntoIterator<Item = IpAddr>) -> Quiet {
-        let (stop, is_off) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let [stop, is_off, is_mute] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
         let playing = Arc::new(Mutex::new(Vec::<Playing>::new()));
         let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, free_port())).collect::<Vec<_>>();
         for address in &addresses {
@@ -61,11 +62,15 @@ impl Quiet {
                 }
             });
         }
-        let (stopped, spoken_to) = (Arc::clone(&stop), Arc::clone(&playing));
+        let (stopped, mute, spoken_to) = (Arc::clone(&stop), Arc::clone(&is_mute), Arc::clone(&playing));
         thread::spawn(move || {
             for turn in 0_u32.. {
                 if stopped.load(Ordering::Relaxed) {
                     return;
+                }
+                thread::sleep(SILENCE / STEPS as u32);
+                if mute.load(Ordering::Relaxed) {
+                    continue;
                 }
                 let mut playing = spoken_to.lock().expect("the cameras");
                 let mut n = turn as usize % STEPS;
@@ -77,11 +82,9 @@ impl Quiet {
                         playing.swap_remove(n);
                     }
                 }
-                drop(playing);
-                thread::sleep(SILENCE / STEPS as u32);
             }
         });
-        Quiet { addresses, playing, is_off, stop }
+        Quiet { addresses, playing, is_off, is_mute, stop }
     }
 
     pub fn url(&self, n: usize) -> String {
@@ -95,6 +98,11 @@ impl Quiet {
         if !on {
             playing.clear();
         }
+    }
+
+    /// Mute: all go on to let whoever asks connect, and none says anything.
+    pub fn mute(&self, on: bool) {
+        self.is_mute.store(on, Ordering::Relaxed);
     }
 
     /// The numbers of those that somebody plays.

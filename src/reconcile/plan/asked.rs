@@ -24,7 +24,7 @@ impl Plan {
                 self.look_anew(&key, now);
                 self.look_by(now);
             }
-            Some(Phase::Down { .. } | Phase::Connecting { .. } | Phase::Retrying) => {}
+            Some(Phase::Down { .. } | Phase::Connecting { .. } | Phase::Connected | Phase::Retrying { .. }) => {}
         }
     }
 
@@ -45,6 +45,15 @@ impl Plan {
         }
     }
 
+    /// The first media of what has connected have come.
+    pub fn media_came(&mut self, key: &Key, now: Duration, wall: i64) {
+        if let Some(proxy) = self.proxies.get_mut(key).filter(|proxy| proxy.phase == Phase::Connected) {
+            proxy.changed = now;
+            self.plays(key, wall);
+            self.meter.note(now);
+        }
+    }
+
     /// The stream that a proxy takes from this server is there now: it can be started.
     pub fn source_came(&mut self, want: Wanted, now: Duration) {
         let key = want.key.clone();
@@ -58,7 +67,7 @@ impl Plan {
             None => self.ask_for(want, now),
             Some(Phase::Down { .. }) => self.enqueue(&key, true, false),
             // Then it ran on the stream that was there before, and ends with that.
-            Some(Phase::Playing | Phase::Retrying) => self.look_anew(&key, now),
+            Some(Phase::Connected | Phase::Playing | Phase::Retrying { .. }) => self.look_anew(&key, now),
             Some(Phase::Waiting { .. } | Phase::Connecting { .. }) => {}
         }
     }
@@ -67,7 +76,7 @@ impl Plan {
     pub fn source_gone(&mut self, key: &Key, now: Duration) {
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         proxy.source_moved = Some(now);
-        if matches!(proxy.phase, Phase::Playing | Phase::Retrying) {
+        if matches!(proxy.phase, Phase::Connected | Phase::Playing | Phase::Retrying { .. }) {
             proxy.changed = now;
             self.waits_for(key, "the stream that it takes is gone".to_owned(), now);
         }

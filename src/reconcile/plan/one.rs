@@ -4,8 +4,11 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::{
-    Action, BLOCKED_AGAIN, Key, LOOK_AT_MOST, MOST_CRASHES, PLAYED, PROCESSES, Phase, Plan, Proxy, Rank, Wanted,
+    Action, BLOCKED_AGAIN, Key, LOOK_AT_MOST, MOST_CRASHES, PLAYED, PROCESSES, Part, Phase, Plan, Progress, Proxy,
+    Rank, Wanted,
 };
+use crate::reconcile::Listed;
+use crate::record::redact_reason;
 use crate::record::url::host_of;
 
 impl Plan {
@@ -28,7 +31,7 @@ impl Plan {
             throws: 0,
             last_error: None,
             last_played: want.dark_since.unwrap_or(PLAYED),
-            counted: false,
+            part: None,
             changed: Duration::ZERO,
             source_moved: None,
             look: self.looks,
@@ -40,7 +43,7 @@ impl Plan {
     /// Makes it part of the restore.
     pub(super) fn count(&mut self, key: &Key) {
         let Some(proxy) = self.proxies.get_mut(key) else { return };
-        if !std::mem::replace(&mut proxy.counted, true) {
+        if proxy.part.replace(Part::Waiting).is_none() {
             self.meter.counts(proxy.origin);
             self.meter.progress.waiting += 1;
         }
@@ -48,22 +51,52 @@ impl Plan {
 
     /// The restore has nothing to do for it: it was there, or someone else was faster.
     pub(super) fn is_here(&mut self, key: &Key) {
-        let Some(proxy) = self.proxies.get_mut(key) else { return };
-        if std::mem::take(&mut proxy.counted) {
-            self.meter.progress.waiting -= 1;
-            self.meter.progress.present += 1;
+        self.counts_as(key, |part| part == Part::Waiting, |progress| &mut progress.present);
+    }
+
+    /// A part of the restore, of one of these sorts, has come to its end: that is what it counts as from now on. False
+    /// where it is none.
+    fn counts_as(
+        &mut self,
+        key: &Key,
+        from: impl FnOnce(Part) -> bool,
+        to: impl FnOnce(&mut Progress) -> &mut usize,
+    ) -> bool {
+        let Some(proxy) = self.proxies.get_mut(key) else { return false };
+        let Some(part) = proxy.part.take_if(|part| from(*part)) else { return false };
+        *self.meter.progress.of(part) -= 1;
+        *to(&mut self.meter.progress) += 1;
+        true
+    }
+
+    /// Where it had connected and no media had come.
+    pub(super) fn has_failed(&mut self, key: &Key, why: &str) {
+        if self.counts_as(key, |part| part != Part::Waiting, |progress| &mut progress.failing)
+            && let Some(proxy) = self.proxies.get(key)
+        {
+            self.meter.failed(proxy.origin, why);
         }
     }
 
     pub(super) fn plays(&mut self, key: &Key, wall: i64) {
         self.is_here(key);
+        self.counts_as(key, |part| part != Part::Waiting, |progress| &mut progress.live);
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         (proxy.failures, proxy.throws, proxy.last_error, proxy.last_played) = (0, 0, None, wall);
         self.move_to(key, Phase::Playing);
     }
 
+    /// It has connected, and there was time enough for its media to come.
+    pub(super) fn sends_nothing(&mut self, key: &Key, now: Duration) {
+        if self.counts_as(key, |part| part == Part::Connecting, |progress| &mut progress.connected) {
+            self.proxies.entry(key.clone()).and_modify(|proxy| proxy.part = Some(Part::Connected));
+            self.meter.note(now);
+        }
+    }
+
     pub(super) fn fails(&mut self, key: &Key, why: String, threw: bool, now: Duration, wall: i64) {
         let not_before = now + self.pause_after(key);
+        self.has_failed(key, &why);
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         proxy.failures += 1;
         proxy.throws = if threw { proxy.throws + 1 } else { 0 };
@@ -82,26 +115,33 @@ impl Plan {
         }
     }
 
+    /// What the server has said of a proxy since it was last asked, fit to be shown.
+    pub(super) fn news(&self, want: &Wanted, there: Option<&Listed>) -> Option<String> {
+        let Some(Listed::Retrying { failures, error: Some(error) }) = there else { return None };
+        let known = self.proxies.get(&want.key).filter(|proxy| proxy.seq == want.seq).map(|proxy| proxy.phase);
+        let is_news = known != Some(Phase::Retrying { failures: *failures });
+        is_news.then(|| redact_reason(error, &want.args.read()))
+    }
+
     /// The server has it, and connects again by itself.
-    pub(super) fn retries(&mut self, key: &Key, why: String, wall: i64) {
+    pub(super) fn retries(&mut self, key: &Key, failures: u32, why: Option<String>, wall: i64) {
+        self.has_failed(key, why.as_deref().unwrap_or("it connected and sent nothing"));
         let Some(proxy) = self.proxies.get_mut(key) else { return };
-        proxy.failures += 1;
-        proxy.last_error = Some(why.into());
+        if let Some(why) = why {
+            proxy.last_error = Some(why.into());
+        }
         if proxy.last_played == PLAYED {
             proxy.last_played = wall;
         }
-        self.move_to(key, Phase::Retrying);
+        self.move_to(key, Phase::Retrying { failures });
     }
 
     /// It cannot be started as things are, which is no failure of its own.
     pub(super) fn waits_for(&mut self, key: &Key, why: String, now: Duration) {
         let not_before = now + self.jittered(BLOCKED_AGAIN, (key, now));
+        self.counts_as(key, |_| true, |progress| &mut progress.blocked);
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         proxy.last_error = Some(why.into());
-        if std::mem::take(&mut proxy.counted) {
-            self.meter.progress.waiting -= 1;
-            self.meter.progress.blocked += 1;
-        }
         self.move_to(key, Phase::Down { since: now, not_before, blocked: true });
     }
 
@@ -136,15 +176,12 @@ impl Plan {
     }
 
     pub(super) fn drop_proxy(&mut self, key: &Key) {
+        self.counts_as(key, |_| true, |progress| &mut progress.unwanted);
         let Some(proxy) = self.proxies.remove(key) else { return };
         self.chains.remove(key);
         *self.census.of(&proxy.phase) -= 1;
         if let Phase::Waiting { rank, .. } = proxy.phase {
             self.queue.remove(proxy.origin, rank);
-        }
-        if proxy.counted {
-            self.meter.progress.waiting -= 1;
-            self.meter.progress.unwanted += 1;
         }
     }
 

@@ -56,7 +56,7 @@ impl Plan {
             .iter()
             .filter(|((_, key), proxy)| only.map_or(proxy.phase != Phase::Playing, |only| only == key.as_ref()))
             .collect();
-        let worst = |(_, proxy): &(&Key, &Proxy)| (Reverse(proxy.failures), proxy.seq);
+        let worst = |(_, proxy): &(&Key, &Proxy)| (Reverse(proxy.attempts()), proxy.seq);
         if found.len() > most {
             // Of 100,000, only those that are shown are sorted.
             found.select_nth_unstable_by_key(most, worst);

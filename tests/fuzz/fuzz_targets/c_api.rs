@@ -60,6 +60,8 @@ const FACTS: zlm_journal_facts = zlm_journal_facts {
     tells_failures: true,
     idle_answer_ms: 1000,
     record_app: zlm_journal_text { data: std::ptr::null(), len: 0 },
+    protocol: std::ptr::null(),
+    protocol_len: 0,
 };
 
 extern "C" fn go(_: *mut c_void) {}

@@ -220,6 +220,7 @@ inline MediaReader::~MediaReader() {
 
 struct ProtocolOption {
     bool auto_close = false;
+    bool makes_sources = true;
     // Not empty: the name that the stream gets instead of its own.
     std::string stream_replace;
 };

@@ -77,7 +77,12 @@ private:
         // What it was before ends first, as in the host.
         _connection = nullptr;
         const auto connection =
-            Connection::open(_poller, "PLAY", getUrl(), _timeout_ms, tell(&PlayerProxy::played), tell(&PlayerProxy::lost));
+            Connection::open(_poller, "PLAY", getUrl(), _timeout_ms, tell(&PlayerProxy::played), tell(&PlayerProxy::lost),
+            [weak] {
+                if (const auto self = weak.lock()) {
+                    self->flows();
+                }
+            });
         _connection = connection;
     }
 
@@ -90,13 +95,28 @@ private:
         if (!error) {
             _status = 0;
             _failed = 0;
-            _muxer = std::make_shared<MultiMediaSourceMuxer>(_tuple, _option);
-            _muxer->start(shared_from_this());
             setStatus("playing");
+            const std::weak_ptr<Connection> of = _connection;
+            const std::weak_ptr<PlayerProxy> weak = shared_from_this();
+            _poller->doDelayTask(kMediaTimeoutMs, [weak, of]() -> uint64_t {
+                const auto self = weak.lock();
+                if (self && !self->_muxer && self->_connection && self->_connection == of.lock()) {
+                    self->_connection = nullptr;
+                    self->lost(toolkit::SockException(toolkit::Err_timeout, "receive media timeout"));
+                }
+                return 0;
+            });
         } else if (mayRetry()) {
             again();
         } else {
             _on_close(error);
+        }
+    }
+
+    void flows() {
+        _muxer = std::make_shared<MultiMediaSourceMuxer>(_tuple, _option);
+        if (_option.makes_sources) {
+            _muxer->start(shared_from_this());
         }
     }
 
@@ -142,6 +162,9 @@ private:
         std::lock_guard<std::mutex> lock(_mutex);
         _status_str = std::move(status);
     }
+
+    // The player's `media_timeout_ms`.
+    static const int kMediaTimeoutMs = 5000;
 
     const MediaTuple _tuple;
     const ProtocolOption _option;

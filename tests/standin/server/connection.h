@@ -1,5 +1,6 @@
 // The connections by which streams come and go between servers. What stands for RTMP and RTSP: a line "PLAY app/stream" or
-// "PUBLISH app/stream", and one byte from the other side when that works.
+// "PUBLISH app/stream", and one byte from the other side when that works: a dot that is the first media as well,
+// a comma where none have come yet.
 #ifndef ZLM_JOURNAL_STANDIN_CONNECTION_H
 #define ZLM_JOURNAL_STANDIN_CONNECTION_H
 
@@ -57,8 +58,9 @@ public:
     // names no server is told of within this call.
     static Ptr open(
         const toolkit::EventPoller::Ptr &poller, const std::string &verb, const std::string &url, int timeout_ms,
-        Told result, Told lost) {
+        Told result, Told lost, std::function<void()> media = nullptr) {
         auto self = std::make_shared<Connection>(poller, std::move(result), std::move(lost));
+        self->_media = std::move(media);
         const StreamUrl to(url);
         self->_fd = to.good ? socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) : -1;
         if (self->_fd < 0) {
@@ -106,10 +108,20 @@ private:
         const ssize_t got = recv(_fd, bytes, sizeof(bytes), 0);
         if (got == 0 || (got < 0 && errno != EAGAIN)) {
             fail(toolkit::SockException(toolkit::Err_eof, "end of file"));
-        } else if (got > 0 && !_plays) {
-            _plays = true;
-            _timeout->cancel();
-            _result(toolkit::SockException());
+        } else if (got > 0) {
+            // A comma is a yes without media.
+            const bool brings_media = std::string(bytes, size_t(got)).find_first_not_of(',') != std::string::npos;
+            const auto self = shared_from_this();
+            if (!_plays) {
+                _plays = true;
+                _timeout->cancel();
+                _result(toolkit::SockException());
+            }
+            if (brings_media && _media) {
+                const auto media = std::move(_media);
+                _media = nullptr;
+                media();
+            }
         }
     }
 
@@ -137,6 +149,7 @@ private:
 
     const toolkit::EventPoller::Ptr _poller;
     Told _result, _lost;
+    std::function<void()> _media;
     int _fd = -1;
     std::string _unsaid;
     bool _plays = false;

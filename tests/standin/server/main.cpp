@@ -28,6 +28,12 @@ static onceToken s_defaults([] {
     ini["http.maxReqSize"] = "40960";
     ini["http.port"] = "80";
     ini["protocol.auto_close"] = "0";
+    ini["protocol.enable_fmp4"] = "1";
+    ini["protocol.enable_hls"] = "1";
+    ini["protocol.enable_hls_fmp4"] = "0";
+    ini["protocol.enable_rtmp"] = "1";
+    ini["protocol.enable_rtsp"] = "1";
+    ini["protocol.enable_ts"] = "1";
     ini["record.appName"] = "record";
     ini["rtmp.port"] = "1935";
 });

@@ -71,7 +71,12 @@ static void addPull(const ArgsMap &args, const Added &added) {
     }
     survive(url);
     ProtocolOption option;
-    option.auto_close = args["auto_close"].empty() ? configured("protocol.auto_close").as<bool>() : args["auto_close"].as<bool>();
+    const auto is_on = [&args](const std::string &name) {
+        return args[name].empty() ? configured("protocol." + name).as<bool>() : args[name].as<bool>();
+    };
+    option.auto_close = is_on("auto_close");
+    option.makes_sources = is_on("enable_rtsp") || is_on("enable_rtmp") || is_on("enable_ts") || is_on("enable_fmp4")
+        || is_on("enable_hls") || is_on("enable_hls_fmp4");
     option.stream_replace = args["stream_replace"];
     // Somebody else may have made one of this key by now. Then this one is in no map, and goes when this function ends.
     const auto player = s_player_proxy.make(key, tuple, option, retriesOf(args));
