@@ -52,6 +52,27 @@ void Plugin::ended(int kind, const std::string &key) const noexcept {
     }
 }
 
+// Nobody else in MediaServer uses these callbacks of a pull. They run on its poller; a second proxy of the same key is made
+// only when the first has left the map.
+void Plugin::follow(const std::string &key, PlayerProxy &pull) const noexcept {
+    const zlm_journal_handle journal = _journal;
+    if (journal == 0) {
+        return;
+    }
+    try {
+        pull.setOnConnect([journal, key](const TranslationInfo &) {
+            check(zlm_journal_pull_connected(journal, textOf(key)), "a connect was not taken note of");
+        });
+        if (!tellsFailures()) {
+            pull.setOnDisconnect([journal, key] {
+                check(zlm_journal_pull_failed(journal, textOf(key), zlm_journal_text()), "a failure was not taken note of");
+            });
+        }
+    } catch (const std::exception &error) {
+        ErrorL << "journal: a pull is not followed: " << error.what();
+    }
+}
+
 void Plugin::listen() {
     auto &center = NoticeCenter::Instance();
     center.addListener(this, Broadcast::kBroadcastNotFoundStream, [this](BroadcastNotFoundStreamArgs) {
@@ -93,6 +114,10 @@ bool Plugin::tellsFailures() {
 
 void made(int kind, const std::string &key) noexcept {
     Plugin::Instance().made(kind, key);
+}
+
+void follow(const std::string &key, PlayerProxy &proxy) noexcept {
+    Plugin::Instance().follow(key, proxy);
 }
 
 void ended(int kind, const std::string &key) noexcept {

@@ -38,6 +38,7 @@ public:
         const Invoker &invoker, toolkit::SockInfo &sender);
     void made(int kind, const std::string &key) const noexcept;
     void ended(int kind, const std::string &key) const noexcept;
+    void follow(const std::string &key, mediakit::PlayerProxy &pull) const noexcept;
     void open();
     void restore();
     void close();

@@ -50,6 +50,11 @@ struct KindOf<FFmpegSource> {
 void made(int kind, const std::string &key) noexcept;
 void ended(int kind, const std::string &key) noexcept;
 
+// A new proxy is about to be told of: has its own events told, too. Others than pulls have none.
+void follow(const std::string &key, mediakit::PlayerProxy &proxy) noexcept;
+template <typename Type>
+void follow(const std::string &, Type &) noexcept {}
+
 // The map of a ServiceController, which tells what enters and leaves it. Emptied by swap, at the server's shutdown, it
 // tells nothing: that is nobody's wish.
 template <typename Type>
@@ -63,6 +68,7 @@ public:
     std::pair<iterator, bool> emplace(Key &&key, Value &&value) {
         auto result = Base::emplace(std::forward<Key>(key), std::forward<Value>(value));
         if (result.second && KindOf<Type>::number >= 0) {
+            follow(result.first->first, *result.first->second);
             made(KindOf<Type>::number, result.first->first);
         }
         return result;

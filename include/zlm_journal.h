@@ -583,7 +583,8 @@ int32_t zlm_journal_stream_not_found(zlm_journal_handle handle,
                                      const struct zlm_journal_stream *stream);
 
 /*
- A pull could not connect, or has lost its connection (kBroadcastPlayerProxyFailed), with the error in words.
+ A pull could not connect, or has lost its connection (kBroadcastPlayerProxyFailed), with the error in words; empty where
+ the host has none.
 
  # Safety
  `key` and `error` are valid until this returns.
@@ -591,6 +592,16 @@ int32_t zlm_journal_stream_not_found(zlm_journal_handle handle,
 int32_t zlm_journal_pull_failed(zlm_journal_handle handle,
                                 struct zlm_journal_text key,
                                 struct zlm_journal_text error);
+
+/*
+ A pull has connected, for the first time or again. Where it is not told of that, one that makes no new source then
+ (`general.resetWhenRePlay` is 0, or all its protocols are off) stays `retrying` after its first failure.
+
+ # Safety
+ `key` is valid until this returns.
+ */
+int32_t zlm_journal_pull_connected(zlm_journal_handle handle,
+                                   struct zlm_journal_text key);
 
 /*
  Begins the restore: from here on the host is asked to start what the journal has. Call it when the server accepts

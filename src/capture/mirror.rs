@@ -276,10 +276,21 @@ impl Mirror {
         }
     }
 
+    /// It has connected. What makes a source anew plays when that comes; what has kept its sources (`general.resetWhenRePlay`
+    /// is 0) or makes none plays now. False where it has played already, or does not yet.
+    pub fn connected(&mut self, key: &Key) -> bool {
+        let Some(present) = self.proxies.get_mut(key) else { return false };
+        let plays = present.sources != 0 || !present.nature.tells_media;
+        if plays {
+            (present.failed, present.failures, present.error) = (false, 0, None);
+        }
+        plays && !std::mem::replace(&mut present.playing, true)
+    }
+
     /// A connect failed or a connection was lost. False where that is news of nobody here.
     pub fn failed(&mut self, key: &Key, error: &str) -> bool {
         let Some(present) = self.proxies.get_mut(key) else { return false };
-        (present.failed, present.error) = (true, Some(error.into()));
+        (present.failed, present.error) = (true, Some(error.into()).filter(|error: &Arc<str>| !error.is_empty()));
         present.failures += 1;
         std::mem::take(&mut present.playing)
     }

@@ -375,6 +375,17 @@ impl Capture {
         self.with_state(|state, _| state.mirror.nobody_watches(stream));
     }
 
+    /// A pull has connected, for the first time or again.
+    pub fn pull_connected(&self, key: &str) {
+        self.with_state(|state, told| {
+            let key = (Kind::Pull, key.into());
+            if state.mirror.connected(&key) {
+                told.has_changed = true;
+                told.came.push(key);
+            }
+        });
+    }
+
     /// A pull could not connect, or lost its connection.
     pub fn pull_failed(&self, key: &str, error: &str) {
         self.with_state(|state, told| told.has_changed |= state.mirror.failed(&(Kind::Pull, key.into()), error));

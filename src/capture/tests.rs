@@ -629,7 +629,15 @@ fn a_pull_plays_when_media_come_and_one_that_makes_no_source_when_it_has_connect
     bench.capture.pull_failed(KEY, "it hung up");
     bench.capture.pull_failed(KEY, "off");
     assert_eq!(does(), retrying(2, Some("off")));
+    bench.capture.pull_connected(KEY);
+    assert_eq!(does(), retrying(2, Some("off")), "its source is still to come");
     bench.source(true);
+    assert_eq!(does(), Listed::Playing);
+    // Its sources stay, as with general.resetWhenRePlay=0.
+    bench.capture.pull_failed(KEY, "");
+    assert_eq!(does(), retrying(1, None));
+    bench.capture.pull_connected(KEY);
+    assert_eq!(does(), Listed::Playing);
     bench.source(false);
     assert_eq!(does(), retrying(0, None));
     bench.capture.ended(Kind::Pull, KEY, 0);
@@ -652,6 +660,8 @@ fn a_pull_plays_when_media_come_and_one_that_makes_no_source_when_it_has_connect
     assert_eq!(does(), Listed::Playing);
     bench.capture.pull_failed(KEY, "it hung up");
     assert_eq!(does(), retrying(1, Some("it hung up")));
+    bench.capture.pull_connected(KEY);
+    assert_eq!(does(), Listed::Playing, "it has connected again");
     bench.capture.ended(Kind::Pull, KEY, 0);
 
     let add = bench.add("rtsp://4", &[&off[..], &[("enable_hls_fmp4", "1")]].concat());

@@ -219,7 +219,8 @@ pub unsafe extern "C" fn zlm_journal_stream_not_found(
     })
 }
 
-/// A pull could not connect, or has lost its connection (kBroadcastPlayerProxyFailed), with the error in words.
+/// A pull could not connect, or has lost its connection (kBroadcastPlayerProxyFailed), with the error in words; empty where
+/// the host has none.
 ///
 /// # Safety
 /// `key` and `error` are valid until this returns.
@@ -234,6 +235,21 @@ pub unsafe extern "C" fn zlm_journal_pull_failed(
         let key = String::from_utf8_lossy(unsafe { key.bytes() }?);
         let error = String::from_utf8_lossy(unsafe { error.bytes() }?);
         handles::get(handle)?.capture().pull_failed(&key, &error);
+        Ok(())
+    })
+}
+
+/// A pull has connected, for the first time or again. Where it is not told of that, one that makes no new source then
+/// (`general.resetWhenRePlay` is 0, or all its protocols are off) stays `retrying` after its first failure.
+///
+/// # Safety
+/// `key` is valid until this returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_pull_connected(handle: zlm_journal_handle, key: zlm_journal_text) -> i32 {
+    c_result("zlm_journal_pull_connected", || {
+        // SAFETY: as promised by the caller.
+        let key = String::from_utf8_lossy(unsafe { key.bytes() }?);
+        handles::get(handle)?.capture().pull_connected(&key);
         Ok(())
     })
 }

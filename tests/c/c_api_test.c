@@ -355,6 +355,7 @@ static void calls_count_by_their_effects(const char *dir) {
     stream.stream = text("a");
     CHECK(zlm_journal_stream_changed(handle, text("rtsp"), &stream, true) == 0);
     CHECK(zlm_journal_pull_failed(handle, key, text("off")) == 0);
+    CHECK(zlm_journal_pull_connected(handle, key) == 0);
     CHECK(zlm_journal_ended(handle, ZLM_JOURNAL_PULL, key, 0) == 0);
     CHECK(zlm_journal_wants(handle, text("pull"), key, 0, &wanted) == 0 && wanted);
     CHECK(zlm_journal_stream_unwatched(handle, &stream) == 0);

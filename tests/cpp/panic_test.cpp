@@ -125,6 +125,7 @@ int main() {
              const auto its = stream();
              return zlm_journal_stream_not_found(handle, &its);
          }},
+        {"zlm_journal_pull_connected", [] { return zlm_journal_pull_connected(handle, text("v/a/s")); }},
         {"zlm_journal_pull_failed", [] { return zlm_journal_pull_failed(handle, text("v/a/s"), text("off")); }},
         {"zlm_journal_set_log", [] { return zlm_journal_set_log(nullptr, nullptr); }},
         {"zlm_journal_last_error",

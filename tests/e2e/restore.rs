@@ -135,6 +135,16 @@ fn a_camera_that_is_off_at_boot_is_shown_with_its_error_and_its_next_try() {
     assert_eq!(none["data"]["now"]["proxies"], Value::Array(Vec::new()));
 }
 
+/// As where a camera is only recorded.
+const NO_SOURCES: [(&str, &str); 6] = [
+    ("enable_rtsp", "0"),
+    ("enable_rtmp", "0"),
+    ("enable_ts", "0"),
+    ("enable_fmp4", "0"),
+    ("enable_hls", "0"),
+    ("enable_hls_fmp4", "0"),
+];
+
 /// A camera that lets whoever asks connect, and sends media when it is told to.
 enum Hesitant {
     Real(Quiet),
@@ -175,10 +185,8 @@ impl Hesitant {
 fn pull_plays_when_media_come_and_not_when_it_has_connected() {
     let mut fixture = Fixture::prepare(&[]);
     let mut camera = Hesitant::new();
-    let off = ["enable_rtsp", "enable_rtmp", "enable_ts", "enable_fmp4", "enable_hls", "enable_hls_fmp4"];
-    let off = off.map(|name| (name, "0"));
     let url = camera.url();
-    fixture.journaled([("a".to_owned(), url.as_str(), [].as_slice()), ("bare".to_owned(), &url, &off)]);
+    fixture.journaled([("a".to_owned(), url.as_str(), [].as_slice()), ("bare".to_owned(), &url, &NO_SOURCES)]);
     fixture.server.start();
     // That which makes no source is taken at MediaServer's word.
     let connected =
@@ -206,6 +214,58 @@ fn pull_plays_when_media_come_and_not_when_it_has_connected() {
     camera.speak(&fixture);
     let status = fixture.server.wait_for_status("its media", |status| a(status).is_none());
     assert_eq!(status["restore"]["live"], if is_told { 1 } else { 2 }, "{status}");
+}
+
+/// With general.resetWhenRePlay=0, as whoever wants to keep viewers over a reconnect has it, MediaServer keeps the sources.
+#[test]
+fn pull_that_keeps_its_sources_is_retried_while_its_camera_is_off_and_plays_when_it_is_back() {
+    let mut fixture = Fixture::prepare(&[]);
+    fixture.server.settings.push(("general.resetWhenRePlay".to_owned(), "0".to_owned()));
+    fixture.server.write_config(&Fixture::journal(&fixture.server, &[]));
+    let source = fixture.source();
+    let address = source.address();
+    fixture.journaled([
+        ("kept".to_owned(), source.url.as_str(), [].as_slice()),
+        ("bare".to_owned(), &source.url, &NO_SOURCES),
+    ]);
+    fixture.server.start();
+    fixture.server.wait_for_status("both to play", |status| playing(status) == 2);
+    drop(source);
+    let status = fixture.server.wait_for_status("both to be retried", |status| {
+        let attempts = |n: usize| status["now"]["proxies"][n]["attempts"].as_u64();
+        status["now"]["retrying"] == 2 && attempts(0) >= Some(1) && attempts(1) >= Some(1)
+    });
+    assert_eq!(playing(&status), 0, "{status}");
+    let _back = Source::live_at(fixture.dir.path(), address);
+    let status = fixture.server.wait_for_status("both to play again", |status| playing(status) == 2);
+    // The server itself has done it.
+    assert_eq!((&status["now"]["revived"], &status["now"]["restarted"]), (&0.into(), &0.into()), "{status}");
+}
+
+/// Its connection stays open, its media stop. `ZLMJ_FROZEN_SEC` says for how long (12).
+#[test]
+fn pull_whose_camera_freezes_is_left_to_the_server() {
+    if !HOST.real {
+        support::say("whose media stop is the real MediaServer's to notice: left out");
+        return;
+    }
+    let mut fixture = Fixture::prepare(&[]);
+    let quiet = Quiet::at([IpAddr::from([127, 0, 0, 1])]);
+    fixture.journaled([("a".to_owned(), quiet.url(0).as_str(), [].as_slice())]);
+    fixture.server.start();
+    fixture.server.wait_for_status("it to play", |status| playing(status) == 1);
+    quiet.mute(true);
+    let since = Instant::now();
+    fixture.server.wait_for_status("its silence to be noticed", |status| playing(status) == 0);
+    while since.elapsed() < Duration::from_secs(schedules::number("ZLMJ_FROZEN_SEC", 12)) {
+        let status = fixture.server.status();
+        let is_tried = status["now"]["retrying"] == 1 || status["now"]["connecting"] == 1;
+        assert!(is_tried, "after {:?}: {status}", since.elapsed());
+        thread::sleep(Duration::from_millis(500));
+    }
+    quiet.mute(false);
+    let status = fixture.server.wait_for_status("it to play again", |status| playing(status) == 1);
+    assert_eq!((&status["now"]["revived"], &status["now"]["restarted"]), (&0.into(), &0.into()), "{status}");
 }
 
 #[test]

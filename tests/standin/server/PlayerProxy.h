@@ -6,6 +6,8 @@
 
 namespace mediakit {
 
+struct TranslationInfo {};
+
 class PlayerProxy : public MediaSourceEvent, public std::enable_shared_from_this<PlayerProxy> {
 public:
     using Ptr = std::shared_ptr<PlayerProxy>;
@@ -31,6 +33,9 @@ public:
     void setTimeoutMs(int timeout_ms) { _timeout_ms = timeout_ms; }
     void setPlayCallbackOnce(Told told) { _on_play = std::move(told); }
     void setOnClose(Told told) { _on_close = std::move(told); }
+    // At each success, and at each connect that fails and is tried again.
+    void setOnConnect(std::function<void(const TranslationInfo &)> told) { _on_connect = std::move(told); }
+    void setOnDisconnect(std::function<void()> told) { _on_disconnect = std::move(told); }
 
     // On its poller.
     void play(const std::string &url) {
@@ -96,17 +101,24 @@ private:
             _status = 0;
             _failed = 0;
             setStatus("playing");
+            if (_on_connect) {
+                _on_connect(TranslationInfo());
+            }
+            _has_media = false;
             const std::weak_ptr<Connection> of = _connection;
             const std::weak_ptr<PlayerProxy> weak = shared_from_this();
             _poller->doDelayTask(kMediaTimeoutMs, [weak, of]() -> uint64_t {
                 const auto self = weak.lock();
-                if (self && !self->_muxer && self->_connection && self->_connection == of.lock()) {
+                if (self && !self->_has_media && self->_connection && self->_connection == of.lock()) {
                     self->_connection = nullptr;
                     self->lost(toolkit::SockException(toolkit::Err_timeout, "receive media timeout"));
                 }
                 return 0;
             });
         } else if (mayRetry()) {
+            if (_on_disconnect) {
+                _on_disconnect();
+            }
             again();
         } else {
             _on_close(error);
@@ -114,6 +126,10 @@ private:
     }
 
     void flows() {
+        _has_media = true;
+        if (_muxer) {
+            return;
+        }
         _muxer = std::make_shared<MultiMediaSourceMuxer>(_tuple, _option);
         if (_option.makes_sources) {
             _muxer->start(shared_from_this());
@@ -124,7 +140,10 @@ private:
         tellFailed(error);
         answer(error);
         setStatus(std::string("play shutdown: ") + error.what());
-        _muxer = nullptr;
+        GET_CONFIG(bool, reset_when_replay, "general.resetWhenRePlay");
+        if (reset_when_replay) {
+            _muxer = nullptr;
+        }
         if (mayRetry()) {
             ++_repull_count;
             again();
@@ -172,7 +191,10 @@ private:
     const toolkit::EventPoller::Ptr _poller;
     int _timeout_ms = 10000;
     Told _on_play, _on_close = [](const toolkit::SockException &) {};
+    std::function<void(const TranslationInfo &)> _on_connect;
+    std::function<void()> _on_disconnect;
     int _failed = 0;
+    bool _has_media = false;
     std::atomic<int> _status{1};
     std::atomic<uint64_t> _repull_count{0};
     // It is listed before it plays, by whatever thread asks.

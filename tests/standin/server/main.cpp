@@ -20,6 +20,7 @@ static onceToken s_defaults([] {
     ini["general.enableVhost"] = "0";
     ini["general.listen_ip"] = "::";
     ini["general.maxStreamWaitMS"] = "15000";
+    ini["general.resetWhenRePlay"] = "1";
     ini["general.streamNoneReaderDelayMS"] = "20000";
     ini["hook.enable"] = "0";
     ini["hook.on_stream_none_reader"] = "";
