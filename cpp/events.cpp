@@ -52,8 +52,8 @@ void Plugin::ended(int kind, const std::string &key) const noexcept {
     }
 }
 
-// Nobody else in MediaServer uses these callbacks of a pull. They run on its poller; a second proxy of the same key is made
-// only when the first has left the map.
+// Nobody else in MediaServer uses these callbacks of a pull, which run on its poller. A late one, of a proxy that has just
+// left the map, is taken for the next one of its key.
 void Plugin::follow(const std::string &key, PlayerProxy &pull) const noexcept {
     const zlm_journal_handle journal = _journal;
     if (journal == 0) {

@@ -132,6 +132,10 @@ impl Present {
         self.failed
     }
 
+    fn recovers(&mut self) {
+        (self.failed, self.failures, self.error) = (false, 0, None);
+    }
+
     pub fn does(&self) -> Listed {
         match () {
             () if self.playing => Listed::Playing,
@@ -243,7 +247,7 @@ impl Mirror {
                 }
                 present.sources |= bit;
                 present.had_sources |= bit;
-                (present.failed, present.failures, present.error) = (false, 0, None);
+                present.recovers();
             } else {
                 present.sources &= !bit;
             }
@@ -282,7 +286,7 @@ impl Mirror {
         let Some(present) = self.proxies.get_mut(key) else { return false };
         let plays = present.sources != 0 || !present.nature.tells_media;
         if plays {
-            (present.failed, present.failures, present.error) = (false, 0, None);
+            present.recovers();
         }
         plays && !std::mem::replace(&mut present.playing, true)
     }

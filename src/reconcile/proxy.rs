@@ -9,8 +9,8 @@ use super::queue::{Origin, Rank};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     pub key: Key,
-    /// waiting: its turn has not come; connecting: no media have come yet; retrying: the server has it and connects again; down: the server
-    /// has lost it; blocked: it cannot be started as things are.
+    /// waiting: its turn has not come; connecting: no media have come yet; retrying: the server has it and connects again;
+    /// down: the server has lost it; blocked: it cannot be started as things are.
     pub state: &'static str,
     /// Tries that have failed running.
     pub attempts: u32,

@@ -5,58 +5,17 @@
 //! `ZLMJ_FLOW_SEC=3600 ZLMJ_FLOW_PROXIES=5000 ZLMJ_FLOW_KILLS=200 cargo test --test e2e flow -- --nocapture`.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use super::cameras::Cameras;
 use super::schedules::number;
 use super::*;
-use support::quiet::Quiet;
 use support::server::free_port;
 
-/// A camera's first word takes up to four seconds to come, and a look a second or two. What is
-/// said wrongly for longer is wrong.
+/// A camera's first word takes up to four seconds to come, and a look a second or two. What is said wrongly for longer is
+/// wrong.
 const SETTLED: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-
-/// Some cameras that are switched on and off together.
-enum Cameras {
-    Quiet(Quiet),
-    Standin { address: SocketAddr, source: Option<Box<Source>> },
-}
-
-impl Cameras {
-    fn new(fixture: &Fixture, ip: u8) -> Cameras {
-        if HOST.real {
-            return Cameras::Quiet(Quiet::at((1..=8).map(|n| IpAddr::from([127, 82, ip, n]))));
-        }
-        let source = fixture.source();
-        Cameras::Standin { address: source.address(), source: Some(Box::new(source)) }
-    }
-
-    fn url(&self, n: usize) -> String {
-        match self {
-            Cameras::Quiet(quiet) => quiet.url(n),
-            Cameras::Standin { address, .. } => format!("rtsp://{address}/camera{n}"),
-        }
-    }
-
-    fn switch(&mut self, fixture: &Fixture, on: bool) {
-        match self {
-            Cameras::Quiet(quiet) => quiet.switch(on),
-            Cameras::Standin { address, source } => {
-                *source = on.then(|| Box::new(Source::live_at(fixture.dir.path(), *address)));
-            }
-        }
-    }
-
-    /// The numbers of those that somebody plays. Those of a stand-in do not know.
-    fn playing(&self) -> HashSet<usize> {
-        match self {
-            Cameras::Quiet(quiet) => quiet.playing(),
-            Cameras::Standin { .. } => HashSet::new(),
-        }
-    }
-}
 
 /// What is said at one moment: the state of each proxy, and which the server lists as a stream.
 struct Said {

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cameras;
 mod capture;
 mod crashes;
 mod effects;

@@ -1,8 +1,9 @@
 //! The restore at scale, and what is healed while the server runs.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Instant;
 
+use super::cameras::Cameras;
 use super::*;
 use support::Holes;
 use support::quiet::Quiet;
@@ -145,47 +146,11 @@ const NO_SOURCES: [(&str, &str); 6] = [
     ("enable_hls_fmp4", "0"),
 ];
 
-/// A camera that lets whoever asks connect, and sends media when it is told to.
-enum Hesitant {
-    Real(Quiet),
-    Standin(SocketAddr, Option<Source>),
-}
-
-impl Hesitant {
-    fn new() -> Hesitant {
-        let ip = IpAddr::from([127, 0, 0, 1]);
-        if HOST.real {
-            let quiet = Quiet::at([ip]);
-            quiet.mute(true);
-            return Hesitant::Real(quiet);
-        }
-        let address = SocketAddr::new(ip, server::free_port());
-        Hesitant::Standin(address, Some(Source::mute(address)))
-    }
-
-    fn url(&self) -> String {
-        match self {
-            Hesitant::Real(quiet) => quiet.url(0),
-            Hesitant::Standin(address, _) => format!("rtsp://{address}/camera0"),
-        }
-    }
-
-    fn speak(&mut self, fixture: &Fixture) {
-        match self {
-            Hesitant::Real(quiet) => quiet.mute(false),
-            Hesitant::Standin(address, source) => {
-                drop(source.take());
-                *source = Some(Source::live_at(fixture.dir.path(), *address));
-            }
-        }
-    }
-}
-
 #[test]
 fn pull_plays_when_media_come_and_not_when_it_has_connected() {
     let mut fixture = Fixture::prepare(&[]);
-    let mut camera = Hesitant::new();
-    let url = camera.url();
+    let mut camera = Cameras::mute();
+    let url = camera.url(0);
     fixture.journaled([("a".to_owned(), url.as_str(), [].as_slice()), ("bare".to_owned(), &url, &NO_SOURCES)]);
     fixture.server.start();
     // That which makes no source is taken at MediaServer's word.
@@ -211,7 +176,7 @@ fn pull_plays_when_media_come_and_not_when_it_has_connected() {
     assert_eq!(shown["state"], if is_told { "retrying" } else { "connecting" }, "{status}");
     assert_eq!(shown["last_error"].as_str().unwrap().is_empty(), !is_told, "{status}");
     assert_eq!(shown["attempts"].as_u64() >= Some(1), is_told, "{status}");
-    camera.speak(&fixture);
+    camera.switch(&fixture, true);
     let status = fixture.server.wait_for_status("its media", |status| a(status).is_none());
     assert_eq!(status["restore"]["live"], if is_told { 1 } else { 2 }, "{status}");
 }

@@ -282,11 +282,14 @@ impl Source {
         let counted = Arc::clone(&connects);
         thread::spawn(move || {
             let (mut connections, mut sweep_at) = (Vec::new(), 64);
-            for connection in listener.incoming() {
+            loop {
+                let connection = listener.accept();
                 if stopped.load(Ordering::SeqCst) {
+                    // The port is free by the time at which whoever has stopped it sees its own connection close.
+                    drop(listener);
                     return;
                 }
-                let Ok(mut connection) = connection else { continue };
+                let Ok((mut connection, _)) = connection else { continue };
                 counted.fetch_add(1, Ordering::SeqCst);
                 if words > 0 {
                     let _ = connection.write_all(word);

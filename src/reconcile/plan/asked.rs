@@ -45,15 +45,6 @@ impl Plan {
         }
     }
 
-    /// The first media of what has connected have come.
-    pub fn media_came(&mut self, key: &Key, now: Duration, wall: i64) {
-        if let Some(proxy) = self.proxies.get_mut(key).filter(|proxy| proxy.phase == Phase::Connected) {
-            proxy.changed = now;
-            self.plays(key, wall);
-            self.meter.note(now);
-        }
-    }
-
     /// The stream that a proxy takes from this server is there now: it can be started.
     pub fn source_came(&mut self, want: Wanted, now: Duration) {
         let key = want.key.clone();

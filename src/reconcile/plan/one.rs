@@ -56,7 +56,7 @@ impl Plan {
 
     /// A part of the restore, of one of these sorts, has come to its end: that is what it counts as from now on. False
     /// where it is none.
-    fn counts_as(
+    pub(super) fn counts_as(
         &mut self,
         key: &Key,
         from: impl FnOnce(Part) -> bool,
@@ -84,14 +84,6 @@ impl Plan {
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         (proxy.failures, proxy.throws, proxy.last_error, proxy.last_played) = (0, 0, None, wall);
         self.move_to(key, Phase::Playing);
-    }
-
-    /// It has connected, and there was time enough for its media to come.
-    pub(super) fn sends_nothing(&mut self, key: &Key, now: Duration) {
-        if self.counts_as(key, |part| part == Part::Connecting, |progress| &mut progress.connected) {
-            self.proxies.entry(key.clone()).and_modify(|proxy| proxy.part = Some(Part::Connected));
-            self.meter.note(now);
-        }
     }
 
     pub(super) fn fails(&mut self, key: &Key, why: String, threw: bool, now: Duration, wall: i64) {

@@ -1,0 +1,106 @@
+//! What becomes of a call: its answer, the first media after it, or nothing.
+
+use std::time::Duration;
+
+use super::{Added, Call, FIRST_MEDIA, Key, LOST, Part, Phase, Plan, SETTLES};
+
+impl Plan {
+    /// What a call is about, until it is answered.
+    pub fn called(&self, call: u64) -> Option<Key> {
+        self.calls.get(&call).map(|call| call.key.clone())
+    }
+
+    /// Takes the answer to a call. Answers to calls that are long given up on are ignored.
+    pub fn answered(&mut self, call: u64, answer: Added, now: Duration, wall: i64) {
+        self.queue.answered(call);
+        let Some(Call { key, since, counted }) = self.calls.remove(&call) else {
+            self.queue.over(call);
+            return;
+        };
+        self.settle(call, &key, answer.is_over(), now);
+        let its = self.proxies.get_mut(&key).filter(|proxy| proxy.phase == Phase::Connecting { call });
+        if counted {
+            let progress = &mut self.meter.progress;
+            progress.connecting -= 1;
+            *match answer {
+                Added::Accepted => &mut progress.live,
+                Added::Connected if its.is_none() => &mut progress.unwanted,
+                Added::Connected => &mut progress.connecting,
+                Added::Present => &mut progress.present,
+                Added::Unwanted => &mut progress.unwanted,
+                Added::Blocked(_) => &mut progress.blocked,
+                Added::Retrying(_) | Added::Failed(_) | Added::Threw(_) => &mut progress.failing,
+            } += 1;
+        }
+        if let Some(proxy) = its {
+            proxy.changed = now;
+            let (origin, source_moved) = (proxy.origin, proxy.source_moved);
+            match answer {
+                Added::Accepted => self.plays(&key, wall),
+                Added::Connected => {
+                    if counted {
+                        proxy.part = Some(Part::Connecting);
+                        self.awaited.push_back((now + FIRST_MEDIA, key.clone()));
+                    }
+                    self.move_to(&key, Phase::Connected);
+                    // Its media may have been told of already.
+                    self.look_by(now);
+                }
+                Added::Present => self.look_anew(&key, now),
+                // It has come since we were told that it is not there.
+                Added::Blocked(_) if source_moved > Some(since) => self.enqueue(&key, true, false),
+                Added::Blocked(why) => self.waits_for(&key, why, now),
+                Added::Unwanted => self.drop_proxy(&key),
+                Added::Retrying(why) => {
+                    if counted {
+                        self.meter.failed(origin, &why);
+                    }
+                    proxy.failures += 1;
+                    self.retries(&key, 1, Some(why), wall);
+                }
+                Added::Failed(ref why) | Added::Threw(ref why) => {
+                    if counted {
+                        self.meter.failed(origin, why);
+                    }
+                    self.fails(&key, why.clone(), matches!(answer, Added::Threw(_)), now, wall);
+                }
+            }
+        }
+        self.meter.note(now);
+    }
+
+    /// A call has its answer: a suspect is none any more once the server has lived on for a moment.
+    fn settle(&mut self, call: u64, key: &Key, is_over: bool, now: Duration) {
+        let suspect = self.proxies.get(key).filter(|proxy| is_over && proxy.crashes > 0);
+        match suspect.filter(|proxy| proxy.phase == Phase::Connecting { call }).map(|proxy| proxy.seq) {
+            Some(seq) => self.settling.push_back((now + SETTLES, call, key.clone(), seq)),
+            None => self.queue.over(call),
+        }
+    }
+
+    /// The first media of what has connected have come.
+    pub fn media_came(&mut self, key: &Key, now: Duration, wall: i64) {
+        if let Some(proxy) = self.proxies.get_mut(key).filter(|proxy| proxy.phase == Phase::Connected) {
+            proxy.changed = now;
+            self.plays(key, wall);
+            self.meter.note(now);
+        }
+    }
+
+    /// It has connected, and there was time enough for its media to come.
+    pub(super) fn sends_nothing(&mut self, key: &Key, now: Duration) {
+        if self.counts_as(key, |part| part == Part::Connecting, |progress| &mut progress.connected) {
+            self.proxies.entry(key.clone()).and_modify(|proxy| proxy.part = Some(Part::Connected));
+            self.meter.note(now);
+        }
+    }
+
+    pub(super) fn give_up_on_lost_calls(&mut self, now: Duration, wall: i64) {
+        let is_lost = |call: &Call| now.saturating_sub(call.since) >= LOST;
+        let lost: Vec<u64> =
+            self.calls.iter().filter(|(_, call)| is_lost(call)).map(|(number, _)| *number).collect();
+        for call in lost {
+            self.answered(call, Added::Failed("the server did not answer".to_owned()), now, wall);
+        }
+    }
+}
