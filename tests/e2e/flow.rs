@@ -1,5 +1,6 @@
 //! For as long as one likes: what the status says of each proxy, against what its camera knows and what the server lists.
-//! A third of the cameras play all the time, a third is off, a third comes and goes, and the server is killed.
+//! A third of the cameras play all the time, a third is off, a third comes and goes. In the first two thirds of the time
+//! the server is killed, some of the times while it restores; in the last third its memory must not grow.
 //! `ZLMJ_FLOW_SEC` sets how long (30), `ZLMJ_FLOW_PROXIES` how many (60), `ZLMJ_FLOW_KILLS` how often it is killed (1),
 //! `ZLMJ_SEED` where to begin:
 //! `ZLMJ_FLOW_SEC=3600 ZLMJ_FLOW_PROXIES=5000 ZLMJ_FLOW_KILLS=200 cargo test --test e2e flow -- --nocapture`.
@@ -16,6 +17,8 @@ use support::server::free_port;
 /// wrong.
 const SETTLED: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The share of the time in which the server is killed.
+const KILLED: f64 = 2.0 / 3.0;
 
 /// What is said at one moment: the state of each proxy, and which the server lists as a stream.
 struct Said {
@@ -42,7 +45,7 @@ impl Said {
             (proxies - troubles.len()) as u64,
             "the counts and the list differ: {status}"
         );
-        let listed = fixture.server.get("getMediaList", &[("app", "live")])["data"].take();
+        let listed = fixture.server.get("getMediaList", &[("schema", "rtsp"), ("app", "live")])["data"].take();
         let names =
             listed.as_array().into_iter().flatten().filter_map(|source| number_of(source["stream"].as_str()?));
         Said { states, streams: names.collect() }
@@ -104,6 +107,11 @@ impl Flow {
         flow
     }
 
+    fn kill_and_start(&mut self) {
+        self.fixture.server.kill();
+        self.fixture.server.start();
+    }
+
     fn come_back(&mut self) {
         self.wrong_since.clear();
         self.fixture.server.wait_until_restored();
@@ -149,17 +157,21 @@ fn the_status_agrees_with_what_flows() {
     support::say(&format!("flow: {proxies} proxies, {seconds} s, {kills} kills, ZLMJ_SEED={seed}"));
     let mut random = fastrand::Rng::with_seed(seed);
     let mut flow = Flow::start(proxies);
-    let begin = Instant::now();
-    let mut kill_at: Vec<Duration> =
-        (0..kills).map(|_| Duration::from_secs(seconds).mul_f64(random.f64())).collect();
+    let (begin, whole) = (Instant::now(), Duration::from_secs(seconds));
+    let mut kill_at: Vec<Duration> = (0..kills).map(|_| whole.mul_f64(random.f64() * KILLED)).collect();
     kill_at.sort_unstable_by(|a, b| b.cmp(a));
     let mut switch_at = Duration::from_secs(random.u64(3..6));
     let (mut most, mut said) = (0, Instant::now());
-    while begin.elapsed() < Duration::from_secs(seconds) {
+    // The most of memory in each half of the time after the last kill.
+    let mut memory = [0, 0];
+    while begin.elapsed() < whole {
         while kill_at.last().is_some_and(|at| *at <= begin.elapsed()) {
             kill_at.pop();
-            flow.fixture.server.kill();
-            flow.fixture.server.start();
+            flow.kill_and_start();
+            while random.u32(..3) == 0 && kill_at.pop().is_some() {
+                thread::sleep(Duration::from_secs(3).mul_f64(random.f64()));
+                flow.kill_and_start();
+            }
             flow.come_back();
         }
         if begin.elapsed() >= switch_at {
@@ -168,18 +180,32 @@ fn the_status_agrees_with_what_flows() {
         }
         flow.look();
         most = most.max(flow.count("playing"));
+        let tail = (begin.elapsed().div_duration_f64(whole) - KILLED) / (1.0 - KILLED);
+        if kill_at.is_empty() && tail > 0.0 {
+            let half = &mut memory[usize::from(tail > 0.5)];
+            *half = flow.fixture.server.memory().max(*half);
+        }
         if said.elapsed() >= Duration::from_secs(60) {
             said = Instant::now();
             let (playing, retrying) = (flow.count("playing"), flow.count("retrying"));
             support::say(&format!(
-                "flow: {} s, {} looks, {playing} play, {retrying} are retried, {} MB",
+                "flow: {} s, {} looks, {} kills to come, {playing} play, {retrying} are retried, {} MB",
                 begin.elapsed().as_secs(),
                 flow.looks,
+                kill_at.len(),
                 flow.fixture.server.memory() / 1_000_000
             ));
         }
         thread::sleep(LOOK_EVERY);
     }
+    assert!(kill_at.is_empty(), "no time for {} kills", kill_at.len());
     assert!(most > proxies as u64 / 4, "at the most {most} played at once");
-    support::say(&format!("flow: {} looks, no difference, up to {most} of {proxies} played", flow.looks));
+    let is_level = memory[0] == 0 || memory[1] <= memory[0] + memory[0] / 10 + 16_000_000;
+    assert!(is_level, "memory grew: {memory:?}");
+    support::say(&format!(
+        "flow: {} looks, no difference, up to {most} of {proxies} played, {} MB and then {} MB at the most",
+        flow.looks,
+        memory[0] / 1_000_000,
+        memory[1] / 1_000_000
+    ));
 }

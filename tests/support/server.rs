@@ -278,7 +278,8 @@ impl Server {
     pub fn try_get_within(&self, limit: Duration, api: &str, args: &[(&str, &str)]) -> Option<Value> {
         let call = self.http.get(self.url(api)).query("secret", SECRET).query_pairs(args.iter().copied());
         let call = call.config().timeout_global(Some(limit)).build();
-        call.call().ok()?.body_mut().read_json().ok()
+        // ureq reads 10 MB at the most if not told otherwise; the lists of some thousand streams are longer.
+        call.call().ok()?.body_mut().with_config().limit(u64::MAX).read_json().ok()
     }
 
     /// The reply to a body of any sort; none where the server ends the connection instead.
