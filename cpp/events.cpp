@@ -52,24 +52,74 @@ void Plugin::ended(int kind, const std::string &key) const noexcept {
     }
 }
 
-// Nobody else in MediaServer uses these callbacks of a pull, which run on its poller. A late one, of a proxy that has just
-// left the map, is taken for the next one of its key.
+namespace {
+
+// The journal is told of what one proxy does. Called on the proxy's poller. A late event, of one that has just left the
+// map, is taken for one of the next of its key.
+struct Told {
+    zlm_journal_handle journal;
+    int kind;
+    std::string key;
+
+    void connected() const {
+        check(zlm_journal_connected(journal, kind, textOf(key)), "a connect was not taken note of");
+    }
+
+    void failed() const {
+        check(zlm_journal_failed(journal, kind, textOf(key), zlm_journal_text()), "a failure was not taken note of");
+    }
+};
+
+// How often a push is asked what it does. Two readings of atomic numbers.
+const uint64_t kLookMs = 5000;
+
+} // namespace
+
+// Nobody else in MediaServer uses these callbacks of a pull.
 void Plugin::follow(const std::string &key, PlayerProxy &pull) const noexcept {
-    const zlm_journal_handle journal = _journal;
-    if (journal == 0) {
+    if (_journal == 0) {
         return;
     }
     try {
-        pull.setOnConnect([journal, key](const TranslationInfo &) {
-            check(zlm_journal_pull_connected(journal, textOf(key)), "a connect was not taken note of");
-        });
+        const Told told{_journal, KindOf<PlayerProxy>::number, key};
+        pull.setOnConnect([told](const TranslationInfo &) { told.connected(); });
         if (!tellsFailures()) {
-            pull.setOnDisconnect([journal, key] {
-                check(zlm_journal_pull_failed(journal, textOf(key), zlm_journal_text()), "a failure was not taken note of");
-            });
+            pull.setOnDisconnect([told] { told.failed(); });
         }
     } catch (const std::exception &error) {
         ErrorL << "journal: a pull is not followed: " << error.what();
+    }
+}
+
+// A push connects again by itself and tells nobody. It counts how often, and its status says whether the last one failed.
+void Plugin::follow(const std::string &key, PusherProxy &push) const noexcept {
+    if (_journal == 0) {
+        return;
+    }
+    try {
+        const Told told{_journal, KindOf<PusherProxy>::number, key};
+        const std::weak_ptr<PusherProxy> weak_push = push.shared_from_this();
+        uint64_t known = 0;
+        bool fails = false;
+        push.getPoller()->doDelayTask(kLookMs, [told, weak_push, known, fails]() mutable -> uint64_t {
+            const auto push = weak_push.lock();
+            if (!push) {
+                return 0;
+            }
+            const uint64_t tries = push->getRePublishCount();
+            if (tries != known) {
+                fails = true;
+                for (; known != tries; ++known) {
+                    told.failed();
+                }
+            } else if (fails && push->getStatus() == 0) {
+                fails = false;
+                told.connected();
+            }
+            return kLookMs;
+        });
+    } catch (const std::exception &error) {
+        ErrorL << "journal: a push is not followed: " << error.what();
     }
 }
 
@@ -97,7 +147,7 @@ void Plugin::listen() {
 #ifdef BroadcastPlayerProxyFailedArgs
     center.addListener(this, Broadcast::kBroadcastPlayerProxyFailed, [this](BroadcastPlayerProxyFailedArgs) {
         const std::string key = sender.getMediaTuple().shortUrl(), error = ex.what();
-        check(zlm_journal_pull_failed(_journal, textOf(key), textOf(error)), "a failure was not taken note of");
+        check(zlm_journal_failed(_journal, KindOf<PlayerProxy>::number, textOf(key), textOf(error)), "a failure was not taken note of");
     });
 #endif
 }
@@ -117,6 +167,10 @@ void made(int kind, const std::string &key) noexcept {
 }
 
 void follow(const std::string &key, PlayerProxy &proxy) noexcept {
+    Plugin::Instance().follow(key, proxy);
+}
+
+void follow(const std::string &key, PusherProxy &proxy) noexcept {
     Plugin::Instance().follow(key, proxy);
 }
 

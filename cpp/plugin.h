@@ -39,6 +39,7 @@ public:
     void made(int kind, const std::string &key) const noexcept;
     void ended(int kind, const std::string &key) const noexcept;
     void follow(const std::string &key, mediakit::PlayerProxy &pull) const noexcept;
+    void follow(const std::string &key, mediakit::PusherProxy &push) const noexcept;
     void open();
     void restore();
     void close();

@@ -50,8 +50,9 @@ struct KindOf<FFmpegSource> {
 void made(int kind, const std::string &key) noexcept;
 void ended(int kind, const std::string &key) noexcept;
 
-// A new proxy is about to be told of: has its own events told, too. Others than pulls have none.
+// A new proxy is about to be told of: has its own events told, too. Those of other kinds have none.
 void follow(const std::string &key, mediakit::PlayerProxy &proxy) noexcept;
+void follow(const std::string &key, mediakit::PusherProxy &proxy) noexcept;
 template <typename Type>
 void follow(const std::string &, Type &) noexcept {}
 

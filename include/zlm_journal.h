@@ -21,7 +21,7 @@
 /*
  The version of this header. It grows with every change that an old caller would not understand.
  */
-#define ZLM_JOURNAL_ABI 7
+#define ZLM_JOURNAL_ABI 8
 
 /*
  `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
@@ -197,7 +197,7 @@ typedef struct zlm_journal_facts {
    */
   bool vhosts;
   /*
-   It tells of each failed connect of a pull by zlm_journal_pull_failed.
+   It tells of each failed connect of a pull by zlm_journal_failed.
    */
   bool tells_failures;
   /*
@@ -211,7 +211,7 @@ typedef struct zlm_journal_facts {
   /*
    The [protocol] section of the host's ini file, names without the section: of which protocols a pull makes sources
    where its call does not say. A pull that makes one plays when it is there; one that makes none, when its add is
-   answered with success. Copied.
+   answered with success. What is not UTF-8, as paths of that section may be, is passed over. Copied.
    */
   const struct zlm_journal_pair *protocol;
   size_t protocol_len;
@@ -583,25 +583,28 @@ int32_t zlm_journal_stream_not_found(zlm_journal_handle handle,
                                      const struct zlm_journal_stream *stream);
 
 /*
- A pull could not connect, or has lost its connection (kBroadcastPlayerProxyFailed), with the error in words; empty where
- the host has none.
+ A proxy of this kind could not connect, or has lost its connection, with the error in words; empty where the host has
+ none. Of a pull MediaServer says so itself (kBroadcastPlayerProxyFailed), a push has to be asked.
 
  # Safety
  `key` and `error` are valid until this returns.
  */
-int32_t zlm_journal_pull_failed(zlm_journal_handle handle,
-                                struct zlm_journal_text key,
-                                struct zlm_journal_text error);
+int32_t zlm_journal_failed(zlm_journal_handle handle,
+                           uint32_t kind,
+                           struct zlm_journal_text key,
+                           struct zlm_journal_text error);
 
 /*
- A pull has connected, for the first time or again. Where it is not told of that, one that makes no new source then
- (`general.resetWhenRePlay` is 0, or all its protocols are off) stays `retrying` after its first failure.
+ A proxy of this kind has connected, for the first time or again. Where the journal is not told of that, one that makes
+ no new source then (a push; a pull with `general.resetWhenRePlay=0`, or with all its protocols off) stays `retrying`
+ after its first failure.
 
  # Safety
  `key` is valid until this returns.
  */
-int32_t zlm_journal_pull_connected(zlm_journal_handle handle,
-                                   struct zlm_journal_text key);
+int32_t zlm_journal_connected(zlm_journal_handle handle,
+                              uint32_t kind,
+                              struct zlm_journal_text key);
 
 /*
  Begins the restore: from here on the host is asked to start what the journal has. Call it when the server accepts

@@ -43,6 +43,8 @@ pub struct Nature {
     can_give_up: bool,
     /// Its sources tell whether media come: it makes some.
     tells_media: bool,
+    /// The source of the protocol that it is pulled by, as a bit; 0 where MediaServer passes on none directly.
+    direct: u16,
 }
 
 /// A source of the server, with its schema.
@@ -63,12 +65,13 @@ impl Nature {
             taken: kind.taken_stream_of(&get, rules).map(Arc::new),
             can_give_up: is_limited && !kind.info().is_process,
             tells_media: kind.info().makes == End::Named && PROTOCOLS.iter().zip(&facts.protocols).any(is_on),
+            direct: get(kind.info().connects_to).map_or(0, direct_of),
         }
     }
 
     /// Of one that somebody else has made.
     pub fn unknown() -> Nature {
-        Nature { streams: Box::default(), taken: None, can_give_up: true, tells_media: false }
+        Nature { streams: Box::default(), taken: None, can_give_up: true, tells_media: false, direct: 0 }
     }
 }
 
@@ -134,6 +137,14 @@ impl Present {
 
     fn recovers(&mut self) {
         (self.failed, self.failures, self.error) = (false, 0, None);
+    }
+
+    /// Media come, as far as its sources tell. One of the protocol that it is pulled by counts alone: MediaServer may pass
+    /// it on directly (`rtsp.directProxy`), and then only that one goes with the connection and comes with the first media,
+    /// where the others are kept (`general.resetWhenRePlay=0`).
+    fn has_media(&self) -> bool {
+        let direct = self.had_sources & self.nature.direct;
+        self.sources & (if direct == 0 { u16::MAX } else { direct }) != 0
     }
 
     pub fn does(&self) -> Listed {
@@ -240,7 +251,7 @@ impl Mirror {
         let mut changed = false;
         for key in makers {
             let Some(present) = self.proxies.get_mut(key) else { continue };
-            let had_sources = present.sources != 0;
+            let (had_sources, played) = (present.sources != 0, present.playing);
             if is_there {
                 if !had_sources {
                     present.idle_since = None;
@@ -248,14 +259,15 @@ impl Mirror {
                 present.sources |= bit;
                 present.had_sources |= bit;
                 present.recovers();
+                present.playing = true;
             } else {
                 present.sources &= !bit;
+                present.playing &= present.has_media();
             }
-            changed |= had_sources != (present.sources != 0);
-            if is_there && !present.playing {
+            changed |= had_sources != (present.sources != 0) || played != present.playing;
+            if present.playing && !played {
                 came.push(key.clone());
             }
-            present.playing = present.sources != 0;
         }
         if self.takers.is_empty() {
             return changed;
@@ -281,10 +293,10 @@ impl Mirror {
     }
 
     /// It has connected. What makes a source anew plays when that comes; what has kept its sources (`general.resetWhenRePlay`
-    /// is 0) or makes none plays now. False where it has played already, or does not yet.
+    /// is 0), or makes none, plays now. False where it has played already, or does not yet.
     pub fn connected(&mut self, key: &Key) -> bool {
         let Some(present) = self.proxies.get_mut(key) else { return false };
-        let plays = present.sources != 0 || !present.nature.tells_media;
+        let plays = present.has_media() || !present.nature.tells_media;
         if plays {
             present.recovers();
         }
@@ -318,6 +330,15 @@ impl Filter {
 fn bit_of(schema: &str) -> u16 {
     const SCHEMAS: [&str; 8] = ["rtsp", "rtmp", "fmp4", "ts", "hls", "hls.fmp4", "srt", "rtc"];
     1 << SCHEMAS.iter().position(|its| *its == schema).unwrap_or(15)
+}
+
+/// The source that MediaServer may pass on as it comes, of what is pulled from this URL.
+fn direct_of(url: &str) -> u16 {
+    match url.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase()).as_deref() {
+        Some("rtsp" | "rtsps") => bit_of("rtsp"),
+        Some("rtmp" | "rtmps") => bit_of("rtmp"),
+        _ => 0,
+    }
 }
 
 fn drop_from<T: std::hash::Hash + Eq>(index: &mut HashMap<Arc<T>, Vec<Key>>, at: &Arc<T>, key: &Key) {

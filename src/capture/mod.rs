@@ -375,10 +375,10 @@ impl Capture {
         self.with_state(|state, _| state.mirror.nobody_watches(stream));
     }
 
-    /// A pull has connected, for the first time or again.
-    pub fn pull_connected(&self, key: &str) {
+    /// A proxy has connected, for the first time or again.
+    pub fn connected(&self, kind: Kind, key: &str) {
         self.with_state(|state, told| {
-            let key = (Kind::Pull, key.into());
+            let key = (kind, key.into());
             if state.mirror.connected(&key) {
                 told.has_changed = true;
                 told.came.push(key);
@@ -386,9 +386,9 @@ impl Capture {
         });
     }
 
-    /// A pull could not connect, or lost its connection.
-    pub fn pull_failed(&self, key: &str, error: &str) {
-        self.with_state(|state, told| told.has_changed |= state.mirror.failed(&(Kind::Pull, key.into()), error));
+    /// A proxy could not connect, or lost its connection.
+    pub fn failed(&self, kind: Kind, key: &str, error: &str) {
+        self.with_state(|state, told| told.has_changed |= state.mirror.failed(&(kind, key.into()), error));
     }
 
     /// Changes the state, and tells of it when the lock is released.

@@ -162,7 +162,7 @@ fn forced_add_is_journaled_when_it_is_made_and_answered_when_the_server_answers(
     assert_eq!(bench.url().unwrap(), "rtsp://1");
     bench.journal.checkpoint().unwrap();
     assert!(add.done.try_recv().is_err());
-    bench.capture.pull_failed(KEY, "off");
+    bench.capture.failed(Kind::Pull, KEY, "off");
     bench.capture.answered(add.id, true);
     assert!(add.is_persisted());
     assert_ne!(reconcile::Host::actual(&bench.capture)[&(Kind::Pull, KEY.into())], Listed::Playing);
@@ -209,11 +209,11 @@ fn failed_first_connect_forgets_nothing_that_was_wanted_before() {
     let bench = Bench::new();
     bench.playing(&[("retry_count", "0")]);
     bench.source(false);
-    bench.capture.pull_failed(KEY, "off");
+    bench.capture.failed(Kind::Pull, KEY, "off");
     bench.capture.ended(Kind::Pull, KEY, 0);
     let again = bench.add("rtsp://2", &[("retry_count", "0")]);
     bench.capture.made(Kind::Pull, KEY);
-    bench.capture.pull_failed(KEY, "off");
+    bench.capture.failed(Kind::Pull, KEY, "off");
     bench.capture.ended(Kind::Pull, KEY, 0);
     bench.capture.answered(again.id, false);
     assert!(!again.outcome().is_journaled);
@@ -292,7 +292,7 @@ fn close_call_does_not_count_for_what_never_had_a_source() {
     let add = bench.add("rtsp://1", &[("force", "1"), ("retry_count", "0")]);
     bench.capture.made(Kind::Pull, KEY);
     let close = bench.call("close_streams", &[]);
-    bench.capture.pull_failed(KEY, "off");
+    bench.capture.failed(Kind::Pull, KEY, "off");
     bench.capture.answered(add.id, true);
     bench.capture.ended(Kind::Pull, KEY, 0);
     bench.is_over(&close, true);
@@ -358,7 +358,7 @@ fn keys_that_read_alike_are_closed_by_their_parts() {
 fn end_for_lack_of_viewers_is_told_from_giving_up() {
     type What = fn(&Bench);
     let unwatched: What = |bench| bench.capture.nobody_watches(&stream("live", "a"));
-    let failed: What = |bench| bench.capture.pull_failed(KEY, "off");
+    let failed: What = |bench| bench.capture.failed(Kind::Pull, KEY, "off");
     let lost: What = |bench| bench.source(false);
     let back: What = |bench| bench.source(true);
     let cases: [(&str, &[What], Option<Wanted>); 6] = [
@@ -394,7 +394,7 @@ fn settings_decide_what_the_servers_own_ends_do() {
 
     let given_up = Bench::with(&[("on_give_up", "forget")]);
     given_up.playing(&[("retry_count", "0")]);
-    given_up.capture.pull_failed(KEY, "off");
+    given_up.capture.failed(Kind::Pull, KEY, "off");
     given_up.capture.ended(Kind::Pull, KEY, 0);
     assert_eq!(given_up.state(), None);
 }
@@ -626,17 +626,17 @@ fn a_pull_plays_when_media_come_and_one_that_makes_no_source_when_it_has_connect
     let retrying =
         |failures, error: Option<&str>| Listed::Retrying { failures, error: error.map(std::sync::Arc::from) };
     assert_eq!(does(), retrying(0, None), "a server that does not say why");
-    bench.capture.pull_failed(KEY, "it hung up");
-    bench.capture.pull_failed(KEY, "off");
+    bench.capture.failed(Kind::Pull, KEY, "it hung up");
+    bench.capture.failed(Kind::Pull, KEY, "off");
     assert_eq!(does(), retrying(2, Some("off")));
-    bench.capture.pull_connected(KEY);
+    bench.capture.connected(Kind::Pull, KEY);
     assert_eq!(does(), retrying(2, Some("off")), "its source is still to come");
     bench.source(true);
     assert_eq!(does(), Listed::Playing);
     // Its sources stay, as with general.resetWhenRePlay=0.
-    bench.capture.pull_failed(KEY, "");
+    bench.capture.failed(Kind::Pull, KEY, "");
     assert_eq!(does(), retrying(1, None));
-    bench.capture.pull_connected(KEY);
+    bench.capture.connected(Kind::Pull, KEY);
     assert_eq!(does(), Listed::Playing);
     bench.source(false);
     assert_eq!(does(), retrying(0, None));
@@ -646,7 +646,7 @@ fn a_pull_plays_when_media_come_and_one_that_makes_no_source_when_it_has_connect
     bench.capture.made(Kind::Pull, KEY);
     bench.capture.answered(add.id, true);
     assert!(add.is_persisted());
-    bench.capture.pull_failed(KEY, "no media");
+    bench.capture.failed(Kind::Pull, KEY, "no media");
     assert_eq!(does(), retrying(1, Some("no media")), "it has sent nothing for too long");
     bench.capture.ended(Kind::Pull, KEY, 0);
 
@@ -658,9 +658,9 @@ fn a_pull_plays_when_media_come_and_one_that_makes_no_source_when_it_has_connect
     bench.capture.answered(add.id, true);
     assert!(add.is_persisted());
     assert_eq!(does(), Listed::Playing);
-    bench.capture.pull_failed(KEY, "it hung up");
+    bench.capture.failed(Kind::Pull, KEY, "it hung up");
     assert_eq!(does(), retrying(1, Some("it hung up")));
-    bench.capture.pull_connected(KEY);
+    bench.capture.connected(Kind::Pull, KEY);
     assert_eq!(does(), Listed::Playing, "it has connected again");
     bench.capture.ended(Kind::Pull, KEY, 0);
 
@@ -669,4 +669,54 @@ fn a_pull_plays_when_media_come_and_one_that_makes_no_source_when_it_has_connect
     bench.capture.answered(add.id, true);
     assert!(add.is_persisted());
     assert_eq!(does(), Listed::Connecting);
+}
+
+#[test]
+fn a_pull_that_failed_does_not_play_again_because_one_of_its_sources_goes() {
+    let bench = Bench::new();
+    let does = || reconcile::Host::actual(&bench.capture)[&(Kind::Pull, KEY.into())].clone();
+    let moves = |schema, is_there| bench.capture.stream_changed(schema, &stream("live", "a"), is_there);
+    let is_playing = || does() == Listed::Playing;
+    let add = bench.add("rtsp://1", &[]);
+    bench.capture.made(Kind::Pull, KEY);
+    bench.capture.answered(add.id, true);
+    for is_first in [true, false] {
+        moves("rtsp", true);
+        if is_first {
+            moves("rtmp", true);
+            moves("ts", true);
+        }
+        assert!(is_playing());
+        bench.capture.failed(Kind::Pull, KEY, "it hung up");
+        assert!(!is_playing());
+        // The direct one goes when it connects again, the others at once or, with general.resetWhenRePlay=0, never.
+        moves("rtsp", false);
+        assert!(!is_playing(), "its others are kept");
+        bench.capture.connected(Kind::Pull, KEY);
+        assert!(!is_playing(), "no media have come");
+        bench.capture.failed(Kind::Pull, KEY, "no media");
+        assert!(matches!(does(), Listed::Retrying { failures: 2, .. }), "{:?}", does());
+    }
+    // A server that does not tell of a loss.
+    moves("rtsp", true);
+    assert!(is_playing());
+    moves("rtsp", false);
+    assert!(!is_playing());
+    bench.capture.connected(Kind::Pull, KEY);
+    assert!(!is_playing());
+    moves("rtsp", true);
+    assert!(is_playing());
+    moves("ts", false);
+    assert!(is_playing(), "somebody has ended that one alone");
+}
+
+#[test]
+fn a_push_is_retried_from_its_failure_on_until_it_connects() {
+    let bench = Bench::new();
+    let does = || reconcile::Host::actual(&bench.capture)[&(Kind::Push, "p".into())].clone();
+    bench.capture.made(Kind::Push, "p");
+    bench.capture.failed(Kind::Push, "p", "");
+    assert_eq!(does(), Listed::Retrying { failures: 1, error: None });
+    bench.capture.connected(Kind::Push, "p");
+    assert_eq!(does(), Listed::Playing);
 }

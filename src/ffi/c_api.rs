@@ -20,7 +20,7 @@ use crate::record::url::OwnAddress;
 use crate::record::{Args, Kind, NamingRules, Op};
 
 /// The version of this header. It grows with every change that an old caller would not understand.
-pub const ZLM_JOURNAL_ABI: u32 = 7;
+pub const ZLM_JOURNAL_ABI: u32 = 8;
 
 /// `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
 /// argument, enabled and on disk.
@@ -50,7 +50,7 @@ pub struct zlm_journal_facts {
     /// `general.enableVhost`. Off, every media source has the virtual host __defaultVhost__, whatever a proxy was added
     /// with.
     pub vhosts: bool,
-    /// It tells of each failed connect of a pull by zlm_journal_pull_failed.
+    /// It tells of each failed connect of a pull by zlm_journal_failed.
     pub tells_failures: bool,
     /// The hook on_stream_none_reader may answer so long after its event.
     pub idle_answer_ms: u32,
@@ -58,7 +58,7 @@ pub struct zlm_journal_facts {
     pub record_app: zlm_journal_text,
     /// The [protocol] section of the host's ini file, names without the section: of which protocols a pull makes sources
     /// where its call does not say. A pull that makes one plays when it is there; one that makes none, when its add is
-    /// answered with success. Copied.
+    /// answered with success. What is not UTF-8, as paths of that section may be, is passed over. Copied.
     pub protocol: *const zlm_journal_pair,
     pub protocol_len: usize,
 }
@@ -319,7 +319,10 @@ pub unsafe extern "C" fn zlm_journal_last_error(buffer: *mut c_char, capacity: u
 /// `facts` is valid, with all that it points to.
 unsafe fn read_facts(facts: &zlm_journal_facts, hosts: Vec<String>) -> Result<HostFacts> {
     // SAFETY: as promised by the caller.
-    let protocol = unsafe { read_settings(facts.protocol, facts.protocol_len) }?;
+    let protocol = unsafe { slice(facts.protocol, facts.protocol_len) }?;
+    // Others of the section are paths, in whatever encoding.
+    let text = |pair: &zlm_journal_pair| unsafe { Some((pair.name.utf8("").ok()?, pair.value.utf8("").ok()?)) };
+    let protocol: Vec<(&str, &str)> = protocol.iter().filter_map(text).collect();
     let is_on = |switch: &str| protocol.iter().any(|(name, value)| *name == switch && is_true(value));
     Ok(HostFacts {
         protocols: PROTOCOLS.map(is_on),

@@ -219,37 +219,43 @@ pub unsafe extern "C" fn zlm_journal_stream_not_found(
     })
 }
 
-/// A pull could not connect, or has lost its connection (kBroadcastPlayerProxyFailed), with the error in words; empty where
-/// the host has none.
+/// A proxy of this kind could not connect, or has lost its connection, with the error in words; empty where the host has
+/// none. Of a pull MediaServer says so itself (kBroadcastPlayerProxyFailed), a push has to be asked.
 ///
 /// # Safety
 /// `key` and `error` are valid until this returns.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zlm_journal_pull_failed(
+pub unsafe extern "C" fn zlm_journal_failed(
     handle: zlm_journal_handle,
+    kind: u32,
     key: zlm_journal_text,
     error: zlm_journal_text,
 ) -> i32 {
-    c_result("zlm_journal_pull_failed", || {
+    c_result("zlm_journal_failed", || {
         // SAFETY: as promised by the caller, here and below.
         let key = String::from_utf8_lossy(unsafe { key.bytes() }?);
         let error = String::from_utf8_lossy(unsafe { error.bytes() }?);
-        handles::get(handle)?.capture().pull_failed(&key, &error);
+        handles::get(handle)?.capture().failed(kind_of(kind)?, &key, &error);
         Ok(())
     })
 }
 
-/// A pull has connected, for the first time or again. Where it is not told of that, one that makes no new source then
-/// (`general.resetWhenRePlay` is 0, or all its protocols are off) stays `retrying` after its first failure.
+/// A proxy of this kind has connected, for the first time or again. Where the journal is not told of that, one that makes
+/// no new source then (a push; a pull with `general.resetWhenRePlay=0`, or with all its protocols off) stays `retrying`
+/// after its first failure.
 ///
 /// # Safety
 /// `key` is valid until this returns.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn zlm_journal_pull_connected(handle: zlm_journal_handle, key: zlm_journal_text) -> i32 {
-    c_result("zlm_journal_pull_connected", || {
+pub unsafe extern "C" fn zlm_journal_connected(
+    handle: zlm_journal_handle,
+    kind: u32,
+    key: zlm_journal_text,
+) -> i32 {
+    c_result("zlm_journal_connected", || {
         // SAFETY: as promised by the caller.
         let key = String::from_utf8_lossy(unsafe { key.bytes() }?);
-        handles::get(handle)?.capture().pull_connected(&key);
+        handles::get(handle)?.capture().connected(kind_of(kind)?, &key);
         Ok(())
     })
 }

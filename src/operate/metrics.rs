@@ -125,7 +125,6 @@ fn of_proxies(page: &mut Page, plugin: &Plugin) {
     page.gauge("restore_answered_proxies", "Of these, answered for, in whatever way.", progress.done());
     page.gauge("restore_seconds", "How long it takes or took.", shown.elapsed.as_secs_f64());
     page.counter("revived_total", "Started again after the restore: the server had lost them.", progress.revived);
-    page.counter("restarted_total", "Of these, ended first: they did nothing any more.", progress.restarted);
     page.counter(
         "asked_total",
         "Started because a player, a stream or an operator asked, or released.",

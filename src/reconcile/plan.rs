@@ -365,7 +365,6 @@ impl Plan {
             progress.connecting += 1;
         } else if rank.nobody_waits {
             progress.revived += 1;
-            progress.restarted += usize::from(anew);
         } else {
             progress.asked += 1;
         }

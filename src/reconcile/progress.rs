@@ -37,8 +37,6 @@ pub struct Progress {
     pub connecting: usize,
     /// Started again after the restore: what the server had lost.
     pub revived: usize,
-    /// Of these, what it listed but neither played nor tried to.
-    pub restarted: usize,
     /// Started outside the restore: a player or an operator asked, or it was set aside and released.
     pub asked: usize,
     /// Forgotten because the server gave it up (on_give_up=forget).
@@ -90,9 +88,9 @@ pub struct Meter {
 impl Meter {
     /// A restore begins. What was revived before stays counted.
     pub fn begin(&mut self, now: Duration) {
-        let Progress { revived, restarted, asked, given_up, quarantined, .. } = self.progress;
+        let Progress { revived, asked, given_up, quarantined, .. } = self.progress;
         *self = Meter {
-            progress: Progress { revived, restarted, asked, given_up, quarantined, ..Progress::default() },
+            progress: Progress { revived, asked, given_up, quarantined, ..Progress::default() },
             began: now,
             ..Meter::default()
         };

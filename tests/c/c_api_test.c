@@ -104,6 +104,11 @@ static void restored_after_restart(const char *dir) {
     args[1] = pair("revive_sec", "never");
     memset(&facts, 0, sizeof facts);
     CHECK(zlm_journal_reload(server.handle, args, 2, &facts) == 0);
+    /* A path in GBK, as [protocol] may have. */
+    zlm_journal_pair path = {text("mp4_save_path"), text("\xc2\xbc\xcf\xf1")};
+    facts.protocol = &path;
+    facts.protocol_len = 1;
+    CHECK(zlm_journal_reload(server.handle, args, 2, &facts) == 0);
     CHECK(zlm_journal_reload(server.handle, args, 2, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_reload(server.handle, NULL, 2, &facts) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_reload(handle, args, 2, &facts) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
@@ -354,8 +359,8 @@ static void calls_count_by_their_effects(const char *dir) {
     stream.app = text("live");
     stream.stream = text("a");
     CHECK(zlm_journal_stream_changed(handle, text("rtsp"), &stream, true) == 0);
-    CHECK(zlm_journal_pull_failed(handle, key, text("off")) == 0);
-    CHECK(zlm_journal_pull_connected(handle, key) == 0);
+    CHECK(zlm_journal_failed(handle, 0, key, text("off")) == 0);
+    CHECK(zlm_journal_connected(handle, 0, key) == 0);
     CHECK(zlm_journal_ended(handle, ZLM_JOURNAL_PULL, key, 0) == 0);
     CHECK(zlm_journal_wants(handle, text("pull"), key, 0, &wanted) == 0 && wanted);
     CHECK(zlm_journal_stream_unwatched(handle, &stream) == 0);

@@ -125,8 +125,8 @@ int main() {
              const auto its = stream();
              return zlm_journal_stream_not_found(handle, &its);
          }},
-        {"zlm_journal_pull_connected", [] { return zlm_journal_pull_connected(handle, text("v/a/s")); }},
-        {"zlm_journal_pull_failed", [] { return zlm_journal_pull_failed(handle, text("v/a/s"), text("off")); }},
+        {"zlm_journal_connected", [] { return zlm_journal_connected(handle, 0, text("v/a/s")); }},
+        {"zlm_journal_failed", [] { return zlm_journal_failed(handle, 0, text("v/a/s"), text("off")); }},
         {"zlm_journal_set_log", [] { return zlm_journal_set_log(nullptr, nullptr); }},
         {"zlm_journal_last_error",
          [] {

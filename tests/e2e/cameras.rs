@@ -54,6 +54,21 @@ impl Cameras {
         }
     }
 
+    /// Whoever plays is hung up on, and may connect again, and gets nothing.
+    pub fn fall_silent(&mut self) {
+        match self {
+            Cameras::Quiet(quiet) => {
+                quiet.mute(true);
+                quiet.switch(false);
+                quiet.switch(true);
+            }
+            Cameras::Standin { address, source } => {
+                *source = None;
+                *source = Some(Box::new(Source::mute(*address)));
+            }
+        }
+    }
+
     /// The numbers of those that somebody plays. Those of a stand-in do not know.
     pub fn playing(&self) -> HashSet<usize> {
         match self {

@@ -13,8 +13,7 @@ use super::schedules::number;
 use super::*;
 use support::server::free_port;
 
-/// A camera's first word takes up to four seconds to come, and a look a second or two. What is said wrongly for longer is
-/// wrong.
+/// It takes a moment until the server has noticed, and a look a second or two. What is said wrongly for longer is wrong.
 const SETTLED: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The share of the time in which the server is killed.
@@ -162,17 +161,17 @@ fn the_status_agrees_with_what_flows() {
     kill_at.sort_unstable_by(|a, b| b.cmp(a));
     let mut switch_at = Duration::from_secs(random.u64(3..6));
     let (mut most, mut said) = (0, Instant::now());
-    // The most of memory in each half of the time after the last kill.
-    let mut memory = [0, 0];
+    // When it was killed last, and the most of memory in each half of the time from then on.
+    let (mut last_kill, mut memory) = (whole.mul_f64(KILLED), [0, 0]);
     while begin.elapsed() < whole {
-        while kill_at.last().is_some_and(|at| *at <= begin.elapsed()) {
-            kill_at.pop();
+        if kill_at.pop_if(|at| *at <= begin.elapsed()).is_some() {
             flow.kill_and_start();
             while random.u32(..3) == 0 && kill_at.pop().is_some() {
                 thread::sleep(Duration::from_secs(3).mul_f64(random.f64()));
                 flow.kill_and_start();
             }
             flow.come_back();
+            last_kill = begin.elapsed().max(last_kill);
         }
         if begin.elapsed() >= switch_at {
             flow.switch();
@@ -180,9 +179,8 @@ fn the_status_agrees_with_what_flows() {
         }
         flow.look();
         most = most.max(flow.count("playing"));
-        let tail = (begin.elapsed().div_duration_f64(whole) - KILLED) / (1.0 - KILLED);
-        if kill_at.is_empty() && tail > 0.0 {
-            let half = &mut memory[usize::from(tail > 0.5)];
+        if kill_at.is_empty() && begin.elapsed() > last_kill {
+            let half = &mut memory[usize::from(begin.elapsed() > (last_kill + whole) / 2)];
             *half = flow.fixture.server.memory().max(*half);
         }
         if said.elapsed() >= Duration::from_secs(60) {

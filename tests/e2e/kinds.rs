@@ -158,6 +158,26 @@ fn a_business_system_that_pushes_streams_on_when_they_come_meets_no_harm() {
 }
 
 #[test]
+fn a_push_does_not_play_while_its_target_is_off() {
+    let fixture = Fixture::start(&[]);
+    let (source, sink) = (fixture.source(), fixture.source());
+    assert_persisted(&add(&fixture.server, "a", &source.url, &[]));
+    wait_for_playing(&fixture.server, 1);
+    assert_persisted(&add_push(&fixture.server, "a", &sink.takes("x"), &[]));
+    wait_for_playing(&fixture.server, 2);
+    let address = sink.address();
+    drop(sink);
+    let status = fixture.server.wait_for_status("the push to be retried", |status| count(status, "retrying") == 1);
+    let push = &status["now"]["proxies"][0];
+    assert_eq!((&push["kind"], push["attempts"].as_u64() >= Some(1)), (&"push".into(), true), "{status}");
+    assert_eq!(count(&status, "playing"), 1, "{status}");
+    let _back = Source::live_at(fixture.dir.path(), address);
+    let status = wait_for_playing(&fixture.server, 2);
+    // The server itself has done it.
+    assert_eq!(count(&status, "revived"), 0, "{status}");
+}
+
+#[test]
 fn a_push_whose_target_is_off_is_tried_again_and_one_that_gave_up_is_kept_or_forgotten_as_set() {
     for (give_up, kept) in [("keep", true), ("forget", false)] {
         let mut fixture = Fixture::start(&[("revive_sec", "1"), ("on_give_up", give_up)]);

@@ -7,21 +7,21 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::server::free_port;
 
 /// The server takes a camera for dead that is silent for five seconds (`media_timeout_ms`).
 const SILENCE: Duration = Duration::from_secs(4);
-/// All cameras take their turns in so many steps, so that they do not all speak at once.
-const STEPS: usize = 40;
+/// A camera speaks at once when it is played, and from then on once in so many turns.
+const TURNS: usize = 40;
 const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=camera\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\na=control:*\r\n\
                    m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000/1\r\na=control:trackID=0\r\n";
 
 /// Many cameras at some addresses, until they are dropped. Any path at one of them is one.
 pub struct Quiet {
     addresses: Vec<SocketAddr>,
-    playing: Arc<Mutex<Vec<Playing>>>,
+    rota: Arc<Mutex<Rota>>,
     is_off: Arc<AtomicBool>,
     is_mute: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
@@ -33,14 +33,34 @@ struct Playing {
     connection: TcpStream,
 }
 
+impl Playing {
+    /// False where nobody listens any more.
+    fn speak(&mut self, turn: usize) -> bool {
+        drain(&mut self.connection).and_then(|()| self.connection.write_all(&sound(turn as u32))).is_ok()
+    }
+}
+
+/// Who speaks when.
+struct Rota {
+    turn: usize,
+    by_turn: [Vec<Playing>; TURNS],
+}
+
+impl Rota {
+    fn now(&mut self) -> &mut Vec<Playing> {
+        &mut self.by_turn[self.turn % TURNS]
+    }
+}
+
 impl Quiet {
     pub fn at(addresses: impl IntoIterator<Item = IpAddr>) -> Quiet {
         let [stop, is_off, is_mute] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
-        let playing = Arc::new(Mutex::new(Vec::<Playing>::new()));
+        let rota = Arc::new(Mutex::new(Rota { turn: 0, by_turn: std::array::from_fn(|_| Vec::new()) }));
         let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, free_port())).collect::<Vec<_>>();
         for address in &addresses {
             let listener = TcpListener::bind(address).expect("an address of a camera");
-            let (stop, is_off, playing) = (Arc::clone(&stop), Arc::clone(&is_off), Arc::clone(&playing));
+            let (stop, rota) = (Arc::clone(&stop), Arc::clone(&rota));
+            let (is_off, is_mute) = (Arc::clone(&is_off), Arc::clone(&is_mute));
             thread::spawn(move || {
                 for connection in listener.incoming().map_while(Result::ok) {
                     if stop.load(Ordering::Relaxed) {
@@ -49,42 +69,40 @@ impl Quiet {
                     if is_off.load(Ordering::Relaxed) {
                         continue;
                     }
-                    let (is_off, playing) = (Arc::clone(&is_off), Arc::clone(&playing));
+                    let (is_off, is_mute, rota) = (Arc::clone(&is_off), Arc::clone(&is_mute), Arc::clone(&rota));
                     // Nobody waits for one who says nothing.
                     thread::spawn(move || {
                         // A server that hangs up in between is none that plays.
                         let Ok((path, connection)) = until_it_plays(connection) else { return };
-                        let mut playing = playing.lock().expect("the cameras");
-                        if !is_off.load(Ordering::Relaxed) {
-                            playing.push(Playing { path, connection });
+                        let mut camera = Playing { path, connection };
+                        let mut rota = rota.lock().expect("the cameras");
+                        if !is_off.load(Ordering::Relaxed)
+                            && (is_mute.load(Ordering::Relaxed) || camera.speak(rota.turn))
+                        {
+                            rota.now().push(camera);
                         }
                     });
                 }
             });
         }
-        let (stopped, mute, spoken_to) = (Arc::clone(&stop), Arc::clone(&is_mute), Arc::clone(&playing));
+        let (stopped, mute, speaking) = (Arc::clone(&stop), Arc::clone(&is_mute), Arc::clone(&rota));
         thread::spawn(move || {
-            for turn in 0_u32.. {
+            let begin = Instant::now();
+            for turn in 1_u32.. {
+                // Whoever is late catches up.
+                thread::sleep((begin + SILENCE / TURNS as u32 * turn).saturating_duration_since(Instant::now()));
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                thread::sleep(SILENCE / STEPS as u32);
-                if mute.load(Ordering::Relaxed) {
-                    continue;
-                }
-                let mut playing = spoken_to.lock().expect("the cameras");
-                let mut n = turn as usize % STEPS;
-                while n < playing.len() {
-                    let connection = &mut playing[n].connection;
-                    if drain(connection).and_then(|()| connection.write_all(&sound(turn))).is_ok() {
-                        n += STEPS;
-                    } else {
-                        playing.swap_remove(n);
-                    }
+                let mut rota = speaking.lock().expect("the cameras");
+                rota.turn += 1;
+                if !mute.load(Ordering::Relaxed) {
+                    let turn = rota.turn;
+                    rota.now().retain_mut(|camera| camera.speak(turn));
                 }
             }
         });
-        Quiet { addresses, playing, is_off, is_mute, stop }
+        Quiet { addresses, rota, is_off, is_mute, stop }
     }
 
     pub fn url(&self, n: usize) -> String {
@@ -93,10 +111,10 @@ impl Quiet {
 
     /// Off: all hang up, at once on whoever connects.
     pub fn switch(&self, on: bool) {
-        let mut playing = self.playing.lock().expect("the cameras");
+        let mut rota = self.rota.lock().expect("the cameras");
         self.is_off.store(!on, Ordering::Relaxed);
         if !on {
-            playing.clear();
+            rota.by_turn.iter_mut().for_each(Vec::clear);
         }
     }
 
@@ -107,8 +125,12 @@ impl Quiet {
 
     /// The numbers of those that somebody plays.
     pub fn playing(&self) -> HashSet<usize> {
-        let playing = self.playing.lock().expect("the cameras");
-        playing.iter().filter_map(|camera| camera.path.rsplit("/camera").next()?.parse().ok()).collect()
+        let rota = self.rota.lock().expect("the cameras");
+        rota.by_turn
+            .iter()
+            .flatten()
+            .filter_map(|camera| camera.path.rsplit("/camera").next()?.parse().ok())
+            .collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Added, Call, FIRST_MEDIA, Key, LOST, Part, Phase, Plan, SETTLES};
+use super::{Added, Call, FIRST_MEDIA, Key, LOST, Part, Phase, Plan, Proxy, SETTLES};
 
 impl Plan {
     /// What a call is about, until it is answered.
@@ -78,9 +78,10 @@ impl Plan {
         }
     }
 
-    /// The first media of what has connected have come.
+    /// The media of what has connected, for the first time or again, have come.
     pub fn media_came(&mut self, key: &Key, now: Duration, wall: i64) {
-        if let Some(proxy) = self.proxies.get_mut(key).filter(|proxy| proxy.phase == Phase::Connected) {
+        let waits = |proxy: &&mut Proxy| matches!(proxy.phase, Phase::Connected | Phase::Retrying { .. });
+        if let Some(proxy) = self.proxies.get_mut(key).filter(waits) {
             proxy.changed = now;
             self.plays(key, wall);
             self.meter.note(now);

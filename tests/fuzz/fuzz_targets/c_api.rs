@@ -138,8 +138,8 @@ fuzz_target!(|data: &[u8]| {
                 assert!(code != 10 && verdict <= 2);
                 zlm_journal_made(handle, number, text(part(1)), &mut call);
                 zlm_journal_stream_changed(handle, text(part(3)), &stream, what % 2 == 0);
-                zlm_journal_pull_failed(handle, text(part(1)), text(part(2)));
-                zlm_journal_pull_connected(handle, text(part(1)));
+                zlm_journal_failed(handle, number, text(part(1)), text(part(2)));
+                zlm_journal_connected(handle, number, text(part(1)));
                 zlm_journal_stream_unwatched(handle, &stream);
                 zlm_journal_call_answered(handle, call, what % 3 == 0);
                 zlm_journal_ended(handle, number, text(part(1)), u64::from(*what));

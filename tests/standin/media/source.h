@@ -233,16 +233,25 @@ public:
     MultiMediaSourceMuxer(MediaTuple tuple, const ProtocolOption &option)
         : _tuple(renamed(std::move(tuple), option)), _option(option), _poller(toolkit::EventPollerPool::Instance().getPoller()) {}
 
-    // Throws where there is such a stream already.
-    void start(const std::weak_ptr<MediaSourceEvent> &maker) {
+    // Throws where there is such a stream already. Makes no source of the schema that its maker passes on.
+    void start(const std::weak_ptr<MediaSourceEvent> &maker, const std::string &passed_on = "") {
         setDelegate(maker);
         for (const auto schema : {"rtmp", "rtsp"}) {
-            auto source = std::make_shared<MediaSource>(schema, _tuple, shared_from_this());
-            source->regist();
-            std::lock_guard<std::mutex> lock(_mutex);
-            _sources.push_back(std::move(source));
+            if (schema != passed_on) {
+                auto source = make(schema);
+                std::lock_guard<std::mutex> lock(_mutex);
+                _sources.push_back(std::move(source));
+            }
         }
         _sources.front()->onReaderChanged(0);
+    }
+
+    // What comes is passed on by its maker, whose source it is: the stream outlives it, and it the stream.
+    MediaSource::Ptr passOn(const std::string &schema) {
+        auto source = make(schema);
+        std::lock_guard<std::mutex> lock(_mutex);
+        _passed_on = source;
+        return source;
     }
 
     const ProtocolOption &getOption() const { return _option; }
@@ -273,7 +282,8 @@ public:
         for (const auto &source : _sources) {
             count += source->readerCount();
         }
-        return count;
+        const auto passed_on = _passed_on.lock();
+        return count + (passed_on ? passed_on->readerCount() : 0);
     }
 
     // On the owner's poller. When nobody watches any more, or nobody came, that is told once, after a while.
@@ -316,12 +326,19 @@ private:
         return tuple;
     }
 
+    MediaSource::Ptr make(const std::string &schema) {
+        auto source = std::make_shared<MediaSource>(schema, _tuple, shared_from_this());
+        source->regist();
+        return source;
+    }
+
     const MediaTuple _tuple;
     const ProtocolOption _option;
     const toolkit::EventPoller::Ptr _poller;
     mutable std::mutex _mutex;
     std::weak_ptr<MediaSourceEvent> _delegate;
     std::vector<MediaSource::Ptr> _sources;
+    std::weak_ptr<MediaSource> _passed_on;
     toolkit::EventPoller::DelayTask::Ptr _idle;
 };
 

@@ -81,6 +81,7 @@ private:
         };
         // What it was before ends first, as in the host.
         _connection = nullptr;
+        _passed_on = nullptr;
         const auto connection =
             Connection::open(_poller, "PLAY", getUrl(), _timeout_ms, tell(&PlayerProxy::played), tell(&PlayerProxy::lost),
             [weak] {
@@ -127,12 +128,15 @@ private:
 
     void flows() {
         _has_media = true;
-        if (_muxer) {
-            return;
+        const auto schema = getUrl().substr(0, 4);
+        if (!_muxer) {
+            _muxer = std::make_shared<MultiMediaSourceMuxer>(_tuple, _option);
+            if (_option.makes_sources) {
+                _muxer->start(shared_from_this(), schema);
+            }
         }
-        _muxer = std::make_shared<MultiMediaSourceMuxer>(_tuple, _option);
-        if (_option.makes_sources) {
-            _muxer->start(shared_from_this());
+        if (_option.makes_sources && !_passed_on && (schema == "rtsp" || schema == "rtmp")) {
+            _passed_on = _muxer->passOn(schema);
         }
     }
 
@@ -202,6 +206,9 @@ private:
     std::string _url, _status_str;
     Connection::Ptr _connection;
     MultiMediaSourceMuxer::Ptr _muxer;
+    // Of the protocol that it is pulled by. It goes when it connects again, whatever becomes of the others, and comes with
+    // the first media (`rtsp.directProxy`, `rtmp.directProxy`).
+    MediaSource::Ptr _passed_on;
 };
 
 } // namespace mediakit

@@ -34,6 +34,8 @@ public:
         std::lock_guard<std::mutex> lock(_mutex);
         return _url;
     }
+    toolkit::EventPoller::Ptr getPoller() const { return _poller; }
+    // 0 while it is pushed, and after a loss until a connect fails.
     int getStatus() const { return _status; }
     uint64_t getRePublishCount() const { return _republish_count; }
 
@@ -76,6 +78,7 @@ private:
             _status = 0;
             _failed = 0;
         } else {
+            _status = 1;
             retry(error);
         }
     }
