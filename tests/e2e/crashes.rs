@@ -256,7 +256,7 @@ fn a_guardian_gets_past_a_camera_that_its_children_crash_of() {
         assert!(std::time::Instant::now() < deadline, "no way out:\n{}", server.log());
         thread::sleep(Duration::from_millis(100));
     }
-    assert_eq!(scene.set_aside().trim(), key("deadly"));
+    server.wait_for("it to be written", || scene.set_aside().trim() == key("deadly"));
 }
 
 /// Which signals a process has handlers for, as the kernel has it.
