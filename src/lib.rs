@@ -13,6 +13,7 @@ pub mod capture;
 pub mod error;
 pub mod ffi;
 pub mod journal;
+mod memory;
 pub mod operate;
 pub mod plugin;
 pub mod reconcile;

@@ -37,7 +37,7 @@ pub fn is_true(text: &str) -> bool {
 #[derive(Debug, Clone)]
 pub struct Nature {
     /// What it makes: of one source all the names that the server may have for it.
-    streams: Box<[Arc<Stream>]>,
+    streams: [Option<Arc<Stream>>; 2],
     /// With what it ends for good, where it takes its stream by name.
     taken: Option<Arc<Taken>>,
     can_give_up: bool,
@@ -60,8 +60,9 @@ impl Nature {
         };
         let rules = &facts.rules;
         let is_limited = limit.is_some_and(|text| text.trim().parse::<i64>().unwrap_or(0) >= 0);
+        let mut streams = kind.own_streams_of(&get, rules).into_iter().map(Arc::new);
         Nature {
-            streams: kind.own_streams_of(&get, rules).into_iter().map(Arc::new).collect(),
+            streams: [streams.next(), streams.next()],
             taken: kind.taken_stream_of(&get, rules).map(Arc::new),
             can_give_up: is_limited && !kind.info().is_process,
             tells_media: kind.info().makes == End::Named && PROTOCOLS.iter().zip(&facts.protocols).any(is_on),
@@ -71,7 +72,7 @@ impl Nature {
 
     /// Of one that somebody else has made.
     pub fn unknown() -> Nature {
-        Nature { streams: Box::default(), taken: None, can_give_up: true, tells_media: false, direct: 0 }
+        Nature { streams: [None, None], taken: None, can_give_up: true, tells_media: false, direct: 0 }
     }
 }
 
@@ -177,7 +178,8 @@ impl Present {
         // A limit that is used up is told as a failure just before.
         let gave_up = self.nature.can_give_up && if facts.tells_failures { self.failed } else { !was_idle };
         let is_of_record_app = |stream: &Arc<Stream>| *stream.app == *facts.record_app;
-        let is_recorded_app = !facts.record_app.is_empty() && self.nature.streams.iter().any(is_of_record_app);
+        let is_recorded_app =
+            !facts.record_app.is_empty() && self.nature.streams.iter().flatten().any(is_of_record_app);
         match (gave_up, was_idle || is_recorded_app) {
             (true, _) => OwnEnd::GaveUp,
             (false, true) => OwnEnd::Idle,
@@ -212,18 +214,18 @@ impl Mirror {
 
     pub fn insert(&mut self, key: Key, present: Present) {
         self.remove(&key);
-        for stream in &present.nature.streams {
-            self.makers.entry(Arc::clone(stream)).or_default().push(key.clone());
+        for stream in present.nature.streams.iter().flatten() {
+            add_to(&mut self.makers, stream, key.clone());
         }
         if let Some(taken) = &present.nature.taken {
-            self.takers.entry(Arc::clone(taken)).or_default().push(key.clone());
+            add_to(&mut self.takers, taken, key.clone());
         }
         self.proxies.insert(key, present);
     }
 
     pub fn remove(&mut self, key: &Key) -> Option<Present> {
         let present = self.proxies.remove(key)?;
-        for stream in &present.nature.streams {
+        for stream in present.nature.streams.iter().flatten() {
             drop_from(&mut self.makers, stream, key);
         }
         if let Some(taken) = &present.nature.taken {
@@ -322,7 +324,8 @@ impl Filter {
                 && is_any(&self.app, &stream.app)
                 && is_any(&self.stream, &stream.stream)
         };
-        (present.has_source || present.had_sources & wanted != 0) && present.nature.streams.iter().any(is_named)
+        (present.has_source || present.had_sources & wanted != 0)
+            && present.nature.streams.iter().flatten().any(is_named)
     }
 }
 
@@ -339,6 +342,11 @@ fn direct_of(url: &str) -> u16 {
         Some("rtmp" | "rtmps") => bit_of("rtmp"),
         _ => 0,
     }
+}
+
+fn add_to<T: std::hash::Hash + Eq>(index: &mut HashMap<Arc<T>, Vec<Key>>, at: &Arc<T>, key: Key) {
+    // Nearly always the only one.
+    index.entry(Arc::clone(at)).or_insert_with(|| Vec::with_capacity(1)).push(key);
 }
 
 fn drop_from<T: std::hash::Hash + Eq>(index: &mut HashMap<Arc<T>, Vec<Key>>, at: &Arc<T>, key: &Key) {

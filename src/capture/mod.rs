@@ -248,7 +248,7 @@ impl Capture {
     pub fn made(&self, kind: Kind, key: &str) -> u64 {
         self.with_state(|state, told| {
             let mut ours = 0;
-            let key: Key = (kind, key.into());
+            let mut key: Key = (kind, key.into());
             let number = state.mirror.next_number();
             let mut present = Present::new(number, None, Nature::unknown());
             let through = state.through(&key);
@@ -264,7 +264,9 @@ impl Capture {
                             self.record_add(told, &open, &key, args);
                         }
                     }
-                    Ask::Start { add, .. } => {
+                    Ask::Start { add, key: wanted, .. } => {
+                        // The same, and one with the journal's: it is kept once.
+                        key.clone_from(wanted);
                         (open.made, ours) = (Some(number), id);
                         let read = self.journal.get(kind, &key.1).map(|entry| entry.args.read());
                         let nature = read.map_or_else(Nature::unknown, |read| {

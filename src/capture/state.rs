@@ -9,6 +9,7 @@ use super::mirror::{Filter, HostFacts, Mirror, Nature, Present, Taken, is_true};
 use super::waiting::Waiting;
 use crate::error::{Error, Result};
 use crate::journal::Cause;
+use crate::memory::give_back;
 use crate::reconcile::{Add, Added, Key};
 use crate::record::{Args, DEFAULT_VHOST, Kind};
 
@@ -215,6 +216,7 @@ impl State {
 
     pub fn take(&mut self, id: u64) -> Option<Open> {
         let open = self.calls.remove(&id)?;
+        give_back(&mut self.calls);
         if matches!(open.ask, Ask::Close { .. }) {
             self.closes.retain(|close| *close != id);
         }
@@ -248,6 +250,7 @@ impl State {
             return Some(next);
         }
         self.turns.remove(key);
+        give_back(&mut self.turns);
         None
     }
 

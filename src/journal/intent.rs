@@ -170,6 +170,11 @@ impl Intent {
         self.by_path.extend(paths.into_iter().map(|path| (path, (kind, Arc::clone(&key)))));
     }
 
+    /// All that is on disk was put in. A tree that has grown in the order of its keys is half empty: this one gets full.
+    pub fn pack(&mut self) {
+        self.entries = std::mem::take(&mut self.entries).into_iter().collect();
+    }
+
     /// An accepted add: the proxy is wanted from now on, with these arguments.
     pub fn add(&mut self, at: i64, kind: Kind, key: &str, args: Args, cause: Cause) -> Applied {
         let args = match &self.vault {

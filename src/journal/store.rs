@@ -245,6 +245,7 @@ impl Store {
                 .map_err(|error| if is_ours { error } else { another_key() })?;
             intent.put(kind, key.into(), entry);
         }
+        intent.pack();
         if !is_ours && (vault.is_none() || found.count == 0) {
             return Err(another_key());
         }

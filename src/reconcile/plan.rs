@@ -17,6 +17,7 @@ use super::progress::{Meter, Progress, SourceReport};
 use super::proxy::{Census, Part, Phase, Proxy, Trouble};
 use super::queue::{PROCESSES, Queue, Rank};
 use super::{Added, Listed};
+use crate::memory::give_back;
 use crate::record::url::OwnAddress;
 use crate::record::{Args, Kind};
 
@@ -330,6 +331,7 @@ impl Plan {
             && let Some((_, key)) = self.awaited.pop_front()
         {
             self.sends_nothing(&key, now);
+            give_back(&mut self.awaited);
         }
         if self.settling.front().is_some_and(|(at, ..)| *at <= now)
             && let Some((_, call, key, seq)) = self.settling.pop_front()

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::plan::Key;
+use crate::memory::give_back;
 
 /// A first connect that has no result yet keeps its place at its source for so long.
 const SLOT: Duration = Duration::from_secs(2);
@@ -206,10 +207,12 @@ impl Queue {
             self.places.pop_front();
             self.free_place(call);
         }
+        give_back(&mut self.places);
     }
 
     fn free_place(&mut self, call: u64) {
         let Some(origin) = self.keeping.remove(&call) else { return };
+        give_back(&mut self.keeping);
         if let Some(source) = self.sources.get_mut(origin.0) {
             source.connecting -= 1;
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Added, Call, FIRST_MEDIA, Key, LOST, Part, Phase, Plan, Proxy, SETTLES};
+use crate::memory::give_back;
 
 impl Plan {
     /// What a call is about, until it is answered.
@@ -17,6 +18,7 @@ impl Plan {
             self.queue.over(call);
             return;
         };
+        give_back(&mut self.calls);
         self.settle(call, &key, answer.is_over(), now);
         let its = self.proxies.get_mut(&key).filter(|proxy| proxy.phase == Phase::Connecting { call });
         if counted {
