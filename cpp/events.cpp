@@ -56,7 +56,7 @@ namespace {
 
 // The journal is told of what one proxy does. Called on the proxy's poller. A late event, of one that has just left the
 // map, is taken for one of the next of its key.
-struct Told {
+struct ProxyEvents {
     zlm_journal_handle journal;
     int kind;
     std::string key;
@@ -65,8 +65,8 @@ struct Told {
         check(zlm_journal_connected(journal, kind, textOf(key)), "a connect was not taken note of");
     }
 
-    void failed() const {
-        check(zlm_journal_failed(journal, kind, textOf(key), zlm_journal_text()), "a failure was not taken note of");
+    void failed(const std::string &error = "") const {
+        check(zlm_journal_failed(journal, kind, textOf(key), textOf(error)), "a failure was not taken note of");
     }
 };
 
@@ -81,10 +81,10 @@ void Plugin::follow(const std::string &key, PlayerProxy &pull) const noexcept {
         return;
     }
     try {
-        const Told told{_journal, KindOf<PlayerProxy>::number, key};
-        pull.setOnConnect([told](const TranslationInfo &) { told.connected(); });
+        const ProxyEvents events{_journal, KindOf<PlayerProxy>::number, key};
+        pull.setOnConnect([events](const TranslationInfo &) { events.connected(); });
         if (!tellsFailures()) {
-            pull.setOnDisconnect([told] { told.failed(); });
+            pull.setOnDisconnect([events] { events.failed(); });
         }
     } catch (const std::exception &error) {
         ErrorL << "journal: a pull is not followed: " << error.what();
@@ -97,11 +97,11 @@ void Plugin::follow(const std::string &key, PusherProxy &push) const noexcept {
         return;
     }
     try {
-        const Told told{_journal, KindOf<PusherProxy>::number, key};
+        const ProxyEvents events{_journal, KindOf<PusherProxy>::number, key};
         const std::weak_ptr<PusherProxy> weak_push = push.shared_from_this();
         uint64_t known = 0;
         bool fails = false;
-        push.getPoller()->doDelayTask(kLookMs, [told, weak_push, known, fails]() mutable -> uint64_t {
+        push.getPoller()->doDelayTask(kLookMs, [events, weak_push, known, fails]() mutable -> uint64_t {
             const auto push = weak_push.lock();
             if (!push) {
                 return 0;
@@ -110,11 +110,11 @@ void Plugin::follow(const std::string &key, PusherProxy &push) const noexcept {
             if (tries != known) {
                 fails = true;
                 for (; known != tries; ++known) {
-                    told.failed();
+                    events.failed();
                 }
             } else if (fails && push->getStatus() == 0) {
                 fails = false;
-                told.connected();
+                events.connected();
             }
             return kLookMs;
         });
@@ -146,8 +146,7 @@ void Plugin::listen() {
 #endif
 #ifdef BroadcastPlayerProxyFailedArgs
     center.addListener(this, Broadcast::kBroadcastPlayerProxyFailed, [this](BroadcastPlayerProxyFailedArgs) {
-        const std::string key = sender.getMediaTuple().shortUrl(), error = ex.what();
-        check(zlm_journal_failed(_journal, KindOf<PlayerProxy>::number, textOf(key), textOf(error)), "a failure was not taken note of");
+        ProxyEvents{_journal, KindOf<PlayerProxy>::number, sender.getMediaTuple().shortUrl()}.failed(ex.what());
     });
 #endif
 }

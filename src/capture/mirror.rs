@@ -36,7 +36,7 @@ pub fn is_true(text: &str) -> bool {
 /// What the arguments of its add say of a proxy.
 #[derive(Debug, Clone)]
 pub struct Nature {
-    /// What it makes: of one source all the names that the server may have for it.
+    /// What it makes: of one source all the names that the server may have for it, its own and a new one.
     streams: [Option<Arc<Stream>>; 2],
     /// With what it ends for good, where it takes its stream by name.
     taken: Option<Arc<Taken>>,
@@ -61,12 +61,13 @@ impl Nature {
         let rules = &facts.rules;
         let is_limited = limit.is_some_and(|text| text.trim().parse::<i64>().unwrap_or(0) >= 0);
         let mut streams = kind.own_streams_of(&get, rules).into_iter().map(Arc::new);
+        let is_pull = kind.info().makes == End::Named;
         Nature {
             streams: [streams.next(), streams.next()],
             taken: kind.taken_stream_of(&get, rules).map(Arc::new),
             can_give_up: is_limited && !kind.info().is_process,
-            tells_media: kind.info().makes == End::Named && PROTOCOLS.iter().zip(&facts.protocols).any(is_on),
-            direct: get(kind.info().connects_to).map_or(0, direct_of),
+            tells_media: is_pull && PROTOCOLS.iter().zip(&facts.protocols).any(is_on),
+            direct: get(kind.info().connects_to).filter(|_| is_pull).map_or(0, direct_of),
         }
     }
 
@@ -337,10 +338,12 @@ fn bit_of(schema: &str) -> u16 {
 
 /// The source that MediaServer may pass on as it comes, of what is pulled from this URL.
 fn direct_of(url: &str) -> u16 {
-    match url.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase()).as_deref() {
-        Some("rtsp" | "rtsps") => bit_of("rtsp"),
-        Some("rtmp" | "rtmps") => bit_of("rtmp"),
-        _ => 0,
+    let scheme = url.split(':').next().unwrap_or_default();
+    let is_any_of = |names: [&str; 2]| names.iter().any(|name| scheme.eq_ignore_ascii_case(name));
+    match () {
+        () if is_any_of(["rtsp", "rtsps"]) => bit_of("rtsp"),
+        () if is_any_of(["rtmp", "rtmps"]) => bit_of("rtmp"),
+        () => 0,
     }
 }
 

@@ -252,6 +252,9 @@ fn what_retries_by_itself_is_left_to_the_server() {
         assert_eq!(start(&mut plan, secs(at * 60)), [""; 0]);
     }
     assert_eq!(plan.troubles(None, 1, secs(0))[0].state, "retrying");
+    // It plays when that is told, not only when the server is looked at.
+    plan.media_came(&key("a"), secs(400 * 60), 0);
+    assert_eq!(plan.census().playing, 1);
 }
 
 #[test]

@@ -88,16 +88,17 @@ impl Quiet {
         let (stopped, mute, speaking) = (Arc::clone(&stop), Arc::clone(&is_mute), Arc::clone(&rota));
         thread::spawn(move || {
             let begin = Instant::now();
-            for turn in 1_u32.. {
+            for turn in 1.. {
                 // Whoever is late catches up.
-                thread::sleep((begin + SILENCE / TURNS as u32 * turn).saturating_duration_since(Instant::now()));
+                thread::sleep(
+                    (begin + SILENCE / TURNS as u32 * turn as u32).saturating_duration_since(Instant::now()),
+                );
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
                 let mut rota = speaking.lock().expect("the cameras");
-                rota.turn += 1;
+                rota.turn = turn;
                 if !mute.load(Ordering::Relaxed) {
-                    let turn = rota.turn;
                     rota.now().retain_mut(|camera| camera.speak(turn));
                 }
             }
