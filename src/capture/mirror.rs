@@ -178,7 +178,7 @@ impl Present {
             self.idle_since.is_some_and(|since| facts.tells_failures || since.elapsed() <= facts.idle_answer);
         // A limit that is used up is told as a failure just before.
         let gave_up = self.nature.can_give_up && if facts.tells_failures { self.failed } else { !was_idle };
-        let is_of_record_app = |stream: &Arc<Stream>| *stream.app == *facts.record_app;
+        let is_of_record_app = |stream: &Arc<Stream>| stream.app() == facts.record_app;
         let is_recorded_app =
             !facts.record_app.is_empty() && self.nature.streams.iter().flatten().any(is_of_record_app);
         match (gave_up, was_idle || is_recorded_app) {
@@ -213,6 +213,12 @@ impl Mirror {
         self.made
     }
 
+    /// Makes room for so many.
+    pub fn expect(&mut self, count: usize) {
+        self.proxies.reserve(count);
+        self.makers.reserve(count);
+    }
+
     pub fn insert(&mut self, key: Key, present: Present) {
         self.remove(&key);
         for stream in present.nature.streams.iter().flatten() {
@@ -241,10 +247,6 @@ impl Mirror {
 
     pub fn get_mut(&mut self, key: &Key) -> Option<&mut Present> {
         self.proxies.get_mut(key)
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Present)> {
-        self.proxies.iter()
     }
 
     /// A source came or went. False where that is news of nobody here; `came` gets those that play from now on.
@@ -321,9 +323,9 @@ impl Filter {
         let wanted = if self.schema.is_empty() { u16::MAX } else { bit_of(&self.schema) };
         let is_any = |named: &str, its: &str| named.is_empty() || named == its;
         let is_named = |stream: &Arc<Stream>| {
-            is_any(&self.vhost, &stream.vhost)
-                && is_any(&self.app, &stream.app)
-                && is_any(&self.stream, &stream.stream)
+            is_any(&self.vhost, stream.vhost())
+                && is_any(&self.app, stream.app())
+                && is_any(&self.stream, stream.stream())
         };
         (present.has_source || present.had_sources & wanted != 0)
             && present.nature.streams.iter().flatten().any(is_named)

@@ -1,6 +1,5 @@
 //! Our own calls, which the reconciler makes, and the turns that these and clients' adds take on a key.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::mirror::Present;
@@ -140,13 +139,14 @@ impl reconcile::Host for Capture {
         self.open_ours(Ask::End { key: (kind, key) });
     }
 
-    fn actual(&self) -> HashMap<Key, Listed> {
-        let listed = |(key, present): (&Key, &Present)| (key.clone(), present.does());
-        let all: Vec<_> = self.with_state(|state, told| {
+    fn expect(&self, count: usize) {
+        self.with_state(|state, _| state.mirror.expect(count));
+    }
+
+    fn actual(&self, keys: &[&Key]) -> Vec<Option<Listed>> {
+        self.with_state(|state, told| {
             self.settle_doubts(state, told);
-            state.mirror.iter().map(listed).collect()
-        });
-        // Media threads need not wait for the hashing.
-        all.into_iter().collect()
+            keys.iter().map(|key| state.mirror.get(key).map(Present::does)).collect()
+        })
     }
 }

@@ -55,6 +55,11 @@ impl Caller {
 const KEY: &str = "__defaultVhost__/live/a";
 
 impl Bench {
+    /// What the server does with it, which it has.
+    fn does(&self, kind: Kind, key: &str) -> Listed {
+        reconcile::Host::actual(&self.capture, &[&(kind, key.into())]).pop().flatten().unwrap()
+    }
+
     fn new() -> Bench {
         Self::with(&[])
     }
@@ -167,7 +172,7 @@ fn forced_add_is_journaled_when_it_is_made_and_answered_when_the_server_answers(
     bench.capture.failed(Kind::Pull, KEY, "off");
     bench.capture.answered(add.id, true);
     assert!(add.is_persisted());
-    assert_ne!(reconcile::Host::actual(&bench.capture)[&(Kind::Pull, KEY.into())], Listed::Playing);
+    assert_ne!(bench.does(Kind::Pull, KEY), Listed::Playing);
 }
 
 #[test]
@@ -462,7 +467,7 @@ fn push_is_forgotten_for_its_tries_alone_and_not_for_a_source_whose_end_is_told_
     };
     let much_later = || {
         bench.capture.state.lock().doubts.iter_mut().for_each(|doubt| doubt.since -= DOUBT);
-        let _ = reconcile::Host::actual(&bench.capture);
+        let _ = reconcile::Host::actual(&bench.capture, &[]);
         bench.journal.wants(Kind::Push, &key, 0)
     };
     for comes_anew in [false, true] {
@@ -476,7 +481,7 @@ fn push_is_forgotten_for_its_tries_alone_and_not_for_a_source_whose_end_is_told_
     assert!(much_later());
     bench.capture.ended(Kind::Push, &key, 0);
     bench.capture.stream_changed("rtsp", &stream("live", "a"), false);
-    let _ = reconcile::Host::actual(&bench.capture);
+    let _ = reconcile::Host::actual(&bench.capture, &[]);
     assert!(bench.journal.wants(Kind::Push, &key, 0), "its source may still have gone");
     assert!(!much_later());
 }

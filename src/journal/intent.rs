@@ -21,6 +21,13 @@ pub struct Digest {
     pub xor: u32,
 }
 
+impl Digest {
+    pub fn of(entries: &[(Key, Entry)]) -> Digest {
+        let of_all = entries.iter().fold(0, |xor, ((kind, key), entry)| xor ^ entry.crc(*kind, key));
+        Digest { count: entries.len() as u64, xor: of_all }
+    }
+}
+
 /// Who changed intent, and by which call.
 #[derive(Debug, Clone, Default)]
 pub struct Cause {
@@ -99,6 +106,11 @@ impl Intent {
         self.digest
     }
 
+    /// No two that it was filled with were of one key.
+    pub fn is_whole(&self) -> bool {
+        self.digest.count == self.entries.len() as u64
+    }
+
     pub fn count(&self, state: State) -> u64 {
         self.by_state.get(&state).copied().unwrap_or(0)
     }
@@ -150,7 +162,7 @@ impl Intent {
     }
 
     fn on_path(&self, stream: &Stream) -> impl Iterator<Item = Key> {
-        let path = format!("{}/{}", stream.app, stream.stream);
+        let path = stream.path().to_owned();
         let from = (path.clone(), (Kind::Pull, Arc::from("")));
         self.by_path.range(from..).take_while(move |(its, _)| *its == path).map(|(_, key)| key.clone())
     }
@@ -158,21 +170,31 @@ impl Intent {
     /// Puts in what was read back from disk, or replaces it. Its arguments are readable, and sealed where
     /// there is a vault.
     pub fn put(&mut self, kind: Kind, key: Arc<str>, entry: Entry) {
-        let (crc, state, seq) = (entry.crc(kind, &key), entry.state, entry.seq);
-        let paths = paths_of(kind, &key, &entry);
-        if let Some(before) = self.entries.insert((kind, Arc::clone(&key)), entry) {
+        if let Some(before) = self.entries.insert((kind, Arc::clone(&key)), entry.clone()) {
             self.uncount(kind, &key, &before);
         }
-        self.seq = self.seq.max(seq);
+        self.seq = self.seq.max(entry.seq);
         self.digest.count += 1;
-        self.digest.xor ^= crc;
-        *self.by_state.entry(state).or_default() += 1;
-        self.by_path.extend(paths.into_iter().map(|path| (path, (kind, Arc::clone(&key)))));
+        self.digest.xor ^= entry.crc(kind, &key);
+        self.index(kind, &key, &entry);
     }
 
-    /// All that is on disk was put in. A tree that has grown in the order of its keys is half empty: this one gets full.
-    pub fn pack(&mut self) {
-        self.entries = std::mem::take(&mut self.entries).into_iter().collect();
+    fn index(&mut self, kind: Kind, key: &Arc<str>, entry: &Entry) {
+        *self.by_state.entry(entry.state).or_default() += 1;
+        let paths = paths_of(kind, key, entry);
+        self.by_path.extend(paths.into_iter().map(|path| (path, (kind, Arc::clone(key)))));
+    }
+
+    /// The same with all that was read back from disk, which proves to be `digest`; for one that has nothing yet. Made at
+    /// once, since a tree that grows in the order of its keys stays half empty.
+    pub fn filled(mut self, entries: Vec<(Key, Entry)>, digest: Digest) -> Self {
+        for ((kind, key), entry) in &entries {
+            self.seq = self.seq.max(entry.seq);
+            self.index(*kind, key, entry);
+        }
+        self.digest = digest;
+        self.entries = entries.into_iter().collect();
+        self
     }
 
     /// An accepted add: the proxy is wanted from now on, with these arguments.
@@ -343,6 +365,12 @@ mod tests {
             read_back.put(kind, Arc::clone(key), entry.clone());
         }
         assert_eq!(read_back.digest(), long.digest());
+        let entries: Vec<_> = long.after(None, 10);
+        let filled = Intent::starting_at(0).filled(entries.clone(), Digest::of(&entries));
+        assert_eq!((filled.digest(), filled.seq(), filled.is_whole()), (long.digest(), 2, true));
+        assert_eq!(filled.count(State::Enabled), long.count(State::Enabled));
+        let twice = [entries.clone(), entries].concat();
+        assert!(!Intent::default().filled(twice.clone(), Digest::of(&twice)).is_whole());
         assert_ne!(read_back.digest(), Digest::default());
         assert_eq!(read_back.seq(), 3);
     }

@@ -222,8 +222,7 @@ impl Store {
                 transaction.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))?;
             Ok(value.cast_unsigned())
         };
-        let mut intent = Intent::starting_at(meta("seq")?).sealing(vault);
-        let seq = intent.seq();
+        let seq = meta("seq")?;
         let key_id = self.key_id()?;
         let is_ours = key_id.is_none() || vault.map(|vault| vault.id) == key_id;
         let another_key = || {
@@ -235,7 +234,7 @@ impl Store {
         };
         let mut statement = transaction.prepare(SELECT_PROXIES)?;
         let mut rows = statement.query([])?;
-        let mut found = Digest::default();
+        let (mut entries, mut found) = (Vec::new(), Digest::default());
         while let Some(row) = rows.next()? {
             let (kind, key, mut entry) = rows::proxy_of(&rows::values_of(row, 8)?)?;
             found.count += 1;
@@ -243,9 +242,8 @@ impl Store {
             // The id has no checksum: when it seems to be another's, the seals themselves tell.
             entry.args = vault::kept(vault.map(Arc::as_ref), kind, &key, entry.args)
                 .map_err(|error| if is_ours { error } else { another_key() })?;
-            intent.put(kind, key.into(), entry);
+            entries.push(((kind, key.into()), entry));
         }
-        intent.pack();
         if !is_ours && (vault.is_none() || found.count == 0) {
             return Err(another_key());
         }
@@ -253,7 +251,10 @@ impl Store {
             count: meta("count")?,
             xor: u32::try_from(meta("digest")?).map_err(|_| Error::corrupt("the digest is no number"))?,
         };
-        if stored != found || intent.seq() != seq {
+        // Once sealed, they are others.
+        let digest = if vault.is_some() { Digest::of(&entries) } else { found };
+        let intent = Intent::starting_at(seq).sealing(vault).filled(entries, digest);
+        if stored != found || !intent.is_whole() || intent.seq() != seq {
             return Err(Error::corrupt(format!(
                 "the rows of proxies are not those that were written: {} of {} there, last change {} of {seq}",
                 found.count,

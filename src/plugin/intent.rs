@@ -47,12 +47,13 @@ impl JournaledIntent {
 }
 
 impl reconcile::Intent for JournaledIntent {
-    fn wanted(&self) -> Vec<reconcile::Wanted> {
-        // How many is known: no growing, and no room for more, at each look at the server.
-        let mut wanted = Vec::with_capacity(usize::try_from(self.journal.count(State::Enabled)).unwrap_or(0));
+    fn wanted(&self) -> Box<dyn Iterator<Item = reconcile::Wanted> + '_> {
         let enabled = all_of(&self.journal).filter(|(_, entry)| entry.state == State::Enabled);
-        wanted.extend(enabled.map(|(key, entry)| self.want(key, entry)));
-        wanted
+        Box::new(enabled.map(|(key, entry)| self.want(key, entry)))
+    }
+
+    fn count(&self) -> usize {
+        usize::try_from(self.journal.count(State::Enabled)).unwrap_or(0)
     }
 
     fn wants(&self, key: &Key) -> Option<reconcile::Wanted> {

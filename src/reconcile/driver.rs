@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::plan::{Action, Key, Limits, Plan};
+use super::plan::{Action, Key, Limits, Plan, Wanted};
 use super::progress::{Progress, SourceReport};
 use super::proxy::{Census, Trouble};
 use super::{Add, Added, Host, Intent};
@@ -20,6 +20,8 @@ use crate::record::{Kind, redact_reason};
 
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
+/// So many proxies are compared at once: more would have others wait for it, and take memory.
+const PAGE: usize = 256;
 /// So many of the worst sources are named at the end.
 const WORST: usize = 5;
 
@@ -49,8 +51,8 @@ pub struct Handle {
 
 /// What the thread and those who look at it share.
 struct Shared {
-    /// Held for a millisecond or two where 10,000 proxies are compared, and never while a file is written: those who
-    /// ask for the status may be media threads.
+    /// Held for the comparison of a page of proxies, and never while a file is written: those who ask for the status may
+    /// be media threads.
     plan: Mutex<Plan>,
     began: Mutex<Instant>,
     last_error: Mutex<Option<String>>,
@@ -236,6 +238,9 @@ impl Driver {
         }
         self.began = Instant::now();
         *self.shared.began.lock() = self.began;
+        let count = self.intent.count();
+        self.shared.plan.lock().expect(count);
+        self.host.expect(count);
         for event in early {
             self.take(event);
         }
@@ -281,14 +286,24 @@ impl Driver {
         if self.shared.plan.lock().wake_to_look() > now {
             return;
         }
-        let wanted = self.intent.wanted();
         // What changes from here on is another look's.
         self.shared.look_is_due.store(false, Ordering::Release);
-        let asked = self.began.elapsed();
-        let actual = self.host.actual();
+        self.shared.plan.lock().begin_look(self.began.elapsed(), self.intent.now_ms());
+        let mut wanted = self.intent.wanted();
+        loop {
+            let page: Vec<Wanted> = wanted.by_ref().take(PAGE).collect();
+            if page.is_empty() {
+                break;
+            }
+            let asked = self.began.elapsed();
+            let keys: Vec<&Key> = page.iter().map(|want| &want.key).collect();
+            let actual = self.host.actual(&keys);
+            let mut plan = self.shared.plan.lock();
+            plan.compare(page.into_iter().zip(actual), asked, self.began.elapsed(), self.intent.now_ms());
+        }
         let dark = {
             let mut plan = self.shared.plan.lock();
-            plan.observe(wanted, &actual, asked, self.began.elapsed(), self.intent.now_ms());
+            plan.end_look(self.began.elapsed());
             plan.dark().collect()
         };
         self.intent.dark(dark);
@@ -430,10 +445,8 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::super::Listed;
-    use super::super::plan::{Start, Wanted};
+    use super::super::plan::Start;
     use super::*;
     use crate::record::Args;
 
@@ -447,8 +460,9 @@ mod tests {
             self.0.lock().as_ref().unwrap().added(call, Added::Failed(why));
         }
         fn remove(&self, _: Kind, _: Arc<str>) {}
-        fn actual(&self) -> HashMap<Key, Listed> {
-            HashMap::new()
+        fn expect(&self, _: usize) {}
+        fn actual(&self, keys: &[&Key]) -> Vec<Option<Listed>> {
+            vec![None; keys.len()]
         }
     }
 
@@ -456,13 +470,17 @@ mod tests {
     struct One;
 
     impl Intent for One {
-        fn wanted(&self) -> Vec<Wanted> {
+        fn wanted(&self) -> Box<dyn Iterator<Item = Wanted> + '_> {
             let url = b"rtsp://admin:pa/ss@10.0.0.1/c".as_slice();
             let args = Args::from_pairs([(b"url".as_slice(), url)]).unwrap();
-            vec![Wanted { key: (Kind::Pull, "v/live/a".into()), seq: 1, args, crashes: 0, dark_since: None }]
+            let key = (Kind::Pull, "v/live/a".into());
+            Box::new(std::iter::once(Wanted { key, seq: 1, args, crashes: 0, dark_since: None }))
+        }
+        fn count(&self) -> usize {
+            1
         }
         fn wants(&self, _: &Key) -> Option<Wanted> {
-            self.wanted().pop()
+            self.wanted().next()
         }
         fn body(&self, _: &Key, _: u64) -> Option<Vec<u8>> {
             Some(Vec::new())

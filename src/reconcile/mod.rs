@@ -12,7 +12,6 @@ mod queue;
 #[cfg(test)]
 mod simulation;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use self::driver::{Handle, Shown, start};
@@ -89,20 +88,25 @@ pub enum Listed {
 
 /// MediaServer, as the reconciler sees it.
 pub trait Host: Send + Sync {
+    /// About so many are going to be added: it makes room for them now, rather than while media threads wait.
+    fn expect(&self, count: usize);
     /// Has a proxy added when its turn on the key comes. Returns at once; the answer comes through [`Handle::added`] with
     /// the same number, from any thread, also before this has returned. It may take as long as the server's connect
     /// timeout.
     fn add(&self, call: u64, add: Add);
     /// Ends a proxy that is not wanted, if the server has it. Returns at once, without an answer.
     fn remove(&self, kind: Kind, key: Arc<str>);
-    /// What the server has now, as it has told: nobody is asked. Takes milliseconds for 10,000 proxies.
-    fn actual(&self) -> HashMap<Key, Listed>;
+    /// What each of these does in the server now, as it has told: nobody is asked. None for what it does not have.
+    /// Takes a microsecond or less for each, in which media threads that tell of their proxies wait.
+    fn actual(&self, keys: &[&Key]) -> Vec<Option<Listed>>;
 }
 
 /// Intent, as the reconciler needs it.
 pub trait Intent: Send + Sync {
-    /// All that is to run.
-    fn wanted(&self) -> Vec<Wanted>;
+    /// All that is to run, each once, as it stands when its turn comes.
+    fn wanted(&self) -> Box<dyn Iterator<Item = Wanted> + '_>;
+    /// How many those are.
+    fn count(&self) -> usize;
     /// One of them; none where it is not to run.
     fn wants(&self, key: &Key) -> Option<Wanted>;
     /// The body of the call that starts it; none when it is no longer wanted as change `seq` left it.

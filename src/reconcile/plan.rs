@@ -103,9 +103,14 @@ pub enum Action {
     Release { crashes: u32 },
 }
 
-/// What the server has, when it was asked and when it answered, and whether all that is missing is due at once.
-struct Look<'a> {
-    listed: &'a HashMap<Key, Listed>,
+/// A comparison that is under way, and whether all that is missing is due at once.
+struct Look {
+    began: Duration,
+    restoring: bool,
+}
+
+/// The same for a part of it: when the server was asked, and when it answered.
+struct Asking {
     asked: Duration,
     now: Duration,
     wall: i64,
@@ -136,6 +141,7 @@ pub struct Plan {
     census: Census,
     /// The next look is that of a restore: what is missing is due at once.
     restoring: bool,
+    look: Option<Look>,
     looks: u64,
     next_look: Duration,
     soonest_look: Duration,
@@ -159,6 +165,7 @@ impl Plan {
             meter: Meter::default(),
             census: Census::default(),
             restoring: limits.start == Start::All,
+            look: None,
             looks: 0,
             next_look: Duration::ZERO,
             soonest_look: Duration::ZERO,
@@ -201,29 +208,43 @@ impl Plan {
         self.meter.ended().filter(|_| self.is_restored() && !self.has_released).map(|ended| ended + WELL)
     }
 
-    /// Compares what is wanted with what the server has, which it was asked for at `asked`.
-    pub fn observe(
-        &mut self,
-        wanted: Vec<Wanted>,
-        listed: &HashMap<Key, Listed>,
-        asked: Duration,
-        now: Duration,
-        wall: i64,
-    ) {
+    /// About so many are wanted: makes room for them.
+    pub fn expect(&mut self, count: usize) {
+        self.proxies.reserve(count);
+    }
+
+    /// Begins to compare what is wanted with what the server has.
+    pub fn begin_look(&mut self, now: Duration, wall: i64) {
         self.give_up_on_lost_calls(now, wall);
         self.looks += 1;
         let restoring = std::mem::take(&mut self.restoring);
+        self.look = Some(Look { began: now, restoring });
         if restoring {
             // Also in the midst of another one, which this one takes over.
             self.proxies.values_mut().for_each(|proxy| proxy.part = None);
             self.calls.values_mut().for_each(|call| call.counted = false);
             self.meter.begin(now);
         }
-        let look = Look { listed, asked, now, wall, restoring };
-        self.proxies.reserve(wanted.len().saturating_sub(self.proxies.len()));
-        for want in wanted {
-            self.compare(want, &look);
+    }
+
+    /// Compares some of what is wanted, each with what the server does with it, which it was asked for at `asked`.
+    pub fn compare(
+        &mut self,
+        some: impl IntoIterator<Item = (Wanted, Option<Listed>)>,
+        asked: Duration,
+        now: Duration,
+        wall: i64,
+    ) {
+        let restoring = self.look.as_ref().is_some_and(|look| look.restoring);
+        let asking = Asking { asked, now, wall, restoring };
+        for (want, there) in some {
+            self.compare_one(want, there.as_ref(), &asking);
         }
+    }
+
+    /// All that is wanted was compared: what was not is not wanted.
+    pub fn end_look(&mut self, now: Duration) {
+        let Some(Look { began, .. }) = self.look.take() else { return };
         let unwanted: Vec<Key> = self
             .proxies
             .iter()
@@ -236,7 +257,7 @@ impl Plan {
         self.settle_circles();
         self.meter.note(now);
 
-        self.soonest_look = now + LOOK_AT_MOST.max(now.saturating_sub(asked) * LOOK_SHARE);
+        self.soonest_look = now + LOOK_AT_MOST.max(now.saturating_sub(began) * LOOK_SHARE);
         let revive = self.limits.revive;
         let usual = if revive.is_zero() { LOOK_AT_LEAST } else { revive.clamp(LOOK_AT_MOST, LOOK_AT_LEAST) };
         self.next_look = (now + self.jittered(usual, self.looks)).max(self.soonest_look);
@@ -249,10 +270,9 @@ impl Plan {
         }
     }
 
-    fn compare(&mut self, want: Wanted, look: &Look<'_>) {
-        let &Look { listed, asked, now, wall, restoring } = look;
+    fn compare_one(&mut self, want: Wanted, there: Option<&Listed>, asking: &Asking) {
+        let &Asking { asked, now, wall, restoring } = asking;
         let (key, seq) = (want.key.clone(), want.seq);
-        let there = listed.get(&key);
         let news = self.news(&want, there);
         if self.proxies.get(&key).is_none_or(|proxy| proxy.seq != seq) {
             self.drop_proxy(&key);

@@ -48,7 +48,18 @@ fn listed(names: &[&str], does: Listed) -> HashMap<Key, Listed> {
 }
 
 fn look(plan: &mut Plan, wanted: Vec<Wanted>, listed: &HashMap<Key, Listed>, at: Duration) {
-    plan.observe(wanted, listed, at, at, 1_000_000);
+    observe(plan, wanted, listed, at, at);
+}
+
+/// A whole look, of one page.
+fn observe(plan: &mut Plan, wanted: Vec<Wanted>, listed: &HashMap<Key, Listed>, asked: Duration, now: Duration) {
+    plan.begin_look(asked, 1_000_000);
+    let there = |want: Wanted| {
+        let there = listed.get(&want.key).cloned();
+        (want, there)
+    };
+    plan.compare(wanted.into_iter().map(there), asked, now, 1_000_000);
+    plan.end_look(now);
 }
 
 /// Everything that may be started at a moment, by name; the calls are numbered on.
@@ -180,18 +191,18 @@ fn what_the_server_has_lost_is_started_again_with_longer_and_longer_pauses() {
 fn the_server_is_looked_at_often_but_not_at_the_price_of_its_time() {
     let mut plan = restored(LIMITS, Added::Accepted);
     let next = |plan: &mut Plan, took: Duration| {
-        plan.observe(wanted(&["a"]), &playing(&["a"]), secs(100) - took, secs(100), 0);
+        observe(plan, wanted(&["a"]), &playing(&["a"]), secs(100) - took, secs(100));
         (plan.wake_to_look() - secs(100)).as_millis()
     };
     assert!((8000..=12_000).contains(&next(&mut plan, Duration::from_millis(1))));
     assert_eq!(next(&mut plan, Duration::from_millis(300)), 30_000);
     // A proxy that is due has the server looked at in time, but a slow server not sooner.
-    plan.observe(wanted(&["a"]), &HashMap::new(), secs(200), secs(200), 0);
-    plan.observe(wanted(&["a"]), &HashMap::new(), secs(222) - Duration::from_millis(20), secs(222), 0);
+    observe(&mut plan, wanted(&["a"]), &HashMap::new(), secs(200), secs(200));
+    observe(&mut plan, wanted(&["a"]), &HashMap::new(), secs(222) - Duration::from_millis(20), secs(222));
     let due = plan.troubles(None, 1, secs(222))[0].next_try.unwrap();
     assert!(due < secs(14) && due > secs(2), "{due:?}");
     assert!(plan.wake_to_look() <= secs(222) + due, "{:?}", plan.wake_to_look());
-    plan.observe(wanted(&["a"]), &HashMap::new(), secs(221), secs(222), 0);
+    observe(&mut plan, wanted(&["a"]), &HashMap::new(), secs(221), secs(222));
     assert_eq!(plan.wake_to_look(), secs(322));
 }
 
@@ -202,7 +213,7 @@ fn what_was_looked_at_is_not_believed_of_what_has_changed_since() {
     assert_eq!(start(&mut plan, secs(1)), ["a"]);
     // Looked at 5, it plays at 6, and at 7 that is compared.
     plan.answered(1, Added::Accepted, secs(6), 0);
-    plan.observe(wanted(&["a"]), &HashMap::new(), secs(5), secs(7), 0);
+    observe(&mut plan, wanted(&["a"]), &HashMap::new(), secs(5), secs(7));
     assert_eq!(start(&mut plan, secs(7)), [""; 0]);
     assert_eq!(plan.census().playing, 1);
     // The next look is believed.

@@ -95,11 +95,15 @@ impl Simulation {
     fn run_until(&mut self, end: Duration) {
         while self.now < end {
             if self.plan.wake_to_look() <= self.now {
-                let listed = self.server.iter().map(|(key, running)| (key.clone(), running.does.clone()));
-                let listed: HashMap<Key, Listed> = listed.collect();
-                let took = Duration::from_micros(10 * listed.len() as u64);
-                let asked = self.now.saturating_sub(took);
-                self.plan.observe(self.wanted(), &listed, asked, self.now, self.now.as_millis() as i64);
+                let took = Duration::from_micros(10 * self.server.len() as u64);
+                let (asked, wall) = (self.now.saturating_sub(took), self.now.as_millis() as i64);
+                self.plan.begin_look(asked, wall);
+                for page in self.wanted().chunks(64) {
+                    let there = |want: &Wanted| self.server.get(&want.key).map(|running| running.does.clone());
+                    let page: Vec<_> = page.iter().map(|want| (want.clone(), there(want))).collect();
+                    self.plan.compare(page, asked, self.now, wall);
+                }
+                self.plan.end_look(self.now);
             }
             while let Some(action) = self.plan.next(self.now) {
                 self.act(action);

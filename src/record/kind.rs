@@ -176,7 +176,7 @@ impl Kind {
             End::Url(name) => get(name).and_then(|url| url::stream_here(url, rules)),
         };
         let other = info.renames_stream.and_then(get).filter(|name| !name.is_empty());
-        let renamed = own.as_ref().zip(other).map(|(own, name)| Stream { stream: name.into(), ..own.clone() });
+        let renamed = own.as_ref().zip(other).map(|(own, name)| own.renamed(name));
         own.into_iter().chain(renamed).collect()
     }
 
@@ -258,7 +258,7 @@ mod tests {
             let pairs = [("app", "live"), ("stream", "s"), ("stream_replace", replaced)];
             let args = Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
             let streams = Kind::Pull.own_streams(&args.unwrap(), &rules);
-            streams.into_iter().map(|stream| stream.stream.into_string()).collect::<Vec<_>>()
+            streams.into_iter().map(|stream| stream.stream().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(named("t"), ["s", "t"]);
         assert_eq!(named(""), ["s"]);

@@ -6,11 +6,13 @@ use std::fmt;
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
 
 /// The name of a media source, whatever its schema. Its parts are kept apart: `a/b` + `c` is not `a` + `b/c`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Stream {
-    pub vhost: Box<str>,
-    pub app: Box<str>,
-    pub stream: Box<str>,
+    /// `vhost/app/stream`: one text for all three, since there is one of these for each proxy.
+    name: Box<str>,
+    /// Where in it the app begins, and where the stream does.
+    app: u32,
+    stream: u32,
 }
 
 /// What of MediaServer's settings and addresses decides which source a proxy makes.
@@ -27,12 +29,74 @@ impl Stream {
     /// As the server names a source with these parts.
     pub fn new(vhost: &str, app: &str, stream: &str, rules: &NamingRules) -> Stream {
         let vhost = if rules.vhosts && !vhost.is_empty() { vhost } else { DEFAULT_VHOST };
-        Stream { vhost: vhost.into(), app: app.into(), stream: stream.into() }
+        Self::of(vhost, app, stream)
+    }
+
+    /// The same source with another name for its stream.
+    pub fn renamed(&self, stream: &str) -> Stream {
+        Self::of(self.vhost(), self.app(), stream)
+    }
+
+    fn of(vhost: &str, app: &str, stream: &str) -> Stream {
+        // What is longer than any request can be begins nowhere: its parts read as empty, and it is no source's name.
+        let place = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        Stream {
+            name: format!("{vhost}/{app}/{stream}").into(),
+            app: place(vhost.len() + 1),
+            stream: place(vhost.len() + app.len() + 2),
+        }
+    }
+
+    pub fn vhost(&self) -> &str {
+        self.part(0, self.app)
+    }
+
+    pub fn app(&self) -> &str {
+        self.part(self.app, self.stream)
+    }
+
+    pub fn stream(&self) -> &str {
+        self.name.get(self.stream as usize..).unwrap_or_default()
+    }
+
+    /// `app/stream`.
+    pub fn path(&self) -> &str {
+        self.name.get(self.app as usize..).unwrap_or_default()
+    }
+
+    fn part(&self, from: u32, next: u32) -> &str {
+        self.name.get(from as usize..(next as usize).saturating_sub(1)).unwrap_or_default()
     }
 }
 
 impl fmt::Display for Stream {
+    /// `vhost/app/stream`.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}/{}/{}", self.vhost, self.app, self.stream)
+        out.write_str(&self.name)
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:?}/{:?}/{:?}", self.vhost(), self.app(), self.stream())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_parts_are_those_that_it_was_made_of() {
+        let rules = NamingRules { vhosts: true, ..NamingRules::default() };
+        for (vhost, app, stream) in [("v", "a/b", "c"), ("v", "a", "b/c"), ("v/a", "b", "c"), ("\u{4e2d}", "", "")]
+        {
+            let named = Stream::new(vhost, app, stream, &rules);
+            assert_eq!((named.vhost(), named.app(), named.stream()), (vhost, app, stream));
+            assert_eq!(named.to_string(), format!("{vhost}/{app}/{stream}"));
+            assert_eq!(named.path(), format!("{app}/{stream}"));
+            assert_eq!(named.renamed("d"), Stream::new(vhost, app, "d", &rules));
+        }
+        assert_ne!(Stream::new("v", "a/b", "c", &rules), Stream::new("v", "a", "b/c", &rules));
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_pull_plays_when_media_come_and_one_that_makes_no_source_when_it_has_connected() {
     let bench = Bench::new();
-    let does = || reconcile::Host::actual(&bench.capture)[&(Kind::Pull, KEY.into())].clone();
+    let does = || bench.does(Kind::Pull, KEY);
     let add = bench.add("rtsp://1", &[]);
     bench.capture.made(Kind::Pull, KEY);
     assert_eq!(does(), Listed::Connecting);
@@ -66,7 +66,7 @@ fn a_pull_plays_when_media_come_and_one_that_makes_no_source_when_it_has_connect
 #[test]
 fn a_pull_that_failed_does_not_play_again_because_one_of_its_sources_goes() {
     let bench = Bench::new();
-    let does = || reconcile::Host::actual(&bench.capture)[&(Kind::Pull, KEY.into())].clone();
+    let does = || bench.does(Kind::Pull, KEY);
     let moves = |schema, is_there| bench.capture.stream_changed(schema, &stream("live", "a"), is_there);
     let is_playing = || does() == Listed::Playing;
     let add = bench.add("rtsp://1", &[]);
@@ -105,7 +105,7 @@ fn a_pull_that_failed_does_not_play_again_because_one_of_its_sources_goes() {
 #[test]
 fn a_push_is_retried_from_its_failure_on_until_it_connects() {
     let bench = Bench::new();
-    let does = || reconcile::Host::actual(&bench.capture)[&(Kind::Push, "p".into())].clone();
+    let does = || bench.does(Kind::Push, "p");
     bench.capture.made(Kind::Push, "p");
     bench.capture.failed(Kind::Push, "p", "");
     assert_eq!(does(), Listed::Retrying { failures: 1, error: None });

@@ -12,7 +12,9 @@ impl Plan {
 
     /// True once the server was looked at, and every proxy of the restore is answered for.
     pub fn is_restored(&self) -> bool {
-        self.looks > 0 && !self.restoring && self.meter.progress.is_finished()
+        let is_looked_at =
+            self.looks > 0 && !self.restoring && !self.look.as_ref().is_some_and(|look| look.restoring);
+        is_looked_at && self.meter.progress.is_finished()
     }
 
     pub fn census(&self) -> Census {
