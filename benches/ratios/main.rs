@@ -18,6 +18,7 @@ mod storage;
 mod strangers;
 mod table;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::{env, fs};
@@ -57,11 +58,11 @@ fn main() {
     ];
     for (numbers, measure) in storage {
         if numbers.iter().any(|number| is_chosen(number)) {
-            measure(&mut table, &dir);
+            attempt(&mut table, numbers[0], |table| measure(table, &dir));
         }
     }
     if is_chosen("P9") {
-        memory::per_proxy(&mut table, &dir);
+        attempt(&mut table, "P9", |table| memory::per_proxy(table, &dir));
     }
     let server: [(&str, OfServer); 7] = [
         ("P7", restore::add_rate),
@@ -77,12 +78,12 @@ fn main() {
     let host = LazyLock::new(support::host_for_benchmarks);
     for (number, measure) in server {
         if is_chosen(number) {
-            measure(&mut table, &dir, &host);
+            attempt(&mut table, number, |table| measure(table, &dir, &host));
         }
     }
     for (number, measure) in with_media {
         if is_chosen(number) && host.real {
-            measure(&mut table, &dir, &host);
+            attempt(&mut table, number, |table| measure(table, &dir, &host));
         } else if is_chosen(number) {
             table.row(number, "not measured: the stand-in has no media", "", "", "", None);
         }
@@ -95,8 +96,20 @@ fn main() {
         };
         let docs = support::root().join("docs");
         fs::write(docs.join("benchmarks.md"), table.markdown(what)).expect("docs/benchmarks.md");
-        fs::copy(dir.join("restore.svg"), docs.join("restore.svg")).expect("docs/restore.svg");
+        if dir.join("restore.svg").exists() {
+            fs::copy(dir.join("restore.svg"), docs.join("restore.svg")).expect("docs/restore.svg");
+        }
         println!("\nwritten: docs/benchmarks.md, docs/restore.svg");
     }
     let _ = fs::remove_dir_all(&dir);
+    std::process::exit(i32::from(table.has_stopped()));
+}
+
+/// The others are measured all the same where one stops, as on a machine that is too slow for it.
+fn attempt(table: &mut Table, number: &str, measure: impl FnOnce(&mut Table)) {
+    if let Err(why) = catch_unwind(AssertUnwindSafe(|| measure(table))) {
+        let why =
+            why.downcast_ref::<String>().cloned().or(why.downcast_ref::<&str>().map(|why| (*why).to_owned()));
+        table.stopped(number, &why.unwrap_or_default().replace(['\n', '|'], " "));
+    }
 }

@@ -12,6 +12,7 @@ pub const ROUNDS: usize = 7;
 #[derive(Default)]
 pub struct Table {
     rows: String,
+    stopped: bool,
 }
 
 impl Table {
@@ -31,6 +32,16 @@ impl Table {
             None => "stand-in: does not count",
         };
         self.line(&format!("| {number} | {ratio} | {measured} | {gate} | {aim} | {verdict} |"));
+    }
+
+    /// It could not be measured.
+    pub fn stopped(&mut self, number: &str, why: &str) {
+        self.stopped = true;
+        self.line(&format!("| {number} | stopped: {why} | | | | **stopped** |"));
+    }
+
+    pub fn has_stopped(&self) -> bool {
+        self.stopped
     }
 
     /// A line without a gate.
