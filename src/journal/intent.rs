@@ -371,6 +371,15 @@ mod tests {
         assert_eq!(filled.count(State::Enabled), long.count(State::Enabled));
         let twice = [entries.clone(), entries].concat();
         assert!(!Intent::default().filled(twice.clone(), Digest::of(&twice)).is_whole());
+
+        // Found by what it makes, which its key does not say.
+        let pairs = [(b"dst_url".as_slice(), b"rtmp://127.0.0.1/live/x".as_slice())];
+        long.add(4, Kind::Ffmpeg, "f", Args::from_pairs(pairs).unwrap(), Cause::default());
+        let entries = long.after(None, 10);
+        let filled = Intent::default().filled(entries.clone(), Digest::of(&entries));
+        let rules = NamingRules::default();
+        let made = filled.makers(&Stream::new("", "live", "x", &rules), &rules);
+        assert_eq!(made, [(Kind::Ffmpeg, "f".into())]);
         assert_ne!(read_back.digest(), Digest::default());
         assert_eq!(read_back.seq(), 3);
     }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::plan::{Action, Key, Limits, Plan, Wanted};
 use super::progress::{Progress, SourceReport};
 use super::proxy::{Census, Trouble};
-use super::{Add, Added, Host, Intent};
+use super::{Add, Added, Host, Intent, Listed};
 use crate::error::{Code, Error, Result};
 use crate::record::url::OwnAddress;
 use crate::record::{Kind, redact_reason};
@@ -51,8 +51,8 @@ pub struct Handle {
 
 /// What the thread and those who look at it share.
 struct Shared {
-    /// Held for the comparison of a page of proxies, and never while a file is written: those who ask for the status may
-    /// be media threads.
+    /// Held while a page of proxies is compared, and for a glance at each of them; never while a file is written: those who
+    /// ask for the status may be media threads.
     plan: Mutex<Plan>,
     began: Mutex<Instant>,
     last_error: Mutex<Option<String>>,
@@ -238,8 +238,7 @@ impl Driver {
         }
         self.began = Instant::now();
         *self.shared.began.lock() = self.began;
-        let count = self.intent.count();
-        self.shared.plan.lock().expect(count);
+        let count = self.shared.plan.lock().expect(self.intent.count());
         self.host.expect(count);
         for event in early {
             self.take(event);
@@ -298,8 +297,8 @@ impl Driver {
             let asked = self.began.elapsed();
             let keys: Vec<&Key> = page.iter().map(|want| &want.key).collect();
             let actual = self.host.actual(&keys);
-            let mut plan = self.shared.plan.lock();
-            plan.compare(page.into_iter().zip(actual), asked, self.began.elapsed(), self.intent.now_ms());
+            let (said, wall) = (self.began.elapsed(), self.intent.now_ms());
+            self.shared.plan.lock().compare(page.into_iter().zip(actual), asked, said, wall);
         }
         let dark = {
             let mut plan = self.shared.plan.lock();
@@ -389,7 +388,12 @@ impl Driver {
                     self.shared.plan.lock().called_for(want, now);
                 }
             }
-            Event::MediaCame(key) => self.shared.plan.lock().media_came(&key, now, self.intent.now_ms()),
+            // They may have gone again since.
+            Event::MediaCame(key) => {
+                if let Some(Some(Listed::Playing)) = self.host.actual(&[&key]).pop() {
+                    self.shared.plan.lock().media_came(&key, now, self.intent.now_ms());
+                }
+            }
             Event::SourceCame(key) => {
                 if let Some(want) = self.intent.wants(&key) {
                     self.shared.plan.lock().source_came(want, now);
@@ -445,7 +449,6 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Listed;
     use super::super::plan::Start;
     use super::*;
     use crate::record::Args;
@@ -453,6 +456,19 @@ mod tests {
     /// A server that refuses all adds with the words of a real one.
     #[derive(Default)]
     struct Refusing(Mutex<Option<Arc<Handle>>>);
+
+    /// A server that has all that is even already, and takes nothing more.
+    struct Half;
+
+    impl Host for Half {
+        fn expect(&self, _: usize) {}
+        fn add(&self, _: u64, _: Add) {}
+        fn remove(&self, _: Kind, _: Arc<str>) {}
+        fn actual(&self, keys: &[&Key]) -> Vec<Option<Listed>> {
+            let is_there = |key: &&Key| key.1.parse::<usize>().unwrap().is_multiple_of(2);
+            keys.iter().map(|key| is_there(key).then_some(Listed::Playing)).collect()
+        }
+    }
 
     impl Host for Refusing {
         fn add(&self, call: u64, _: Add) {
@@ -466,15 +482,17 @@ mod tests {
         }
     }
 
-    /// One camera.
-    struct One;
+    /// So many cameras.
+    struct Cameras(u64);
 
-    impl Intent for One {
+    impl Intent for Cameras {
         fn wanted(&self) -> Box<dyn Iterator<Item = Wanted> + '_> {
             let url = b"rtsp://admin:pa/ss@10.0.0.1/c".as_slice();
             let args = Args::from_pairs([(b"url".as_slice(), url)]).unwrap();
-            let key = (Kind::Pull, "v/live/a".into());
-            Box::new(std::iter::once(Wanted { key, seq: 1, args, crashes: 0, dark_since: None }))
+            Box::new((1..=self.0).map(move |seq| {
+                let key = (Kind::Pull, seq.to_string().into());
+                Wanted { key, seq, args: args.clone(), crashes: 0, dark_since: None }
+            }))
         }
         fn count(&self) -> usize {
             1
@@ -498,19 +516,34 @@ mod tests {
         }
     }
 
+    const LIMITS: Limits = Limits {
+        start: Start::All,
+        per_second: 1000,
+        per_origin: 0,
+        processes: 0,
+        revive: Duration::ZERO,
+        seed: 1,
+    };
+
+    #[test]
+    fn all_are_compared_however_many_pages_they_fill() {
+        for count in [0, PAGE as u64 - 1, PAGE as u64, 2 * PAGE as u64 + 1] {
+            let handle = start(Arc::new(Half), Arc::new(Cameras(count)), LIMITS, OwnAddress::default()).unwrap();
+            handle.begin();
+            while handle.shared.plan.lock().wake_to_look() == Duration::ZERO {
+                thread::sleep(Duration::from_millis(1));
+            }
+            let Progress { total, present, .. } = handle.shown(None, 0).progress;
+            handle.stop();
+            assert_eq!((total as u64, present as u64), (count, count / 2));
+        }
+    }
+
     #[test]
     fn what_the_server_says_is_told_without_the_password_of_the_proxy() {
-        let limits = Limits {
-            start: Start::All,
-            per_second: 1000,
-            per_origin: 0,
-            processes: 0,
-            revive: Duration::ZERO,
-            seed: 1,
-        };
         let host = Arc::new(Refusing::default());
-        let handle =
-            start(Arc::clone(&host) as Arc<dyn Host>, Arc::new(One), limits, OwnAddress::default()).unwrap();
+        let (server, intent) = (Arc::clone(&host) as Arc<dyn Host>, Arc::new(Cameras(1)));
+        let handle = start(server, intent, LIMITS, OwnAddress::default()).unwrap();
         *host.0.lock() = Some(Arc::clone(&handle));
         handle.begin();
         let shown = loop {

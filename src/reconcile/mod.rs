@@ -88,7 +88,7 @@ pub enum Listed {
 
 /// MediaServer, as the reconciler sees it.
 pub trait Host: Send + Sync {
-    /// About so many are going to be added: it makes room for them now, rather than while media threads wait.
+    /// About so many are going to be added: it makes room for all of them at once.
     fn expect(&self, count: usize);
     /// Has a proxy added when its turn on the key comes. Returns at once; the answer comes through [`Handle::added`] with
     /// the same number, from any thread, also before this has returned. It may take as long as the server's connect
@@ -96,8 +96,8 @@ pub trait Host: Send + Sync {
     fn add(&self, call: u64, add: Add);
     /// Ends a proxy that is not wanted, if the server has it. Returns at once, without an answer.
     fn remove(&self, kind: Kind, key: Arc<str>);
-    /// What each of these does in the server now, as it has told: nobody is asked. None for what it does not have.
-    /// Takes a microsecond or less for each, in which media threads that tell of their proxies wait.
+    /// What each of these does in the server now, in their order, as it has told: nobody is asked. None for what it does not
+    /// have. Media threads that tell of their proxies wait for it: a microsecond or so for each.
     fn actual(&self, keys: &[&Key]) -> Vec<Option<Listed>>;
 }
 

@@ -103,9 +103,11 @@ pub enum Action {
     Release { crashes: u32 },
 }
 
-/// A comparison that is under way, and whether all that is missing is due at once.
+/// A comparison that is under way.
 struct Look {
-    began: Duration,
+    /// The server was busy with our questions for so long.
+    asking: Duration,
+    /// All that is missing is due at once.
     restoring: bool,
 }
 
@@ -208,9 +210,11 @@ impl Plan {
         self.meter.ended().filter(|_| self.is_restored() && !self.has_released).map(|ended| ended + WELL)
     }
 
-    /// About so many are wanted: makes room for them.
-    pub fn expect(&mut self, count: usize) {
+    /// So many are wanted: makes room for those of them that are started by themselves, and says how many these are.
+    pub fn expect(&mut self, wanted: usize) -> usize {
+        let count = if self.limits.start == Start::All { wanted } else { 0 };
         self.proxies.reserve(count);
+        count
     }
 
     /// Begins to compare what is wanted with what the server has.
@@ -218,7 +222,7 @@ impl Plan {
         self.give_up_on_lost_calls(now, wall);
         self.looks += 1;
         let restoring = std::mem::take(&mut self.restoring);
-        self.look = Some(Look { began: now, restoring });
+        self.look = Some(Look { asking: Duration::ZERO, restoring });
         if restoring {
             // Also in the midst of another one, which this one takes over.
             self.proxies.values_mut().for_each(|proxy| proxy.part = None);
@@ -227,7 +231,8 @@ impl Plan {
         }
     }
 
-    /// Compares some of what is wanted, each with what the server does with it, which it was asked for at `asked`.
+    /// Compares some of what is wanted, each with what the server does with it, which it was asked for at `asked` and has
+    /// said by `now`.
     pub fn compare(
         &mut self,
         some: impl IntoIterator<Item = (Wanted, Option<Listed>)>,
@@ -235,7 +240,9 @@ impl Plan {
         now: Duration,
         wall: i64,
     ) {
-        let restoring = self.look.as_ref().is_some_and(|look| look.restoring);
+        let Some(look) = &mut self.look else { return };
+        look.asking += now.saturating_sub(asked);
+        let restoring = look.restoring;
         let asking = Asking { asked, now, wall, restoring };
         for (want, there) in some {
             self.compare_one(want, there.as_ref(), &asking);
@@ -244,7 +251,7 @@ impl Plan {
 
     /// All that is wanted was compared: what was not is not wanted.
     pub fn end_look(&mut self, now: Duration) {
-        let Some(Look { began, .. }) = self.look.take() else { return };
+        let Some(Look { asking, .. }) = self.look.take() else { return };
         let unwanted: Vec<Key> = self
             .proxies
             .iter()
@@ -257,7 +264,7 @@ impl Plan {
         self.settle_circles();
         self.meter.note(now);
 
-        self.soonest_look = now + LOOK_AT_MOST.max(now.saturating_sub(began) * LOOK_SHARE);
+        self.soonest_look = now + LOOK_AT_MOST.max(asking * LOOK_SHARE);
         let revive = self.limits.revive;
         let usual = if revive.is_zero() { LOOK_AT_LEAST } else { revive.clamp(LOOK_AT_MOST, LOOK_AT_LEAST) };
         self.next_look = (now + self.jittered(usual, self.looks)).max(self.soonest_look);

@@ -720,3 +720,34 @@ fn of_what_does_not_play_the_worst_are_shown_first_and_the_older_before_the_newe
     assert_eq!(shown(None, 10), shown(None, 5));
     assert_eq!((shown(None, 0), shown(Some("a"), 1)), (vec![], vec!["a".to_owned()]));
 }
+
+#[test]
+fn a_restore_is_not_over_while_its_first_look_goes_on() {
+    for limits in [LIMITS, Limits { start: Start::Asked, ..LIMITS }] {
+        let mut plan = new(limits);
+        plan.begin_look(secs(0), 0);
+        plan.compare([(want("a", 1), Some(Listed::Playing))], secs(0), secs(0), 0);
+        assert!(!plan.is_restored(), "{limits:?}");
+        if limits.start == Start::All {
+            assert_eq!(plan.eta(secs(0)), None);
+        }
+        plan.compare([(want("b", 2), Some(Listed::Playing))], secs(0), secs(0), 0);
+        plan.end_look(secs(0));
+        assert!(plan.is_restored());
+        plan.begin_look(secs(20), 0);
+        assert!(plan.is_restored(), "nor is it again under way at each look");
+    }
+}
+
+#[test]
+fn only_the_time_of_the_server_makes_the_next_look_wait() {
+    let mut plan = restored(LIMITS, Added::Accepted);
+    plan.begin_look(secs(100), 0);
+    for page in 0..3 {
+        let asked = secs(110 + 10 * page);
+        plan.compare([(want("a", 1), Some(Listed::Playing))], asked, asked + Duration::from_millis(50), 0);
+    }
+    plan.end_look(secs(140));
+    plan.look_by(secs(140));
+    assert_eq!(plan.wake_to_look(), secs(155));
+}

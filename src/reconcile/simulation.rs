@@ -95,7 +95,7 @@ impl Simulation {
     fn run_until(&mut self, end: Duration) {
         while self.now < end {
             if self.plan.wake_to_look() <= self.now {
-                let took = Duration::from_micros(10 * self.server.len() as u64);
+                let took = Duration::from_micros(64);
                 let (asked, wall) = (self.now.saturating_sub(took), self.now.as_millis() as i64);
                 self.plan.begin_look(asked, wall);
                 for page in self.wanted().chunks(64) {

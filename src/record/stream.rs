@@ -38,7 +38,7 @@ impl Stream {
     }
 
     fn of(vhost: &str, app: &str, stream: &str) -> Stream {
-        // What is longer than any request can be begins nowhere: its parts read as empty, and it is no source's name.
+        // Requests are far shorter than that.
         let place = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         Stream {
             name: format!("{vhost}/{app}/{stream}").into(),

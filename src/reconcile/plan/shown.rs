@@ -12,9 +12,13 @@ impl Plan {
 
     /// True once the server was looked at, and every proxy of the restore is answered for.
     pub fn is_restored(&self) -> bool {
-        let is_looked_at =
-            self.looks > 0 && !self.restoring && !self.look.as_ref().is_some_and(|look| look.restoring);
-        is_looked_at && self.meter.progress.is_finished()
+        let looked = self.looks > u64::from(self.look.is_some());
+        looked && !self.is_counting() && self.meter.progress.is_finished()
+    }
+
+    /// What belongs to the restore is not known yet, or not all of it.
+    fn is_counting(&self) -> bool {
+        self.restoring || self.look.as_ref().is_some_and(|look| look.restoring)
     }
 
     pub fn census(&self) -> Census {
@@ -39,7 +43,7 @@ impl Plan {
     }
 
     pub fn eta(&self, now: Duration) -> Option<Duration> {
-        self.meter.eta(now)
+        self.meter.eta(now).filter(|_| !self.is_counting())
     }
 
     /// The hosts with the most failures at the restore, the worst first.
