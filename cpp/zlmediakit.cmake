@@ -44,6 +44,10 @@ function(zlm_journal_join_mediaserver)
         "${CMAKE_SOURCE_DIR}/server"
         "$<TARGET_PROPERTY:zlm_journal,INTERFACE_INCLUDE_DIRECTORIES>")
     set_property(TARGET MediaServer APPEND PROPERTY LINK_LIBRARIES zlm_journal)
+    # A static library of Rust brings much that nobody calls.
+    if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+        set_property(TARGET MediaServer APPEND PROPERTY LINK_OPTIONS "-Wl,--gc-sections")
+    endif()
     if(MSVC)
         set(include_flag "/FI")
     else()

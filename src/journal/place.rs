@@ -302,7 +302,7 @@ impl Place {
     /// Makes a file at least `bytes` long, the new part being zeros that take up room on the disk, and its name
     /// durable.
     pub fn preallocate(&self, path: &Path, bytes: u64) -> Result<()> {
-        const ZEROS: &[u8] = &[0; 1 << 20];
+        const ZEROS: &[u8] = &[0; 1 << 16];
         let mut len = self.stat(path)?.map_or(0, |found| found.len);
         if len >= bytes {
             return Ok(());
