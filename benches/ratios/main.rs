@@ -110,6 +110,6 @@ fn attempt(table: &mut Table, number: &str, measure: impl FnOnce(&mut Table)) {
     if let Err(why) = catch_unwind(AssertUnwindSafe(|| measure(table))) {
         let why =
             why.downcast_ref::<String>().cloned().or(why.downcast_ref::<&str>().map(|why| (*why).to_owned()));
-        table.stopped(number, &why.unwrap_or_default().replace(['\n', '|'], " "));
+        table.stopped(number, &why.unwrap_or_default().lines().next().unwrap_or_default().replace('|', " "));
     }
 }

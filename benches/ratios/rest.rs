@@ -9,20 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::batch::from_32_clients;
-use super::restore::{cpu, switch_on};
+use super::restore::{ON_DEMAND, cpu, switch_on};
 use super::support::Host;
 use super::support::quiet::{Quiet, come_and_go};
 use super::support::server::{self, Server, free_port};
 use super::table::{ROUNDS, Table, median, progress};
-
-/// What nobody watches is not made, as operators of many cameras set it, and no HLS: that would measure the disk.
-const SETTINGS: [(&str, &str); 5] = [
-    ("protocol.enable_hls", "0"),
-    ("protocol.rtsp_demand", "1"),
-    ("protocol.rtmp_demand", "1"),
-    ("protocol.ts_demand", "1"),
-    ("protocol.fmp4_demand", "1"),
-];
 
 /// A stock server and one with the plugin, in this order, alike in all else.
 struct Pair {
@@ -36,7 +27,7 @@ impl Pair {
         let rtsp = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let server = |binary: &Path, name: &str, rtsp: SocketAddr| {
             let mut server = Server::prepare(binary, &dir.join(name), &[]).with_kept_connections();
-            server.settings = SETTINGS
+            server.settings = ON_DEMAND
                 .iter()
                 .chain(more)
                 .chain([&("rtsp.port", &*rtsp.port().to_string())])

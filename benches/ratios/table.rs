@@ -60,12 +60,13 @@ impl Table {
              Written by `cargo bench --bench ratios`, which prints the same for your machine and disk. Each figure is\n\
              the median of {ROUNDS} rounds, interleaved with those of its yardstick, unless it says otherwise.\n\n\
              * Machine: {}\n* Date: {} UTC\n* Commit: {} (build {})\n* Host: {host}\n\n{HEAD}\n{}\n\
-             ![Proxies back over time](restore.svg)\n",
+             ![Proxies back over time](restore.svg)\n\n{}",
             machine(),
             output("date", &["-u", "+%Y-%m-%d %H:%M"]),
             output("git", &["describe", "--always", "--dirty"]),
             zlm_journal::BUILD_ID,
             self.rows,
+            include_str!("aims.md"),
         )
     }
 }
