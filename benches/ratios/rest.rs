@@ -26,14 +26,11 @@ impl Pair {
     fn start(dir: &Path, name: &str, host: &Host, more: &[(&str, &str)]) -> Pair {
         let rtsp = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let server = |binary: &Path, name: &str, rtsp: SocketAddr| {
-            let mut server = Server::prepare(binary, &dir.join(name), &[]).with_kept_connections();
-            server.settings = ON_DEMAND
-                .iter()
-                .chain(more)
-                .chain([&("rtsp.port", &*rtsp.port().to_string())])
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect();
-            server
+            Server::prepare(binary, &dir.join(name), &[])
+                .with_kept_connections()
+                .with_settings(ON_DEMAND)
+                .with_settings(more.iter().copied())
+                .with_settings([("rtsp.port", &*rtsp.port().to_string())])
         };
         let mut stock = server(&host.pristine, &format!("{name}-stock"), rtsp[0]);
         stock.write_config(&[]);

@@ -299,9 +299,10 @@ pub fn against_a_client(table: &mut Table, dir: &Path, host: &Host) {
         })
         .collect();
     let url = |n: usize| urls[n].as_str();
-    let on_demand = || ON_DEMAND.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    let mut server = Server::prepare(&host.patched, &dir.join("p8"), &[]).with_kept_connections();
-    server.settings = on_demand();
+    let prepared = |binary: &Path, name: &str| {
+        Server::prepare(binary, &dir.join(name), &[]).with_kept_connections().with_settings(ON_DEMAND)
+    };
+    let mut server = prepared(&host.patched, "p8");
     switch_on(&server, &[]);
     write_journal(&server.journal_file(), (0..PROXIES).map(|n| (format!("s{n}"), url(n), [].as_slice())));
     let mut ours: Vec<Run> = (0..ROUNDS)
@@ -311,9 +312,7 @@ pub fn against_a_client(table: &mut Table, dir: &Path, host: &Host) {
         })
         .collect();
     let outside = |clients: usize| {
-        let mut server =
-            Server::prepare(&host.pristine, &dir.join(format!("p8-{clients}")), &[]).with_kept_connections();
-        server.settings = on_demand();
+        let server = prepared(&host.pristine, &format!("p8-{clients}"));
         server.write_config(&[]);
         by_client(server, clients, &url)
     };

@@ -12,7 +12,6 @@ pub const ROUNDS: usize = 7;
 #[derive(Default)]
 pub struct Table {
     rows: String,
-    stopped: bool,
 }
 
 impl Table {
@@ -36,12 +35,11 @@ impl Table {
 
     /// It could not be measured.
     pub fn stopped(&mut self, number: &str, why: &str) {
-        self.stopped = true;
-        self.line(&format!("| {number} | stopped: {why} | | | | **stopped** |"));
+        self.line(&format!("| {number} | {why} | | | | {STOPPED} |"));
     }
 
     pub fn has_stopped(&self) -> bool {
-        self.stopped
+        self.rows.contains(STOPPED)
     }
 
     /// A line without a gate.
@@ -70,6 +68,8 @@ impl Table {
         )
     }
 }
+
+const STOPPED: &str = "**stopped**";
 
 pub const HEAD: &str = "| # | what | measured | gate | aim | |\n|---|---|---|---|---|---|";
 

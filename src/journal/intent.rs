@@ -23,8 +23,19 @@ pub struct Digest {
 
 impl Digest {
     pub fn of(entries: &[(Key, Entry)]) -> Digest {
-        let of_all = entries.iter().fold(0, |xor, ((kind, key), entry)| xor ^ entry.crc(*kind, key));
-        Digest { count: entries.len() as u64, xor: of_all }
+        let mut digest = Digest::default();
+        entries.iter().for_each(|((kind, key), entry)| digest.add(*kind, key, entry));
+        digest
+    }
+
+    pub fn add(&mut self, kind: Kind, key: &str, entry: &Entry) {
+        self.count += 1;
+        self.xor ^= entry.crc(kind, key);
+    }
+
+    fn take(&mut self, kind: Kind, key: &str, entry: &Entry) {
+        self.count -= 1;
+        self.xor ^= entry.crc(kind, key);
     }
 }
 
@@ -174,8 +185,7 @@ impl Intent {
             self.uncount(kind, &key, &before);
         }
         self.seq = self.seq.max(entry.seq);
-        self.digest.count += 1;
-        self.digest.xor ^= entry.crc(kind, &key);
+        self.digest.add(kind, &key, &entry);
         self.index(kind, &key, &entry);
     }
 
@@ -296,8 +306,7 @@ impl Intent {
     }
 
     fn uncount(&mut self, kind: Kind, key: &Arc<str>, entry: &Entry) {
-        self.digest.count -= 1;
-        self.digest.xor ^= entry.crc(kind, key);
+        self.digest.take(kind, key, entry);
         if let Some(count) = self.by_state.get_mut(&entry.state) {
             *count -= 1;
         }

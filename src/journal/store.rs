@@ -239,8 +239,7 @@ impl Store {
         let (mut entries, mut found) = (Vec::new(), Digest::default());
         while let Some(row) = rows.next()? {
             let (kind, key, mut entry) = rows::proxy_of(&rows::values_of(row, 8)?)?;
-            found.count += 1;
-            found.xor ^= entry.crc(kind, &key);
+            found.add(kind, &key, &entry);
             // The id has no checksum: when it seems to be another's, the seals themselves tell.
             entry.args = vault::kept(vault.map(Arc::as_ref), kind, &key, entry.args)
                 .map_err(|error| if is_ours { error } else { another_key() })?;

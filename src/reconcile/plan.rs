@@ -103,22 +103,6 @@ pub enum Action {
     Release { crashes: u32 },
 }
 
-/// A comparison that is under way.
-struct Look {
-    /// The server was busy with our questions for so long.
-    asking: Duration,
-    /// All that is missing is due at once.
-    restoring: bool,
-}
-
-/// The same for a part of it: when the server was asked, and when it answered.
-struct Asking {
-    asked: Duration,
-    now: Duration,
-    wall: i64,
-    restoring: bool,
-}
-
 struct Call {
     key: Key,
     since: Duration,
@@ -141,9 +125,10 @@ pub struct Plan {
     actions: VecDeque<Action>,
     meter: Meter,
     census: Census,
-    /// The next look is that of a restore: what is missing is due at once.
+    /// The next look, or the one that goes on, is that of a restore: what is missing is due at once.
     restoring: bool,
-    look: Option<Look>,
+    /// While a look goes on: for so long the server was busy with its questions.
+    asking: Option<Duration>,
     looks: u64,
     next_look: Duration,
     soonest_look: Duration,
@@ -167,7 +152,7 @@ impl Plan {
             meter: Meter::default(),
             census: Census::default(),
             restoring: limits.start == Start::All,
-            look: None,
+            asking: None,
             looks: 0,
             next_look: Duration::ZERO,
             soonest_look: Duration::ZERO,
@@ -221,9 +206,8 @@ impl Plan {
     pub fn begin_look(&mut self, now: Duration, wall: i64) {
         self.give_up_on_lost_calls(now, wall);
         self.looks += 1;
-        let restoring = std::mem::take(&mut self.restoring);
-        self.look = Some(Look { asking: Duration::ZERO, restoring });
-        if restoring {
+        self.asking = Some(Duration::ZERO);
+        if self.restoring {
             // Also in the midst of another one, which this one takes over.
             self.proxies.values_mut().for_each(|proxy| proxy.part = None);
             self.calls.values_mut().for_each(|call| call.counted = false);
@@ -240,18 +224,17 @@ impl Plan {
         now: Duration,
         wall: i64,
     ) {
-        let Some(look) = &mut self.look else { return };
-        look.asking += now.saturating_sub(asked);
-        let restoring = look.restoring;
-        let asking = Asking { asked, now, wall, restoring };
+        let Some(asking) = &mut self.asking else { return };
+        *asking += now.saturating_sub(asked);
         for (want, there) in some {
-            self.compare_one(want, there.as_ref(), &asking);
+            self.compare_one(want, there.as_ref(), asked, now, wall);
         }
     }
 
     /// All that is wanted was compared: what was not is not wanted.
     pub fn end_look(&mut self, now: Duration) {
-        let Some(Look { asking, .. }) = self.look.take() else { return };
+        let Some(asking) = self.asking.take() else { return };
+        self.restoring = false;
         let unwanted: Vec<Key> = self
             .proxies
             .iter()
@@ -277,8 +260,8 @@ impl Plan {
         }
     }
 
-    fn compare_one(&mut self, want: Wanted, there: Option<&Listed>, asking: &Asking) {
-        let &Asking { asked, now, wall, restoring } = asking;
+    fn compare_one(&mut self, want: Wanted, there: Option<&Listed>, asked: Duration, now: Duration, wall: i64) {
+        let restoring = self.restoring;
         let (key, seq) = (want.key.clone(), want.seq);
         let news = self.news(&want, there);
         if self.proxies.get(&key).is_none_or(|proxy| proxy.seq != seq) {

@@ -133,6 +133,13 @@ impl Server {
         fs::write(self.dir.join("config.ini"), ini).expect("config.ini");
     }
 
+    /// With these lines of config.ini, too; see [`Server::settings`].
+    pub fn with_settings<'a>(mut self, settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Server {
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        self.settings.extend(settings.into_iter().map(owned));
+        self
+    }
+
     /// With clients that keep their connections, as a business system's do: for measuring.
     pub fn with_kept_connections(mut self) -> Server {
         // More than there are clients in any benchmark. With fewer each call of the others would be one for a new

@@ -12,13 +12,8 @@ impl Plan {
 
     /// True once the server was looked at, and every proxy of the restore is answered for.
     pub fn is_restored(&self) -> bool {
-        let looked = self.looks > u64::from(self.look.is_some());
-        looked && !self.is_counting() && self.meter.progress.is_finished()
-    }
-
-    /// What belongs to the restore is not known yet, or not all of it.
-    fn is_counting(&self) -> bool {
-        self.restoring || self.look.as_ref().is_some_and(|look| look.restoring)
+        let has_looked = self.looks > u64::from(self.asking.is_some());
+        has_looked && !self.restoring && self.meter.progress.is_finished()
     }
 
     pub fn census(&self) -> Census {
@@ -43,7 +38,7 @@ impl Plan {
     }
 
     pub fn eta(&self, now: Duration) -> Option<Duration> {
-        self.meter.eta(now).filter(|_| !self.is_counting())
+        self.meter.eta(now).filter(|_| !self.restoring)
     }
 
     /// The hosts with the most failures at the restore, the worst first.
