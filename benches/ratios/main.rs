@@ -4,7 +4,7 @@
 //!
 //! What needs a MediaServer takes the patched and the stock one that the tests take ($ZLMJ_MEDIASERVER,
 //! $ZLMJ_PRISTINE), and the stand-in where there is none. Files go to $ZLMJ_BENCH_DIR, else to cargo's target
-//! directory: keep it on the disk in question.
+//! directory: keep it on the disk in question. It goes on in a network namespace of its own where it may.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -12,6 +12,7 @@ mod support;
 mod batch;
 mod curve;
 mod memory;
+mod network;
 mod rest;
 mod restore;
 mod storage;
@@ -33,6 +34,7 @@ fn main() {
     if memory::is_child() {
         return memory::child();
     }
+    network::enter();
     let dir =
         env::var_os("ZLMJ_BENCH_DIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let dir = dir.join(format!("bench-{}", std::process::id()));

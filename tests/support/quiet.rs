@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -21,6 +21,7 @@ const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=camera\r\nc=IN IP4 0.0.0
 /// Many cameras at some addresses, until they are dropped. Any path at one of them is one.
 pub struct Quiet {
     addresses: Vec<SocketAddr>,
+    listeners: Vec<SocketAddr>,
     rota: Arc<Mutex<Rota>>,
     is_off: Arc<AtomicBool>,
     is_mute: Arc<AtomicBool>,
@@ -53,11 +54,25 @@ impl Rota {
 }
 
 impl Quiet {
+    /// Each address has a port of its own, the cameras are spread over them.
     pub fn at(addresses: impl IntoIterator<Item = IpAddr>) -> Quiet {
+        let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, free_port())).collect::<Vec<_>>();
+        Quiet::new(addresses.clone(), addresses)
+    }
+
+    /// Each of so many cameras has an address of its own, 127.84.0.1 and on, with one port and one listener for all.
+    pub fn each_at_its_own(count: usize) -> Quiet {
+        let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), free_port());
+        let first = u32::from(Ipv4Addr::new(127, 84, 0, 1));
+        let addresses =
+            (first..).take(count).map(|ip| SocketAddr::new(Ipv4Addr::from(ip).into(), everywhere.port()));
+        Quiet::new(addresses.collect(), vec![everywhere])
+    }
+
+    fn new(addresses: Vec<SocketAddr>, listeners: Vec<SocketAddr>) -> Quiet {
         let [stop, is_off, is_mute] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
         let rota = Arc::new(Mutex::new(Rota { turn: 0, by_turn: std::array::from_fn(|_| Vec::new()) }));
-        let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, free_port())).collect::<Vec<_>>();
-        for address in &addresses {
+        for address in &listeners {
             let listener = TcpListener::bind(address).expect("an address of a camera");
             let (stop, rota) = (Arc::clone(&stop), Arc::clone(&rota));
             let (is_off, is_mute) = (Arc::clone(&is_off), Arc::clone(&is_mute));
@@ -66,7 +81,8 @@ impl Quiet {
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    if is_off.load(Ordering::Relaxed) {
+                    let is_of_this_machine = connection.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+                    if is_off.load(Ordering::Relaxed) || !is_of_this_machine {
                         continue;
                     }
                     let (is_off, is_mute, rota) = (Arc::clone(&is_off), Arc::clone(&is_mute), Arc::clone(&rota));
@@ -103,7 +119,7 @@ impl Quiet {
                 }
             }
         });
-        Quiet { addresses, rota, is_off, is_mute, stop }
+        Quiet { addresses, listeners, rota, is_off, is_mute, stop }
     }
 
     pub fn url(&self, n: usize) -> String {
@@ -139,7 +155,7 @@ impl Drop for Quiet {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         // Each is waiting for somebody.
-        for address in &self.addresses {
+        for address in &self.listeners {
             let _ = TcpStream::connect(address);
         }
     }
