@@ -13,7 +13,7 @@ use super::restore::{ON_DEMAND, cpu, switch_on};
 use super::support::Host;
 use super::support::quiet::{Quiet, come_and_go};
 use super::support::server::{self, Server, free_port};
-use super::table::{ROUNDS, Table, median, progress};
+use super::table::{Pairs, ROUNDS, Table, median, progress};
 
 /// A stock server and one with the plugin, in this order, alike in all else.
 struct Pair {
@@ -82,18 +82,16 @@ pub fn cpu_at_rest(table: &mut Table, dir: &Path, host: &Host) {
     pair.fill("P13", PROXIES, &cameras);
     // Those that are off are tried again after longer and longer, up to a minute.
     pause("P13: until it is at rest", 2 * MINUTE);
-    let (mut ratios, mut ours, mut yardstick) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pairs = Pairs::default();
     for round in 0..ROUNDS {
         let [stock, plugin] = pair.cpu_while(|| pause(&format!("P13 round {} of {ROUNDS}", round + 1), MINUTE));
-        ratios.push(plugin / stock);
-        ours.push(plugin);
-        yardstick.push(stock);
+        pairs.push(plugin, stock);
     }
-    let ratio = median(ratios);
+    let ratio = pairs.ratio();
     table.row(
         "P13",
         "CPU time in a minute at rest, 10,000 proxies that nobody watches, a tenth of them off, plugin ÷ stock",
-        &format!("{ratio:.3} ({:.2} s ÷ {:.2} s)", median(ours), median(yardstick)),
+        &format!("{ratio:.3} ({:.2} s ÷ {:.2} s)", pairs.ours(), pairs.yardstick()),
         "≤ 1.05",
         "≤ 1.01",
         ratio <= 1.05,
@@ -122,7 +120,7 @@ pub fn media_events(table: &mut Table, dir: &Path, host: &Host) {
     let events = || {
         ["媒体注册:", "媒体注销:"].map(|said| pair.servers[0].log().matches(said).count()).iter().sum::<usize>()
     };
-    let (mut ratios, mut ours, mut yardstick, mut rates) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut pairs, mut rates) = (Pairs::default(), Vec::new());
     for round in 0..ROUNDS {
         progress(&format!("P14 round {} of {ROUNDS}", round + 1));
         let (before, began) = (events(), Instant::now());
@@ -144,18 +142,16 @@ pub fn media_events(table: &mut Table, dir: &Path, host: &Host) {
             pair.servers[1].wait_for_pollers();
         });
         rates.push((events() - before) as f64 / began.elapsed().as_secs_f64());
-        ratios.push(plugin / stock);
-        ours.push(plugin);
-        yardstick.push(stock);
+        pairs.push(plugin, stock);
     }
-    let ratio = median(ratios);
+    let ratio = pairs.ratio();
     table.row(
         "P14",
         "CPU time of a server whose streams come and go, plugin ÷ stock",
         &format!(
             "{ratio:.3} ({:.2} s ÷ {:.2} s in {SECONDS} s of {:.0} media events a second)",
-            median(ours),
-            median(yardstick),
+            pairs.ours(),
+            pairs.yardstick(),
             median(rates)
         ),
         "≤ 1.1",
@@ -169,7 +165,7 @@ pub fn media_events(table: &mut Table, dir: &Path, host: &Host) {
 pub fn memory_at_rest(table: &mut Table, dir: &Path, host: &Host) {
     const PROXIES: usize = 4000;
     let cameras = sites();
-    let (mut each, mut ours, mut yardstick) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut pairs, mut each) = (Pairs::default(), Vec::new());
     for round in 0..ROUNDS {
         let what = format!("P15 round {} of {ROUNDS}", round + 1);
         let pair = Pair::start(dir, &format!("p15-{round}"), host, &[]);
@@ -177,14 +173,13 @@ pub fn memory_at_rest(table: &mut Table, dir: &Path, host: &Host) {
         pause(&what, Duration::from_secs(20));
         let [stock, plugin] = pair.servers.each_ref().map(|server| server.memory() as f64);
         each.push((plugin - stock) / PROXIES as f64 / 1024.0);
-        ours.push(plugin / 1e6);
-        yardstick.push(stock / 1e6);
+        pairs.push(plugin / 1e6, stock / 1e6);
     }
     let each = median(each);
     table.row(
         "P15",
         "memory at rest, 4,000 proxies, a tenth of them off, plugin minus stock, for each proxy",
-        &format!("{each:.1} KiB ({:.0} MB, {:.0} MB)", median(ours), median(yardstick)),
+        &format!("{each:.1} KiB ({:.0} MB, {:.0} MB)", pairs.ours(), pairs.yardstick()),
         "≤ 3 KiB",
         "≤ 1.5 KiB",
         each <= 3.0,

@@ -2,6 +2,7 @@
 //! else a restart must hold).
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -13,7 +14,7 @@ use super::curve::{Curve, draw};
 use super::support::quiet::Quiet;
 use super::support::server::{self, Server, status_field};
 use super::support::{Holes, Host, Source, write_journal};
-use super::table::{ROUNDS, Table, median, progress};
+use super::table::{Pairs, ROUNDS, Table, median, progress};
 
 /// What nobody watches is not made, as operators of many cameras set it, and no HLS: that would measure the disk.
 pub const ON_DEMAND: [(&str, &str); 5] = [
@@ -94,7 +95,7 @@ fn calls_per_second(mut server: Server, journal: bool) -> f64 {
 const ADD_ROUNDS: usize = 8 * ROUNDS;
 
 pub fn add_rate(table: &mut Table, dir: &Path, host: &Host) {
-    let (mut ratios, mut ours, mut yardstick) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pairs = Pairs::default();
     for round in 0..ADD_ROUNDS {
         progress(&format!("P7 round {} of {ADD_ROUNDS}", round + 1));
         let stock =
@@ -109,15 +110,13 @@ pub fn add_rate(table: &mut Table, dir: &Path, host: &Host) {
             with = calls_per_second(plugin(), true);
             without = calls_per_second(stock(), false);
         }
-        ratios.push(with / without);
-        ours.push(with);
-        yardstick.push(without);
+        pairs.push(with, without);
     }
-    let ratio = median(ratios);
+    let ratio = pairs.ratio();
     table.row(
         "P7",
         "addStreamProxy rate, 32 clients, plugin ÷ stock",
-        &format!("{ratio:.2} ({:.0}/s ÷ {:.0}/s)", median(ours), median(yardstick)),
+        &format!("{ratio:.2} ({:.0}/s ÷ {:.0}/s)", pairs.ours(), pairs.yardstick()),
         "≥ 0.9",
         "≥ 0.97",
         host.real.then_some(ratio >= 0.9),
@@ -138,7 +137,7 @@ pub fn growth(table: &mut Table, dir: &Path, host: &Host) {
         write_journal(&server.journal_file(), proxies);
         server
     });
-    let (mut ratios, mut larges, mut smalls) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pairs = Pairs::default();
     for round in 0..ROUNDS {
         progress(&format!("P10 round {} of {ROUNDS}", round + 1));
         let [small, large] = servers.each_mut().map(|server| {
@@ -146,15 +145,13 @@ pub fn growth(table: &mut Table, dir: &Path, host: &Host) {
             stop(server);
             took
         });
-        ratios.push(large / small);
-        larges.push(large);
-        smalls.push(small);
+        pairs.push(large, small);
     }
-    let ratio = median(ratios);
+    let ratio = pairs.ratio();
     table.row(
         "P10",
         "process start to all listed, 10,000 proxies ÷ 1,000",
-        &format!("{ratio:.1} ({:.2} s ÷ {:.3} s)", median(larges), median(smalls)),
+        &format!("{ratio:.1} ({:.2} s ÷ {:.3} s)", pairs.ours(), pairs.yardstick()),
         "≤ 12",
         "≤ 10.5",
         host.real.then_some(ratio <= 12.0),
@@ -283,32 +280,31 @@ struct Run {
 }
 
 pub fn against_a_client(table: &mut Table, dir: &Path, host: &Host) {
-    // Each has an address of its own, the dead are spread evenly among the others. They say little: how fast a machine
-    // takes in media is not the question. The stand-in has no media, and needs only that somebody is there.
-    let cameras = host.real.then(|| Quiet::each_at_its_own(PROXIES));
-    let source = (!host.real).then(|| Source::live(dir));
     let holes = Holes::new(HOLES);
     let dead = holes.urls();
-    let urls: Vec<String> = (0..PROXIES)
-        .map(|n| match (&cameras, &source) {
-            _ if n % 10 == 5 => dead[n / 10].clone(),
-            (Some(cameras), _) => cameras.url(n),
-            (_, source) => source.iter().map(|source| source.url.clone()).collect(),
-        })
-        .collect();
-    let url = |n: usize| urls[n].as_str();
+    // The dead are spread evenly among the others.
+    let urls_with = |live: &Live| -> Vec<String> {
+        (0..PROXIES).map(|n| if n % 10 == 5 { dead[n / 10].clone() } else { live(n) }).collect()
+    };
     let prepared = |binary: &Path, name: &str| {
         Server::prepare(binary, &dir.join(name), &[]).with_kept_connections().with_settings(ON_DEMAND)
     };
-    let mut server = prepared(&host.patched, "p8");
-    switch_on(&server, &[]);
-    write_journal(&server.journal_file(), (0..PROXIES).map(|n| (format!("s{n}"), url(n), [].as_slice())));
-    let mut ours: Vec<Run> = (0..ROUNDS)
-        .map(|round| {
-            progress(&format!("P8: the plugin, round {} of {ROUNDS}", round + 1));
-            by_plugin(&mut server)
-        })
-        .collect();
+    let by_plugin = |name: &str, urls: &[String]| -> Vec<Run> {
+        let mut server = prepared(&host.patched, &name.replace(' ', "-"));
+        switch_on(&server, &[]);
+        let proxies = urls.iter().enumerate().map(|(n, url)| (format!("s{n}"), url.as_str(), [].as_slice()));
+        write_journal(&server.journal_file(), proxies);
+        let round = |round| {
+            progress(&format!("{name}: the plugin, round {} of {ROUNDS}", round + 1));
+            until_all_listed(&mut server)
+        };
+        (0..ROUNDS).map(round).collect()
+    };
+    let [apart, together] = [live(dir, host, true), live(dir, host, false)];
+    let urls = urls_with(&apart);
+    let mut ours = by_plugin("P8", &urls);
+    let at_one_address = by_plugin("P8 at one address", &urls_with(&together));
+    let url = |n: usize| urls[n].as_str();
     let outside = |clients: usize| {
         let server = prepared(&host.pristine, &format!("p8-{clients}"));
         server.write_config(&[]);
@@ -327,6 +323,11 @@ pub fn against_a_client(table: &mut Table, dir: &Path, host: &Host) {
         "≤ 1/50",
         "≤ 1/200",
         host.real.then_some(ratio >= 50.0),
+    );
+    let together = median(at_one_address.iter().map(|run| run.seconds).collect());
+    table.note(
+        "the same with all that live at one address: plugin ÷ that client",
+        &format!("1/{:.0} ({together:.2} s)", at_once.seconds / together),
     );
     let last = one_by_one.points.last().map_or(0, |(_, count)| *count);
     table.note(
@@ -356,7 +357,23 @@ pub fn against_a_client(table: &mut Table, dir: &Path, host: &Host) {
     draw(&dir.join("restore.svg"), &title, PROXIES, &curves).expect("a picture");
 }
 
-fn by_plugin(server: &mut Server) -> Run {
+/// Cameras that play, by their numbers, each at an address of its own or all at one.
+type Live = Box<dyn Fn(usize) -> String>;
+
+/// They say little: how fast a machine takes in media is not the question. The stand-in has no media, and needs only that
+/// somebody is there.
+fn live(dir: &Path, host: &Host, apart: bool) -> Live {
+    if host.real {
+        let cameras =
+            if apart { Quiet::each_at_its_own(PROXIES) } else { Quiet::at([Ipv4Addr::LOCALHOST.into()]) };
+        Box::new(move |n| cameras.url(n))
+    } else {
+        let camera = Source::live(dir);
+        Box::new(move |_| camera.url.clone())
+    }
+}
+
+fn until_all_listed(server: &mut Server) -> Run {
     let began = Instant::now();
     let mut points = Vec::new();
     server.spawn();

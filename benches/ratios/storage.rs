@@ -17,7 +17,7 @@ use zlm_journal::journal::{Ack, Call, Cause, Done, Journal, Persisted};
 use zlm_journal::record::{Args, Kind, Op};
 use zlm_journal::settings::Settings;
 
-use super::table::{ROUNDS, Table, median, progress, quantile};
+use super::table::{Pairs, ROUNDS, Table, median, progress, quantile};
 
 // ---- the journal
 
@@ -181,7 +181,7 @@ pub fn one_client(table: &mut Table, dir: &Path) {
     raw.write_all_at(&vec![0; RECORDS * 4096], 0).expect("room");
     raw.sync_all().expect("sync");
     let journal = open(dir, "p1");
-    let (mut ratios, mut ours, mut yardstick) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pairs = Pairs::default();
     for round in 0..ROUNDS {
         progress(&format!("P1 round {} of {ROUNDS}", round + 1));
         let mut syncs = Vec::new();
@@ -199,15 +199,13 @@ pub fn one_client(table: &mut Table, dir: &Path) {
             records.push(began.elapsed());
         }
         let (record, sync) = (quantile(records, 500).as_secs_f64(), quantile(syncs, 500).as_secs_f64());
-        ratios.push(record / sync);
-        ours.push(record * 1e6);
-        yardstick.push(sync * 1e6);
+        pairs.push(record * 1e6, sync * 1e6);
     }
-    let ratio = median(ratios);
+    let ratio = pairs.ratio();
     table.row(
         "P1",
         "one client's durable record, p50 ÷ raw fdatasync p50",
-        &format!("{ratio:.2} ({:.0} µs ÷ {:.0} µs)", median(ours), median(yardstick)),
+        &format!("{ratio:.2} ({:.0} µs ÷ {:.0} µs)", pairs.ours(), pairs.yardstick()),
         "≤ 2.0",
         "≤ 1.5",
         ratio <= 2.0,
@@ -217,7 +215,7 @@ pub fn one_client(table: &mut Table, dir: &Path) {
 pub fn many_clients(table: &mut Table, dir: &Path) {
     const PRODUCERS: usize = 64;
     const EACH: usize = 150;
-    let (mut ratios, mut ours, mut yardstick) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pairs = Pairs::default();
     let mut syncs = Vec::new();
     for round in 0..ROUNDS {
         progress(&format!("P2, P3 round {} of {ROUNDS}", round + 1));
@@ -239,15 +237,13 @@ pub fn many_clients(table: &mut Table, dir: &Path) {
         syncs.push((SYNCS.load(Ordering::Relaxed) - before) as f64 / (PRODUCERS * EACH) as f64);
         drop(journal);
         let bulk = bulk_insert(&dir.join(format!("p2-{round}/proxies.db")));
-        ratios.push(durable / bulk);
-        ours.push(durable);
-        yardstick.push(bulk);
+        pairs.push(durable, bulk);
     }
-    let ratio = median(ratios);
+    let ratio = pairs.ratio();
     table.row(
         "P2",
         "durable records/s, 64 producers ÷ bulk insert of the same rows in batches of 64",
-        &format!("{ratio:.2} ({:.0} ÷ {:.0})", median(ours), median(yardstick)),
+        &format!("{ratio:.2} ({:.0} ÷ {:.0})", pairs.ours(), pairs.yardstick()),
         "≥ 0.5",
         "≥ 0.75",
         ratio >= 0.5,
@@ -275,7 +271,7 @@ pub fn while_checkpointing(table: &mut Table, dir: &Path) {
         record_and_wait(&journal, &key);
         began.elapsed()
     };
-    let (mut ratios, mut with, mut without) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pairs = Pairs::default();
     for round in 0..ROUNDS {
         progress(&format!("P4 round {} of {ROUNDS}", round + 1));
         let (mut quiet, mut busy) = (Vec::new(), Vec::new());
@@ -297,15 +293,13 @@ pub fn while_checkpointing(table: &mut Table, dir: &Path) {
             });
         }
         let (busy, quiet) = (quantile(busy, 990).as_secs_f64(), quantile(quiet, 990).as_secs_f64());
-        ratios.push(busy / quiet);
-        with.push(busy * 1e6);
-        without.push(quiet * 1e6);
+        pairs.push(busy * 1e6, quiet * 1e6);
     }
-    let ratio = median(ratios);
+    let ratio = pairs.ratio();
     table.row(
         "P4",
         "p99 while a checkpoint of half the log runs ÷ without",
-        &format!("{ratio:.2} ({:.0} µs ÷ {:.0} µs)", median(with), median(without)),
+        &format!("{ratio:.2} ({:.0} µs ÷ {:.0} µs)", pairs.ours(), pairs.yardstick()),
         "≤ 2.5",
         "≤ 1.5",
         ratio <= 2.5,
@@ -328,7 +322,7 @@ pub fn reading_back(table: &mut Table, dir: &Path) {
         journal.after(None, usize::MAX)
     };
     drop(journal);
-    let (mut ratios, mut ours, mut yardstick) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pairs = Pairs::default();
     for round in 0..ROUNDS {
         progress(&format!("P6 round {} of {ROUNDS}", round + 1));
         let texts: Vec<_> = rows
@@ -350,15 +344,13 @@ pub fn reading_back(table: &mut Table, dir: &Path) {
         let journal = open(dir, "p6");
         let disk = began.elapsed().as_secs_f64();
         assert_eq!(journal.report().seq, rows.len() as u64);
-        ratios.push(memory / disk);
-        ours.push(rows.len() as f64 / disk);
-        yardstick.push(rows.len() as f64 / memory);
+        pairs.push(rows.len() as f64 / disk, rows.len() as f64 / memory);
     }
-    let ratio = median(ratios);
+    let ratio = pairs.ratio();
     table.row(
         "P6",
         "opening a journal of 100,000 proxies ÷ the same loop over rows in memory, as rates",
-        &format!("{ratio:.2} ({:.0}/s ÷ {:.0}/s)", median(ours), median(yardstick)),
+        &format!("{ratio:.2} ({:.0}/s ÷ {:.0}/s)", pairs.ours(), pairs.yardstick()),
         "≥ 0.4",
         "≥ 0.7",
         ratio >= 0.4,
@@ -390,19 +382,17 @@ pub fn long_history(table: &mut Table, dir: &Path) {
         drop(journal);
         took
     };
-    let (mut ratios, mut longs, mut shorts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pairs = Pairs::default();
     for round in 0..ROUNDS {
         progress(&format!("P11 round {} of {ROUNDS}", round + 1));
         let (short, long) = (boot("short"), boot("long"));
-        ratios.push(long / short);
-        longs.push(long * 1e3);
-        shorts.push(short * 1e3);
+        pairs.push(long * 1e3, short * 1e3);
     }
-    let ratio = median(ratios);
+    let ratio = pairs.ratio();
     table.row(
         "P11",
         "opening with 1,000,000 rows of history ÷ with 1,000, the same 1,000 proxies",
-        &format!("{ratio:.2} ({:.1} ms ÷ {:.1} ms)", median(longs), median(shorts)),
+        &format!("{ratio:.2} ({:.1} ms ÷ {:.1} ms)", pairs.ours(), pairs.yardstick()),
         "≤ 1.2",
         "≤ 1.05",
         ratio <= 1.2,

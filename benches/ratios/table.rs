@@ -85,6 +85,33 @@ fn output(program: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&output).trim().to_owned()
 }
 
+/// What was measured in interleaved rounds: ours, and its yardstick beside it.
+#[derive(Default)]
+pub struct Pairs(Vec<[f64; 2]>);
+
+impl Pairs {
+    pub fn push(&mut self, ours: f64, yardstick: f64) {
+        self.0.push([ours, yardstick]);
+    }
+
+    /// That of the rounds, which is not that of the medians.
+    pub fn ratio(&self) -> f64 {
+        self.median_of(|[ours, yardstick]| ours / yardstick)
+    }
+
+    pub fn ours(&self) -> f64 {
+        self.median_of(|[ours, _]| ours)
+    }
+
+    pub fn yardstick(&self) -> f64 {
+        self.median_of(|[_, yardstick]| yardstick)
+    }
+
+    fn median_of(&self, of: impl Fn([f64; 2]) -> f64) -> f64 {
+        median(self.0.iter().copied().map(of).collect())
+    }
+}
+
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
