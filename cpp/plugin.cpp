@@ -216,15 +216,17 @@ void Plugin::close() {
     // The handle is kept: calls that come in from now on are answered with persisted:false.
     // Those under way have what they waited for; one that reads a long history is not waited for to its end.
     std::unique_lock<std::mutex> lock(_operating_mutex);
-    _operated.wait_for(lock, kLastAnswers, [this] { return _operating == 0; });
-    _phase = Phase::kClosed;
+    if (_operated.wait_for(lock, kLastAnswers, [this] { return _operating == 0; })) {
+        _phase = Phase::kClosed;
+    }
+    // Else its thread is there when main() has returned: see atExit().
 }
 
 // exit() is about to destroy what the journal's threads use, and those of MediaServer with them.
 void Plugin::atExit() {
     if (_phase == Phase::kClosing) {
-        // Three seconds after it began to stop, restartServer ends the process from another thread. What has been
-        // acknowledged is on disk; what waits for the disk is not waited for.
+        // Three seconds after it began to stop, restartServer ends the process from another thread; or a call is still
+        // under way. What has been acknowledged is on disk; what waits for the disk is not waited for.
         std::_Exit(EXIT_SUCCESS);
     }
     // MediaServer ends without closing the journal where a port is taken.

@@ -176,11 +176,13 @@ impl Present {
         }
         let was_idle =
             self.idle_since.is_some_and(|since| facts.tells_failures || since.elapsed() <= facts.idle_answer);
-        // A limit that is used up is told as a failure just before.
-        let gave_up = self.nature.can_give_up && if facts.tells_failures { self.failed } else { !was_idle };
         let is_of_record_app = |stream: &Arc<Stream>| stream.app() == facts.record_app;
         let is_recorded_app =
             !facts.record_app.is_empty() && self.nature.streams.iter().flatten().any(is_of_record_app);
+        // A limit that is used up is told as a failure just before. 8.0 tells of lost connections alone; but what nobody
+        // watches in the app of the recordings is closed while it plays.
+        let is_told = facts.tells_failures || is_recorded_app;
+        let gave_up = self.nature.can_give_up && if is_told { self.failed } else { !was_idle };
         match (gave_up, was_idle || is_recorded_app) {
             (true, _) => OwnEnd::GaveUp,
             (false, true) => OwnEnd::Idle,

@@ -65,6 +65,10 @@ impl Bench {
     }
 
     fn with(settings: &[(&str, &str)]) -> Bench {
+        Self::of_a_server_that_tells_failures(true, settings)
+    }
+
+    fn of_a_server_that_tells_failures(tells_failures: bool, settings: &[(&str, &str)]) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("j/p.db");
         let all = [&[("enable", "1"), ("path", path.to_str().unwrap())], settings].concat();
@@ -75,7 +79,7 @@ impl Bench {
             rules: NamingRules::default(),
             record_app: "record".into(),
             idle_answer: Duration::from_secs(10),
-            tells_failures: true,
+            tells_failures,
             protocols: [true, true, true, true, true, false],
         };
         Bench { capture: Capture::new(Arc::clone(&journal), facts), journal, _dir: dir }
@@ -408,14 +412,34 @@ fn settings_decide_what_the_servers_own_ends_do() {
 
 #[test]
 fn stream_of_the_record_app_is_closed_without_an_event() {
-    let bench = Bench::new();
-    let args = [("vhost", "foo"), ("app", "record"), ("stream", "a"), ("url", "rtsp://1")];
-    let add = bench.call("addStreamProxy", &args);
-    bench.capture.made(Kind::Pull, "foo/record/a");
-    bench.capture.answered(add.id, true);
-    bench.capture.stream_changed("rtsp", &stream("record", "a"), true);
-    bench.capture.ended(Kind::Pull, "foo/record/a", 0);
-    assert!(!bench.journal.wants(Kind::Pull, "foo/record/a", 0));
+    let key = "foo/record/a";
+    for (tells_failures, retry_count, fails, is_kept) in [
+        (true, "-1", false, false),
+        (true, "3", false, false),
+        (true, "3", true, true),
+        (false, "-1", false, false),
+        (false, "3", false, false),
+        (false, "3", true, true),
+    ] {
+        let bench = Bench::of_a_server_that_tells_failures(tells_failures, &[]);
+        let args = [
+            ("vhost", "foo"),
+            ("app", "record"),
+            ("stream", "a"),
+            ("url", "rtsp://1"),
+            ("retry_count", retry_count),
+        ];
+        let add = bench.call("addStreamProxy", &args);
+        bench.capture.made(Kind::Pull, key);
+        bench.capture.answered(add.id, true);
+        bench.capture.stream_changed("rtsp", &stream("record", "a"), true);
+        if fails {
+            bench.capture.failed(Kind::Pull, key, "off");
+        }
+        bench.capture.ended(Kind::Pull, key, 0);
+        let case = format!("{tells_failures}, {retry_count}, {fails}");
+        assert_eq!(bench.journal.wants(Kind::Pull, key, 0), is_kept, "{case}");
+    }
 }
 
 const PUSH: [(&str, &str); 6] = [

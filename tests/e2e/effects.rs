@@ -292,7 +292,11 @@ fn pull_of_the_record_app_that_nobody_watches_is_forgotten() {
     fixture.server.write_config(&Fixture::journal(&fixture.server, &settings));
     fixture.server.start();
     let live = fixture.source();
-    assert_persisted(&add_in(&fixture.server, "__defaultVhost__", "archive", "x", &[("url", &live.url)]));
+    // One that never gives up, and one that might have.
+    for (stream, retry_count) in [("x", "-1"), ("y", "3")] {
+        let args = [("url", live.url.as_str()), ("retry_count", retry_count)];
+        assert_persisted(&add_in(&fixture.server, "__defaultVhost__", "archive", stream, &args));
+    }
     assert_forgotten(&mut fixture);
 }
 

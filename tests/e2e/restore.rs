@@ -228,29 +228,38 @@ fn pull_that_keeps_its_sources_does_not_play_while_its_camera_sends_nothing() {
     fixture.server.wait_for_status("it to play again", |status| playing(status) == 1);
 }
 
-/// Its connection stays open, its media stop. `ZLMJ_FROZEN_SEC` says for how long (12).
+/// Their connections stay open, their media stop: one answers whoever connects, and sends nothing, the other is a process
+/// that was stopped. `ZLMJ_FROZEN_SEC` says for how long (12).
 #[test]
-fn pull_whose_camera_freezes_is_left_to_the_server() {
+fn pulls_whose_cameras_freeze_are_left_to_the_server() {
     if !HOST.real {
         support::say("whose media stop is the real MediaServer's to notice: left out");
         return;
     }
     let mut fixture = Fixture::prepare(&[]);
     let quiet = Quiet::at([IpAddr::from([127, 0, 0, 1])]);
-    fixture.journaled([("a".to_owned(), quiet.url(0).as_str(), [].as_slice())]);
+    let process = fixture.source();
+    let address = process.address();
+    fixture.journaled([
+        ("a".to_owned(), quiet.url(0).as_str(), [].as_slice()),
+        ("b".to_owned(), process.url.as_str(), [].as_slice()),
+    ]);
     fixture.server.start();
-    fixture.server.wait_for_status("it to play", |status| playing(status) == 1);
+    fixture.server.wait_for_status("both to play", |status| playing(status) == 2);
     quiet.mute(true);
+    process.freeze();
     let since = Instant::now();
-    fixture.server.wait_for_status("its silence to be noticed", |status| playing(status) == 0);
+    fixture.server.wait_for_status("their silence to be noticed", |status| playing(status) == 0);
     while since.elapsed() < Duration::from_secs(schedules::number("ZLMJ_FROZEN_SEC", 12)) {
         let status = fixture.server.status();
-        let is_tried = status["now"]["retrying"] == 1 || status["now"]["connecting"] == 1;
-        assert!(is_tried, "after {:?}: {status}", since.elapsed());
+        let [retrying, connecting] = ["retrying", "connecting"].map(|state| status["now"][state].as_u64());
+        assert_eq!(retrying.zip(connecting).map(|(a, b)| a + b), Some(2), "after {:?}: {status}", since.elapsed());
         thread::sleep(Duration::from_millis(500));
     }
     quiet.mute(false);
-    let status = fixture.server.wait_for_status("it to play again", |status| playing(status) == 1);
+    drop(process);
+    let _again = Source::live_at(fixture.dir.path(), address);
+    let status = fixture.server.wait_for_status("both to play again", |status| playing(status) == 2);
     assert_eq!(status["now"]["revived"], 0, "{status}");
 }
 

@@ -263,6 +263,13 @@ impl Source {
         self.address
     }
 
+    /// That of a real server: from now on it says nothing, while its connections stay open and the kernel makes new ones.
+    pub fn freeze(&self) {
+        if let Some(server) = &self._server {
+            Server::signal(server.pid(), "STOP");
+        }
+    }
+
     /// The url of the same camera at an address that takes so long before it answers.
     pub fn slow(&self, delay: Duration) -> slow::Slow {
         slow::Slow::to(&self.url, self.address, delay)
