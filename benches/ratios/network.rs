@@ -20,23 +20,24 @@ pub fn enter() {
     if env::var_os(INSIDE).is_some() {
         return;
     }
-    let unshare = |script: String| {
-        // Whoever is no root may have one all the same, as the root of a user namespace.
-        let is_root = Command::new("id").arg("-u").output().is_ok_and(|said| said.stdout.trim_ascii() == b"0");
+    let unshare = |way: &[&str], script: &str| {
         let mut command = Command::new("unshare");
-        command.args(if is_root { ["-n"].as_slice() } else { &["-r", "-n"] }).args(["sh", "-c", &script]);
+        command.args(way).args(["sh", "-c", script]);
         command
     };
-    let works = unshare(SET_UP.to_owned()).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-    let why = match env::current_exe() {
-        Ok(program) if works => {
+    let works =
+        |way: &&[&str]| unshare(way, SET_UP).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    // Whoever is no root may have one all the same, as the root of a user namespace.
+    let ways: [&[&str]; 2] = [&["-n"], &["-r", "-n"]];
+    let why = match (env::current_exe(), ways.into_iter().find(works)) {
+        (Ok(program), Some(way)) => {
             let args: Vec<OsString> = env::args_os().skip(1).collect();
+            let mut inside = unshare(way, &format!("{SET_UP}; exec \"$0\" \"$@\""));
             // Comes back only where it fails.
-            let mut inside = unshare(format!("{SET_UP}; exec \"$0\" \"$@\""));
             inside.arg(program).args(args).env(INSIDE, "1").exec().to_string()
         }
-        Ok(_) => "unshare or ip is missing or not allowed here".to_owned(),
-        Err(why) => why.to_string(),
+        (Ok(_), None) => "unshare or ip is missing or not allowed here".to_owned(),
+        (Err(why), _) => why.to_string(),
     };
     eprintln!(
         "no network namespace of its own ({why}): P8, P13 and P15 suffer from the connections of earlier rounds"
