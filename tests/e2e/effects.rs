@@ -164,8 +164,18 @@ fn unforced_close_streams_with_viewers_keeps_all() {
         keys(server) == all[1..]
     });
     assert_eq!(fixture.sqlite3("select key from proxies order by key"), all[1..].join("\n") + "\n");
-    assert_end_persisted(&server.get("close_streams", &[("app", "live"), ("force", "1")]));
-    assert_eq!(count(&fixture), "0");
+    // 8.0 with one poller throws of sources that went with another one, half way (-400); the next call has what is left.
+    loop {
+        let reply = server.get("close_streams", &[("app", "live"), ("force", "1")]);
+        if reply["count_hit"] == 0 {
+            break;
+        }
+        assert_end_persisted(&reply);
+        if reply["code"] == 0 {
+            break;
+        }
+    }
+    assert_eq!(count(&fixture), "0", "{:?}\n{}", keys(server), server.log());
     drop(others);
     assert_forgotten(&mut fixture);
 }
