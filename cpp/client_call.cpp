@@ -18,21 +18,31 @@ namespace {
 
 thread_local uint64_t t_call = 0;
 
-// Replies that may leave, by the poller that they leave on: acknowledged together, they cost each poller one wake-up.
+// Replies that may leave, by the poller that they leave on. Acknowledged together, they cost each poller one wake-up, after
+// the last: pollers come before other threads, so that each wake-up interrupts whoever causes it.
 class Outbox {
 public:
-    // Not `queue`'s caller does the work, but the poller, in a turn of its own.
-    void push(const EventPoller::Ptr &poller, std::function<void()> send) {
+    // Not the caller does the work, but the poller, in a turn of its own, once it is woken.
+    void put(const EventPoller::Ptr &poller, std::function<void()> send) {
+        std::lock_guard<std::mutex> lock(_mutex);
+        auto &sends = _sends[poller.get()];
+        if (sends.empty()) {
+            _asleep.push_back(poller);
+        }
+        sends.push_back(std::move(send));
+    }
+
+    // All pollers for which something was put.
+    void wake() {
+        std::vector<EventPoller::Ptr> asleep;
         {
             std::lock_guard<std::mutex> lock(_mutex);
-            auto &sends = _sends[poller.get()];
-            sends.push_back(std::move(send));
-            if (sends.size() > 1) {
-                return;
-            }
+            asleep.swap(_asleep);
         }
-        const auto key = poller.get();
-        poller->async([this, key] { flush(key); }, false);
+        for (const auto &poller : asleep) {
+            const auto key = poller.get();
+            poller->async([this, key] { flush(key); }, false);
+        }
     }
 
 private:
@@ -54,6 +64,8 @@ private:
     std::mutex _mutex;
     // Pollers live as long as the process.
     std::unordered_map<EventPoller *, std::vector<std::function<void()>>> _sends;
+    // Those with replies, which nobody has woken for them yet.
+    std::vector<EventPoller::Ptr> _asleep;
 };
 
 Outbox &outbox() {
@@ -226,7 +238,8 @@ void ClientCall::answered(std::unique_ptr<Reply> reply) {
             _journal_member = journalMember(0, false, "the journal is closed: the server is stopping");
         }
         const auto self = shared_from_this();
-        outbox().push(_poller, [self] { self->send(); });
+        outbox().put(_poller, [self] { self->send(); });
+        outbox().wake();
     }
 }
 
@@ -236,10 +249,13 @@ void ClientCall::done(void *context, const zlm_journal_ack *ack) {
     try {
         (*call)->take(*ack);
         // The call, and what the server has bound to its invoker, end on the poller as well.
-        outbox().push((*call)->_poller, [call] {
+        outbox().put((*call)->_poller, [call] {
             const std::unique_ptr<Ptr> its(call);
             (*its)->send();
         });
+        if (!ack->more) {
+            outbox().wake();
+        }
     } catch (const std::exception &error) {
         ErrorL << "journal: a reply was lost: " << error.what();
     }

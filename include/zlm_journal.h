@@ -21,7 +21,7 @@
 /*
  The version of this header. It grows with every change that an old caller would not understand.
  */
-#define ZLM_JOURNAL_ABI 8
+#define ZLM_JOURNAL_ABI 9
 
 /*
  `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
@@ -311,6 +311,10 @@ typedef struct zlm_journal_ack {
    The reply has something to say about the journal: the call changed what is wanted or relies on it, or should have.
    */
   bool is_journaled;
+  /*
+   Another ack is told at once after this one, on this thread: a wake-up that this one causes may wait for that one.
+   */
+  bool more;
   /*
    Empty, or the error in words. Valid until the callback returns.
    */

@@ -32,7 +32,7 @@ impl Client for Notes {
     fn go(&self) {
         self.go.send(()).unwrap();
     }
-    fn done(&self, outcome: Outcome) {
+    fn done(&self, outcome: Outcome, _: bool) {
         self.done.send(outcome).unwrap();
     }
 }

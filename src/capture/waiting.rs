@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::error::{Code, Error, Result};
-use crate::journal::{Ack, Done, Persisted};
+use crate::journal::{Ack, Done, Persisted, Reply};
 
 /// How a call ended for the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub struct Outcome {
 pub trait Client: Send + Sync {
     /// The call, which had to wait, may be handed to the server now.
     fn go(&self);
-    /// The reply may leave.
-    fn done(&self, outcome: Outcome);
+    /// The reply may leave. With `more` another client is told the same at once, on this thread.
+    fn done(&self, outcome: Outcome, more: bool);
 }
 
 pub struct Waiting {
@@ -58,11 +58,11 @@ impl Waiting {
         tally.outcome.is_journaled = true;
         drop(tally);
         let waiting = Arc::clone(self);
-        Done::new(move |ack| waiting.acknowledged(ack))
+        Done::with_reply(move |ack| waiting.acknowledged(ack))
     }
 
-    fn acknowledged(&self, Ack { seq, result, undone }: Ack) {
-        self.tell_after(|tally| {
+    fn acknowledged(self: Arc<Self>, Ack { seq, result, undone }: Ack) -> Option<Reply> {
+        let outcome = self.after(|tally| {
             tally.outstanding -= 1;
             let outcome = &mut tally.outcome;
             outcome.seq = outcome.seq.max(seq);
@@ -72,7 +72,8 @@ impl Waiting {
                 (Ok(Persisted::Soon), Ok(_)) => outcome.result = Ok(Persisted::Soon),
                 (Ok(_), _) => {}
             }
-        });
+        })?;
+        Some(Box::new(move |more| self.client.done(outcome, more)))
     }
 
     /// The reply has to say that the journal does not have what the server said yes to.
@@ -84,16 +85,16 @@ impl Waiting {
 
     /// The server has answered, and no more change will be expected.
     pub fn complete(&self) {
-        self.tell_after(|tally| tally.complete = true);
+        if let Some(outcome) = self.after(|tally| tally.complete = true) {
+            self.client.done(outcome, false);
+        }
     }
 
-    fn tell_after(&self, change: impl FnOnce(&mut Tally)) {
+    /// How the call ended, for the client, once nothing is waited for after this.
+    fn after(&self, change: impl FnOnce(&mut Tally)) -> Option<Outcome> {
         let mut tally = self.tally.lock();
         change(&mut tally);
-        if tally.complete && tally.outstanding == 0 && !std::mem::replace(&mut tally.is_told, true) {
-            let outcome = tally.outcome.clone();
-            drop(tally);
-            self.client.done(outcome);
-        }
+        let is_over = tally.complete && tally.outstanding == 0;
+        (is_over && !std::mem::replace(&mut tally.is_told, true)).then(|| tally.outcome.clone())
     }
 }

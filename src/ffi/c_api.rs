@@ -20,7 +20,7 @@ use crate::record::url::OwnAddress;
 use crate::record::{Args, Kind, NamingRules, Op};
 
 /// The version of this header. It grows with every change that an old caller would not understand.
-pub const ZLM_JOURNAL_ABI: u32 = 8;
+pub const ZLM_JOURNAL_ABI: u32 = 9;
 
 /// `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
 /// argument, enabled and on disk.
@@ -116,6 +116,8 @@ pub struct zlm_journal_ack {
     pub undone: bool,
     /// The reply has something to say about the journal: the call changed what is wanted or relies on it, or should have.
     pub is_journaled: bool,
+    /// Another ack is told at once after this one, on this thread: a wake-up that this one causes may wait for that one.
+    pub more: bool,
     /// Empty, or the error in words. Valid until the callback returns.
     pub error: zlm_journal_text,
 }
@@ -392,11 +394,11 @@ unsafe fn read_kind(kind: zlm_journal_text) -> Result<Kind> {
 }
 
 fn tell(done: extern "C" fn(*mut c_void, *const zlm_journal_ack), context: Context, ack: &Ack) {
-    done(context.get(), &ack_of(ack.seq, &ack.result, ack.undone, true));
+    done(context.get(), &ack_of(ack.seq, &ack.result, ack.undone));
 }
 
 /// What `result` points to has to outlive it.
-pub(super) fn ack_of(seq: u64, result: &Result<Persisted>, undone: bool, is_journaled: bool) -> zlm_journal_ack {
+pub(super) fn ack_of(seq: u64, result: &Result<Persisted>, undone: bool) -> zlm_journal_ack {
     let (persisted, code, error) = match result {
         Ok(Persisted::Yes) => (ZLM_JOURNAL_PERSISTED, 0, zlm_journal_text::NULL),
         Ok(Persisted::Soon) => (ZLM_JOURNAL_PERSISTED_SOON, 0, zlm_journal_text::NULL),
@@ -404,5 +406,5 @@ pub(super) fn ack_of(seq: u64, result: &Result<Persisted>, undone: bool, is_jour
             (ZLM_JOURNAL_NOT_PERSISTED, error.code as i32, zlm_journal_text::of(error.message.as_bytes()))
         }
     };
-    zlm_journal_ack { seq, persisted, code, undone, is_journaled, error }
+    zlm_journal_ack { seq, persisted, code, undone, is_journaled: true, more: false, error }
 }

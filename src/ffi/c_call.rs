@@ -287,8 +287,9 @@ impl Client for CClient {
         (self.go)(self.context.get());
     }
 
-    fn done(&self, outcome: Outcome) {
+    fn done(&self, outcome: Outcome, more: bool) {
         let Outcome { seq, result, undone, is_journaled } = outcome;
-        (self.done)(self.context.get(), &ack_of(seq, &result, undone, is_journaled));
+        let ack = zlm_journal_ack { is_journaled, more, ..ack_of(seq, &result, undone) };
+        (self.done)(self.context.get(), &ack);
     }
 }

@@ -27,27 +27,50 @@ impl Ack {
     }
 }
 
+/// The reply to one call, which may leave now. With `true` another one follows at once on this thread: a wake-up that this
+/// one causes may wait for that one.
+pub type Reply = Box<dyn FnOnce(bool) + Send>;
+
 /// Told exactly once how a recorded call ended: on the writer thread, or on the caller's own for
 /// `durability=async` and for refusals. What it calls must not block. Dropped untold, it tells of a failure:
 /// whatever goes wrong in here, no reply is ever left hanging.
-pub struct Done(Option<Box<dyn FnOnce(Ack) + Send>>);
+pub struct Done(Option<Box<dyn FnOnce(Ack) -> Option<Reply> + Send>>);
 
 impl Done {
     pub fn new(told: impl FnOnce(Ack) + Send + 'static) -> Done {
+        Done::with_reply(move |ack| {
+            told(ack);
+            None
+        })
+    }
+
+    /// For calls whose reply may have to wait for more than this.
+    pub fn with_reply(told: impl FnOnce(Ack) -> Option<Reply> + Send + 'static) -> Done {
         Done(Some(Box::new(told)))
     }
 
     pub fn call(mut self, ack: Ack) {
-        if let Some(told) = self.0.take() {
-            told(ack);
+        self.tell(ack);
+    }
+
+    /// Tells how all of these ended, and only then has the replies leave, one right after the other.
+    pub fn call_all(acks: impl Iterator<Item = (Done, Ack)>) {
+        let replies = acks.filter_map(|(mut done, ack)| done.0.take().and_then(|told| told(ack)));
+        let mut replies = replies.collect::<Vec<Reply>>().into_iter();
+        while let Some(reply) = replies.next() {
+            reply(replies.len() > 0);
+        }
+    }
+
+    fn tell(&mut self, ack: Ack) {
+        if let Some(reply) = self.0.take().and_then(|told| told(ack)) {
+            reply(false);
         }
     }
 }
 
 impl Drop for Done {
     fn drop(&mut self) {
-        if let Some(told) = self.0.take() {
-            told(Ack::failed(Error::new(Code::Panic, "the journal lost track of this call")));
-        }
+        self.tell(Ack::failed(Error::new(Code::Panic, "the journal lost track of this call")));
     }
 }

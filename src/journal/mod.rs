@@ -30,7 +30,7 @@ use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
 
-pub use self::ack::{Ack, Done, Persisted};
+pub use self::ack::{Ack, Done, Persisted, Reply};
 pub use self::dark::Dark;
 use self::env::{Env, System};
 pub use self::gauges::Reading;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 
-use super::ack::{Ack, Persisted};
+use super::ack::{Ack, Done, Persisted};
 use super::intent::{Applied, Intent};
 use super::place::Because;
 use super::recovery::{self, Opened};
@@ -216,13 +216,11 @@ impl Writer {
                 undone = self.take_back(batch);
             }
         }
-        for (seq, stands_on, done) in waiting {
-            if let Some(done) = done {
-                let result = outcome.clone().map(|()| Persisted::Yes);
-                let undone = stands_on.is_some_and(|seq| undone.contains(&seq));
-                done.call(Ack { seq, result, undone });
-            }
-        }
+        Done::call_all(waiting.into_iter().filter_map(|(seq, stands_on, done)| {
+            let result = outcome.clone().map(|()| Persisted::Yes);
+            let undone = stands_on.is_some_and(|seq| undone.contains(&seq));
+            Some((done?, Ack { seq, result, undone }))
+        }));
     }
 
     /// What was not written is undone where the settings say so, the newest change first. One that a later call on

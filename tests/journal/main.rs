@@ -1,6 +1,7 @@
 //! The journal on its own: what was on disk, what happened, what must hold.
 
 mod many;
+mod replies;
 mod sealed;
 
 use std::collections::BTreeMap;
