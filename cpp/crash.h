@@ -1,6 +1,6 @@
 // What of the journal's proxies the server is working on just now, for the case that it crashes: then, and only then, a
 // signal handler writes that down, and passes on to what the server itself does about the signal. The next start reads it
-// (src/journal/suspects.rs). Whatever else ends a process, kill -9 among it, writes nothing.
+// (src/storage/crash_counters.rs). Whatever else ends a process, kill -9 among it, writes nothing.
 #ifndef ZLM_JOURNAL_CRASH_H
 #define ZLM_JOURNAL_CRASH_H
 

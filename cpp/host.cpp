@@ -93,14 +93,14 @@ void Plugin::hostAdd(void *self, uint64_t call, const zlm_journal_add *add) {
     auto *plugin = static_cast<Plugin *>(self);
     const std::string kind = stringOf(add->kind), key = stringOf(add->key), body = stringOf(add->body);
     const uint64_t seq = add->seq;
-    const bool anew = add->anew;
+    const bool replace = add->replace;
     // On a poller, as a client's call would be, and on each in turn.
     EventPollerPool::Instance().getPoller(false)->async(
-        [plugin, call, kind, key, seq, anew, body] { plugin->start(call, kind, key, seq, anew, body); }, false);
+        [plugin, call, kind, key, seq, replace, body] { plugin->start(call, kind, key, seq, replace, body); }, false);
 }
 
 void Plugin::start(
-    uint64_t call, const std::string &kind_name, const std::string &key, uint64_t seq, bool anew,
+    uint64_t call, const std::string &kind_name, const std::string &key, uint64_t seq, bool replace,
     const std::string &body) const {
     const crash::Dispatch dispatch(call, seq);
     const auto start = std::make_shared<Start>(_journal, call);
@@ -111,7 +111,7 @@ void Plugin::start(
             start->answer(ZLM_JOURNAL_BLOCKED, missing);
             return;
         }
-        if (anew) {
+        if (replace) {
             end(call, kind, key);
         }
         _api->dispatch(kind.add, body, captureReply([start](Reply reply) {

@@ -83,7 +83,7 @@ private:
     static void hostRemove(void *self, uint64_t call, zlm_journal_text kind, zlm_journal_text key);
     static void log(void *, uint32_t level, zlm_journal_text line);
     void start(
-        uint64_t call, const std::string &kind_name, const std::string &key, uint64_t seq, bool anew,
+        uint64_t call, const std::string &kind_name, const std::string &key, uint64_t seq, bool replace,
         const std::string &body) const;
     void end(uint64_t call, const Kind &kind, const std::string &key) const;
     std::string whatIsMissing(const Kind &kind, const std::string &body) const;

@@ -21,7 +21,7 @@
 /*
  The version of this header. It grows with every change that an old caller would not understand.
  */
-#define ZLM_JOURNAL_ABI 9
+#define ZLM_JOURNAL_ABI 10
 
 /*
  `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
@@ -38,7 +38,7 @@
  `zlm_journal_call.op`: the call asked for a proxy that the server had already and left as it was, and was answered
  with success. It changes nothing where the journal wants that proxy.
  */
-#define ZLM_JOURNAL_ADD_AGAIN 4
+#define ZLM_JOURNAL_ADD_EXISTING 4
 
 /*
  `zlm_journal_ack.persisted`: not on disk; `error` says why.
@@ -260,7 +260,7 @@ typedef uint64_t zlm_journal_handle;
  */
 typedef struct zlm_journal_call {
   /*
-   ZLM_JOURNAL_ADD, ZLM_JOURNAL_ADD_AGAIN or ZLM_JOURNAL_REMOVE.
+   ZLM_JOURNAL_ADD, ZLM_JOURNAL_ADD_EXISTING or ZLM_JOURNAL_REMOVE.
    */
   uint32_t op;
   /*
@@ -392,7 +392,7 @@ typedef struct zlm_journal_add {
   /*
    The server has this proxy, but it does nothing any more: end it first.
    */
-  bool anew;
+  bool replace;
   /*
    The arguments of the call, as the text of one JSON object whose values are all strings. A value that was
    not UTF-8 when it was recorded is not UTF-8 here.

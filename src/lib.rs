@@ -2,24 +2,26 @@
 //!
 //! Accepted API calls are journaled in SQLite ([`journal`]); after a restart the [`reconcile`]r dispatches them
 //! again inside the server, until MediaServer lists what its operators asked for. [`plugin`] ties both together,
-//! `ffi` makes them a C library. Imports run one way: `ffi → operate → plugin → status → {reconcile, journal} → {record, error}`.
+//! `ffi` makes them a C library. Imports run one way: `ffi → api → plugin → status → capture → {reconcile, journal} →
+//! {storage, settings} → {model, error}`.
 
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)
 )]
 
+pub mod api;
 pub mod capture;
 pub mod error;
 pub mod ffi;
 pub mod journal;
 mod memory;
-pub mod operate;
+pub mod model;
 pub mod plugin;
 pub mod reconcile;
-pub mod record;
 pub mod settings;
 mod status;
+pub mod storage;
 
 /// The hash of the sources that this library was built from (src, cpp, patches, Cargo.lock).
 pub const BUILD_ID: &str = env!("ZLMJ_BUILD_ID");

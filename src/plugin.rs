@@ -14,12 +14,12 @@ use self::intent::JournaledIntent;
 use crate::capture::{Capture, HostFacts, Server};
 use crate::error::{Code, Error, Result};
 use crate::journal::{
-    Ack, Call, Cause, Done, HistoryFilter, Journal, Made, Moment, Persisted, Reading, Report, SnapshotFile, Step,
-    Unchanged,
+    Ack, AppliedMutation, Call, Cause, Done, HistoryFilter, Journal, Mutation, Persisted, PointInTime,
+    Precondition, Reading, Report, SnapshotFile,
 };
+use crate::model::url::OwnAddress;
+use crate::model::{Change, Entry, Kind, Op, State, Stream};
 use crate::reconcile::{self, Handle, Host, Key, Limits, Start};
-use crate::record::url::OwnAddress;
-use crate::record::{Change, Entry, Kind, Op, State, Stream};
 use crate::settings::{Restore, Settings};
 use crate::status;
 
@@ -136,8 +136,8 @@ impl Plugin {
         self.capture.set_server(server);
         self.capture.set_reconciler(Arc::clone(&handle));
         let undone = Arc::clone(&handle);
-        self.journal.when_undone(move |kind, key| undone.converge((kind, Arc::clone(key))));
-        self.journal.when_known(move || handle.begin());
+        self.journal.on_undone(move |kind, key| undone.converge((kind, Arc::clone(key))));
+        self.journal.on_loaded(move || handle.begin());
         Ok(())
     }
 
@@ -177,7 +177,7 @@ impl Plugin {
         if self.journal.settings().restore != Restore::Off {
             let facts = self.capture.facts();
             let stream = Stream::new(vhost, app, stream, &facts.rules);
-            for (kind, key) in self.journal.makers(&stream, &facts.rules) {
+            for (kind, key) in self.journal.producers(&stream, &facts.rules) {
                 self.wake(kind, &key, "a player asked for it");
             }
         }
@@ -220,18 +220,18 @@ impl Plugin {
     }
 
     /// Makes many changes, all or none, has the server follow, and waits until they are on disk. See
-    /// [`Journal::record_all`]. Blocks: not for media threads.
+    /// [`Journal::submit_batch`]. Blocks: not for media threads.
     pub fn change_all(
         &self,
-        steps: Vec<Step>,
-        unchanged: Option<Unchanged<'_>>,
+        mutations: Vec<Mutation>,
+        precondition: Option<Precondition<'_>>,
         cause: &Cause,
     ) -> Result<Changed> {
         let (told, ack) = mpsc::channel();
         let done = Done::new(move |ack| drop(told.send(ack)));
-        let made = self.journal.record_all(steps, unchanged, cause, done)?;
+        let made = self.journal.submit_batch(mutations, precondition, cause, done)?;
         if let Some(reconciler) = self.reconciler() {
-            for Made { key, replaced, .. } in &made {
+            for AppliedMutation { key, replaced, .. } in &made {
                 // What is replaced is ended first: the server would leave what it has as it is.
                 reconciler.follow(key.clone(), *replaced);
             }
@@ -253,8 +253,8 @@ impl Plugin {
     }
 
     /// See [`Journal::check_unchanged`].
-    pub fn check_unchanged(&self, unchanged: Option<Unchanged<'_>>) -> Result<u64> {
-        self.journal.check_unchanged(unchanged)
+    pub fn check_unchanged(&self, precondition: Option<Precondition<'_>>) -> Result<u64> {
+        self.journal.check_unchanged(precondition)
     }
 
     pub fn entry(&self, kind: Kind, key: &str) -> Option<Entry> {
@@ -292,7 +292,7 @@ impl Plugin {
     }
 
     /// See [`Journal::past`].
-    pub fn past(&self, moment: Moment) -> Result<(u64, Vec<(Key, Entry)>)> {
+    pub fn past(&self, moment: PointInTime) -> Result<(u64, Vec<(Key, Entry)>)> {
         self.journal.past(moment)
     }
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
 use crate::journal::{Condition, Report, SCHEMA_VERSION};
-use crate::reconcile::{Shown, SourceReport, Trouble};
-use crate::record::{redact, redact_all};
+use crate::model::{redact, redact_all};
+use crate::reconcile::{ReconcileStatus, SourceReport, UnhealthyProxy};
 use crate::settings::{Restore, Settings};
 
 /// `shown` is none while nothing was restored yet; `now_ms` are milliseconds since 1970-01-01 UTC.
@@ -16,7 +16,7 @@ pub fn text(
     settings: &Settings,
     problems: &[String],
     report: Report,
-    shown: Option<Shown>,
+    shown: Option<ReconcileStatus>,
     now_ms: i64,
 ) -> Result<String> {
     let status = Status {
@@ -162,7 +162,7 @@ struct ProxyStatus {
 }
 
 impl RestoreStatus {
-    fn new(settings: &Settings, shown: Option<&Shown>) -> Self {
+    fn new(settings: &Settings, shown: Option<&ReconcileStatus>) -> Self {
         let phase = match (settings.restore, shown) {
             (_, None) => "not started",
             (Restore::Off, Some(shown)) if shown.progress.total == 0 => "off",
@@ -206,7 +206,7 @@ impl OriginStatus {
 }
 
 impl NowStatus {
-    fn new(shown: &Shown, now_ms: i64) -> Self {
+    fn new(shown: &ReconcileStatus, now_ms: i64) -> Self {
         let progress = &shown.progress;
         NowStatus {
             playing: shown.now.playing,
@@ -224,7 +224,7 @@ impl NowStatus {
 }
 
 impl ProxyStatus {
-    fn of(trouble: &Trouble, now_ms: i64) -> Self {
+    fn of(trouble: &UnhealthyProxy, now_ms: i64) -> Self {
         let next_try = trouble.next_try.and_then(|pause| i64::try_from(pause.as_millis()).ok());
         ProxyStatus {
             kind: trouble.key.0.name(),

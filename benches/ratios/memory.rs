@@ -7,10 +7,10 @@ use std::time::Duration;
 use std::{env, thread};
 
 use zlm_journal::capture::{HostFacts, Server};
+use zlm_journal::model::Kind;
+use zlm_journal::model::url::OwnAddress;
 use zlm_journal::plugin::Plugin;
 use zlm_journal::reconcile::{Add, Added};
-use zlm_journal::record::Kind;
-use zlm_journal::record::url::OwnAddress;
 
 use super::support::server::status_field;
 use super::support::write_journal;

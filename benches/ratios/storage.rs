@@ -12,10 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use zlm_journal::journal::env::{Env, Stat, System};
 use zlm_journal::journal::{Ack, Call, Cause, Done, Journal, Persisted};
-use zlm_journal::record::{Args, Kind, Op};
+use zlm_journal::model::{Args, Kind, Op};
 use zlm_journal::settings::Settings;
+use zlm_journal::storage::env::{Env, Stat, System};
 
 use super::table::{Pairs, ROUNDS, Table, median, progress, quantile};
 
@@ -153,7 +153,7 @@ fn call(key: &str) -> Call<'_> {
         kind: Kind::Pull,
         key,
         args: Some(Args::from_pairs(pairs).expect("good arguments")),
-        again: false,
+        already_exists: false,
         cause: Cause { origin: "127.0.0.1:40000".into(), reason: "addStreamProxy".into() },
     }
 }
@@ -334,7 +334,7 @@ pub fn reading_back(table: &mut Table, dir: &Path) {
         let mut crc = 0;
         for (key, args, entry) in &texts {
             let args = Args::from_stored(args).expect("good arguments");
-            let entry = zlm_journal::record::Entry { args, ..(*entry).clone() };
+            let entry = zlm_journal::model::Entry { args, ..(*entry).clone() };
             crc ^= entry.crc(Kind::Pull, key);
             map.insert((Kind::Pull, Arc::<str>::from(key.as_str())), entry);
         }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::model::{Endpoint, Kind, NamingRules, Stream};
 use crate::reconcile::{Key, Listed};
-use crate::record::{End, Kind, NamingRules, Stream};
 
 /// What the server was known to be like when a proxy ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Nature {
         let rules = &facts.rules;
         let is_limited = limit.is_some_and(|text| text.trim().parse::<i64>().unwrap_or(0) >= 0);
         let mut streams = kind.own_streams_of(&get, rules).into_iter().map(Arc::new);
-        let is_pull = kind.info().makes == End::Named;
+        let is_pull = kind.info().output == Endpoint::Named;
         Nature {
             streams: [streams.next(), streams.next()],
             taken: kind.taken_stream_of(&get, rules).map(Arc::new),
@@ -204,7 +204,7 @@ pub struct Filter {
 pub struct Mirror {
     proxies: HashMap<Key, Present>,
     /// Those that make a source, and those that take one by name.
-    makers: HashMap<Arc<Stream>, Vec<Key>>,
+    producers: HashMap<Arc<Stream>, Vec<Key>>,
     takers: HashMap<Arc<Taken>, Vec<Key>>,
     made: u64,
 }
@@ -218,13 +218,13 @@ impl Mirror {
     /// Makes room for so many.
     pub fn expect(&mut self, count: usize) {
         self.proxies.reserve(count);
-        self.makers.reserve(count);
+        self.producers.reserve(count);
     }
 
     pub fn insert(&mut self, key: Key, present: Present) {
         self.remove(&key);
         for stream in present.nature.streams.iter().flatten() {
-            add_to(&mut self.makers, stream, key.clone());
+            add_to(&mut self.producers, stream, key.clone());
         }
         if let Some(taken) = &present.nature.taken {
             add_to(&mut self.takers, taken, key.clone());
@@ -235,7 +235,7 @@ impl Mirror {
     pub fn remove(&mut self, key: &Key) -> Option<Present> {
         let present = self.proxies.remove(key)?;
         for stream in present.nature.streams.iter().flatten() {
-            drop_from(&mut self.makers, stream, key);
+            drop_from(&mut self.producers, stream, key);
         }
         if let Some(taken) = &present.nature.taken {
             drop_from(&mut self.takers, taken, key);
@@ -254,9 +254,9 @@ impl Mirror {
     /// A source came or went. False where that is news of nobody here; `came` gets those that play from now on.
     pub fn source_moved(&mut self, schema: &str, stream: &Stream, is_there: bool, came: &mut Vec<Key>) -> bool {
         let bit = bit_of(schema);
-        let makers = self.makers.get(stream).map_or(&[][..], Vec::as_slice);
+        let producers = self.producers.get(stream).map_or(&[][..], Vec::as_slice);
         let mut changed = false;
-        for key in makers {
+        for key in producers {
             let Some(present) = self.proxies.get_mut(key) else { continue };
             let (had_sources, played) = (present.sources != 0, present.playing);
             if is_there {
@@ -291,7 +291,7 @@ impl Mirror {
 
     /// Nobody watches this stream now.
     pub fn nobody_watches(&mut self, stream: &Stream) {
-        for key in self.makers.get(stream).map_or(&[][..], Vec::as_slice) {
+        for key in self.producers.get(stream).map_or(&[][..], Vec::as_slice) {
             if let Some(present) = self.proxies.get_mut(key) {
                 present.idle_since = Some(Instant::now());
                 present.failed = false;

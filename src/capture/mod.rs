@@ -27,9 +27,9 @@ use self::waiting::Waiting;
 pub use self::waiting::{Client, Outcome};
 use crate::error::{Code, Error, Result};
 use crate::journal::{Ack, Call, Cause, Done, Journal};
+use crate::model::State::Dormant;
+use crate::model::{Args, Kind, Op, Stream};
 use crate::reconcile::{Add, Handle, Key};
-use crate::record::State::Dormant;
-use crate::record::{Args, Kind, Op, Stream};
 use crate::settings::{OnError, OnGiveUp, OnIdleClose, Restore};
 
 /// The end of a source is told so long after that of a push that takes it, at most.
@@ -235,10 +235,18 @@ impl Capture {
         Ack { undone, ..Ack::failed(error) }
     }
 
-    fn record(&self, told: &mut Told, open: &Open, op: Op, (kind, key): &Key, args: Option<Args>, again: bool) {
+    fn record(
+        &self,
+        told: &mut Told,
+        open: &Open,
+        op: Op,
+        (kind, key): &Key,
+        args: Option<Args>,
+        already_exists: bool,
+    ) {
         let done = open.waiting.as_ref().map_or_else(|| Done::new(drop), Waiting::expect);
         told.has_queued = true;
-        self.journal.queue(Call { op, kind: *kind, key, args, again, cause: open.cause.clone() }, done);
+        self.journal.queue(Call { op, kind: *kind, key, args, already_exists, cause: open.cause.clone() }, done);
     }
 
     // ---- what the server tells
@@ -356,7 +364,7 @@ impl Capture {
         if is_wanted {
             log::info!("journal: {} {}: {reason}", key.0.name(), key.1);
             let cause = Cause { origin: "MediaServer".to_owned(), reason: reason.to_owned() };
-            let call = Call { op, kind: key.0, key: &key.1, args: None, again: false, cause };
+            let call = Call { op, kind: key.0, key: &key.1, args: None, already_exists: false, cause };
             told.has_queued = true;
             self.journal.queue(call, Done::new(drop));
         }

@@ -6,8 +6,8 @@ use super::mirror::Present;
 use super::state::{Ask, Doubt, Open, State, Told};
 use super::{Capture, DOUBT};
 use crate::journal::Cause;
+use crate::model::Kind;
 use crate::reconcile::{self, Add, Added, Key, Listed};
-use crate::record::Kind;
 
 impl Capture {
     /// The server has answered an add of ours, or never will.
@@ -92,7 +92,7 @@ impl Capture {
             Ask::Start { call, key, add } => {
                 let instead = if !self.journal.wants(key.0, &key.1, add.seq) {
                     Added::Unwanted
-                } else if state.mirror.get(key).is_some() && !add.anew {
+                } else if state.mirror.get(key).is_some() && !add.replace {
                     Added::Present
                 } else {
                     told.adds.push((id, add.clone()));

@@ -10,8 +10,8 @@ use super::waiting::Waiting;
 use crate::error::{Error, Result};
 use crate::journal::Cause;
 use crate::memory::give_back;
+use crate::model::{Args, DEFAULT_VHOST, Kind};
 use crate::reconcile::{Add, Added, Key};
-use crate::record::{Args, DEFAULT_VHOST, Kind};
 
 /// What a call wants.
 pub enum Ask {

@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::*;
+use crate::model::{NamingRules, State as Wanted};
 use crate::reconcile::{self, Added, Listed};
-use crate::record::{NamingRules, State as Wanted};
 use crate::settings::Settings;
 
 struct Bench {
@@ -611,7 +611,7 @@ fn start_of_ours_takes_its_turn_and_is_ended_when_it_is_not_wanted_any_more() {
     bench.capture.ended(Kind::Pull, KEY, 0);
     let seq = bench.journal.get(Kind::Pull, KEY).unwrap().seq;
     let start = |call: u64| {
-        let add = Add { kind: Kind::Pull, key: KEY.into(), seq, anew: false, body: b"{}".to_vec() };
+        let add = Add { kind: Kind::Pull, key: KEY.into(), seq, replace: false, body: b"{}".to_vec() };
         reconcile::Host::add(&bench.capture, call, add);
     };
     let client = bench.add("rtsp://2", &[]);

@@ -2,9 +2,9 @@
 
 use super::guard::guarded;
 use super::handles;
+use crate::api;
 use crate::error::Result;
-use crate::operate;
-use crate::record::{End, Kind};
+use crate::model::{Endpoint, Kind};
 use crate::settings::KEYS;
 
 #[cxx::bridge(namespace = "zlm_journal")]
@@ -70,7 +70,7 @@ fn crash_file(handle: u64) -> Result<String> {
 }
 
 fn operations() -> Result<Vec<String>> {
-    guarded("operations", || Ok(operate::names().map(str::to_owned).collect()))
+    guarded("operations", || Ok(api::names().map(str::to_owned).collect()))
 }
 
 fn operate(
@@ -83,8 +83,8 @@ fn operate(
 ) -> Result<ffi::Answer> {
     guarded("operate", || {
         let args: Vec<(String, String)> = names.into_iter().zip(values).collect();
-        let request = operate::Request { args: &args, body, origin };
-        let (content_type, body) = operate::answer(&*handles::get(handle)?, name, &request);
+        let request = api::Request { args: &args, body, origin };
+        let (content_type, body) = api::answer(&*handles::get(handle)?, name, &request);
         Ok(ffi::Answer { content_type: content_type.to_owned(), body })
     })
 }
@@ -116,7 +116,7 @@ fn kinds() -> Result<Vec<ffi::KindRow>> {
                     name: info.name.to_owned(),
                     add: info.add.to_owned(),
                     remove: info.remove.to_owned(),
-                    takes_named_stream: info.takes == End::Named,
+                    takes_named_stream: info.input == Endpoint::Named,
                     names_setting: info.names_setting.unwrap_or_default().to_owned(),
                 }
             })

@@ -15,12 +15,12 @@ use super::{guard, handles};
 use crate::capture::{HostFacts, PROTOCOLS, is_true};
 use crate::error::{Code, Error, Result};
 use crate::journal::{Ack, Call, Cause, Done, Persisted};
+use crate::model::url::OwnAddress;
+use crate::model::{Args, Kind, NamingRules, Op};
 use crate::plugin::Plugin;
-use crate::record::url::OwnAddress;
-use crate::record::{Args, Kind, NamingRules, Op};
 
 /// The version of this header. It grows with every change that an old caller would not understand.
-pub const ZLM_JOURNAL_ABI: u32 = 9;
+pub const ZLM_JOURNAL_ABI: u32 = 10;
 
 /// `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
 /// argument, enabled and on disk.
@@ -30,7 +30,7 @@ pub const ZLM_JOURNAL_REMOVE: u32 = 2;
 
 /// `zlm_journal_call.op`: the call asked for a proxy that the server had already and left as it was, and was answered
 /// with success. It changes nothing where the journal wants that proxy.
-pub const ZLM_JOURNAL_ADD_AGAIN: u32 = 4;
+pub const ZLM_JOURNAL_ADD_EXISTING: u32 = 4;
 
 /// `zlm_journal_ack.persisted`: not on disk; `error` says why.
 pub const ZLM_JOURNAL_NOT_PERSISTED: u32 = 0;
@@ -87,7 +87,7 @@ pub struct zlm_journal_options {
 /// A change of what is wanted, by whoever keeps track of effects himself.
 #[repr(C)]
 pub struct zlm_journal_call {
-    /// ZLM_JOURNAL_ADD, ZLM_JOURNAL_ADD_AGAIN or ZLM_JOURNAL_REMOVE.
+    /// ZLM_JOURNAL_ADD, ZLM_JOURNAL_ADD_EXISTING or ZLM_JOURNAL_REMOVE.
     pub op: u32,
     /// The kind of proxy: "pull", "push" or "ffmpeg".
     pub kind: zlm_journal_text,
@@ -362,7 +362,7 @@ unsafe fn read_call<'a>(call: *const zlm_journal_call) -> Result<(Call<'a>, Resu
     let kind = unsafe { read_kind(call.kind) }?;
     let key = unsafe { call.key.utf8("key") }?;
     let (op, args) = match call.op {
-        ZLM_JOURNAL_ADD | ZLM_JOURNAL_ADD_AGAIN => (Op::Add, unsafe { read_args(call) }.map(Some)),
+        ZLM_JOURNAL_ADD | ZLM_JOURNAL_ADD_EXISTING => (Op::Add, unsafe { read_args(call) }.map(Some)),
         ZLM_JOURNAL_REMOVE => (Op::Remove, Ok(None)),
         other => return Err(Error::invalid(format!("{other} is no operation"))),
     };
@@ -370,8 +370,8 @@ unsafe fn read_call<'a>(call: *const zlm_journal_call) -> Result<(Call<'a>, Resu
         origin: String::from_utf8_lossy(unsafe { call.origin.bytes() }?).into_owned(),
         reason: String::from_utf8_lossy(unsafe { call.reason.bytes() }?).into_owned(),
     };
-    let again = call.op == ZLM_JOURNAL_ADD_AGAIN;
-    Ok((Call { op, kind, key, args: None, again, cause }, args))
+    let already_exists = call.op == ZLM_JOURNAL_ADD_EXISTING;
+    Ok((Call { op, kind, key, args: None, already_exists, cause }, args))
 }
 
 /// # Safety

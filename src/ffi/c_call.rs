@@ -13,7 +13,7 @@ use super::handles;
 use super::values::{Context, by_pointer, slice, write_out, zlm_journal_pair, zlm_journal_text};
 use crate::capture::{Client, Outcome, Request, Verdict};
 use crate::error::{Error, Result};
-use crate::record::Kind;
+use crate::model::Kind;
 
 /// `zlm_journal_call_open`: nothing that is journaled, or the server will refuse it for what it lacks. Let it pass as it is.
 pub const ZLM_JOURNAL_PASS: u32 = 0;

@@ -12,8 +12,8 @@ use super::handles;
 use super::values::{Context, by_pointer, zlm_journal_text};
 use crate::capture::Server;
 use crate::error::Error;
+use crate::model::Kind;
 use crate::reconcile::{Add, Added};
-use crate::record::Kind;
 
 /// `zlm_journal_host_added`: the server has answered with success.
 pub const ZLM_JOURNAL_ACCEPTED: u32 = 1;
@@ -36,7 +36,7 @@ pub struct zlm_journal_add {
     /// works on it.
     pub seq: u64,
     /// The server has this proxy, but it does nothing any more: end it first.
-    pub anew: bool,
+    pub replace: bool,
     /// The arguments of the call, as the text of one JSON object whose values are all strings. A value that was
     /// not UTF-8 when it was recorded is not UTF-8 here.
     pub body: zlm_journal_text,
@@ -124,7 +124,7 @@ impl Server for CHost {
             kind: zlm_journal_text::of(add.kind.name().as_bytes()),
             key: zlm_journal_text::of(add.key.as_bytes()),
             seq: add.seq,
-            anew: add.anew,
+            replace: add.replace,
             body: zlm_journal_text::of(&add.body),
         };
         (self.add)(self.context.get(), call, &add_c);

@@ -5,7 +5,7 @@ use std::sync::Once;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::RwLock;
 
-use crate::record::redact;
+use crate::model::redact;
 
 /// Takes a level (1 error, 2 warning, 3 information, 4 debug) and a line.
 pub type Sink = Box<dyn Fn(u32, &str) + Send + Sync>;

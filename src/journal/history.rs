@@ -5,17 +5,17 @@ use std::sync::atomic::Ordering;
 
 use rusqlite::ToSql;
 
-use super::store::Store;
-use super::vault::Vault;
 use super::{Journal, SnapshotFile};
 use crate::error::{Error, Result};
-use crate::record::{self, Change, Kind};
+use crate::model::{self, Change, Kind};
+use crate::storage::cipher::ArgsCipher;
+use crate::storage::db::Store;
 
-type Entry = ((Kind, Arc<str>), record::Entry);
+type Entry = ((Kind, Arc<str>), model::Entry);
 
 /// A moment in the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
+pub enum PointInTime {
     /// When this change had been made, and no later one.
     Seq(u64),
     /// Milliseconds since 1970-01-01 UTC.
@@ -42,49 +42,51 @@ impl Journal {
     /// The changes that are on disk, the last first; those that are pruned are gone. Blocks on the disk: not for media
     /// threads.
     pub fn history(&self, filter: &HistoryFilter) -> Result<Vec<Change>> {
-        let vault = self.core.vault();
+        let cipher = self.core.cipher();
         // The files are not moved while they are read.
         let _files = self.core.files.lock();
-        let store = Store::open_for_reading(&self.core.place, &self.core.place.file)?;
-        let (changes, _) = filter.read(&store, vault.as_deref())?;
+        let store = Store::open_for_reading(&self.core.paths, &self.core.paths.file)?;
+        let (changes, _) = filter.read(&store, cipher.as_deref())?;
         Ok(changes)
     }
 
     /// What was wanted at a moment in the past, and the change that it ends with. Fails where history does not lead there
     /// any more. Blocks on the disk: not for media threads.
-    pub fn past(&self, moment: Moment) -> Result<(u64, Vec<Entry>)> {
-        let vault = self.core.vault();
+    pub fn past(&self, moment: PointInTime) -> Result<(u64, Vec<Entry>)> {
+        let cipher = self.core.cipher();
         let _files = self.core.files.lock();
-        let place = &self.core.place;
-        let store = Store::open_for_reading(place, &place.file)?;
+        let paths = &self.core.paths;
+        let store = Store::open_for_reading(paths, &paths.file)?;
         let damaged = || {
             Error::corrupt(
                 "history cannot be read back so far: changes in between are damaged, see the log and incidents_view",
             )
         };
-        let read = |filter: HistoryFilter| match filter.read(&store, vault.as_deref())? {
+        let read = |filter: HistoryFilter| match filter.read(&store, cipher.as_deref())? {
             (changes, 0) => Ok(changes),
             _ => Err(damaged()),
         };
         let to = match moment {
-            Moment::Seq(seq) => seq,
-            Moment::Time(at) => read(HistoryFilter { until: Some(at), limit: 1, ..HistoryFilter::default() })?
-                .first()
-                .map_or(0, |last| last.seq),
+            PointInTime::Seq(seq) => seq,
+            PointInTime::Time(at) => {
+                read(HistoryFilter { until: Some(at), limit: 1, ..HistoryFilter::default() })?
+                    .first()
+                    .map_or(0, |last| last.seq)
+            }
         };
         let last = self.core.durable_seq.load(Ordering::Acquire);
         if to > last {
             return Err(Error::invalid(format!("there is no change {to}: the last is {last}")));
         }
         // From the newest snapshot before that, one that is good; or from the very beginning.
-        let snapshots = place.list_snapshots().into_iter().filter(|snapshot| snapshot.seq <= to);
+        let snapshots = paths.list_snapshots().into_iter().filter(|snapshot| snapshot.seq <= to);
         let mut good = snapshots.filter_map(|snapshot| {
-            Store::open_for_reading(place, &snapshot.path)
-                .and_then(|store| store.load(vault.as_ref()))
+            Store::open_for_reading(paths, &snapshot.path)
+                .and_then(|store| store.load(cipher.as_ref()))
                 .inspect_err(|error| log::error!("journal: the snapshot {}: {error}", snapshot.path.display()))
                 .ok()
         });
-        let mut intent = good.next().unwrap_or_default().sealing(vault.as_ref());
+        let mut intent = good.next().unwrap_or_default().sealing(cipher.as_ref());
         let from = intent.seq();
         let between =
             HistoryFilter { after: from, before: Some(to + 1), limit: usize::MAX, ..HistoryFilter::default() };
@@ -113,13 +115,13 @@ impl Journal {
 
     /// The snapshots that are there, the newest first. Blocks on the disk.
     pub fn snapshots(&self) -> Vec<SnapshotFile> {
-        self.core.place.list_snapshots()
+        self.core.paths.list_snapshots()
     }
 }
 
 impl HistoryFilter {
     /// And how many are damaged.
-    fn read(&self, store: &Store, vault: Option<&Vault>) -> Result<(Vec<Change>, usize)> {
+    fn read(&self, store: &Store, cipher: Option<&ArgsCipher>) -> Result<(Vec<Change>, usize)> {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let (before, after) = (self.before.map_or(i64::MAX, number), number(self.after));
         let prefix = self.prefix.as_deref().unwrap_or_default();
@@ -127,6 +129,6 @@ impl HistoryFilter {
         let limit = number(self.limit as u64);
         let (since, until) = (self.since.unwrap_or(i64::MIN), self.until.unwrap_or(i64::MAX));
         let values: [&dyn ToSql; 7] = [&before, &since, &until, &kind, &prefix, &limit, &after];
-        store.changes(&values, vault)
+        store.changes(&values, cipher)
     }
 }

@@ -1,24 +1,14 @@
 //! The journal: intent in memory, and on disk behind it. A change is applied to memory and queued on the thread of
 //! the call, which never touches storage; the writer thread makes it durable and then says so.
 //!
-//! Lock order: `files`, then `front`, then `health` and `opened`. `front` is held for microseconds only.
+//! Lock order: `files`, then `inbox`, then `health` and `opened`. `inbox` is held for microseconds only.
 
 mod ack;
-mod dark;
-pub mod env;
+mod batch;
 mod gauges;
 mod history;
-mod intent;
-mod maintenance;
-mod many;
-mod place;
-mod recovery;
-mod rows;
-mod salvage;
-mod shared;
-mod store;
-mod suspects;
-mod vault;
+mod inbox;
+mod upkeep;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -31,23 +21,23 @@ use std::thread::{self, JoinHandle};
 use parking_lot::Mutex;
 
 pub use self::ack::{Ack, Done, Persisted, Reply};
-pub use self::dark::Dark;
-use self::env::{Env, System};
+pub use self::batch::{AppliedMutation, Mutation, Precondition};
 pub use self::gauges::Reading;
-pub use self::history::{HistoryFilter, Moment};
-use self::intent::Applied;
-pub use self::intent::Cause;
-use self::maintenance::Maintenance;
-pub use self::many::{Made, Step, Unchanged};
-pub use self::place::SnapshotFile;
-use self::place::{Place, log_of};
-use self::shared::{Access, Core, Job, QUEUE_BYTES, QUEUE_CHANGES, Waiting};
-pub use self::store::SCHEMA_VERSION;
-pub use self::suspects::Suspects;
+pub use self::history::{HistoryFilter, PointInTime};
+use self::inbox::{Access, Core, Job, QUEUE_BYTES, QUEUE_CHANGES, Waiting};
+use self::upkeep::Maintenance;
 use self::writer::Writer;
 use crate::error::{Code, Error, Result};
-use crate::record::{Args, Entry, Kind, NamingRules, Op, State, Stream, check_key};
+use crate::model::{Args, Entry, Kind, NamingRules, Op, State, Stream, check_key};
 use crate::settings::{Durability, OnError, Settings};
+pub use crate::storage::crash_counters::CrashCounters;
+pub use crate::storage::db::SCHEMA_VERSION;
+use crate::storage::env::{Env, System};
+use crate::storage::intent::Applied;
+pub use crate::storage::intent::Cause;
+pub use crate::storage::offline_hints::OfflineHints;
+pub use crate::storage::paths::SnapshotFile;
+use crate::storage::paths::{JournalPaths, log_of};
 
 /// A call that MediaServer has carried out, or an event in it.
 #[derive(Debug, Clone)]
@@ -59,7 +49,7 @@ pub struct Call<'a> {
     pub args: Option<Args>,
     /// An add of what the server had already, and left as it was: it changes nothing where that is wanted, with
     /// whatever arguments.
-    pub again: bool,
+    pub already_exists: bool,
     pub cause: Cause,
 }
 
@@ -111,14 +101,14 @@ impl Journal {
     /// opened, that is its [`Condition`], and it is tried again every second; nothing on disk is changed. Fails only
     /// for a path that names no file, or when the machine gives no threads. Blocks on the disk.
     pub fn open_in(options: &Settings, env: Arc<dyn Env>) -> Result<Journal> {
-        let place = Place::new(&options.path, env)?;
-        let core = Arc::new(Core::new(options.clone(), place));
+        let paths = JournalPaths::new(&options.path, env)?;
+        let core = Arc::new(Core::new(options.clone(), paths));
         let journal = Journal { core: Arc::clone(&core), writer: Mutex::new(None), maintenance: Mutex::new(None) };
         let writer = Writer::open(Arc::clone(&core));
-        let front = Arc::clone(&core);
+        let inbox = Arc::clone(&core);
         *journal.writer.lock() = Some(spawn("zlmj-writer", move || {
             if catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
-                front.writer_died();
+                inbox.writer_died();
             }
         })?);
         *journal.maintenance.lock() = Some(spawn("zlmj-upkeep", move || Maintenance::new(core).run())?);
@@ -136,10 +126,10 @@ impl Journal {
     }
 
     /// Has `begin` told once when intent is known: at once, or on the writer thread when the journal could be opened.
-    pub fn when_known(&self, told: impl FnOnce() + Send + 'static) {
+    pub fn on_loaded(&self, told: impl FnOnce() + Send + 'static) {
         {
-            let mut front = self.core.front.lock();
-            if let Access::Waiting { begin, .. } = &mut front.access {
+            let mut inbox = self.core.inbox.lock();
+            if let Access::Waiting { begin, .. } = &mut inbox.access {
                 *begin = Some(Box::new(told));
                 return;
             }
@@ -148,7 +138,7 @@ impl Journal {
     }
 
     /// Has `told` called, on the writer thread, for every proxy whose change was undone. The first call counts.
-    pub fn when_undone(&self, told: impl Fn(Kind, &Arc<str>) + Send + Sync + 'static) {
+    pub fn on_undone(&self, told: impl Fn(Kind, &Arc<str>) + Send + Sync + 'static) {
         let _ = self.core.converge.set(Box::new(told));
     }
 
@@ -190,17 +180,17 @@ impl Journal {
             return Err((done, Ack::failed(error)));
         }
         let at = self.now_ms();
-        let mut front = self.core.front.lock();
-        if front.closing {
+        let mut inbox = self.core.inbox.lock();
+        if inbox.closing {
             let error = Error::new(Code::Closed, "the journal is closed: the server is stopping");
             return Err((done, Ack::failed(error)));
         }
-        if reject && !matches!(front.access, Access::Open) {
-            drop(front);
+        if reject && !matches!(inbox.access, Access::Open) {
+            drop(inbox);
             self.core.undone(call.kind, &call.key.into());
             return Err((done, Ack { undone: true, ..Ack::failed(self.core.last_failure()) }));
         }
-        if let Access::Waiting { calls, bytes, .. } = &mut front.access {
+        if let Access::Waiting { calls, bytes, .. } = &mut inbox.access {
             let error = self.core.last_failure();
             let size = call.key.len() + call.args.as_ref().map_or(0, |args| args.as_str().len());
             if calls.len() < QUEUE_CHANGES && *bytes + size <= QUEUE_BYTES {
@@ -213,34 +203,35 @@ impl Journal {
         let durable = self.core.durable_seq.load(Ordering::Acquire);
         // One that is not on disk may yet be undone, and this call must then be undone with it.
         let is_the_same = |entry: &Entry| call.args.as_ref() == Some(&entry.args) && entry.seq <= durable;
-        let wanted = front.intent.get(call.kind, call.key).filter(|entry| entry.state == State::Enabled);
-        let relies_on =
-            wanted.filter(|entry| call.op == Op::Add && (call.again || is_the_same(entry))).map(|entry| entry.seq);
+        let wanted = inbox.intent.get(call.kind, call.key).filter(|entry| entry.state == State::Enabled);
+        let relies_on = wanted
+            .filter(|entry| call.op == Op::Add && (call.already_exists || is_the_same(entry)))
+            .map(|entry| entry.seq);
         let applied = match relies_on {
             Some(_) => None,
-            None => front.intent.change(at, call.op, call.kind, call.key, call.args, call.cause),
+            None => inbox.intent.change(at, call.op, call.kind, call.key, call.args, call.cause),
         };
-        let seq = front.intent.seq();
-        if matches!(front.access, Access::ReadOnly) {
+        let seq = inbox.intent.seq();
+        if matches!(inbox.access, Access::ReadOnly) {
             return Err((done, Ack { seq, ..Ack::failed(self.core.last_failure()) }));
         }
         let bytes = applied.as_ref().map_or(0, Applied::bytes);
-        if front.queue.len() >= QUEUE_CHANGES || front.queued_bytes + bytes > QUEUE_BYTES {
+        if inbox.queue.len() >= QUEUE_CHANGES || inbox.queued_bytes + bytes > QUEUE_BYTES {
             let error = Error::new(
                 Code::QueueFull,
-                format!("{} changes wait for the disk already: it is too slow or stuck", front.queue.len()),
+                format!("{} changes wait for the disk already: it is too slow or stuck", inbox.queue.len()),
             );
             let undone = reject && applied.is_some();
             match applied {
                 Some(applied) if reject => {
-                    front.intent.take_back(&applied);
-                    drop(front);
+                    inbox.intent.take_back(&applied);
+                    drop(inbox);
                     self.core.undone(applied.change.kind, &applied.change.key);
                 }
                 // Memory has it, the queue does not: the writer will bring the whole of memory to disk instead.
                 applied => {
-                    front.missed(applied);
-                    front.behind = true;
+                    inbox.missed(applied);
+                    inbox.needs_rewrite = true;
                     self.core.wake_writer.notify_one();
                 }
             }
@@ -250,8 +241,8 @@ impl Journal {
             Durability::Full => (None, Some(done)),
             Durability::Async => (Some(done), None),
         };
-        self.core.queue(&mut front, Job { seq, applied, relies_on, done: later });
-        drop(front);
+        self.core.queue(&mut inbox, Job { seq, applied, relies_on, done: later });
+        drop(inbox);
         if let Some(done) = now {
             let result = match &self.core.health.lock().failure {
                 Some((_, error)) => Err(error.clone()),
@@ -266,16 +257,16 @@ impl Journal {
     /// is no longer wanted as change `seq` left it. Touches no storage.
     pub fn change(&self, kind: Kind, key: &str, seq: u64, op: Op, reason: &str) -> bool {
         let at = self.now_ms();
-        let mut front = self.core.front.lock();
-        if front.intent.get(kind, key).is_none_or(|entry| entry.seq != seq) {
+        let mut inbox = self.core.inbox.lock();
+        if inbox.intent.get(kind, key).is_none_or(|entry| entry.seq != seq) {
             return false;
         }
         let cause = Cause { origin: "zlm-journal".to_owned(), reason: reason.to_owned() };
-        let Some(applied) = front.intent.change(at, op, kind, key, None, cause) else {
+        let Some(applied) = inbox.intent.change(at, op, kind, key, None, cause) else {
             return false;
         };
-        if matches!(front.access, Access::Open) {
-            self.core.queue(&mut front, Job::of(applied));
+        if matches!(inbox.access, Access::Open) {
+            self.core.queue(&mut inbox, Job::of(applied));
             self.core.wake_writer.notify_one();
         }
         true
@@ -283,29 +274,29 @@ impl Journal {
 
     /// Milliseconds since 1970-01-01 UTC, as the machine has it.
     pub fn now_ms(&self) -> i64 {
-        self.core.place.env.now_ms()
+        self.core.paths.env.now_ms()
     }
 
     /// What did not play when the server was last looked at.
-    pub fn dark(&self) -> Dark {
-        Dark::read(&self.core.place)
+    pub fn dark(&self) -> OfflineHints {
+        OfflineHints::read(&self.core.paths)
     }
 
     /// What the server may have crashed of; counts its last crash. `known` is each proxy with its last change. Once a
     /// process.
-    pub fn suspects(&self, known: impl Iterator<Item = ((Kind, Arc<str>), u64)>) -> Suspects {
-        Suspects::read(&self.core.place, known)
+    pub fn suspects(&self, known: impl Iterator<Item = ((Kind, Arc<str>), u64)>) -> CrashCounters {
+        CrashCounters::read(&self.core.paths, known)
     }
 
     /// Where a crash signal's handler is to note what is being worked on: the number of each change on a line of its own.
     pub fn crash_file(&self) -> PathBuf {
-        self.core.place.crash()
+        self.core.paths.crash()
     }
 
     /// True while the proxy is wanted exactly as change `seq` left it; with 0, in whatever way.
     pub fn wants(&self, kind: Kind, key: &str, seq: u64) -> bool {
-        let front = self.core.front.lock();
-        front
+        let inbox = self.core.inbox.lock();
+        inbox
             .intent
             .get(kind, key)
             .is_some_and(|entry| (entry.seq == seq || seq == 0) && entry.state == State::Enabled)
@@ -313,27 +304,27 @@ impl Journal {
 
     /// How many there are in a state.
     pub fn count(&self, state: State) -> u64 {
-        self.core.front.lock().intent.count(state)
+        self.core.inbox.lock().intent.count(state)
     }
 
     /// A copy of one entry.
     pub fn get(&self, kind: Kind, key: &str) -> Option<Entry> {
-        self.core.front.lock().intent.get(kind, key).cloned()
+        self.core.inbox.lock().intent.get(kind, key).cloned()
     }
 
     /// The proxies with whose close this source of the server ends, and the other way round.
-    pub fn makers(&self, stream: &Stream, rules: &NamingRules) -> Vec<(Kind, Arc<str>)> {
-        self.core.front.lock().intent.makers(stream, rules)
+    pub fn producers(&self, stream: &Stream, rules: &NamingRules) -> Vec<(Kind, Arc<str>)> {
+        self.core.inbox.lock().intent.producers(stream, rules)
     }
 
     /// The proxies that take this source of the server by name.
     pub fn takers(&self, schema: &str, stream: &Stream, rules: &NamingRules) -> Vec<(Kind, Arc<str>)> {
-        self.core.front.lock().intent.takers(schema, stream, rules)
+        self.core.inbox.lock().intent.takers(schema, stream, rules)
     }
 
     /// At most `most` entries after `cursor`, in the order of kind and key.
     pub fn after(&self, cursor: Option<&(Kind, Arc<str>)>, most: usize) -> Vec<((Kind, Arc<str>), Entry)> {
-        self.core.front.lock().intent.after(cursor, most)
+        self.core.inbox.lock().intent.after(cursor, most)
     }
 
     /// Makes a snapshot now. Blocks on the disk: not for media threads. None when nothing was ever journaled.
@@ -354,25 +345,25 @@ impl Journal {
 
     /// The size of the database, of its log, and of all snapshots together, in bytes. Touches the disk.
     pub fn sizes(&self) -> [u64; 3] {
-        let place = &self.core.place;
-        let size = |path: &std::path::Path| place.env.stat(path).ok().flatten().map_or(0, |stat| stat.len);
-        let snapshots = place.list_snapshots().iter().map(|snapshot| size(&snapshot.path)).sum();
-        [size(&place.file), size(&log_of(&place.file)), snapshots]
+        let paths = &self.core.paths;
+        let size = |path: &std::path::Path| paths.env.stat(path).ok().flatten().map_or(0, |stat| stat.len);
+        let snapshots = paths.list_snapshots().iter().map(|snapshot| size(&snapshot.path)).sum();
+        [size(&paths.file), size(&log_of(&paths.file)), snapshots]
     }
 
     pub fn report(&self) -> Report {
-        let front = self.core.front.lock();
-        let by_state = State::ALL.iter().map(|&state| (state.name(), front.intent.count(state))).collect();
-        let (seq, queue) = (front.intent.seq(), front.queue.len());
+        let inbox = self.core.inbox.lock();
+        let by_state = State::ALL.iter().map(|&state| (state.name(), inbox.intent.count(state))).collect();
+        let (seq, queue) = (inbox.intent.seq(), inbox.queue.len());
         let health = self.core.health.lock();
-        let condition = match (&front.access, &health.failure) {
+        let condition = match (&inbox.access, &health.failure) {
             (Access::Open, None) => Condition::Healthy,
             (Access::Open, Some(_)) => Condition::StorageFailed,
             (Access::Waiting { .. }, _) => Condition::Unavailable,
             (Access::ReadOnly, _) => Condition::ReadOnly,
         };
         Report {
-            file: self.core.place.file.clone(),
+            file: self.core.paths.file.clone(),
             condition,
             by_state,
             seq,
@@ -381,7 +372,7 @@ impl Journal {
             queue,
             queue_capacity: QUEUE_CHANGES,
             snapshot: health.snapshot.clone(),
-            encrypted: front.intent.vault().is_some(),
+            encrypted: inbox.intent.cipher().is_some(),
             last_error: health.last_error.clone(),
         }
     }
@@ -392,7 +383,7 @@ impl Journal {
         *self.core.stop_maintenance.lock() = true;
         self.core.wake_maintenance.notify_all();
         join(&self.maintenance);
-        self.core.front.lock().closing = true;
+        self.core.inbox.lock().closing = true;
         self.core.wake_writer.notify_all();
         join(&self.writer);
     }

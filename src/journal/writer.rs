@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 use parking_lot::MutexGuard;
 
 use super::ack::{Ack, Done, Persisted};
-use super::intent::{Applied, Intent};
-use super::place::Because;
-use super::recovery::{self, Opened};
-use super::rows::Incident;
-use super::shared::{Access, Chores, Core, Front, Job};
-use super::store::{Content, LOG_PAGES, Store};
-use super::vault::Vault;
+use super::inbox::{Access, Chores, Core, Inbox, Job};
 use crate::error::{Code, Error, Result};
-use crate::record::{Op, State};
+use crate::model::{Op, State};
 use crate::settings::OnError;
+use crate::storage::cipher::ArgsCipher;
+use crate::storage::db::{Content, LOG_PAGES, Store};
+use crate::storage::intent::{Applied, Intent};
+use crate::storage::paths::QuarantineReason;
+use crate::storage::recover::{self, Opened};
+use crate::storage::rows::Incident;
 
 const PRUNE_ROWS: u32 = 1000;
 /// More changes at once are rare.
@@ -108,9 +108,9 @@ impl Writer {
             let jobs = work.jobs.len();
             self.settle(work.jobs, rewritten);
             {
-                let front = self.core.front.lock();
-                self.callers = jobs + front.queue.len();
-                self.core.gauges.answered(work.taken, front.queue.is_empty());
+                let inbox = self.core.inbox.lock();
+                self.callers = jobs + inbox.queue.len();
+                self.core.gauges.answered(work.taken, inbox.queue.is_empty());
             }
             self.do_chores(work.chores);
             if work.last {
@@ -121,56 +121,56 @@ impl Writer {
 
     fn wait(&mut self) -> Work {
         let core = Arc::clone(&self.core);
-        let mut front = core.front.lock();
+        let mut inbox = core.inbox.lock();
         loop {
-            let broken = match front.access {
-                Access::Open => self.store.is_none() || front.behind,
-                Access::Waiting { .. } => !front.closing,
+            let broken = match inbox.access {
+                Access::Open => self.store.is_none() || inbox.needs_rewrite,
+                Access::Waiting { .. } => !inbox.closing,
                 Access::ReadOnly => false,
             };
-            let due = broken && (front.closing || self.retry_at.is_none_or(|at| at <= Instant::now()));
-            let idle = front.queue.is_empty() && !front.chores.finish_checkpoint && front.chores.prune.is_none();
-            if due || !idle || front.closing {
-                if !due && !front.closing && !front.queue.is_empty() {
-                    self.wait_for_others(&mut front);
+            let due = broken && (inbox.closing || self.retry_at.is_none_or(|at| at <= Instant::now()));
+            let idle = inbox.queue.is_empty() && !inbox.chores.finish_checkpoint && inbox.chores.prune.is_none();
+            if due || !idle || inbox.closing {
+                if !due && !inbox.closing && !inbox.queue.is_empty() {
+                    self.wait_for_others(&mut inbox);
                 }
                 // Media threads fill the next one: as long as this one was, it need not grow under them.
-                let room = Vec::with_capacity(front.queue.len().min(USUAL_BATCH));
-                let queue = std::mem::replace(&mut front.queue, room);
-                front.queued_bytes = 0;
-                front.behind &= !due;
-                let repair = match front.access {
+                let room = Vec::with_capacity(inbox.queue.len().min(USUAL_BATCH));
+                let queue = std::mem::replace(&mut inbox.queue, room);
+                inbox.queued_bytes = 0;
+                inbox.needs_rewrite &= !due;
+                let repair = match inbox.access {
                     _ if !due => Repair::None,
                     Access::Waiting { .. } => Repair::Open,
-                    _ => Repair::Rewrite(front.intent.clone()),
+                    _ => Repair::Rewrite(inbox.intent.clone()),
                 };
                 return Work {
                     taken: self.core.gauges.now(),
                     jobs: queue,
-                    chores: std::mem::take(&mut front.chores),
+                    chores: std::mem::take(&mut inbox.chores),
                     repair,
-                    last: front.closing,
+                    last: inbox.closing,
                 };
             }
             match self.retry_at.filter(|_| broken) {
                 Some(at) => {
-                    self.core.wake_writer.wait_until(&mut front, at);
+                    self.core.wake_writer.wait_until(&mut inbox, at);
                 }
-                None => self.core.wake_writer.wait(&mut front),
+                None => self.core.wake_writer.wait(&mut inbox),
             }
         }
     }
 
     /// Who was just told that his change is on disk has the next one under way. A commit costs as much of the processors,
     /// which the pollers need, as several changes do.
-    fn wait_for_others(&self, front: &mut MutexGuard<'_, Front>) {
+    fn wait_for_others(&self, inbox: &mut MutexGuard<'_, Inbox>) {
         let awaited = self.callers.min(SHARED_WELL);
-        if awaited < SHARED_FROM || front.queue.len() >= awaited {
+        if awaited < SHARED_FROM || inbox.queue.len() >= awaited {
             return;
         }
-        front.awaited = awaited;
-        self.core.all_queued.wait_for(front, SHARE_WAIT);
-        front.awaited = 0;
+        inbox.awaited = awaited;
+        self.core.all_queued.wait_for(inbox, SHARE_WAIT);
+        inbox.awaited = 0;
     }
 
     /// Writes the jobs unless a rewrite has just done so, and tells every caller how it ended.
@@ -228,14 +228,14 @@ impl Writer {
     fn take_back(&self, batch: Vec<Applied>) -> BTreeSet<u64> {
         let mut undone = Vec::new();
         {
-            let mut front = self.core.front.lock();
+            let mut inbox = self.core.inbox.lock();
             if self.core.options().on_error == OnError::Accept {
                 for applied in batch {
-                    front.missed(Some(applied));
+                    inbox.missed(Some(applied));
                 }
                 return BTreeSet::new();
             }
-            let later: BTreeSet<_> = front
+            let later: BTreeSet<_> = inbox
                 .queue
                 .iter()
                 .filter_map(|job| job.applied.as_ref())
@@ -244,9 +244,9 @@ impl Writer {
             for applied in batch.into_iter().rev() {
                 let set_aside = applied.change.op == Op::Set(State::Quarantined);
                 if set_aside || later.contains(&(applied.change.kind, Arc::clone(&applied.change.key))) {
-                    front.missed(Some(applied));
+                    inbox.missed(Some(applied));
                 } else {
-                    front.intent.take_back(&applied);
+                    inbox.intent.take_back(&applied);
                     undone.push(applied);
                 }
             }
@@ -282,23 +282,23 @@ impl Writer {
                 Err(unread) => self.fail(&error.context(unread)),
             },
             Err(error) => {
-                self.fail(&error.context(format!("the journal {} cannot be opened", core.place.file.display())));
+                self.fail(&error.context(format!("the journal {} cannot be opened", core.paths.file.display())));
             }
         }
     }
 
     fn open_files(&mut self) -> Result<Opened> {
-        self.core.place.prepare()?;
+        self.core.paths.prepare()?;
         let mut attempts = 0;
         while self.lock.is_none() {
             attempts += 1;
-            match self.core.place.lock() {
+            match self.core.paths.lock() {
                 Ok(lock) => self.lock = Some(lock),
                 Err(error) if error.code == Code::Locked && attempts < LOCK_ATTEMPTS => thread::sleep(LOCK_PAUSE),
                 Err(error) => return Err(error),
             }
         }
-        let opened = self.vault().and_then(|vault| recovery::open(&self.core.place, vault.as_ref()));
+        let opened = self.cipher().and_then(|cipher| recover::open(&self.core.paths, cipher.as_ref()));
         if opened.is_err() {
             // Another server may have more luck.
             self.lock = None;
@@ -307,20 +307,20 @@ impl Writer {
     }
 
     fn read_only(&self) -> Result<Intent> {
-        recovery::read_only(&self.core.place, self.vault()?.as_ref())
+        recover::read_only(&self.core.paths, self.cipher()?.as_ref())
     }
 
     /// The key is read at each attempt: it may come later, with a disk that is mounted later.
-    fn vault(&self) -> Result<Option<Arc<Vault>>> {
+    fn cipher(&self) -> Result<Option<Arc<ArgsCipher>>> {
         let options = self.core.options();
-        options.key_file.as_ref().map(|file| Vault::read(&*self.core.place.env, file)).transpose()
+        options.key_file.as_ref().map(|file| ArgsCipher::read(&*self.core.paths.env, file)).transpose()
     }
 
     fn opened(&mut self, opened: Opened) {
         let core = Arc::clone(&self.core);
         log::info!(
             "journal: {} open, {} proxies, last change {}",
-            core.place.file.display(),
+            core.paths.file.display(),
             opened.intent.digest().count,
             opened.intent.seq()
         );
@@ -331,13 +331,13 @@ impl Writer {
         self.healed();
         {
             let mut health = core.health.lock();
-            health.snapshot = core.place.list_snapshots().into_iter().next();
+            health.snapshot = core.paths.list_snapshots().into_iter().next();
             // Soon after each start what the file has stands in two places, however short the last run was.
             let snapshot = health.snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
             core.snapshot_due.store(opened.intent.seq() > snapshot, Ordering::Relaxed);
             if let Some(report) = opened.report {
                 log::error!("journal: {report}");
-                health.last_error = Some((core.place.env.now_ms(), Error::corrupt(report)));
+                health.last_error = Some((core.paths.env.now_ms(), Error::corrupt(report)));
             }
         }
         self.known(opened.intent, Access::Open);
@@ -353,17 +353,17 @@ impl Writer {
     /// The file's intent is that of memory from now on, with the calls that have come meanwhile on top.
     fn known(&self, mut intent: Intent, access: Access) {
         let begin = {
-            let mut front = self.core.front.lock();
-            let Access::Waiting { calls, begin, .. } = std::mem::replace(&mut front.access, access) else {
+            let mut inbox = self.core.inbox.lock();
+            let Access::Waiting { calls, begin, .. } = std::mem::replace(&mut inbox.access, access) else {
                 return;
             };
             for ((kind, key), call) in calls {
                 let applied = intent.change(call.at, call.op, kind, &key, call.args, call.cause);
-                if matches!(front.access, Access::Open) {
-                    front.queue.extend(applied.map(Job::of));
+                if matches!(inbox.access, Access::Open) {
+                    inbox.queue.extend(applied.map(Job::of));
                 }
             }
-            front.intent = intent;
+            inbox.intent = intent;
             begin
         };
         if let Some(begin) = begin {
@@ -384,11 +384,11 @@ impl Writer {
                     "journal: all {} proxies were written afresh to {}, it is complete again; the old files, if there \
                      were any, are in quarantine/",
                     intent.digest().count,
-                    core.place.file.display()
+                    core.paths.file.display()
                 );
                 self.store = Some(store);
                 core.snapshot_due.store(true, Ordering::Relaxed);
-                core.front.lock().unwritten.retain(|change| change.seq > intent.seq());
+                core.inbox.lock().unwritten.retain(|change| change.seq > intent.seq());
                 core.durable_seq.fetch_max(intent.seq(), Ordering::Release);
                 core.file_seq.store(intent.seq(), Ordering::Release);
                 self.healed();
@@ -398,22 +398,26 @@ impl Writer {
     }
 
     fn write_afresh(&mut self, intent: &Intent) -> Result<Store> {
-        let place = &self.core.place;
-        place.prepare()?;
-        if !place.is_locked()? {
+        let paths = &self.core.paths;
+        paths.prepare()?;
+        if !paths.is_encrypted()? {
             // The lock went with its directory.
-            self.lock = Some(place.lock()?);
+            self.lock = Some(paths.lock()?);
         }
         let durable = self.core.durable_seq.load(Ordering::Acquire);
-        let (mut history, mut incidents) = recovery::salvage_history(place, durable, intent.vault());
-        history.extend(self.core.front.lock().unwritten.iter().map(|change| (change.seq, change.clone())));
-        let at = place.env.now_ms();
+        let (mut history, mut incidents) = recover::salvage_history(paths, durable, intent.cipher());
+        history.extend(self.core.inbox.lock().unwritten.iter().map(|change| (change.seq, change.clone())));
+        let at = paths.env.now_ms();
         let report = self.core.health.lock().last_error.as_ref().map_or_else(
             || "The file was rewritten from memory".to_owned(),
             |(_, error)| format!("The file was rewritten from memory after: {error}"),
         );
         incidents.insert(Incident { at, report });
-        recovery::replace(place, &Content { intent: intent.clone(), history, incidents }, Because::Replaced)
+        recover::replace(
+            paths,
+            &Content { intent: intent.clone(), history, incidents },
+            QuarantineReason::Replaced,
+        )
     }
 
     fn healed(&mut self) {
@@ -455,7 +459,7 @@ impl Writer {
             match store.prune(seq, before, PRUNE_ROWS) {
                 // Not all of it yet: the rest after whoever is waiting.
                 Ok(rows) if rows == PRUNE_ROWS as usize => {
-                    self.core.front.lock().chores.prune = chores.prune;
+                    self.core.inbox.lock().chores.prune = chores.prune;
                 }
                 Ok(_) => {}
                 Err(error) => outcome = Err(error),

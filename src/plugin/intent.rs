@@ -6,9 +6,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::all_of;
-use crate::journal::{Cause, Dark, Done, Journal, Step, Suspects};
+use crate::journal::{Cause, CrashCounters, Done, Journal, Mutation, OfflineHints};
+use crate::model::{Entry, Op, State};
 use crate::reconcile::{self, Key};
-use crate::record::{Entry, Op, State};
 
 /// The reconciler waits so long for the disk.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -19,8 +19,8 @@ pub struct JournaledIntent {
 }
 
 struct Notes {
-    suspects: Suspects,
-    dark: Dark,
+    suspects: CrashCounters,
+    dark: OfflineHints,
 }
 
 impl JournaledIntent {
@@ -81,21 +81,21 @@ impl reconcile::Intent for JournaledIntent {
     fn release(&self, crashes: u32) -> Vec<Key> {
         let aside = all_of(&self.journal).filter(|(_, entry)| entry.state == State::Quarantined);
         let aside = aside.filter(|(key, _)| self.notes(|notes| notes.suspects.may_be_released(key)));
-        let step = |(key, entry): (Key, Entry)| Step {
+        let mutation = |(key, entry): (Key, Entry)| Mutation {
             key,
             op: Op::Set(State::Enabled),
             args: None,
             expected: Some(entry.seq),
         };
-        let steps: Vec<Step> = aside.map(step).collect();
-        if steps.is_empty() {
+        let mutations: Vec<Mutation> = aside.map(mutation).collect();
+        if mutations.is_empty() {
             return Vec::new();
         }
         let reason = "the server started well without it".to_owned();
         let cause = Cause { origin: "zlm-journal".to_owned(), reason };
         let (told, ack) = mpsc::channel();
         let done = Done::new(move |ack| drop(told.send(ack)));
-        let made = self.journal.record_all(steps, None, &cause, done).unwrap_or_else(|error| {
+        let made = self.journal.submit_batch(mutations, None, &cause, done).unwrap_or_else(|error| {
             log::warn!("journal: what was set aside is not released by this start: {error}");
             Vec::new()
         });

@@ -3,13 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use super::plan::Key;
-use crate::record::url::OwnAddress;
-use crate::record::{End, Read};
+use crate::model::url::OwnAddress;
+use crate::model::{Endpoint, Read};
 
 /// A proxy that takes its stream from this server and brings it back to it.
 struct Link {
-    takes: String,
-    makes: String,
+    input: String,
+    output: String,
 }
 
 pub struct Chains {
@@ -30,13 +30,15 @@ impl Chains {
 
     pub fn add(&mut self, key: &Key, args: &Read) {
         let info = key.0.info();
-        let stream = |end: End| match end {
-            End::Url(name) => self.own.stream_of(args.get(name)?),
-            End::Named => Some(format!("{}/{}/{}", args.get("vhost")?, args.get("app")?, args.get("stream")?)),
+        let stream = |end: Endpoint| match end {
+            Endpoint::Url(name) => self.own.stream_of(args.get(name)?),
+            Endpoint::Named => {
+                Some(format!("{}/{}/{}", args.get("vhost")?, args.get("app")?, args.get("stream")?))
+            }
         };
         // Most proxies have one end elsewhere.
-        if let (Some(takes), Some(makes)) = (stream(info.takes), stream(info.makes)) {
-            self.links.insert(key.clone(), Link { takes, makes });
+        if let (Some(input), Some(output)) = (stream(info.input), stream(info.output)) {
+            self.links.insert(key.clone(), Link { input, output });
             self.changed = true;
         }
     }
@@ -70,10 +72,10 @@ impl Chains {
         }
         let mut left: HashMap<&Key, &Link> = self.links.iter().collect();
         loop {
-            let made: HashSet<&str> = left.values().map(|link| link.makes.as_str()).collect();
-            let taken: HashSet<&str> = left.values().map(|link| link.takes.as_str()).collect();
+            let made: HashSet<&str> = left.values().map(|link| link.output.as_str()).collect();
+            let taken: HashSet<&str> = left.values().map(|link| link.input.as_str()).collect();
             let before = left.len();
-            left.retain(|_, link| made.contains(link.takes.as_str()) && taken.contains(link.makes.as_str()));
+            left.retain(|_, link| made.contains(link.input.as_str()) && taken.contains(link.output.as_str()));
             if left.len() == before {
                 break;
             }
@@ -81,12 +83,12 @@ impl Chains {
         // What is left is in a circle, or leads from one to another.
         let mut feeds: HashMap<&str, Vec<&str>> = HashMap::new();
         for link in left.values() {
-            feeds.entry(&link.takes).or_default().push(&link.makes);
+            feeds.entry(&link.input).or_default().push(&link.output);
         }
         feeds.values_mut().for_each(|streams| streams.sort_unstable());
         let circles = left.iter().filter_map(|(key, link)| {
-            way(&feeds, &link.makes, &link.takes).map(|way| {
-                let way: Vec<&str> = std::iter::once(link.takes.as_str()).chain(way).collect();
+            way(&feeds, &link.output, &link.input).map(|way| {
+                let way: Vec<&str> = std::iter::once(link.input.as_str()).chain(way).collect();
                 ((*key).clone(), format!("it goes in a circle: {}", way.join(" → ")))
             })
         });
@@ -119,7 +121,7 @@ fn way<'a>(feeds: &HashMap<&'a str, Vec<&'a str>>, from: &'a str, to: &str) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Args, Kind};
+    use crate::model::{Args, Kind};
 
     fn chains() -> Chains {
         Chains::new(OwnAddress { hosts: vec![], ports: vec![1935] })

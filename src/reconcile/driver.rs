@@ -12,11 +12,11 @@ use parking_lot::Mutex;
 
 use super::plan::{Action, Key, Limits, Plan, Wanted};
 use super::progress::{Progress, SourceReport};
-use super::proxy::{Census, Trouble};
+use super::proxy::{PhaseCounts, UnhealthyProxy};
 use super::{Add, Added, Host, Intent, Listed};
 use crate::error::{Code, Error, Result};
-use crate::record::url::OwnAddress;
-use crate::record::{Kind, redact_reason};
+use crate::model::url::OwnAddress;
+use crate::model::{Kind, redact_reason};
 
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -61,17 +61,17 @@ struct Shared {
 
 /// What an operator may look at.
 #[derive(Debug, Clone, Default)]
-pub struct Shown {
+pub struct ReconcileStatus {
     pub progress: Progress,
     pub finished: bool,
-    pub now: Census,
+    pub now: PhaseCounts,
     /// Since the restore began, until it was over.
     pub elapsed: Duration,
     /// Proxies answered for a second, of late.
     pub rate: f64,
     pub eta: Option<Duration>,
     pub worst: Vec<SourceReport>,
-    pub troubles: Vec<Trouble>,
+    pub troubles: Vec<UnhealthyProxy>,
     pub last_error: Option<String>,
 }
 
@@ -105,8 +105,8 @@ impl Handle {
     }
 
     /// Brings the server to intent for one proxy; where `anew`, what it has under that key is replaced. Any thread.
-    pub fn follow(&self, key: Key, anew: bool) {
-        self.send(Event::Converge(key, anew));
+    pub fn follow(&self, key: Key, replace: bool) {
+        self.send(Event::Converge(key, replace));
     }
 
     /// Someone waits for this proxy. Any thread.
@@ -140,10 +140,10 @@ impl Handle {
     }
 
     /// How it stands, with at most `most` of the proxies that do not play, or with the one of this key.
-    pub fn shown(&self, only: Option<&str>, most: usize) -> Shown {
+    pub fn shown(&self, only: Option<&str>, most: usize) -> ReconcileStatus {
         let plan = self.shared.plan.lock();
         let now = self.shared.began.lock().elapsed();
-        Shown {
+        ReconcileStatus {
             progress: plan.progress().clone(),
             finished: plan.is_restored(),
             now: plan.census(),
@@ -157,7 +157,7 @@ impl Handle {
     }
 
     /// How many of each kind there are of each, in the order of the table of kinds.
-    pub fn census(&self) -> Vec<(Kind, Census)> {
+    pub fn census(&self) -> Vec<(Kind, PhaseCounts)> {
         let plan = self.shared.plan.lock();
         Kind::ALL.iter().map(|kind| (*kind, plan.census_of(*kind))).collect()
     }
@@ -314,8 +314,8 @@ impl Driver {
         loop {
             let Some(action) = self.shared.plan.lock().next(now) else { return };
             match action {
-                Action::Start { call, key, seq, anew } => match self.intent.body(&key, seq) {
-                    Some(body) => self.host.add(call, Add { kind: key.0, key: key.1, seq, anew, body }),
+                Action::Start { call, key, seq, replace } => match self.intent.body(&key, seq) {
+                    Some(body) => self.host.add(call, Add { kind: key.0, key: key.1, seq, replace, body }),
                     None => self.answered(call, Added::Unwanted),
                 },
                 Action::SetAside { key, seq, why } => {
@@ -374,8 +374,8 @@ impl Driver {
             Event::Stop => return false,
             Event::Begin => {}
             Event::Added(call, answer) => self.answered(call, answer),
-            Event::Converge(key, anew) => match self.intent.wants(&key) {
-                Some(want) => self.shared.plan.lock().put_back(want, anew, now),
+            Event::Converge(key, replace) => match self.intent.wants(&key) {
+                Some(want) => self.shared.plan.lock().put_back(want, replace, now),
                 None => self.host.remove(key.0, key.1),
             },
             Event::Ask(key) => {

@@ -2,7 +2,7 @@
 
 use super::super::plan::Start;
 use super::*;
-use crate::record::Args;
+use crate::model::Args;
 
 /// A server that refuses all adds with the words of a real one.
 #[derive(Default)]

@@ -14,11 +14,11 @@ mod simulation;
 
 use std::sync::Arc;
 
-pub use self::driver::{Handle, Shown, start};
+pub use self::driver::{Handle, ReconcileStatus, start};
 pub use self::plan::{Key, Limits, Start, Wanted};
 pub use self::progress::{Progress, SourceReport};
-pub use self::proxy::{Census, Trouble};
-use crate::record::Kind;
+pub use self::proxy::{PhaseCounts, UnhealthyProxy};
+use crate::model::Kind;
 
 /// One proxy to be started: the recorded call, ready to be dispatched again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Add {
     /// longer wanted as that change left it.
     pub seq: u64,
     /// The server has it, but it does nothing any more: it is to be ended first.
-    pub anew: bool,
+    pub replace: bool,
     /// The arguments, one JSON object, without the secret.
     pub body: Vec<u8>,
 }

@@ -3,9 +3,9 @@
 //! clock, which only sort and inform, are milliseconds since 1970-01-01 UTC.
 
 mod answers;
-mod asked;
-mod one;
-mod shown;
+mod events;
+mod transitions;
+mod view;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use super::chain::Chains;
 use super::progress::{Meter, Progress, SourceReport};
-use super::proxy::{Census, Part, Phase, Proxy, Trouble};
+use super::proxy::{Part, Phase, PhaseCounts, Proxy, UnhealthyProxy};
 use super::queue::{PROCESSES, Queue, Rank};
 use super::{Added, Listed};
 use crate::memory::give_back;
-use crate::record::url::OwnAddress;
-use crate::record::{Args, Kind};
+use crate::model::url::OwnAddress;
+use crate::model::{Args, Kind};
 
 pub type Key = (Kind, Arc<str>);
 
@@ -94,7 +94,7 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Start it, as call `call`; where `anew`, end it first.
-    Start { call: u64, key: Key, seq: u64, anew: bool },
+    Start { call: u64, key: Key, seq: u64, replace: bool },
     /// It is not to be started any more.
     SetAside { key: Key, seq: u64, why: String },
     /// The server has lived through it: it is no suspect any more.
@@ -124,7 +124,7 @@ pub struct Plan {
     has_released: bool,
     actions: VecDeque<Action>,
     meter: Meter,
-    census: Census,
+    census: PhaseCounts,
     /// The next look, or the one that goes on, is that of a restore: what is missing is due at once.
     restoring: bool,
     /// While a look goes on: for so long the server was busy with its questions.
@@ -150,7 +150,7 @@ impl Plan {
             has_released: false,
             actions: VecDeque::new(),
             meter: Meter::default(),
-            census: Census::default(),
+            census: PhaseCounts::default(),
             restoring: limits.start == Start::All,
             asking: None,
             looks: 0,
@@ -292,7 +292,7 @@ impl Plan {
         match (phase, there) {
             (_, None) if restoring => self.enqueue(&key, true, false),
             // To be started anew: that it plays says nothing.
-            (Phase::Waiting { anew: true, .. }, Some(_)) => {}
+            (Phase::Waiting { replace: true, .. }, Some(_)) => {}
             (_, Some(Listed::Playing)) => self.plays(&key, wall),
             (_, Some(Listed::Connecting)) => {
                 self.is_here(&key);
@@ -368,7 +368,7 @@ impl Plan {
             key = self.queue.pop(call, now)?;
         }
         let proxy = self.proxies.get_mut(&key)?;
-        let Phase::Waiting { rank, anew } = proxy.phase else { return None };
+        let Phase::Waiting { rank, replace } = proxy.phase else { return None };
         let (seq, counted) = (proxy.seq, proxy.part.take() == Some(Part::Waiting));
         let progress = &mut self.meter.progress;
         if counted {
@@ -385,7 +385,7 @@ impl Plan {
         self.move_to(&key, Phase::Connecting { call });
         let usual = Duration::from_secs(1) / u32::try_from(self.limits.per_second).unwrap_or(u32::MAX).max(1);
         self.next_start = self.next_start.max(now.saturating_sub(CATCH_UP)) + self.jittered(usual, call);
-        Some(Action::Start { call, key, seq, anew })
+        Some(Action::Start { call, key, seq, replace })
     }
 
     /// What goes in a circle is told, and what no longer does is started.

@@ -73,7 +73,7 @@ fn start(plan: &mut Plan, at: Duration) -> Vec<String> {
 fn act(plan: &mut Plan, at: Duration) -> Vec<String> {
     std::iter::from_fn(|| plan.next(at))
         .map(|action| match action {
-            Action::Start { key, anew, .. } => format!("{}{}", key.1, if anew { " anew" } else { "" }),
+            Action::Start { key, replace, .. } => format!("{}{}", key.1, if replace { " anew" } else { "" }),
             Action::SetAside { key, .. } => format!("set aside {}", key.1),
             Action::Acquit { key, .. } => format!("acquit {}", key.1),
             Action::Release { .. } => "release".to_owned(),
@@ -387,7 +387,7 @@ fn a_replaced_proxy_has_no_failures_and_a_late_answer_is_not_its_own() {
     look(&mut plan, vec![want("a", 9)], &playing(&["a"]), secs(1));
     plan.answered(1, failed(), secs(2), 0);
     assert_eq!(plan.troubles(Some("a"), 1, secs(2))[0].attempts, 0);
-    assert_eq!(plan.census(), Census { playing: 1, ..Census::default() });
+    assert_eq!(plan.census(), PhaseCounts { playing: 1, ..PhaseCounts::default() });
 }
 
 #[test]
@@ -415,7 +415,7 @@ fn three_exceptions_running_are_enough() {
         let aside = if call == 6 { vec!["set aside a"] } else { Vec::new() };
         assert_eq!(start(&mut plan, at), aside);
     }
-    assert_eq!((plan.progress().quarantined, plan.census()), (1, Census::default()));
+    assert_eq!((plan.progress().quarantined, plan.census()), (1, PhaseCounts::default()));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::queue::{Origin, Rank};
 
 /// A proxy that should play and does not, as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct UnhealthyProxy {
     pub key: Key,
     /// waiting: its turn has not come; connecting: no media have come yet; retrying: the server has it and connects again;
     /// down: the server has lost it; blocked: it cannot be started as things are.
@@ -21,7 +21,7 @@ pub struct Trouble {
 
 /// How many there are now of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Census {
+pub struct PhaseCounts {
     pub playing: usize,
     pub retrying: usize,
     pub connecting: usize,
@@ -34,7 +34,7 @@ pub struct Census {
 pub enum Phase {
     Waiting {
         rank: Rank,
-        anew: bool,
+        replace: bool,
     },
     /// Handed to the server, which has not answered.
     Connecting {
@@ -87,7 +87,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    pub fn trouble(&self, key: &Key, now: Duration) -> Trouble {
+    pub fn trouble(&self, key: &Key, now: Duration) -> UnhealthyProxy {
         let (state, next_try) = match self.phase {
             Phase::Waiting { .. } => ("waiting", None),
             Phase::Connecting { .. } | Phase::Connected => ("connecting", None),
@@ -98,7 +98,7 @@ impl Proxy {
             }
         };
         let last_error = self.last_error.as_deref().unwrap_or_default().to_owned();
-        Trouble { key: key.clone(), state, attempts: self.attempts(), last_error, next_try }
+        UnhealthyProxy { key: key.clone(), state, attempts: self.attempts(), last_error, next_try }
     }
 
     /// Tries that have failed running, the server's or ours.
@@ -110,7 +110,7 @@ impl Proxy {
     }
 }
 
-impl Census {
+impl PhaseCounts {
     pub fn of(&mut self, phase: &Phase) -> &mut usize {
         match phase {
             Phase::Waiting { .. } => &mut self.waiting,

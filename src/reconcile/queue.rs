@@ -48,7 +48,7 @@ struct Source {
     offered: Option<Rank>,
 }
 
-/// Suspects that were started together, and those of their calls that the server has not lived through yet.
+/// CrashCounters that were started together, and those of their calls that the server has not lived through yet.
 #[derive(Default)]
 struct Group {
     started: usize,
@@ -240,7 +240,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Kind;
+    use crate::model::Kind;
 
     fn key(seq: u64) -> Key {
         (Kind::Pull, format!("{seq}").into())

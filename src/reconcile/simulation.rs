@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::plan::{Action, Key, Limits, Plan, Start, Wanted};
 use super::{Added, Listed};
-use crate::record::url::OwnAddress;
-use crate::record::{Args, Kind};
+use crate::model::url::OwnAddress;
+use crate::model::{Args, Kind};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Camera {
@@ -123,8 +123,8 @@ impl Simulation {
     }
 
     fn act(&mut self, action: Action) {
-        let (call, key, seq, anew) = match action {
-            Action::Start { call, key, seq, anew } => (call, key, seq, anew),
+        let (call, key, seq, replace) = match action {
+            Action::Start { call, key, seq, replace } => (call, key, seq, replace),
             // Nothing was set aside.
             Action::Release { .. } => return,
             other => panic!("{other:?}"),
@@ -134,7 +134,7 @@ impl Simulation {
             self.plan.answered(call, Added::Unwanted, self.now, 0);
             return;
         }
-        if anew {
+        if replace {
             self.server.remove(&key);
         } else if self.server.contains_key(&key) {
             self.plan.answered(call, Added::Present, self.now, 0);

@@ -77,9 +77,9 @@ static void restored_after_restart(const char *dir) {
     record(handle, ZLM_JOURNAL_ADD, "__defaultVhost__/live/1", args, 3, &told);
     CHECK(told.ack.seq == 1 && told.ack.persisted == ZLM_JOURNAL_PERSISTED && told.ack.code == 0);
     /* The server has it and has left it as it was: so does the journal. */
-    record(handle, ZLM_JOURNAL_ADD_AGAIN, "__defaultVhost__/live/1", args + 1, 2, &told);
+    record(handle, ZLM_JOURNAL_ADD_EXISTING, "__defaultVhost__/live/1", args + 1, 2, &told);
     CHECK(told.ack.seq == 1 && told.ack.persisted == ZLM_JOURNAL_PERSISTED);
-    record(handle, ZLM_JOURNAL_ADD_AGAIN, "__defaultVhost__/live/there", args, 1, &told);
+    record(handle, ZLM_JOURNAL_ADD_EXISTING, "__defaultVhost__/live/there", args, 1, &told);
     CHECK(told.ack.seq == 2);
     record(handle, ZLM_JOURNAL_ADD, "__defaultVhost__/live/gone", args, 1, &told);
     record(handle, ZLM_JOURNAL_REMOVE, "__defaultVhost__/live/gone", NULL, 0, &told);

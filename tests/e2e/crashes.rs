@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use super::*;
 use support::Holes;
 use zlm_journal::journal::Journal;
-use zlm_journal::record::{Op, State};
+use zlm_journal::model::{Op, State};
 use zlm_journal::settings::Settings;
 
 const SEGV: i32 = 11;

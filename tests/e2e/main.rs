@@ -30,7 +30,7 @@ use serde_json::Value;
 use support::server::{self, Server, add_args};
 use support::{HOST, Source};
 use tempfile::TempDir;
-use zlm_journal::record::Kind;
+use zlm_journal::model::Kind;
 
 /// A patched server with a journal, in a directory of its own.
 struct Fixture {

@@ -1,6 +1,6 @@
 //! The journal on its own: what was on disk, what happened, what must hold.
 
-mod many;
+mod batch;
 mod replies;
 mod sealed;
 
@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use zlm_journal::error::{Code, Result};
 use zlm_journal::journal::{
-    Ack, Call, Cause, Condition, Done, HistoryFilter, Journal, Persisted, SCHEMA_VERSION, Step, Suspects,
-    Unchanged,
+    Ack, Call, Cause, Condition, CrashCounters, Done, HistoryFilter, Journal, Mutation, Persisted, Precondition,
+    SCHEMA_VERSION,
 };
-use zlm_journal::record::{Args, Kind, Op, State};
+use zlm_journal::model::{Args, Kind, Op, State};
 use zlm_journal::settings::Settings;
 
 struct Disk {
@@ -68,7 +68,7 @@ fn call(op: Op, key: &str, url: &str) -> Call<'static> {
         kind: Kind::Pull,
         key: key.to_owned().leak(),
         args,
-        again: false,
+        already_exists: false,
         cause: Cause { origin: "127.0.0.1:1".to_owned(), reason: "test".to_owned() },
     }
 }
@@ -194,7 +194,7 @@ fn a_second_server_is_told_that_the_journal_is_taken() {
     assert_eq!(record(&second, Op::Add, "v/live/3", "rtsp://3").1.unwrap_err().code, Code::Locked);
     assert_eq!(record(&second, Op::Remove, "v/live/2", "").1.unwrap_err().code, Code::Locked);
     let (told, known) = mpsc::channel();
-    second.when_known(move || told.send(()).unwrap());
+    second.on_loaded(move || told.send(()).unwrap());
     assert!(known.try_recv().is_err());
     drop(first);
     // It takes over, with what it was called for on top.
@@ -422,7 +422,7 @@ fn an_add_of_what_is_wanted_alike_changes_nothing() {
     record(&journal, Op::Set(State::Disabled), "v/live/1", "").1.unwrap();
     assert_eq!(add(&journal, "v/live/1", "rtsp://2"), 4, "what is disabled is wanted from now on");
     // What the server had and left as it was stays as the journal has it.
-    let again = Call { again: true, ..call(Op::Add, "v/live/1", "rtsp://3") };
+    let again = Call { already_exists: true, ..call(Op::Add, "v/live/1", "rtsp://3") };
     let (told, ack) = mpsc::channel::<Ack>();
     journal.record(again, Done::new(move |ack| told.send(ack).unwrap()));
     assert_eq!(ack.recv_timeout(Duration::from_secs(30)).unwrap().seq, 4);
@@ -436,7 +436,7 @@ fn an_add_of_what_is_wanted_alike_changes_nothing() {
 
 /// What another process reads, with these two in the journal; the one before has crashed while it worked on `crashed`, or
 /// just ended.
-fn suspects(disk: &Disk, journal: &Journal, crashed: Option<&str>) -> Suspects {
+fn suspects(disk: &Disk, journal: &Journal, crashed: Option<&str>) -> CrashCounters {
     if let Some(text) = crashed {
         fs::write(disk.dir.path().join("journal/proxies.db.crash"), text).unwrap();
     }
@@ -588,7 +588,7 @@ fn a_path_that_cannot_be_a_journal_is_explained() {
     // Once it can be one, it is.
     fs::remove_dir(disk.file()).unwrap();
     let (told, known) = mpsc::channel();
-    journal.when_known(move || told.send(()).unwrap());
+    journal.on_loaded(move || told.send(()).unwrap());
     known.recv_timeout(Duration::from_secs(30)).unwrap();
     add(&journal, "v/live/1", "rtsp://1");
 
@@ -603,7 +603,7 @@ fn a_path_that_cannot_be_a_journal_is_explained() {
 #[test]
 fn numbers_that_stand_in_a_file_twice_keep_nobody_from_it() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/schema-4.db");
-    let twin = zlm_journal::record::Entry {
+    let twin = zlm_journal::model::Entry {
         args: Args::from_pairs([(b"url".as_slice(), b"rtsp://twin".as_slice())]).unwrap(),
         state: State::Enabled,
         seq: 1,

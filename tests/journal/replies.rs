@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use zlm_journal::journal::{Done, Persisted};
-use zlm_journal::record::Op;
+use zlm_journal::model::Op;
 
 use super::{Disk, call};
 

@@ -4,7 +4,7 @@
 mod files;
 
 use super::*;
-use zlm_journal::journal::Moment;
+use zlm_journal::journal::PointInTime;
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const OTHER: &str = "ff112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -79,7 +79,7 @@ fn a_stolen_file_gives_no_camera_away_and_all_is_there_for_who_has_the_key() {
         history(&journal),
         [(4, None), (3, url("rtsp://moved.example")), (2, url("rtsp://two.example")), (1, url(SECRET))]
     );
-    let (_, past) = journal.past(Moment::Seq(2)).unwrap();
+    let (_, past) = journal.past(PointInTime::Seq(2)).unwrap();
     assert_eq!(past.len(), 2);
     assert_eq!(past[0].1.args.as_str(), url(SECRET).unwrap());
 }
@@ -173,7 +173,7 @@ fn a_seal_that_was_put_on_another_row_is_not_believed() {
     }
     // With a checksum that holds, as somebody would who knows how the file is made.
     let args = disk.sqlite3("select args from proxies").trim().to_owned();
-    let forged = zlm_journal::record::Entry {
+    let forged = zlm_journal::model::Entry {
         args: Args::from_stored(&args).unwrap(),
         state: State::Enabled,
         seq: 2,
@@ -215,7 +215,7 @@ fn a_journal_from_before_there_was_a_key_is_sealed_with_all_that_is_beside_it() 
         assert_eq!(history(&journal).len(), 4);
         disk.wait_until_nothing_has("example");
         // Snapshots are still what they were.
-        let (_, past) = journal.past(Moment::Seq(2)).unwrap();
+        let (_, past) = journal.past(PointInTime::Seq(2)).unwrap();
         assert_eq!(past.len(), 2);
         let snapshots: Vec<u64> = journal.snapshots().iter().map(|snapshot| snapshot.seq).collect();
         assert!(snapshots.ends_with(&[3, 2]), "{snapshots:?}");

@@ -11,7 +11,7 @@ use super::*;
 use model::State;
 use zlm_journal::error::{Code, Result};
 use zlm_journal::journal::Persisted;
-use zlm_journal::journal::env::Env;
+use zlm_journal::storage::env::Env;
 
 /// Longer than a deleted file goes unnoticed while calls come in.
 const LOOK: Duration = Duration::from_millis(15);
@@ -215,7 +215,7 @@ fn what_is_rejected_is_undone_in_order_and_told_to_the_server() {
     let journal = Arc::new(open(&sim, &[("on_error", "reject")]));
     let undone = Arc::new(parking_lot::Mutex::new(Vec::new()));
     let told = Arc::clone(&undone);
-    journal.when_undone(move |kind, key| told.lock().push((kind, key.to_string())));
+    journal.on_undone(move |kind, key| told.lock().push((kind, key.to_string())));
     for key in ["v/live/kept", "v/live/replaced", "v/live/removed"] {
         assert!(record(&journal, Op::Add, key, "rtsp://before").result.is_ok());
     }
@@ -263,7 +263,7 @@ fn what_changes_nothing_is_undone_with_what_it_relies_on_and_with_nothing_else()
         })
     })));
     let (told, acks) = mpsc::channel();
-    let again = |again, call| Call { again, ..call };
+    let again = |already_exists, call| Call { already_exists, ..call };
     let calls = [
         ("fails meanwhile", again(false, call(Op::Add, "v/live/first", "rtsp://x")), true),
         ("a change", again(false, call(Op::Add, "v/live/new", "rtsp://x")), true),

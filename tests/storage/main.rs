@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use model::Model;
 use sim::{Image, Sim};
 use zlm_journal::journal::{Ack, Call, Cause, Condition, Done, Journal};
-use zlm_journal::record::{Args, Kind, Op};
+use zlm_journal::model::{Args, Kind, Op};
 use zlm_journal::settings::Settings;
 
 /// Where the journal is on each machine.
@@ -39,7 +39,7 @@ fn open(sim: &Sim, more: &[(&str, &str)]) -> Journal {
 fn call<'a>(op: Op, key: &'a str, url: &str) -> Call<'a> {
     let args = (op == Op::Add).then(|| Args::from_pairs([(b"url".as_slice(), url.as_bytes())]).unwrap());
     let cause = Cause { origin: "127.0.0.1:1".to_owned(), reason: "test".to_owned() };
-    Call { op, kind: Kind::Pull, key, args, again: false, cause }
+    Call { op, kind: Kind::Pull, key, args, already_exists: false, cause }
 }
 
 /// One call, and how it ended.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use sim::{Content, Forgets, SECTOR, Step};
-use zlm_journal::journal::{Persisted, Step as Change};
+use zlm_journal::journal::{Mutation as Change, Persisted};
 
 const WAYS: u64 = 40;
 
@@ -336,7 +336,7 @@ fn no_torn_sector_of_an_unsynced_transaction_is_taken_for_damage() {
         let Call { kind, args, .. } = call(Op::Add, &key, &format!("rtsp://{}", "x".repeat(900)));
         Change { key: (kind, key.into()), op: Op::Add, args, expected: None }
     });
-    journal.record_all(steps.collect(), None, &Cause::default(), Done::new(|_| ())).unwrap();
+    journal.submit_batch(steps.collect(), None, &Cause::default(), Done::new(|_| ())).unwrap();
     wait_until("all to be on disk", || journal.report().durable_seq == 401);
     let [old, new] = [&before, &sim.image()].map(|image| image.content(&log).unwrap().bytes());
     let differ = || (0..new.len()).filter(|at| old.get(*at) != Some(&new[*at]));

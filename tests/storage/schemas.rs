@@ -14,7 +14,7 @@ fn expected() -> model::State {
 }
 
 fn query(sim: &Sim, sql: &str) -> Vec<String> {
-    use zlm_journal::journal::env::Env;
+    use zlm_journal::storage::env::Env;
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let file = rusqlite::Connection::open_with_flags_and_vfs(path(), flags, sim.vfs().unwrap()).unwrap();
     let mut statement = file.prepare(sql).unwrap();

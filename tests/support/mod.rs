@@ -18,7 +18,7 @@ use std::{env, fs, io};
 
 use server::Server;
 use zlm_journal::journal::{Call, Cause, Done, Journal};
-use zlm_journal::record::{Args, Kind, Op};
+use zlm_journal::model::{Args, Kind, Op};
 use zlm_journal::settings::Settings;
 
 /// The binaries under test.
@@ -411,7 +411,10 @@ pub fn write_records<'a>(file: &Path, proxies: impl IntoIterator<Item = (Kind, S
         let args = Some(args.expect("good arguments"));
         let told = told.clone();
         let done = Done::new(move |ack| drop(told.send(ack.result)));
-        journal.record(Call { op: Op::Add, kind, key: &key, args, again: false, cause: Cause::default() }, done);
+        journal.record(
+            Call { op: Op::Add, kind, key: &key, args, already_exists: false, cause: Cause::default() },
+            done,
+        );
         untold += 1;
         // No more at once than the queue takes.
         if untold > 10_000 {

@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use zlm_journal::record::Args;
-use zlm_journal::record::{redact, redact_value};
+use zlm_journal::model::Args;
+use zlm_journal::model::{redact, redact_value};
 use zlm_journal::settings::Settings;
 
 fuzz_target!(|data: &[u8]| {

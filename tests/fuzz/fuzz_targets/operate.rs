@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
-use zlm_journal::operate::{self, Request};
+use zlm_journal::api::{self, Request};
 use zlm_journal::capture::HostFacts;
 use zlm_journal::plugin::Plugin;
-use zlm_journal::record::url::OwnAddress;
+use zlm_journal::model::url::OwnAddress;
 
 fn plugin() -> &'static Plugin {
     static PLUGIN: OnceLock<Plugin> = OnceLock::new();

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use zlm_journal::journal::env::{Env, Stat};
+use zlm_journal::storage::env::{Env, Stat};
 
 pub const PAGE: usize = 4096;
 pub const SECTOR: usize = 512;

@@ -7,9 +7,9 @@ use super::{
     Action, BLOCKED_AGAIN, Key, LOOK_AT_MOST, MOST_CRASHES, PLAYED, PROCESSES, Part, Phase, Plan, Progress, Proxy,
     Rank, Wanted,
 };
+use crate::model::redact_reason;
+use crate::model::url::host_of;
 use crate::reconcile::Listed;
-use crate::record::redact_reason;
-use crate::record::url::host_of;
 
 impl Plan {
     /// One that the server does not have, as far as we know.
@@ -158,12 +158,12 @@ impl Plan {
         self.actions.push_back(Action::SetAside { key, seq, why });
     }
 
-    pub(super) fn enqueue(&mut self, key: &Key, nobody_waits: bool, anew: bool) {
+    pub(super) fn enqueue(&mut self, key: &Key, nobody_waits: bool, replace: bool) {
         let Some(proxy) = self.proxies.get(key) else { return };
         let rank =
             Rank { crashes: proxy.crashes, nobody_waits, last_played: Reverse(proxy.last_played), seq: proxy.seq };
         let origin = proxy.origin;
-        self.move_to(key, Phase::Waiting { rank, anew });
+        self.move_to(key, Phase::Waiting { rank, replace });
         self.queue.push(origin, rank, key.clone());
     }
 

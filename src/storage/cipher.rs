@@ -10,14 +10,14 @@ use chacha20poly1305::{Key, KeyInit, XChaCha20Poly1305, XNonce};
 
 use super::env::Env;
 use crate::error::{Code, Error, Result};
-use crate::record::{Args, Kind};
+use crate::model::{Args, Kind};
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
 /// Of a nonce, what is drawn once for each process; the rest counts, so that none is ever used twice.
 const DRAWN_BYTES: usize = NONCE_BYTES - size_of::<u64>();
 
-pub struct Vault {
+pub struct ArgsCipher {
     cipher: XChaCha20Poly1305,
     /// Tells the key from others, and nothing of what it is.
     pub id: i64,
@@ -25,9 +25,9 @@ pub struct Vault {
     count: AtomicU64,
 }
 
-impl Vault {
+impl ArgsCipher {
     /// Reads the key file: 64 hexadecimal digits.
-    pub fn read(env: &dyn Env, path: &Path) -> Result<Arc<Vault>> {
+    pub fn read(env: &dyn Env, path: &Path) -> Result<Arc<ArgsCipher>> {
         let text = env.read(path).map_err(|error| {
             let why = format!(
                 "cannot read [journal] key_file={}: {error}. Nothing is written until it is there",
@@ -36,8 +36,7 @@ impl Vault {
             Error::new(Code::KeyMissing, why)
         })?;
         let text = String::from_utf8_lossy(&text);
-        let key: Option<[u8; KEY_BYTES]> =
-            crate::record::from_hex(text.trim()).and_then(|key| key.try_into().ok());
+        let key: Option<[u8; KEY_BYTES]> = crate::model::from_hex(text.trim()).and_then(|key| key.try_into().ok());
         let key = key.ok_or_else(|| {
             let why = format!(
                 "[journal] key_file={} does not have a key in it, {} hexadecimal digits: make one with openssl rand -hex \
@@ -50,7 +49,7 @@ impl Vault {
         Self::new(key)
     }
 
-    fn new(key: [u8; KEY_BYTES]) -> Result<Arc<Vault>> {
+    fn new(key: [u8; KEY_BYTES]) -> Result<Arc<ArgsCipher>> {
         let cipher = XChaCha20Poly1305::new(&Key::from(key));
         let no_randomness = |what: &dyn std::fmt::Display| {
             Error::new(Code::Storage, format!("the machine gives no random numbers: {what}"))
@@ -61,7 +60,7 @@ impl Vault {
         let payload = Payload { msg: b"", aad: b"zlm-journal: which key is this?" };
         let tag = cipher.encrypt(&XNonce::default(), payload).unwrap_or_default();
         let id = tag.first_chunk().map_or(0, |first| i64::from_le_bytes(*first));
-        Ok(Arc::new(Vault { cipher, id, drawn, count: AtomicU64::new(1) }))
+        Ok(Arc::new(ArgsCipher { cipher, id, drawn, count: AtomicU64::new(1) }))
     }
 
     /// The same, sealed for the file, unless they are already. Takes microseconds, touches no storage.
@@ -80,23 +79,23 @@ impl Vault {
         args.sealed_as(&[nonce.as_slice(), &sealed].concat())
     }
 
-    fn unlocked(&self, kind: Kind, key: &str, args: Args) -> Result<Args> {
+    fn decrypted(&self, kind: Kind, key: &str, args: Args) -> Result<Args> {
         let wrong =
             || Error::corrupt(format!("the seal of {key} is broken: it was altered, or is of another key"));
         let seal = args.seal().ok_or_else(wrong)?;
         let (nonce, sealed) = seal.split_first_chunk::<NONCE_BYTES>().ok_or_else(wrong)?;
         let payload = Payload { msg: sealed, aad: &bound_to(kind, key) };
         let text = self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| wrong())?;
-        args.unlocked(&String::from_utf8(text).map_err(|_| wrong())?)
+        args.decrypted(&String::from_utf8(text).map_err(|_| wrong())?)
     }
 }
 
 /// Arguments from a file as memory has them: readable, and sealed for the file where there is a key.
-pub fn kept(vault: Option<&Vault>, kind: Kind, key: &str, args: Args) -> Result<Args> {
-    match vault {
-        Some(vault) if args.is_locked() => vault.unlocked(kind, key, args),
-        Some(vault) => Ok(vault.sealed(kind, key, args)),
-        None if args.is_locked() => {
+pub fn kept(cipher: Option<&ArgsCipher>, kind: Kind, key: &str, args: Args) -> Result<Args> {
+    match cipher {
+        Some(cipher) if args.is_encrypted() => cipher.decrypted(kind, key, args),
+        Some(cipher) => Ok(cipher.sealed(kind, key, args)),
+        None if args.is_encrypted() => {
             Err(Error::new(Code::KeyMissing, format!("the arguments of {key} are sealed, and there is no key")))
         }
         None => Ok(args),
@@ -112,8 +111,8 @@ fn bound_to(kind: Kind, key: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn vault(byte: u8) -> Arc<Vault> {
-        Vault::new([byte; KEY_BYTES]).unwrap()
+    fn cipher(byte: u8) -> Arc<ArgsCipher> {
+        ArgsCipher::new([byte; KEY_BYTES]).unwrap()
     }
 
     fn args() -> Args {
@@ -122,46 +121,46 @@ mod tests {
 
     #[test]
     fn what_is_sealed_is_unlocked_by_its_key_for_its_proxy_alone() {
-        let vault = vault(1);
-        let sealed = kept(Some(&vault), Kind::Pull, "v/a/s", args()).unwrap();
+        let cipher = cipher(1);
+        let sealed = kept(Some(&cipher), Kind::Pull, "v/a/s", args()).unwrap();
         assert_eq!(sealed, args());
         assert!(!sealed.stored().contains("host") && !sealed.stored().contains("pass"), "{}", sealed.stored());
         let read = || Args::from_stored(sealed.stored()).unwrap();
-        assert!(read().is_locked() && read() != args());
-        let unlocked = kept(Some(&vault), Kind::Pull, "v/a/s", read()).unwrap();
-        assert_eq!((unlocked.as_str(), unlocked.stored()), (args().as_str(), sealed.stored()));
-        for (vault, kind, key) in [
-            (Some(&*vault), Kind::Pull, "v/a/t"),
-            (Some(&vault), Kind::Push, "v/a/s"),
-            (Some(&self::vault(2)), Kind::Pull, "v/a/s"),
+        assert!(read().is_encrypted() && read() != args());
+        let decrypted = kept(Some(&cipher), Kind::Pull, "v/a/s", read()).unwrap();
+        assert_eq!((decrypted.as_str(), decrypted.stored()), (args().as_str(), sealed.stored()));
+        for (cipher, kind, key) in [
+            (Some(&*cipher), Kind::Pull, "v/a/t"),
+            (Some(&cipher), Kind::Push, "v/a/s"),
+            (Some(&self::cipher(2)), Kind::Pull, "v/a/s"),
             (None, Kind::Pull, "v/a/s"),
         ] {
-            assert!(kept(vault, kind, key, read()).is_err(), "{kind:?} {key}");
+            assert!(kept(cipher, kind, key, read()).is_err(), "{kind:?} {key}");
         }
     }
 
     #[test]
     fn every_altered_digit_breaks_the_seal() {
-        let vault = vault(1);
-        let sealed = kept(Some(&vault), Kind::Pull, "v/a/s", args()).unwrap().stored().to_owned();
+        let cipher = cipher(1);
+        let sealed = kept(Some(&cipher), Kind::Pull, "v/a/s", args()).unwrap().stored().to_owned();
         for at in 0..sealed.len() {
             let mut bytes = sealed.clone().into_bytes();
             bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
             let altered = Args::from_stored(std::str::from_utf8(&bytes).unwrap());
-            let read = altered.and_then(|args| kept(Some(&vault), Kind::Pull, "v/a/s", args));
+            let read = altered.and_then(|args| kept(Some(&cipher), Kind::Pull, "v/a/s", args));
             assert!(read.is_err_and(|error| error.code == Code::Corrupt), "{at}");
         }
     }
 
     #[test]
     fn no_two_seals_are_alike_and_a_key_is_known_by_its_id() {
-        let (one, again, other) = (vault(1), vault(1), vault(2));
+        let (one, again, other) = (cipher(1), cipher(1), cipher(2));
         assert_eq!(one.id, again.id);
         assert_ne!(one.id, other.id);
         let mut seals = std::collections::HashSet::new();
-        for vault in [&one, &again] {
+        for cipher in [&one, &again] {
             for _ in 0..1000 {
-                let sealed = kept(Some(vault), Kind::Pull, "v/a/s", args()).unwrap();
+                let sealed = kept(Some(cipher), Kind::Pull, "v/a/s", args()).unwrap();
                 assert!(seals.insert(sealed.seal().unwrap()[..NONCE_BYTES].to_vec()));
             }
         }

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::{INVALID_ARGS, NOT_FOUND, Request, refusal, replied};
 use crate::error::{Error, Result};
-use crate::journal::Step;
+use crate::journal::Mutation;
+use crate::model::{Kind, Op, State};
 use crate::plugin::Plugin;
-use crate::record::{Kind, Op, State};
 
 /// `state` is enabled or disabled; the proxies are `key` (of `kind`, or of every kind that has it), or the body: an array
 /// of keys or of objects with `key` and `kind`.
@@ -37,7 +37,7 @@ pub fn set(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
             true => json!({"code": NOT_FOUND, "msg": "the journal has no such proxy", "key": key}),
             false => json!({"code": 0, "key": key}),
         });
-        let change = |kind| Step { key: (kind, key.into()), op: Op::Set(state), args: None, expected: None };
+        let change = |kind| Mutation { key: (kind, key.into()), op: Op::Set(state), args: None, expected: None };
         changes.extend(found.into_iter().map(change));
     }
     let changed = plugin.change_all(changes, None, &request.cause("setJournalState"))?;

@@ -28,8 +28,8 @@ pub struct KindInfo {
     pub connects_to: &'static str,
     /// Where its stream comes from and where it goes. What takes a stream of this server by name can be added only
     /// while that is there, and MediaServer ends it for good when that goes.
-    pub takes: End,
-    pub makes: End,
+    pub input: Endpoint,
+    pub output: Endpoint,
     /// The argument by which the server gives the stream that it makes another name (MultiMediaSourceMuxer.cpp); a source
     /// that goes past the muxer, as with `rtsp.directProxy`, keeps the first.
     pub renames_stream: Option<&'static str>,
@@ -61,7 +61,7 @@ impl Part {
 
 /// One end of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum Endpoint {
     /// The stream of this server that the arguments `vhost`, `app` and `stream` name.
     Named,
     /// What the URL in this argument leads to: often, but not always, somewhere else.
@@ -81,8 +81,8 @@ impl Kind {
                 key: &[Part::Value("vhost"), Part::Value("app"), Part::Value("stream")],
                 replay: &[("force", "1")],
                 connects_to: "url",
-                takes: End::Url("url"),
-                makes: End::Named,
+                input: Endpoint::Url("url"),
+                output: Endpoint::Named,
                 renames_stream: Some("stream_replace"),
                 ends_with_its_stream: true,
                 has_force: true,
@@ -103,8 +103,8 @@ impl Kind {
                 ],
                 replay: &[],
                 connects_to: "dst_url",
-                takes: End::Named,
-                makes: End::Url("dst_url"),
+                input: Endpoint::Named,
+                output: Endpoint::Url("dst_url"),
                 renames_stream: None,
                 ends_with_its_stream: false,
                 has_force: false,
@@ -119,8 +119,8 @@ impl Kind {
                 key: &[Part::Md5("dst_url")],
                 replay: &[],
                 connects_to: "src_url",
-                takes: End::Url("src_url"),
-                makes: End::Url("dst_url"),
+                input: Endpoint::Url("src_url"),
+                output: Endpoint::Url("dst_url"),
                 renames_stream: None,
                 ends_with_its_stream: true,
                 has_force: false,
@@ -149,7 +149,7 @@ impl Kind {
 
     /// True where the key of a proxy is the stream `vhost/app/stream` that it makes.
     pub fn key_is_stream(self) -> bool {
-        self.info().makes == End::Named
+        self.info().output == Endpoint::Named
     }
 
     /// The kind that an API call adds (true) or deletes (false), by its name in any case; none for any other call.
@@ -170,10 +170,10 @@ impl Kind {
     /// The same of arguments that are looked up otherwise.
     pub fn own_streams_of<'a>(self, get: impl Fn(&str) -> Option<&'a str>, rules: &NamingRules) -> Vec<Stream> {
         let info = self.info();
-        let own = match info.makes {
+        let own = match info.output {
             _ if !info.ends_with_its_stream => None,
-            End::Named => named_stream(&get, rules),
-            End::Url(name) => get(name).and_then(|url| url::stream_here(url, rules)),
+            Endpoint::Named => named_stream(&get, rules),
+            Endpoint::Url(name) => get(name).and_then(|url| url::stream_here(url, rules)),
         };
         let other = info.renames_stream.and_then(get).filter(|name| !name.is_empty());
         let renamed = own.as_ref().zip(other).map(|(own, name)| own.renamed(name));
@@ -192,7 +192,7 @@ impl Kind {
         get: impl Fn(&str) -> Option<&'a str>,
         rules: &NamingRules,
     ) -> Option<(String, Stream)> {
-        if self.info().takes != End::Named {
+        if self.info().input != Endpoint::Named {
             return None;
         }
         let schema = get("schema").unwrap_or_default().to_owned();

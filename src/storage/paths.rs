@@ -11,7 +11,7 @@ use crate::error::{Code, Error, Result};
 
 /// The paths of one journal. All derive from that of the database file.
 #[derive(Clone)]
-pub struct Place {
+pub struct JournalPaths {
     pub env: Arc<dyn Env>,
     pub file: PathBuf,
     dir: PathBuf,
@@ -28,29 +28,29 @@ const MARK_SLOT: usize = 512;
 
 /// Why files are put away; it becomes part of the folder's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Because {
+pub enum QuarantineReason {
     Damaged,
     Replaced,
 }
 
-impl Because {
+impl QuarantineReason {
     fn name(self) -> &'static str {
         match self {
-            Because::Damaged => "damaged",
-            Because::Replaced => "replaced",
+            QuarantineReason::Damaged => "damaged",
+            QuarantineReason::Replaced => "replaced",
         }
     }
 
     fn kept(self) -> usize {
         match self {
-            Because::Damaged => DAMAGED_KEPT,
-            Because::Replaced => REPLACED_KEPT,
+            QuarantineReason::Damaged => DAMAGED_KEPT,
+            QuarantineReason::Replaced => REPLACED_KEPT,
         }
     }
 }
 
-impl Place {
-    pub fn new(file: &Path, env: Arc<dyn Env>) -> Result<Place> {
+impl JournalPaths {
+    pub fn new(file: &Path, env: Arc<dyn Env>) -> Result<JournalPaths> {
         let name = file
             .file_name()
             .and_then(|name| name.to_str())
@@ -59,7 +59,7 @@ impl Place {
             Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
             _ => PathBuf::from("."),
         };
-        Ok(Place { env, file: dir.join(name), name: name.to_owned(), dir })
+        Ok(JournalPaths { env, file: dir.join(name), name: name.to_owned(), dir })
     }
 
     /// Makes the directories (0700), refuses a path that is itself one.
@@ -113,7 +113,7 @@ impl Place {
     }
 
     /// False where the file that is locked is not there any more.
-    pub fn is_locked(&self) -> Result<bool> {
+    pub fn is_encrypted(&self) -> Result<bool> {
         Ok(self.stat(&self.beside(".lock"))?.is_some())
     }
 
@@ -157,7 +157,7 @@ impl Place {
     /// Moves the file and its sidecars, as far as they exist, into a new folder of the quarantine. Returns the
     /// folder, or none when there was nothing to move. The database goes first, and durably: without it the next
     /// start knows that its sidecars are to follow, while a database without its log would pass for an older state.
-    pub fn quarantine_files(&self, because: Because) -> Result<Option<PathBuf>> {
+    pub fn quarantine_files(&self, because: QuarantineReason) -> Result<Option<PathBuf>> {
         let mut files = Vec::new();
         for suffix in SIDECARS {
             let path = self.beside(suffix);
@@ -187,14 +187,14 @@ impl Place {
         Ok(Some(folder))
     }
 
-    fn drop_old(&self, because: Because) {
+    fn drop_old(&self, because: QuarantineReason) {
         for folder in self.quarantined(because).iter().skip(because.kept()) {
             let _ = self.empty(folder);
         }
     }
 
     /// The folders of the quarantine for one reason, the newest first.
-    pub fn quarantined(&self, because: Because) -> Vec<PathBuf> {
+    pub fn quarantined(&self, because: QuarantineReason) -> Vec<PathBuf> {
         let end = format!("-{}", because.name());
         let mut folders = self.env.list(&self.quarantine()).unwrap_or_default();
         folders.retain(|path| {

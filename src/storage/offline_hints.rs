@@ -8,27 +8,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::env::Env;
-use super::place::{Place, with_suffix};
+use super::paths::{JournalPaths, with_suffix};
 
 /// By the number of the change that made each proxy: when it was last seen playing, milliseconds since 1970-01-01 UTC,
 /// 0 for never.
-pub struct Dark {
+pub struct OfflineHints {
     env: Arc<dyn Env>,
     path: PathBuf,
     noted: BTreeMap<u64, i64>,
     failed: bool,
 }
 
-impl Dark {
-    pub(super) fn read(place: &Place) -> Self {
-        let path = place.dark();
-        let text = place.env.read(&path).unwrap_or_default();
+impl OfflineHints {
+    pub fn read(paths: &JournalPaths) -> Self {
+        let path = paths.dark();
+        let text = paths.env.read(&path).unwrap_or_default();
         let line = |line: &str| {
             let (seq, last_played) = line.split_once(' ')?;
             Some((seq.parse().ok()?, last_played.parse().ok().filter(|ms| *ms >= 0)?))
         };
         let noted = String::from_utf8_lossy(&text).lines().filter_map(line).collect();
-        Self { env: Arc::clone(&place.env), path, noted, failed: false }
+        Self { env: Arc::clone(&paths.env), path, noted, failed: false }
     }
 
     /// None for one that played when last looked at, or was not known then.

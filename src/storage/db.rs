@@ -10,12 +10,12 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
+use super::cipher::{self, ArgsCipher};
 use super::intent::{Applied, Digest, Intent};
-use super::place::{Place, log_of};
+use super::paths::{JournalPaths, log_of};
 use super::rows::{self, Incident, Row};
-use super::vault::{self, Vault};
 use crate::error::{Code, Error, Result};
-use crate::record::Change;
+use crate::model::Change;
 
 /// `application_id` of every file of ours: "ZLMJ".
 pub const APPLICATION_ID: i32 = 0x5A4C_4D4A;
@@ -62,8 +62,8 @@ pub struct Store {
 impl Store {
     /// Opens a journal that exists, for writing, and checks that it is one of ours. Until [`Store::trust`] is
     /// called, closing it again leaves every byte as it was.
-    pub fn open(place: &Place, path: &Path) -> Result<Store> {
-        let mut store = Self::connect(place, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    pub fn open(paths: &JournalPaths, path: &Path) -> Result<Store> {
+        let mut store = Self::connect(paths, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         store.version = store.check_identity(path)?;
         let connection = &store.connection;
         let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -95,13 +95,13 @@ impl Store {
 
     /// Opens a file only to read it: a snapshot, or what is left of a damaged journal. The identity is not
     /// checked.
-    pub fn open_for_reading(place: &Place, path: &Path) -> Result<Store> {
-        Self::connect(place, path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    pub fn open_for_reading(paths: &JournalPaths, path: &Path) -> Result<Store> {
+        Self::connect(paths, path, OpenFlags::SQLITE_OPEN_READ_ONLY)
     }
 
-    fn connect(place: &Place, path: &Path, mode: OpenFlags) -> Result<Store> {
+    fn connect(paths: &JournalPaths, path: &Path, mode: OpenFlags) -> Result<Store> {
         let mode = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = match place.env.vfs() {
+        let connection = match paths.env.vfs() {
             Some(vfs) => Connection::open_with_flags_and_vfs(path, mode, vfs),
             None => Connection::open_with_flags(path, mode),
         }
@@ -153,8 +153,8 @@ impl Store {
 
     /// What is in the file was found good: it may be brought to this version's schema, its log prepared for writing,
     /// and tidied up when it is closed.
-    pub fn trust(&mut self, place: &Place, path: &Path) -> Result<()> {
-        if let Err(error) = place.preallocate(&log_of(path), LOG_BYTES) {
+    pub fn trust(&mut self, paths: &JournalPaths, path: &Path) -> Result<()> {
+        if let Err(error) = paths.preallocate(&log_of(path), LOG_BYTES) {
             log::warn!("journal: {error}. Commits will be slower; is the disk nearly full?");
         }
         self.migrate()?;
@@ -195,14 +195,18 @@ impl Store {
 
     /// Changes, the last first, by the values of `select_changes.sql`, and how many rows of them are left out because they
     /// are damaged.
-    pub fn changes(&self, values: &[&dyn rusqlite::ToSql], vault: Option<&Vault>) -> Result<(Vec<Change>, usize)> {
+    pub fn changes(
+        &self,
+        values: &[&dyn rusqlite::ToSql],
+        cipher: Option<&ArgsCipher>,
+    ) -> Result<(Vec<Change>, usize)> {
         let mut statement = self.connection.prepare(SELECT_CHANGES)?;
         let mut rows = statement.query(values)?;
         let (mut changes, mut damaged) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
             let seq: i64 = row.get(9)?;
             let found = rows::values_of(row, 9).ok().and_then(|values| rows::row_of(&values, seq));
-            match found.and_then(|row| row.kept(vault).ok()) {
+            match found.and_then(|row| row.kept(cipher).ok()) {
                 Some(Row::Change(change)) => changes.push(change),
                 _ => {
                     log::warn!("journal: the row of change {seq} is damaged, and left out of a history");
@@ -214,9 +218,9 @@ impl Store {
     }
 
     /// Reads all of intent back. Fails on the first row whose checksum does not hold, when rows are missing, and with
-    /// [`Code::KeyMissing`] where they are sealed with another key than the vault's. What is not sealed is from now on, where
-    /// there is a vault, but not in the file.
-    pub fn load(&self, vault: Option<&Arc<Vault>>) -> Result<Intent> {
+    /// [`Code::KeyMissing`] where they are encrypted with another key than the cipher's. What is not sealed is from now on, where
+    /// there is a cipher, but not in the file.
+    pub fn load(&self, cipher: Option<&Arc<ArgsCipher>>) -> Result<Intent> {
         // One read transaction: the rows and the sums over them are of one moment.
         let transaction = self.connection.unchecked_transaction()?;
         let meta = |name: &str| -> Result<u64> {
@@ -226,7 +230,7 @@ impl Store {
         };
         let seq = meta("seq")?;
         let key_id = self.key_id()?;
-        let is_ours = key_id.is_none() || vault.map(|vault| vault.id) == key_id;
+        let is_ours = key_id.is_none() || cipher.map(|cipher| cipher.id) == key_id;
         let another_key = || {
             Error::new(
                 Code::KeyMissing,
@@ -241,11 +245,11 @@ impl Store {
             let (kind, key, mut entry) = rows::proxy_of(&rows::values_of(row, 8)?)?;
             found.add(kind, &key, &entry);
             // The id has no checksum: when it seems to be another's, the seals themselves tell.
-            entry.args = vault::kept(vault.map(Arc::as_ref), kind, &key, entry.args)
+            entry.args = cipher::kept(cipher.map(Arc::as_ref), kind, &key, entry.args)
                 .map_err(|error| if is_ours { error } else { another_key() })?;
             entries.push(((kind, key.into()), entry));
         }
-        if !is_ours && (vault.is_none() || found.count == 0) {
+        if !is_ours && (cipher.is_none() || found.count == 0) {
             return Err(another_key());
         }
         let stored = Digest {
@@ -253,8 +257,8 @@ impl Store {
             xor: u32::try_from(meta("digest")?).map_err(|_| Error::corrupt("the digest is no number"))?,
         };
         // Once sealed, they are others.
-        let digest = if vault.is_some() { Digest::of(&entries) } else { found };
-        let intent = Intent::starting_at(seq).sealing(vault).filled(entries, digest);
+        let digest = if cipher.is_some() { Digest::of(&entries) } else { found };
+        let intent = Intent::starting_at(seq).sealing(cipher).filled(entries, digest);
         if stored != found || !intent.is_whole() || intent.seq() != seq {
             return Err(Error::corrupt(format!(
                 "the rows of proxies are not those that were written: {} of {} there, last change {} of {seq}",
@@ -345,12 +349,12 @@ pub struct Content {
 
 /// Makes a complete file at `path` with this content, synced to disk and read back. Its directory is not synced: that
 /// comes with the rename that gives it its name.
-pub fn create(place: &Place, path: &Path, content: &Content) -> Result<()> {
+pub fn create(paths: &JournalPaths, path: &Path, content: &Content) -> Result<()> {
     let intent = &content.intent;
-    place.remove_database(path)?;
-    place.env.create(path).map_err(|error| Error::io("cannot create", path, &error))?;
+    paths.remove_database(path)?;
+    paths.env.create(path).map_err(|error| Error::io("cannot create", path, &error))?;
     {
-        let mut store = Store::connect(place, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let mut store = Store::connect(paths, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         // The file counts for nothing until it is renamed, so it needs no rollback journal on disk.
         store.connection.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;")?;
         let transaction = store.connection.transaction()?;
@@ -374,13 +378,13 @@ pub fn create(place: &Place, path: &Path, content: &Content) -> Result<()> {
         }
         write_meta(&transaction, intent.seq(), intent.digest())?;
         transaction.execute(SET_META, params!["schema", SCHEMA_VERSION])?;
-        if let Some(vault) = intent.vault() {
-            transaction.execute(SET_META, params!["key", vault.id])?;
+        if let Some(cipher) = intent.cipher() {
+            transaction.execute(SET_META, params!["key", cipher.id])?;
         }
         transaction.commit()?;
     }
-    place.sync(path)?;
-    let written = Store::open_for_reading(place, path)?.load(intent.vault())?;
+    paths.sync(path)?;
+    let written = Store::open_for_reading(paths, path)?.load(intent.cipher())?;
     if written.digest() != intent.digest() || written.seq() != intent.seq() {
         return Err(Error::corrupt(format!(
             "{} does not hold what was just written to it: check the disk",

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::{INVALID_ARGS, OTHER_FAILED, Request, add_of, refusal, replied};
 use crate::error::{Error, Result};
-use crate::journal::Step;
+use crate::journal::Mutation;
+use crate::model::{Kind, Op};
 use crate::plugin::Plugin;
-use crate::record::{Kind, Op};
 
 /// The arguments of addStreamProxy, once for each item. What is journaled is started by the reconciler: no answer waits
 /// for a camera.
@@ -22,7 +22,7 @@ pub fn add(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
                 json!({"code": OTHER_FAILED, "msg": "This stream already exists", "key": key})
             }
             Ok((key, args)) => {
-                changes.push(Step {
+                changes.push(Mutation {
                     key: (Kind::Pull, Arc::from(key.as_str())),
                     op: Op::Add,
                     args: Some(args),
@@ -48,7 +48,7 @@ pub fn remove(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
         };
         let flag = plugin.entry(Kind::Pull, key).is_some();
         answers.push(json!({"code": 0, "key": key, "flag": flag}));
-        changes.push(Step { key: (Kind::Pull, key.into()), op: Op::Remove, args: None, expected: None });
+        changes.push(Mutation { key: (Kind::Pull, key.into()), op: Op::Remove, args: None, expected: None });
     }
     let changed = plugin.change_all(changes, None, &request.cause("delStreamProxies"))?;
     Ok(replied(Value::Array(answers), &changed))

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::cipher::ArgsCipher;
+use super::db::{self, Content, Store};
 use super::intent::{Digest, Intent};
-use super::place::{Because, Place, log_of};
+use super::paths::{JournalPaths, QuarantineReason, log_of};
 use super::rows::{Incident, Row};
 use super::salvage::Pages;
-use super::store::{self, Content, Store};
-use super::vault::Vault;
 use crate::error::{Code, Error, Result};
-use crate::record::{Change, Entry, Kind};
+use crate::model::{Change, Entry, Kind};
 
 /// Change numbers that a recovery leaves out. The lost rows may have carried numbers that somebody was told; none
 /// of those is given twice.
@@ -29,152 +29,152 @@ pub struct Opened {
     pub report: Option<String>,
 }
 
-/// Opens the journal at `place`, whose lock is held. What is in it is sealed with the vault's key, where there is one. Fails
+/// Opens the journal at `paths`, whose lock is held. What is in it is encrypted with the cipher's key, where there is one. Fails
 /// with [`Code::KeyMissing`], and leaves everything as it is, where it is sealed with another.
-pub fn open(place: &Place, vault: Option<&Arc<Vault>>) -> Result<Opened> {
-    let recovered = place.recovered();
-    if place.stat(&place.file)?.is_none() {
-        if place.stat(&recovered)?.is_some() && is_whole(place, &recovered, vault)? {
+pub fn open(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Opened> {
+    let recovered = paths.recovered();
+    if paths.stat(&paths.file)?.is_none() {
+        if paths.stat(&recovered)?.is_some() && is_whole(paths, &recovered, cipher)? {
             // A crash between putting the old files away and this rename. What is left of them follows.
-            place.quarantine_files(Because::Damaged)?;
-            place.publish(&recovered, &place.file)?;
-        } else if place.list_snapshots().is_empty() && place.stat(&log_of(&place.file))?.is_none() {
-            place.quarantine_files(Because::Damaged)?;
-            let content = Content { intent: Intent::default().sealing(vault), ..Content::default() };
-            store::create(place, &place.unfinished(), &content)?;
-            place.publish(&place.unfinished(), &place.file)?;
+            paths.quarantine_files(QuarantineReason::Damaged)?;
+            paths.publish(&recovered, &paths.file)?;
+        } else if paths.list_snapshots().is_empty() && paths.stat(&log_of(&paths.file))?.is_none() {
+            paths.quarantine_files(QuarantineReason::Damaged)?;
+            let content = Content { intent: Intent::default().sealing(cipher), ..Content::default() };
+            db::create(paths, &paths.unfinished(), &content)?;
+            paths.publish(&paths.unfinished(), &paths.file)?;
         }
     }
-    place.remove_database(&recovered)?;
-    place.remove_database(&place.unfinished())?;
-    match open_healthy(place, vault) {
-        Ok((store, intent)) if vault.map(|vault| vault.id) == store.key_id()? => {
+    paths.remove_database(&recovered)?;
+    paths.remove_database(&paths.unfinished())?;
+    match open_healthy(paths, cipher) {
+        Ok((store, intent)) if cipher.map(|cipher| cipher.id) == store.key_id()? => {
             Ok(Opened { store, intent, report: None })
         }
-        Ok((store, intent)) => seal(place, store, intent),
-        Err(error) if error.code == Code::Corrupt => recover(place, vault, &error.message),
-        Err(_) if place.stat(&place.file)?.is_none() => {
-            recover(place, vault, &format!("{} is gone", place.file.display()))
+        Ok((store, intent)) => seal(paths, store, intent),
+        Err(error) if error.code == Code::Corrupt => recover(paths, cipher, &error.message),
+        Err(_) if paths.stat(&paths.file)?.is_none() => {
+            recover(paths, cipher, &format!("{} is gone", paths.file.display()))
         }
         Err(error) => Err(error),
     }
 }
 
 /// Reads a journal that must not be written: its schema is newer.
-pub fn read_only(place: &Place, vault: Option<&Arc<Vault>>) -> Result<Intent> {
-    Store::open_for_reading(place, &place.file)?.load(vault)
+pub fn read_only(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Intent> {
+    Store::open_for_reading(paths, &paths.file)?.load(cipher)
 }
 
 /// Writes a journal that was not sealed afresh with a key: the old file would still hold what was in it.
-fn seal(place: &Place, store: Store, intent: Intent) -> Result<Opened> {
+fn seal(paths: &JournalPaths, store: Store, intent: Intent) -> Result<Opened> {
     store.abandon();
-    let (history, mut incidents) = salvage_history(place, intent.seq(), intent.vault());
+    let (history, mut incidents) = salvage_history(paths, intent.seq(), intent.cipher());
     let report = format!(
         "The arguments of all {} proxies and of {} changes are sealed with the key of [journal] key_file from now on",
         intent.digest().count,
         history.len()
     );
     log::info!("journal: {report}");
-    incidents.insert(Incident { at: place.env.now_ms(), report });
+    incidents.insert(Incident { at: paths.env.now_ms(), report });
     let content = Content { intent, history, incidents };
-    let store = replace(place, &content, Because::Replaced)?;
+    let store = replace(paths, &content, QuarantineReason::Replaced)?;
     Ok(Opened { store, intent: content.intent, report: None })
 }
 
 /// False for a file that has been damaged. An error, where the disk does not tell: then nothing is decided.
-fn is_whole(place: &Place, path: &Path, vault: Option<&Arc<Vault>>) -> Result<bool> {
-    match Store::open_for_reading(place, path).and_then(|store| store.load(vault)) {
+fn is_whole(paths: &JournalPaths, path: &Path, cipher: Option<&Arc<ArgsCipher>>) -> Result<bool> {
+    match Store::open_for_reading(paths, path).and_then(|store| store.load(cipher)) {
         Ok(_) => Ok(true),
         Err(error) if error.code == Code::Corrupt => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-fn open_healthy(place: &Place, vault: Option<&Arc<Vault>>) -> Result<(Store, Intent)> {
-    let mut store = Store::open(place, &place.file)?;
-    let intent = store.load(vault)?;
-    not_behind(place, &intent)?;
-    store.trust(place, &place.file)?;
+fn open_healthy(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<(Store, Intent)> {
+    let mut store = Store::open(paths, &paths.file)?;
+    let intent = store.load(cipher)?;
+    not_behind(paths, &intent)?;
+    store.trust(paths, &paths.file)?;
     Ok((store, intent))
 }
 
 /// SQLite takes a damaged log for one that ends there, and a missing one for none at all. An error where it is known
 /// that what it has read is not the newest that was on disk.
-fn not_behind(place: &Place, intent: &Intent) -> Result<()> {
-    let marked = place.read_mark();
+fn not_behind(paths: &JournalPaths, intent: &Intent) -> Result<()> {
+    let marked = paths.read_mark();
     if marked > intent.seq() {
         return Err(Error::corrupt(format!(
             "{} ends with change {}, but change {marked} had been on disk: part of it or of its log is lost, or the \
              file is an old copy",
-            place.file.display(),
+            paths.file.display(),
             intent.seq()
         )));
     }
-    let snapshot = place.list_snapshots().first().map_or(0, |snapshot| snapshot.seq);
+    let snapshot = paths.list_snapshots().first().map_or(0, |snapshot| snapshot.seq);
     if snapshot > intent.seq() {
         return Err(Error::corrupt(format!(
             "{} ends with change {}, but there is a snapshot after change {snapshot}",
-            place.file.display(),
+            paths.file.display(),
             intent.seq()
         )));
     }
-    let log = read(place, &log_of(&place.file))?;
+    let log = read(paths, &log_of(&paths.file))?;
     if !Pages::new(&[], &log).log_is_damaged {
         return Ok(());
     }
-    let found = Evidence::of_files(&read(place, &place.file)?, &log, intent.vault());
+    let found = Evidence::of_files(&read(paths, &paths.file)?, &log, intent.cipher());
     if found.seq <= intent.seq() {
         return Ok(());
     }
     Err(Error::corrupt(format!(
         "the log of {} is damaged in its middle: SQLite stops at change {}, behind it lie changes up to {}",
-        place.file.display(),
+        paths.file.display(),
         intent.seq(),
         found.seq
     )))
 }
 
 /// A file that is not there is empty.
-fn read(place: &Place, path: &Path) -> Result<Vec<u8>> {
-    match place.stat(path)? {
+fn read(paths: &JournalPaths, path: &Path) -> Result<Vec<u8>> {
+    match paths.stat(path)? {
         None => Ok(Vec::new()),
-        Some(_) => place.env.read(path).map_err(|error| Error::io("cannot read", path, &error)),
+        Some(_) => paths.env.read(path).map_err(|error| Error::io("cannot read", path, &error)),
     }
 }
 
 /// Puts a fresh file in the journal's place; what was there goes to quarantine. A crash at any point leaves either the
 /// old files or the whole fresh one to be found.
-pub fn replace(place: &Place, content: &Content, because: Because) -> Result<Store> {
-    let recovered = place.recovered();
-    store::create(place, &place.unfinished(), content)?;
-    place.publish(&place.unfinished(), &recovered)?;
-    place.quarantine_files(because)?;
-    place.publish(&recovered, &place.file)?;
-    let (store, _) = open_healthy(place, content.intent.vault())?;
+pub fn replace(paths: &JournalPaths, content: &Content, because: QuarantineReason) -> Result<Store> {
+    let recovered = paths.recovered();
+    db::create(paths, &paths.unfinished(), content)?;
+    paths.publish(&paths.unfinished(), &recovered)?;
+    paths.quarantine_files(because)?;
+    paths.publish(&recovered, &paths.file)?;
+    let (store, _) = open_healthy(paths, content.intent.cipher())?;
     Ok(store)
 }
 
 /// What the old files still hold besides intent, to be taken over into a fresh one: history up to change `seq`, and
 /// incidents. A disk that does not give it keeps nobody from a fresh file.
 pub fn salvage_history(
-    place: &Place,
+    paths: &JournalPaths,
     seq: u64,
-    vault: Option<&Arc<Vault>>,
+    cipher: Option<&Arc<ArgsCipher>>,
 ) -> (BTreeMap<u64, Change>, BTreeSet<Incident>) {
-    let files = read(place, &place.file).and_then(|database| Ok((database, read(place, &log_of(&place.file))?)));
+    let files = read(paths, &paths.file).and_then(|database| Ok((database, read(paths, &log_of(&paths.file))?)));
     let Ok((database, log)) = files else {
         return Default::default();
     };
-    let mut found = Evidence::of_files(&database, &log, vault);
+    let mut found = Evidence::of_files(&database, &log, cipher);
     found.history.retain(|number, _| *number <= seq);
     (found.history, found.incidents)
 }
 
-fn recover(place: &Place, vault: Option<&Arc<Vault>>, damage: &str) -> Result<Opened> {
+fn recover(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>, damage: &str) -> Result<Opened> {
     let mut sources = Vec::new();
     let mut snapshot = Intent::default();
-    for file in place.list_snapshots() {
-        match Store::open_for_reading(place, &file.path).and_then(|store| store.load(vault)) {
+    for file in paths.list_snapshots() {
+        match Store::open_for_reading(paths, &file.path).and_then(|store| store.load(cipher)) {
             Ok(intent) => {
                 sources.push(format!(
                     "the snapshot {} with {} proxies",
@@ -188,11 +188,11 @@ fn recover(place: &Place, vault: Option<&Arc<Vault>>, damage: &str) -> Result<Op
             Err(error) => sources.push(format!("not the snapshot {}: {error}", file.path.display())),
         }
     }
-    let known = place.read_mark();
-    let files = (read(place, &place.file)?, read(place, &log_of(&place.file))?);
-    let found = Evidence::of_files(&files.0, &files.1, vault);
+    let known = paths.read_mark();
+    let files = (read(paths, &paths.file)?, read(paths, &log_of(&paths.file))?);
+    let found = Evidence::of_files(&files.0, &files.1, cipher);
     // With the right key some may be locked all the same: somebody has altered them.
-    if found.locked > 0 && (vault.is_none() || found.unlocked == 0) {
+    if found.locked > 0 && (cipher.is_none() || found.decrypted == 0) {
         return Err(Error::new(
             Code::KeyMissing,
             format!(
@@ -209,7 +209,7 @@ fn recover(place: &Place, vault: Option<&Arc<Vault>>, damage: &str) -> Result<Op
     let mut lost = found.lost(snapshot.seq(), known);
     let (history, mut incidents) = (std::mem::take(&mut found.history), std::mem::take(&mut found.incidents));
     let sums = found.sums_after(known);
-    let mut intent = found.into_intent(&snapshot, known, vault);
+    let mut intent = found.into_intent(&snapshot, known, cipher);
     if prove(&mut intent, &sums) {
         lost = "The sums over it prove that no proxy is missing".to_owned();
     }
@@ -219,9 +219,9 @@ fn recover(place: &Place, vault: Option<&Arc<Vault>>, damage: &str) -> Result<Op
         intent.digest().count,
         sources.join("; "),
     );
-    incidents.insert(Incident { at: place.env.now_ms(), report: report.clone() });
+    incidents.insert(Incident { at: paths.env.now_ms(), report: report.clone() });
     let content = Content { intent, history, incidents };
-    let store = replace(place, &content, Because::Damaged)?;
+    let store = replace(paths, &content, QuarantineReason::Damaged)?;
     Ok(Opened { store, intent: content.intent, report: Some(report) })
 }
 
@@ -249,19 +249,19 @@ struct Evidence {
     numbers: BTreeSet<u64>,
     seq: u64,
     /// Rows with arguments that can be read, and those that no key at hand unlocks.
-    unlocked: u64,
+    decrypted: u64,
     locked: u64,
     /// The sums over all proxies after a change.
     sums: Vec<(u64, Digest)>,
 }
 
 impl Evidence {
-    fn of_files(database: &[u8], log: &[u8], vault: Option<&Arc<Vault>>) -> Self {
+    fn of_files(database: &[u8], log: &[u8], cipher: Option<&Arc<ArgsCipher>>) -> Self {
         let mut evidence = Self::default();
-        Pages::new(database, log).rows(|row| match row.kept(vault.map(Arc::as_ref)) {
+        Pages::new(database, log).rows(|row| match row.kept(cipher.map(Arc::as_ref)) {
             Err(_) => evidence.locked += 1,
             Ok(row) => {
-                evidence.unlocked += u64::from(row.has_args());
+                evidence.decrypted += u64::from(row.has_args());
                 evidence.add(row);
             }
         });
@@ -337,7 +337,7 @@ impl Evidence {
         self.sums.iter().filter(|(seq, _)| *seq >= newest).map(|(_, digest)| *digest).collect()
     }
 
-    fn into_intent(self, snapshot: &Intent, known: u64, vault: Option<&Arc<Vault>>) -> Intent {
+    fn into_intent(self, snapshot: &Intent, known: u64, cipher: Option<&Arc<ArgsCipher>>) -> Intent {
         let mut last = self.seq.max(snapshot.seq()).max(known);
         let of_snapshot = snapshot.iter().map(|(kind, key, entry)| ((kind, Arc::clone(key)), entry.clone()));
         let mut entries: Vec<_> = of_snapshot.filter(|(key, _)| !self.keys.contains_key(key)).collect();
@@ -350,7 +350,7 @@ impl Evidence {
                 entry.seq = last;
             }
         }
-        let mut intent = Intent::starting_at(last + SEQ_GAP).sealing(vault);
+        let mut intent = Intent::starting_at(last + SEQ_GAP).sealing(cipher);
         for ((kind, key), entry) in entries {
             intent.put(kind, key, entry);
         }

@@ -1,17 +1,17 @@
 //! Many changes at once, and what history tells of them.
 
 use super::*;
-use zlm_journal::journal::Moment;
+use zlm_journal::journal::PointInTime;
 
-fn step(op: Op, key: &str, url: &str, expected: Option<u64>) -> Step {
+fn step(op: Op, key: &str, url: &str, expected: Option<u64>) -> Mutation {
     let Call { kind, args, .. } = call(op, key, url);
-    Step { key: (kind, key.into()), op, args, expected }
+    Mutation { key: (kind, key.into()), op, args, expected }
 }
 
-fn record_all(journal: &Journal, steps: Vec<Step>, unchanged: Option<Unchanged<'_>>) -> Result<Vec<u64>> {
+fn submit_batch(journal: &Journal, steps: Vec<Mutation>, unchanged: Option<Precondition<'_>>) -> Result<Vec<u64>> {
     let (told, ack) = mpsc::channel::<Ack>();
     let done = Done::new(move |ack| told.send(ack).unwrap());
-    let changed = journal.record_all(steps, unchanged, &Cause::default(), done);
+    let changed = journal.submit_batch(steps, unchanged, &Cause::default(), done);
     let ack = ack.recv_timeout(Duration::from_secs(30)).unwrap();
     assert_eq!(changed.is_ok(), ack.result == Ok(Persisted::Yes), "told in any case");
     Ok(changed?.into_iter().map(|made| made.seq).collect())
@@ -33,16 +33,16 @@ fn many_changes_are_made_together_or_not_at_all() {
                 step(Op::Add, "v/live/3", "rtsp://3", Some(0)),
             ]
         };
-        assert_eq!(record_all(&journal, steps(), None), Ok(vec![3, 4, 5]));
+        assert_eq!(submit_batch(&journal, steps(), None), Ok(vec![3, 4, 5]));
         assert_eq!(state(&journal), there);
         // What a step expects is not so any more: the first is there and was changed since, the last is there.
-        let refused = record_all(&journal, steps(), None).unwrap_err();
+        let refused = submit_batch(&journal, steps(), None).unwrap_err();
         assert!(refused.code == Code::Conflict && refused.message.contains("v/live/1 was changed"), "{refused}");
         let refused =
-            record_all(&journal, vec![step(Op::Remove, "v/live/1", "", Some(3)), steps().remove(3)], None);
+            submit_batch(&journal, vec![step(Op::Remove, "v/live/1", "", Some(3)), steps().remove(3)], None);
         assert_eq!(refused.unwrap_err().code, Code::Conflict);
         assert_eq!((state(&journal), journal.report().seq), (there.clone(), 5));
-        assert_eq!(record_all(&journal, vec![step(Op::Remove, "v/live/none", "", None)], None), Ok(vec![]));
+        assert_eq!(submit_batch(&journal, vec![step(Op::Remove, "v/live/none", "", None)], None), Ok(vec![]));
     }
     let journal = disk.open();
     assert_eq!((state(&journal), journal.report().seq), (there, 5));
@@ -57,7 +57,7 @@ fn what_is_replaced_is_told_from_what_is_only_marked() {
     add(&journal, "v/live/2", "rtsp://2");
     let marked = |key: &str, url: &str| {
         let args = Args::from_pairs([(b"url".as_slice(), url.as_bytes()), (b"journal_label", b"site 1")]).unwrap();
-        Step { args: Some(args), ..step(Op::Add, key, url, None) }
+        Mutation { args: Some(args), ..step(Op::Add, key, url, None) }
     };
     let steps = vec![
         marked("v/live/1", "rtsp://1"),
@@ -66,7 +66,7 @@ fn what_is_replaced_is_told_from_what_is_only_marked() {
         step(Op::Set(State::Disabled), "v/live/1", "", None),
         step(Op::Remove, "v/live/2", "", None),
     ];
-    let made = journal.record_all(steps, None, &Cause::default(), Done::new(|_| ())).unwrap();
+    let made = journal.submit_batch(steps, None, &Cause::default(), Done::new(|_| ())).unwrap();
     let replaced: Vec<bool> = made.iter().map(|made| made.replaced).collect();
     assert_eq!(replaced, [false, true, false, false, false]);
 }
@@ -78,7 +78,7 @@ fn more_than_the_queue_holds_are_taken_in_one_call() {
     {
         let journal = disk.open();
         let steps = (0..all).map(|n| step(Op::Add, &format!("v/live/{n}"), "rtsp://1", Some(0))).collect();
-        assert_eq!(record_all(&journal, steps, None).unwrap().len(), all);
+        assert_eq!(submit_batch(&journal, steps, None).unwrap().len(), all);
     }
     assert_eq!(state(&disk.open()).len(), all);
 }
@@ -89,7 +89,7 @@ fn whether_a_scope_has_changed_is_known_as_long_as_it_can_be() {
     let on = |host: &'static str| move |_: Kind, args: &Args| args.as_str().contains(host);
     let (ours, theirs) = (on("ours"), on("theirs"));
     let check = |journal: &Journal, since, scope| {
-        journal.check_unchanged(Some(Unchanged { since, scope })).map_err(|error| error.code)
+        journal.check_unchanged(Some(Precondition { since, scope })).map_err(|error| error.code)
     };
     {
         let journal = disk.open();
@@ -134,6 +134,6 @@ fn the_history_is_read_back_by_what_is_asked_for() {
     disk.sqlite3("update journal set origin = 'somebody else' where seq = 2");
     assert_eq!(ask(all), [6, 5, 4, 3, 1]);
     // But what was wanted after it is not known by what is left.
-    assert_eq!(journal.past(Moment::Seq(1)).unwrap().1.len(), 1);
-    assert_eq!(journal.past(Moment::Seq(3)).unwrap_err().code, Code::Corrupt);
+    assert_eq!(journal.past(PointInTime::Seq(1)).unwrap().1.len(), 1);
+    assert_eq!(journal.past(PointInTime::Seq(3)).unwrap_err().code, Code::Corrupt);
 }

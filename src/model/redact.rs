@@ -301,7 +301,7 @@ fn before_next_name(value: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Args;
+    use crate::model::Args;
 
     /// As cameras, recorders and servers really have them, and as careless operators write them.
     #[test]

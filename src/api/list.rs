@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::{Request, refusal};
 use crate::error::{Error, Result};
 use crate::journal::HistoryFilter;
+use crate::model::{Args, Kind, LABEL, State, redact_all, redact_value};
 use crate::plugin::Plugin;
-use crate::record::{Args, Kind, LABEL, State, redact_all, redact_value};
 
 /// The longest walk for a page: a filter that lets little through is asked again from where it came.
 const MOST_LOOKED_AT: usize = 100_000;

@@ -1,13 +1,13 @@
 //! Intent in memory: what operators asked for and have not taken back. It is changed first and at once, on the
-//! thread of the call; the disk follows. With a vault, what it has is sealed for the disk. Knows nothing of files or
+//! thread of the call; the disk follows. With a cipher, what it has is encrypted for the disk. Knows nothing of files or
 //! threads.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::vault::Vault;
-use crate::record::{Args, Change, DEFAULT_VHOST, End, Entry, Kind, NamingRules, Op, State, Stream, url};
+use super::cipher::ArgsCipher;
+use crate::model::{Args, Change, DEFAULT_VHOST, Endpoint, Entry, Kind, NamingRules, Op, State, Stream, url};
 
 type Key = (Kind, Arc<str>);
 
@@ -67,7 +67,7 @@ impl Applied {
 
 #[derive(Clone, Default)]
 pub struct Intent {
-    vault: Option<Arc<Vault>>,
+    cipher: Option<Arc<ArgsCipher>>,
     entries: BTreeMap<Key, Entry>,
     /// By `app/stream` of what they make or take: the proxies whose key does not say it, or not all of it, as the server
     /// names it.
@@ -87,13 +87,13 @@ impl Intent {
     }
 
     /// Seals with this what comes in from now on. To be said while it is empty.
-    pub fn sealing(self, vault: Option<&Arc<Vault>>) -> Self {
-        Self { vault: vault.cloned(), ..self }
+    pub fn sealing(self, cipher: Option<&Arc<ArgsCipher>>) -> Self {
+        Self { cipher: cipher.cloned(), ..self }
     }
 
     /// What it seals with.
-    pub fn vault(&self) -> Option<&Arc<Vault>> {
-        self.vault.as_ref()
+    pub fn cipher(&self) -> Option<&Arc<ArgsCipher>> {
+        self.cipher.as_ref()
     }
 
     /// A change after `since` in a scope; none where it is as it was. Where that is not known any more, the last change up
@@ -146,7 +146,7 @@ impl Intent {
     }
 
     /// The proxies with whose close this source of the server ends, and the other way round.
-    pub fn makers(&self, stream: &Stream, rules: &NamingRules) -> Vec<Key> {
+    pub fn producers(&self, stream: &Stream, rules: &NamingRules) -> Vec<Key> {
         let name: Arc<str> = stream.to_string().into();
         let named = Kind::ALL.iter().filter(|kind| kind.key_is_stream()).map(|kind| (*kind, Arc::clone(&name)));
         let found = named.chain(self.on_path(stream).filter(|(_, key)| *key != name));
@@ -158,7 +158,7 @@ impl Intent {
 
     /// The proxies that take this source of the server by name.
     pub fn takers(&self, schema: &str, stream: &Stream, rules: &NamingRules) -> Vec<Key> {
-        let takers = Kind::ALL.iter().filter(|kind| kind.info().takes == End::Named);
+        let takers = Kind::ALL.iter().filter(|kind| kind.info().input == Endpoint::Named);
         let prefix: Arc<str> = format!("{schema}/{stream}/").into();
         let named = takers.flat_map(|kind| {
             let from = self.entries.range((*kind, Arc::clone(&prefix))..).map(|(key, _)| key);
@@ -179,7 +179,7 @@ impl Intent {
     }
 
     /// Puts in what was read back from disk, or replaces it. Its arguments are readable, and sealed where
-    /// there is a vault.
+    /// there is a cipher.
     pub fn put(&mut self, kind: Kind, key: Arc<str>, entry: Entry) {
         if let Some(before) = self.entries.insert((kind, Arc::clone(&key)), entry.clone()) {
             self.uncount(kind, &key, &before);
@@ -195,7 +195,7 @@ impl Intent {
         self.by_path.extend(paths.into_iter().map(|path| (path, (kind, Arc::clone(key)))));
     }
 
-    /// The same with all that was read back from disk, which proves to be `digest`; for one that has nothing yet. Made at
+    /// The same with all that was read back from disk, which proves to be `digest`; for one that has nothing yet. AppliedMutation at
     /// once, since a tree that grows in the order of its keys stays half empty.
     pub fn filled(mut self, entries: Vec<(Key, Entry)>, digest: Digest) -> Self {
         for ((kind, key), entry) in &entries {
@@ -209,8 +209,8 @@ impl Intent {
 
     /// An accepted add: the proxy is wanted from now on, with these arguments.
     pub fn add(&mut self, at: i64, kind: Kind, key: &str, args: Args, cause: Cause) -> Applied {
-        let args = match &self.vault {
-            Some(vault) => vault.sealed(kind, key, args),
+        let args = match &self.cipher {
+            Some(cipher) => cipher.sealed(kind, key, args),
             None => args,
         };
         let before = self.get(kind, key).cloned();
@@ -320,16 +320,16 @@ impl Intent {
 fn paths_of(kind: Kind, key: &str, entry: &Entry) -> Vec<String> {
     let info = kind.info();
     // A key begins with the virtual host, or with the schema before it.
-    let part = usize::from(info.takes == End::Named);
-    let is_named = info.makes == End::Named || info.takes == End::Named;
+    let part = usize::from(info.input == Endpoint::Named);
+    let is_named = info.output == Endpoint::Named || info.input == Endpoint::Named;
     let says_all = is_named && key.split('/').nth(part) == Some(DEFAULT_VHOST);
     if says_all && !info.renames_stream.is_some_and(|name| entry.args.may_have(name)) {
         return Vec::new();
     }
     let read = entry.args.read();
     let path = |stream: Option<&str>| Some(format!("{}/{}", read.get("app")?, stream?));
-    match info.makes {
-        End::Url(name) if !is_named => read.get(name).and_then(url::path_of).into_iter().collect(),
+    match info.output {
+        Endpoint::Url(name) if !is_named => read.get(name).and_then(url::path_of).into_iter().collect(),
         _ => {
             let own = path(read.get("stream")).filter(|_| !says_all);
             let renamed = path(info.renames_stream.and_then(|name| read.get(name)));
@@ -387,7 +387,7 @@ mod tests {
         let entries = long.after(None, 10);
         let filled = Intent::default().filled(entries.clone(), Digest::of(&entries));
         let rules = NamingRules::default();
-        let made = filled.makers(&Stream::new("", "live", "x", &rules), &rules);
+        let made = filled.producers(&Stream::new("", "live", "x", &rules), &rules);
         assert_eq!(made, [(Kind::Ffmpeg, "f".into())]);
         assert_ne!(read_back.digest(), Digest::default());
         assert_eq!(read_back.seq(), 3);
@@ -430,17 +430,17 @@ mod tests {
         add(&mut intent, Kind::Ffmpeg, "k2", &[("dst_url", "rtmp://127.0.0.1/live/xx")]);
         add(&mut intent, Kind::Ffmpeg, "k3", &[("dst_url", "rtmp://cdn/live/x")]);
         let (x, k1) = ((Kind::Pull, "__defaultVhost__/live/x".into()), (Kind::Ffmpeg, "k1".into()));
-        assert_eq!(intent.makers(&stream, &rules), [x.clone(), k1.clone()]);
+        assert_eq!(intent.producers(&stream, &rules), [x.clone(), k1.clone()]);
         add(&mut intent, Kind::Pull, "foo/live/x", &foo);
         let foos = (Kind::Pull, "foo/live/x".into());
-        assert_eq!(intent.makers(&stream, &rules), [x.clone(), foos.clone(), k1.clone()], "vhosts are off");
+        assert_eq!(intent.producers(&stream, &rules), [x.clone(), foos.clone(), k1.clone()], "vhosts are off");
         let with_vhosts = NamingRules { vhosts: true, ..rules.clone() };
-        assert_eq!(intent.makers(&stream, &with_vhosts), [x.clone(), k1]);
-        assert_eq!(intent.makers(&Stream::new("foo", "live", "x", &with_vhosts), &with_vhosts), [foos]);
+        assert_eq!(intent.producers(&stream, &with_vhosts), [x.clone(), k1]);
+        assert_eq!(intent.producers(&Stream::new("foo", "live", "x", &with_vhosts), &with_vhosts), [foos]);
         for (kind, key) in [(Kind::Ffmpeg, "k1"), (Kind::Ffmpeg, "k3"), (Kind::Pull, "foo/live/x")] {
             intent.remove(7, kind, key, Cause::default());
         }
-        assert_eq!(intent.makers(&stream, &rules), [x]);
+        assert_eq!(intent.producers(&stream, &rules), [x]);
         intent.remove(8, Kind::Pull, "__defaultVhost__/live/x", Cause::default());
         intent.remove(9, Kind::Ffmpeg, "k2", Cause::default());
         assert!(intent.by_path.is_empty());
@@ -455,10 +455,10 @@ mod tests {
         let args = [("vhost", DEFAULT_VHOST), ("app", "live"), ("stream", "x"), ("Stream_Replace", "y")];
         intent.add(1, Kind::Pull, key, of(&args), Cause::default());
         for name in ["x", "y"] {
-            assert_eq!(intent.makers(&named(name), &rules), [(Kind::Pull, key.into())], "{name}");
+            assert_eq!(intent.producers(&named(name), &rules), [(Kind::Pull, key.into())], "{name}");
         }
         intent.add(2, Kind::Pull, key, of(&args[..3]), Cause::default());
-        assert_eq!(intent.makers(&named("y"), &rules), []);
+        assert_eq!(intent.producers(&named("y"), &rules), []);
         assert!(intent.by_path.is_empty());
     }
 
@@ -468,8 +468,8 @@ mod tests {
         let mut intent = Intent::default();
         let args = of(&[("vhost", "__defaultVhost__"), ("app", "a/b"), ("stream", "c")]);
         intent.add(1, Kind::Pull, "__defaultVhost__/a/b/c", args, Cause::default());
-        assert_eq!(intent.makers(&Stream::new("", "a/b", "c", &rules), &rules).len(), 1);
-        assert_eq!(intent.makers(&Stream::new("", "a", "b/c", &rules), &rules), []);
+        assert_eq!(intent.producers(&Stream::new("", "a/b", "c", &rules), &rules).len(), 1);
+        assert_eq!(intent.producers(&Stream::new("", "a", "b/c", &rules), &rules), []);
     }
 
     #[test]

@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 use super::versions::WayBack;
 use super::{Request, add_of, replied, set};
 use crate::error::{Error, Result};
+use crate::model::{Entry, Kind, State};
 use crate::plugin::Plugin;
 use crate::reconcile::Key;
-use crate::record::{Entry, Kind, State};
 
 /// Of the documents that this version writes, and the newest that it reads.
 const VERSION: u64 = 1;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::place::{Because, SnapshotFile};
-use super::shared::Core;
-use super::store::{self, Content, Store};
+use super::inbox::Core;
 use crate::error::{Code, Result};
+use crate::storage::db::{self, Content, Store};
+use crate::storage::paths::{QuarantineReason, SnapshotFile};
 
 /// However little was written, it is in the database file after this long.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
@@ -81,7 +81,7 @@ impl Maintenance {
     fn look_after_files(&self) {
         if let Err(error) = self.core.files_are_there() {
             self.core.noted(error);
-            self.core.front.lock().behind = true;
+            self.core.inbox.lock().needs_rewrite = true;
             self.core.wake_writer.notify_one();
         }
     }
@@ -90,7 +90,7 @@ impl Maintenance {
     fn verify(&self) -> Result<()> {
         let _files = self.core.files.lock();
         let core = Arc::clone(&self.core);
-        let verified = Store::open_for_reading(&self.core.place, &self.core.place.file)
+        let verified = Store::open_for_reading(&self.core.paths, &self.core.paths.file)
             .and_then(|mut store| store.verify(move || core.stop_maintenance.try_lock().is_none_or(|stop| *stop)));
         self.core.rewrite_if_corrupt(verified)
     }
@@ -99,7 +99,7 @@ impl Maintenance {
         let _files = self.core.files.lock();
         let durable = self.core.durable_seq.load(Ordering::Acquire);
         if durable > self.marked && self.core.is_healthy() {
-            self.core.place.write_mark(durable)?;
+            self.core.paths.write_mark(durable)?;
             self.marked = durable;
         }
         Ok(())
@@ -113,8 +113,8 @@ impl Core {
             return Ok(());
         }
         self.dirty.store(false, Ordering::Relaxed);
-        self.copy_log(&Store::open(&self.place, &self.place.file)?)?;
-        self.front.lock().chores.finish_checkpoint = true;
+        self.copy_log(&Store::open(&self.paths, &self.paths.file)?)?;
+        self.inbox.lock().chores.finish_checkpoint = true;
         self.wake_writer.notify_one();
         Ok(())
     }
@@ -135,20 +135,20 @@ impl Core {
         if !self.is_healthy() {
             return Err(self.last_failure().context("no snapshot"));
         }
-        let newest = self.place.list_snapshots().into_iter().next();
+        let newest = self.paths.list_snapshots().into_iter().next();
         // Rows are checked one by one as they are read: a snapshot is also the test of the journal itself.
-        let intent = Store::open_for_reading(&self.place, &self.place.file)
-            .and_then(|store| store.load(self.vault().as_ref()));
+        let intent = Store::open_for_reading(&self.paths, &self.paths.file)
+            .and_then(|store| store.load(self.cipher().as_ref()));
         let intent = self
             .rewrite_if_corrupt(intent)
-            .map_err(|error| error.context(format!("no snapshot of {}", self.place.file.display())))?;
+            .map_err(|error| error.context(format!("no snapshot of {}", self.paths.file.display())))?;
         if newest.as_ref().is_some_and(|snapshot| snapshot.seq == intent.seq()) {
             return Ok(newest);
         }
-        let temporary = self.place.temporary_snapshot();
-        let snapshot = self.place.snapshot(intent.seq());
-        store::create(&self.place, &temporary, &Content { intent, ..Content::default() })?;
-        self.place.publish(&temporary, &snapshot.path)?;
+        let temporary = self.paths.temporary_snapshot();
+        let snapshot = self.paths.snapshot(intent.seq());
+        db::create(&self.paths, &temporary, &Content { intent, ..Content::default() })?;
+        self.paths.publish(&temporary, &snapshot.path)?;
         self.health.lock().snapshot = Some(snapshot.clone());
         self.drop_old_snapshots()?;
         Ok(Some(snapshot))
@@ -157,33 +157,35 @@ impl Core {
     /// With a key, no file of ours is to give a camera away: snapshots from before are sealed as well, and files that were
     /// replaced by sealed ones go. Damaged ones are the operator's to remove, who may still need them.
     fn seal_what_is_old(&self) -> Result<()> {
-        let Some(vault) = self.vault() else { return Ok(()) };
+        let Some(cipher) = self.cipher() else { return Ok(()) };
         let _files = self.files.lock();
         let is_sealed = |path: &Path| {
-            let key_id = Store::open_for_reading(&self.place, path).and_then(|store| store.key_id());
-            key_id.is_ok_and(|id| id == Some(vault.id))
+            let key_id = Store::open_for_reading(&self.paths, path).and_then(|store| store.key_id());
+            key_id.is_ok_and(|id| id == Some(cipher.id))
         };
-        for snapshot in self.place.list_snapshots() {
+        for snapshot in self.paths.list_snapshots() {
             if is_sealed(&snapshot.path) {
                 continue;
             }
-            let intent = Store::open_for_reading(&self.place, &snapshot.path)
-                .and_then(|store| store.load(Some(&vault)))
+            let intent = Store::open_for_reading(&self.paths, &snapshot.path)
+                .and_then(|store| store.load(Some(&cipher)))
                 .map_err(|error| error.context(format!("cannot seal the snapshot {}", snapshot.path.display())));
             match intent {
                 Ok(intent) => {
-                    let temporary = self.place.temporary_snapshot();
-                    store::create(&self.place, &temporary, &Content { intent, ..Content::default() })?;
-                    self.place.publish(&temporary, &snapshot.path)?;
+                    let temporary = self.paths.temporary_snapshot();
+                    db::create(&self.paths, &temporary, &Content { intent, ..Content::default() })?;
+                    self.paths.publish(&temporary, &snapshot.path)?;
                 }
                 Err(error) => log::error!("journal: {error}. Remove it, if its cameras are to stay unknown"),
             }
         }
-        let holds_more = |folder: &PathBuf| self.place.database_in(folder).is_some_and(|file| !is_sealed(&file));
-        for folder in self.place.quarantined(Because::Replaced).iter().filter(|folder| holds_more(folder)) {
-            self.place.empty(folder)?;
+        let holds_more = |folder: &PathBuf| self.paths.database_in(folder).is_some_and(|file| !is_sealed(&file));
+        for folder in self.paths.quarantined(QuarantineReason::Replaced).iter().filter(|folder| holds_more(folder))
+        {
+            self.paths.empty(folder)?;
         }
-        for folder in self.place.quarantined(Because::Damaged).iter().filter(|folder| holds_more(folder)) {
+        for folder in self.paths.quarantined(QuarantineReason::Damaged).iter().filter(|folder| holds_more(folder))
+        {
             log::warn!(
                 "journal: {} has files from before [journal] key_file: remove them once they are not needed any more",
                 folder.display()
@@ -199,7 +201,7 @@ impl Core {
         {
             log::error!("journal: {error}. It is written afresh from memory");
             self.noted(error.clone());
-            self.front.lock().behind = true;
+            self.inbox.lock().needs_rewrite = true;
             self.wake_writer.notify_one();
         }
         read
@@ -207,15 +209,15 @@ impl Core {
 
     /// Keeps the newest ones, and has history pruned up to the oldest that could still be needed.
     fn drop_old_snapshots(&self) -> Result<()> {
-        let snapshots = self.place.list_snapshots();
+        let snapshots = self.paths.list_snapshots();
         for old in snapshots.iter().skip(self.options().snapshot_keep) {
-            self.place.remove(&old.path)?;
+            self.paths.remove(&old.path)?;
         }
         // The second newest: should the newest prove bad one day, the journal still leads on from that one.
         if let Some(older) = snapshots.get(1) {
             let history = i64::try_from(self.options().history.as_millis()).unwrap_or(i64::MAX);
-            let before = self.place.env.now_ms().saturating_sub(history);
-            self.front.lock().chores.prune = Some((older.seq, before));
+            let before = self.paths.env.now_ms().saturating_sub(history);
+            self.inbox.lock().chores.prune = Some((older.seq, before));
             self.wake_writer.notify_one();
         }
         Ok(())

@@ -17,7 +17,7 @@ impl Plan {
                     self.enqueue(&key, false, false);
                 }
             }
-            Some(Phase::Waiting { anew, .. }) => self.enqueue(&key, false, anew),
+            Some(Phase::Waiting { replace, .. }) => self.enqueue(&key, false, replace),
             Some(Phase::Down { since, .. }) if now >= since + ASKED_AGAIN => self.enqueue(&key, false, false),
             // The server does not have it any more, it seems.
             Some(Phase::Playing) => {
@@ -74,13 +74,13 @@ impl Plan {
     }
 
     /// It is started at once, whatever the plan thought of it; where `anew`, what the server has is ended first.
-    pub fn put_back(&mut self, want: Wanted, anew: bool, now: Duration) {
+    pub fn put_back(&mut self, want: Wanted, replace: bool, now: Duration) {
         let key = want.key.clone();
         let waits = self.proxies.get(&key).map(|proxy| proxy.phase);
-        let anew = anew || matches!(waits, Some(Phase::Waiting { anew: true, .. }));
+        let replace = replace || matches!(waits, Some(Phase::Waiting { replace: true, .. }));
         self.drop_proxy(&key);
         self.ask_for(want, now);
-        if anew && self.proxies.contains_key(&key) {
+        if replace && self.proxies.contains_key(&key) {
             self.enqueue(&key, false, true);
         }
     }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::{Census, Key, Kind, PLAYED, Phase, Plan, Progress, Proxy, SourceReport, Trouble};
+use super::{Key, Kind, PLAYED, Phase, PhaseCounts, Plan, Progress, Proxy, SourceReport, UnhealthyProxy};
 
 impl Plan {
     pub fn progress(&self) -> &Progress {
@@ -16,13 +16,13 @@ impl Plan {
         has_looked && !self.restoring && self.meter.progress.is_finished()
     }
 
-    pub fn census(&self) -> Census {
+    pub fn census(&self) -> PhaseCounts {
         self.census
     }
 
     /// The same of one kind.
-    pub fn census_of(&self, kind: Kind) -> Census {
-        let mut census = Census::default();
+    pub fn census_of(&self, kind: Kind) -> PhaseCounts {
+        let mut census = PhaseCounts::default();
         for (_, proxy) in self.proxies.iter().filter(|((its, _), _)| *its == kind) {
             *census.of(&proxy.phase) += 1;
         }
@@ -48,7 +48,7 @@ impl Plan {
     }
 
     /// What should play and does not, those that have failed most often first; or that one proxy alone.
-    pub fn troubles(&self, only: Option<&str>, most: usize, now: Duration) -> Vec<Trouble> {
+    pub fn troubles(&self, only: Option<&str>, most: usize, now: Duration) -> Vec<UnhealthyProxy> {
         if most == 0 && only.is_none() {
             return Vec::new();
         }

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::{Request, add_of, replied};
 use crate::error::{Error, Result};
-use crate::journal::{Step, Unchanged};
+use crate::journal::{Mutation, Precondition};
+use crate::model::{Args, Entry, Kind, LABEL, Op, State};
 use crate::plugin::Plugin;
 use crate::reconcile::Key;
-use crate::record::{Args, Entry, Kind, LABEL, Op, State};
 
 /// What a caller speaks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +42,8 @@ pub struct Difference {
     pub added: Vec<String>,
     pub updated: Vec<String>,
     pub removed: Vec<String>,
-    pub unchanged: usize,
-    pub changes: Vec<Step>,
+    pub precondition: usize,
+    pub changes: Vec<Mutation>,
 }
 
 impl Difference {
@@ -59,24 +59,24 @@ impl Difference {
         for (key, entry) in there {
             let expected = Some(entry.seq);
             match wanted.remove(key.1.as_ref()) {
-                Some(args) if args == entry.args => difference.unchanged += 1,
+                Some(args) if args == entry.args => difference.precondition += 1,
                 Some(args) => {
                     difference.updated.push(key.1.to_string());
-                    let change = |op, args| Step { key: key.clone(), op, args, expected: None };
-                    difference.changes.push(Step { expected, ..change(Op::Add, Some(args)) });
+                    let change = |op, args| Mutation { key: key.clone(), op, args, expected: None };
+                    difference.changes.push(Mutation { expected, ..change(Op::Add, Some(args)) });
                     if entry.state == State::Disabled {
                         difference.changes.push(change(Op::Set(State::Disabled), None));
                     }
                 }
                 None if prune && scope.has(key.0, &entry.args) => {
                     difference.removed.push(key.1.to_string());
-                    difference.changes.push(Step { key, op: Op::Remove, args: None, expected });
+                    difference.changes.push(Mutation { key, op: Op::Remove, args: None, expected });
                 }
                 None => {}
             }
         }
         for (key, args) in wanted {
-            let change = Step {
+            let change = Mutation {
                 key: (scope.kind, Arc::from(key.as_str())),
                 op: Op::Add,
                 args: Some(args),
@@ -110,16 +110,16 @@ pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
         "added": difference.added,
         "updated": difference.updated,
         "removed": difference.removed,
-        "unchanged": difference.unchanged,
+        "unchanged": difference.precondition,
         "dry_run": dry_run,
     });
     let in_scope = |kind, args: &Args| scope.has(kind, args);
-    let unchanged = if_seq.map(|seq| Unchanged { since: seq, scope: &in_scope });
+    let precondition = if_seq.map(|seq| Precondition { since: seq, scope: &in_scope });
     if dry_run {
-        let seq = plugin.check_unchanged(unchanged)?;
+        let seq = plugin.check_unchanged(precondition)?;
         return Ok(json!({"code": 0, "data": data, "journal": {"seq": seq}}));
     }
-    let changed = plugin.change_all(difference.changes, unchanged, &request.cause("syncJournal"))?;
+    let changed = plugin.change_all(difference.changes, precondition, &request.cause("syncJournal"))?;
     Ok(replied(data, &changed))
 }
 
@@ -193,7 +193,7 @@ mod tests {
                 ("new", "add", Some(0)),
             ]
         );
-        assert_eq!(difference.unchanged, 1);
+        assert_eq!(difference.precondition, 1);
         assert_eq!(
             (difference.added, difference.updated),
             (vec!["new".into()], vec!["moved".into(), "off".into()])

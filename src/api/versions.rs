@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::{Request, replied, set};
 use crate::error::{Error, Result};
-use crate::journal::{Moment, SnapshotFile, Step};
+use crate::journal::{Mutation, PointInTime, SnapshotFile};
+use crate::model::{Entry, Op, State};
 use crate::plugin::Plugin;
 use crate::reconcile::Key;
-use crate::record::{Entry, Op, State};
 
 fn shown(snapshot: &SnapshotFile) -> Value {
     json!({"seq": snapshot.seq, "at": snapshot.at, "file": snapshot.path.display().to_string()})
@@ -33,8 +33,8 @@ pub struct WayBack {
     added: Vec<Key>,
     updated: Vec<Key>,
     removed: Vec<Key>,
-    unchanged: usize,
-    pub steps: Vec<Step>,
+    precondition: usize,
+    pub steps: Vec<Mutation>,
 }
 
 impl WayBack {
@@ -43,13 +43,13 @@ impl WayBack {
         for (key, entry) in now {
             let expected = Some(entry.seq);
             match then.remove(&key) {
-                Some(was) if was.args == entry.args && was.state == entry.state => way.unchanged += 1,
+                Some(was) if was.args == entry.args && was.state == entry.state => way.precondition += 1,
                 Some(was) => {
                     way.steps_to(&key, &was, Some(&entry));
                     way.updated.push(key);
                 }
                 None => {
-                    way.steps.push(Step { key: key.clone(), op: Op::Remove, args: None, expected });
+                    way.steps.push(Mutation { key: key.clone(), op: Op::Remove, args: None, expected });
                     way.removed.push(key);
                 }
             }
@@ -69,13 +69,14 @@ impl WayBack {
             "added": names(&self.added),
             "updated": names(&self.updated),
             "removed": names(&self.removed),
-            "unchanged": self.unchanged,
+            "unchanged": self.precondition,
         })
     }
 
     fn steps_to(&mut self, key: &Key, was: &Entry, now: Option<&Entry>) {
         let mut expected = Some(now.map_or(0, |entry| entry.seq));
-        let mut push = |op, args| self.steps.push(Step { key: key.clone(), op, args, expected: expected.take() });
+        let mut push =
+            |op, args| self.steps.push(Mutation { key: key.clone(), op, args, expected: expected.take() });
         let same_args = now.is_some_and(|now| now.args == was.args);
         if !same_args {
             push(Op::Add, Some(was.args.clone()));
@@ -91,10 +92,10 @@ pub fn rollback(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
     let (seq, time, snapshot) =
         (request.number("to_seq")?, request.number("to_time")?, request.number("to_snapshot")?);
     let moment = match (seq, time, snapshot) {
-        (Some(seq), None, None) => Moment::Seq(seq),
-        (None, Some(time), None) => Moment::Time(i64::try_from(time).unwrap_or(i64::MAX)),
+        (Some(seq), None, None) => PointInTime::Seq(seq),
+        (None, Some(time), None) => PointInTime::Time(i64::try_from(time).unwrap_or(i64::MAX)),
         (None, None, Some(seq)) if plugin.snapshots().iter().any(|snapshot| snapshot.seq == seq) => {
-            Moment::Seq(seq)
+            PointInTime::Seq(seq)
         }
         (None, None, Some(seq)) => {
             return Err(Error::invalid(format!("there is no snapshot of change {seq}: see listJournalSnapshots")));

@@ -5,9 +5,9 @@ use std::fmt::{Display, Write};
 
 use crate::BUILD_ID;
 use crate::journal::{Condition, Reading, Report};
+use crate::model::{Kind, State};
 use crate::plugin::Plugin;
-use crate::reconcile::Census;
-use crate::record::{Kind, State};
+use crate::reconcile::PhaseCounts;
 
 /// The content type that goes with it.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -101,7 +101,7 @@ fn of_proxies(page: &mut Page, plugin: &Plugin) {
     let census = reconciler.census();
     page.family("actual_proxies", "gauge", "Enabled proxies by what they do in the server.");
     for (kind, census) in &census {
-        let Census { playing, retrying, connecting, waiting, down, blocked } = *census;
+        let PhaseCounts { playing, retrying, connecting, waiting, down, blocked } = *census;
         for (doing, count) in [
             ("playing", playing),
             ("retrying", retrying),

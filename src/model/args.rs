@@ -29,7 +29,7 @@ pub struct Args {
 impl PartialEq for Args {
     /// What they say counts; locked ones say nothing but their seal.
     fn eq(&self, other: &Args) -> bool {
-        self.text == other.text && (!self.is_locked() || self.sealed == other.sealed)
+        self.text == other.text && (!self.is_encrypted() || self.sealed == other.sealed)
     }
 }
 
@@ -122,7 +122,7 @@ impl Args {
     }
 
     /// They were read from a file, and cannot be read without the key that they were sealed with.
-    pub fn is_locked(&self) -> bool {
+    pub fn is_encrypted(&self) -> bool {
         self.text.is_empty()
     }
 
@@ -144,7 +144,7 @@ impl Args {
     }
 
     /// The same, of which the seal was found to say this.
-    pub fn unlocked(self, text: &str) -> Result<Args> {
+    pub fn decrypted(self, text: &str) -> Result<Args> {
         Ok(Args { sealed: self.sealed, ..Self::from_stored(text)? })
     }
 

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::env::Env;
-use super::place::{Place, with_suffix};
-use crate::record::Kind;
+use super::paths::{JournalPaths, with_suffix};
+use crate::model::Kind;
 
 type Key = (Kind, Arc<str>);
 
-pub struct Suspects {
+pub struct CrashCounters {
     env: Arc<dyn Env>,
     path: PathBuf,
     of: BTreeMap<Key, Record>,
@@ -42,15 +42,15 @@ struct Line {
     released: bool,
 }
 
-impl Suspects {
+impl CrashCounters {
     /// Reads what the processes before have left, and counts the crash of the last, if that is what it died of. `known` is
     /// each proxy of the journal with its last change.
-    pub(super) fn read(place: &Place, known: impl Iterator<Item = (Key, u64)>) -> Self {
-        let path = place.suspects();
-        let text = place.env.read(&path).unwrap_or_default();
+    pub fn read(paths: &JournalPaths, known: impl Iterator<Item = (Key, u64)>) -> Self {
+        let path = paths.suspects();
+        let text = paths.env.read(&path).unwrap_or_default();
         let lines: Vec<Line> = serde_json::from_slice(&text).unwrap_or_default();
-        let accused = accused(place);
-        let mut suspects = Self { env: Arc::clone(&place.env), path, of: BTreeMap::new(), failed: false };
+        let accused = accused(paths);
+        let mut suspects = Self { env: Arc::clone(&paths.env), path, of: BTreeMap::new(), failed: false };
         if lines.is_empty() && accused.is_empty() {
             return suspects;
         }
@@ -143,10 +143,10 @@ impl Suspects {
 
 /// The changes that the last process was working on when it crashed, each once: a line each. What cannot be taken away
 /// would count at every start: then it counts for nothing.
-fn accused(place: &Place) -> Vec<u64> {
-    let path = place.crash();
-    let Ok(text) = place.env.read(&path) else { return Vec::new() };
-    if let Err(error) = place.env.remove(&path) {
+fn accused(paths: &JournalPaths) -> Vec<u64> {
+    let path = paths.crash();
+    let Ok(text) = paths.env.read(&path) else { return Vec::new() };
+    if let Err(error) = paths.env.remove(&path) {
         log::warn!("journal: cannot remove {}: {error}. It accuses nobody", path.display());
         return Vec::new();
     }

@@ -9,12 +9,12 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::ack::Done;
 use super::gauges::Gauges;
-use super::intent::{Applied, Cause, Intent};
-use super::place::{Place, SnapshotFile, log_of};
-use super::vault::Vault;
 use crate::error::{Code, Error, Result};
-use crate::record::{Args, Change, Kind, Op};
+use crate::model::{Args, Change, Kind, Op};
 use crate::settings::Settings;
+use crate::storage::cipher::ArgsCipher;
+use crate::storage::intent::{Applied, Cause, Intent};
+use crate::storage::paths::{JournalPaths, SnapshotFile, log_of};
 
 /// Changes that may wait for the disk, and the memory they may take.
 pub const QUEUE_CHANGES: usize = 1 << 16;
@@ -56,8 +56,8 @@ pub type Converge = Box<dyn Fn(Kind, &Arc<str>) + Send + Sync>;
 /// What the threads share.
 pub struct Core {
     options: RwLock<Arc<Settings>>,
-    pub place: Place,
-    pub front: Mutex<Front>,
+    pub paths: JournalPaths,
+    pub inbox: Mutex<Inbox>,
     pub wake_writer: Condvar,
     /// As many changes are queued as the writer waits for.
     pub all_queued: Condvar,
@@ -82,14 +82,14 @@ pub struct Core {
 }
 
 /// What callers touch.
-pub struct Front {
+pub struct Inbox {
     pub intent: Intent,
     pub queue: Vec<Job>,
     pub queued_bytes: usize,
     /// The writer waits for so many; 0 when it does not.
     pub awaited: usize,
     /// Memory has a change that was not queued: the file must be rewritten.
-    pub behind: bool,
+    pub needs_rewrite: bool,
     pub closing: bool,
     pub chores: Chores,
     pub access: Access,
@@ -138,7 +138,7 @@ pub struct Health {
     pub snapshot: Option<SnapshotFile>,
 }
 
-impl Front {
+impl Inbox {
     /// Remembers a change that the file does not get now, so that history has it later.
     pub fn missed(&mut self, applied: Option<Applied>) {
         if self.unwritten.len() < QUEUE_CHANGES {
@@ -148,19 +148,19 @@ impl Front {
 }
 
 impl Core {
-    pub fn new(options: Settings, place: Place) -> Self {
+    pub fn new(options: Settings, paths: JournalPaths) -> Self {
         Self {
             options: RwLock::new(Arc::new(options)),
-            place,
+            paths,
             durable_seq: AtomicU64::new(0),
             file_seq: AtomicU64::new(0),
             gauges: Gauges::new(),
-            front: Mutex::new(Front {
+            inbox: Mutex::new(Inbox {
                 intent: Intent::default(),
                 queue: Vec::new(),
                 queued_bytes: 0,
                 awaited: 0,
-                behind: false,
+                needs_rewrite: false,
                 closing: false,
                 chores: Chores::default(),
                 access: Access::Waiting { calls: BTreeMap::new(), bytes: 0, begin: None },
@@ -181,11 +181,11 @@ impl Core {
     }
 
     /// Puts in what is to be written. The writer is to be woken when the lock is released.
-    pub fn queue(&self, front: &mut Front, job: Job) {
-        front.queued_bytes += job.applied.as_ref().map_or(0, Applied::bytes);
-        front.queue.push(job);
+    pub fn queue(&self, inbox: &mut Inbox, job: Job) {
+        inbox.queued_bytes += job.applied.as_ref().map_or(0, Applied::bytes);
+        inbox.queue.push(job);
         self.gauges.queued();
-        if front.queue.len() == front.awaited {
+        if inbox.queue.len() == inbox.awaited {
             self.all_queued.notify_one();
         }
     }
@@ -206,13 +206,13 @@ impl Core {
     pub fn failed(&self, error: Error) {
         self.gauges.failed();
         let mut health = self.health.lock();
-        health.last_error = Some((self.place.env.now_ms(), error));
+        health.last_error = Some((self.paths.env.now_ms(), error));
         health.failure = health.last_error.clone();
     }
 
     /// What intent is sealed with.
-    pub fn vault(&self) -> Option<Arc<Vault>> {
-        self.front.lock().intent.vault().cloned()
+    pub fn cipher(&self) -> Option<Arc<ArgsCipher>> {
+        self.inbox.lock().intent.cipher().cloned()
     }
 
     /// Why the storage does not work now.
@@ -227,7 +227,7 @@ impl Core {
     /// An error that leaves the journal writable.
     pub fn noted(&self, error: Error) {
         self.gauges.failed();
-        self.health.lock().last_error = Some((self.place.env.now_ms(), error));
+        self.health.lock().last_error = Some((self.paths.env.now_ms(), error));
     }
 
     /// A defect of ours ended the writer: nothing more becomes durable, and everyone is told so.
@@ -236,9 +236,9 @@ impl Core {
         log::error!("journal: {error}");
         self.failed(error);
         let untold = {
-            let mut front = self.front.lock();
-            front.closing = true;
-            std::mem::take(&mut front.queue)
+            let mut inbox = self.inbox.lock();
+            inbox.closing = true;
+            std::mem::take(&mut inbox.queue)
         };
         drop(untold);
     }
@@ -255,14 +255,14 @@ impl Core {
 
     /// Which files stand at the journal's paths now; none where one is missing.
     pub fn standing(&self) -> Option<Identity> {
-        let identity = |path| Some(self.place.env.stat(path).ok()??.identity);
-        Some([identity(&self.place.file)?, identity(&log_of(&self.place.file))?])
+        let identity = |path| Some(self.paths.env.stat(path).ok()??.identity);
+        Some([identity(&self.paths.file)?, identity(&log_of(&self.paths.file))?])
     }
 
     /// Notes which files are open now.
     pub fn opened(&self) {
         // Where it cannot be watched, the look once a second has to do.
-        let log_is_there = self.place.env.watch(&log_of(&self.place.file)).unwrap_or_else(|_| Box::new(|| true));
+        let log_is_there = self.paths.env.watch(&log_of(&self.paths.file)).unwrap_or_else(|_| Box::new(|| true));
         *self.opened.lock() = self.standing().map(|identity| OpenFiles { identity, log_is_there });
     }
 
@@ -281,7 +281,7 @@ impl Core {
         if self.opened.lock().as_ref().is_none_or(there) {
             return Ok(());
         }
-        let file = self.place.file.display();
+        let file = self.paths.file.display();
         Err(Error::new(
             Code::Storage,
             format!("{file} or its log was deleted or replaced under the running server"),

@@ -4,10 +4,10 @@
 use rusqlite::params;
 use rusqlite::types::ValueRef;
 
+use super::cipher::{self, ArgsCipher};
 use super::intent::Digest;
-use super::vault::{self, Vault};
 use crate::error::{Error, Result};
-use crate::record::{Args, Change, Entry, Kind, Op, State};
+use crate::model::{Args, Change, Entry, Kind, Op, State};
 
 /// A row that was found.
 #[derive(Debug)]
@@ -29,15 +29,15 @@ impl Row {
         matches!(self, Row::Proxy(..) | Row::Change(Change { args: Some(_), .. }))
     }
 
-    /// With its arguments as memory has them; see [`vault::kept`].
-    pub fn kept(self, vault: Option<&Vault>) -> Result<Row> {
+    /// With its arguments as memory has them; see [`cipher::kept`].
+    pub fn kept(self, cipher: Option<&ArgsCipher>) -> Result<Row> {
         Ok(match self {
             Row::Proxy(kind, key, entry) => {
-                let args = vault::kept(vault, kind, &key, entry.args)?;
+                let args = cipher::kept(cipher, kind, &key, entry.args)?;
                 Row::Proxy(kind, key, Entry { args, ..entry })
             }
             Row::Change(mut change) => {
-                let kept = |args| vault::kept(vault, change.kind, &change.key, args);
+                let kept = |args| cipher::kept(cipher, change.kind, &change.key, args);
                 change.args = change.args.map(kept).transpose()?;
                 Row::Change(change)
             }

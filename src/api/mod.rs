@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Code, Error, Result};
 use crate::journal::Cause;
+use crate::model::{Args, Kind};
 use crate::plugin::{Changed, Plugin};
-use crate::record::{Args, Kind};
 
 /// Items in the body of one call.
 const MOST_ITEMS: usize = 10_000;
@@ -163,7 +163,7 @@ fn add_of(kind: Kind, item: &Value) -> Result<(String, Args)> {
         return Err(Error::invalid(format!("Required parameter missed: {missing}")));
     }
     let key = kind.key_of(value);
-    crate::record::check_key(&key)?;
+    crate::model::check_key(&key)?;
     Ok((key, args))
 }
 
