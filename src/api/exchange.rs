@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::versions::WayBack;
+use super::diff::{Desired, Diff};
+use super::versions::summary;
 use super::{Request, add_of, replied, set};
 use crate::error::{Error, Result};
 use crate::model::{Entry, Kind, State};
@@ -46,20 +47,14 @@ pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
         Some("replace") => true,
         Some(other) => return Err(Error::invalid(format!("mode={other:?} is neither merge nor replace"))),
     };
-    let mut wanted = read(request.body)?;
-    let now = plugin.all();
-    if !replaces {
-        for (key, entry) in &now {
-            wanted.entry(key.clone()).or_insert_with(|| entry.clone());
-        }
-    }
-    let way = WayBack::between(wanted, now);
-    let mut data = way.shown();
+    let desired = read(request.body)?.into_iter().map(|(key, entry)| (key, Desired::from(entry))).collect();
+    let diff = Diff::between(desired, plugin.all(), replaces);
+    let mut data = summary(&diff);
     set(&mut data, "dry_run", Value::from(dry_run));
     if dry_run {
         return Ok(json!({"code": 0, "data": data}));
     }
-    let changed = plugin.change_all(way.steps, None, &request.cause("importJournal"))?;
+    let changed = plugin.change_all(diff.mutations, None, &request.cause("importJournal"))?;
     Ok(replied(data, &changed))
 }
 

@@ -3,6 +3,7 @@
 //! Blocks on the disk: never on a media thread.
 
 mod batch;
+mod diff;
 mod exchange;
 mod list;
 mod metrics;

@@ -1,0 +1,175 @@
+//! What has to change so that the journal has what is desired: one rule for syncJournal, importJournal and
+//! rollbackJournal. Knows nothing of calls and replies.
+
+use std::collections::BTreeMap;
+
+use crate::journal::Mutation;
+use crate::model::{Args, Entry, Op, State};
+use crate::reconcile::Key;
+
+/// How a proxy is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    pub args: Args,
+    /// None: what is disabled stays so, and whatever gets other arguments is otherwise enabled.
+    pub state: Option<State>,
+}
+
+impl From<Entry> for Desired {
+    fn from(entry: Entry) -> Desired {
+        Desired { args: entry.args, state: Some(entry.state) }
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    pub added: Vec<Key>,
+    pub updated: Vec<Key>,
+    pub removed: Vec<Key>,
+    pub unchanged: usize,
+    /// In the order of keys; the first on a key fails where the proxy was changed since.
+    pub mutations: Vec<Mutation>,
+}
+
+impl Diff {
+    /// `present` is what the journal has of it. What is not desired is removed, or else left as it is.
+    pub fn between(
+        mut desired: BTreeMap<Key, Desired>,
+        present: impl IntoIterator<Item = (Key, Entry)>,
+        removes: bool,
+    ) -> Diff {
+        let mut diff = Diff::default();
+        for (key, entry) in present {
+            match desired.remove(&key) {
+                Some(desired) => diff.update(key, desired, &entry),
+                None if removes => {
+                    diff.push(&key, Op::Remove, None, Some(entry.seq));
+                    diff.removed.push(key);
+                }
+                None => diff.unchanged += 1,
+            }
+        }
+        for (key, Desired { args, state }) in desired {
+            diff.push(&key, Op::Add, Some(args), Some(0));
+            if let Some(state) = state.filter(|state| *state != State::Enabled) {
+                diff.push(&key, Op::Set(state), None, None);
+            }
+            diff.added.push(key);
+        }
+        diff
+    }
+
+    fn update(&mut self, key: Key, desired: Desired, entry: &Entry) {
+        let expected = Some(entry.seq);
+        let is_same_call = desired.args == entry.args;
+        match desired.state {
+            None if is_same_call => self.unchanged += 1,
+            Some(state) if is_same_call && state == entry.state => self.unchanged += 1,
+            Some(state) if is_same_call => {
+                self.push(&key, Op::Set(state), None, expected);
+                self.updated.push(key);
+            }
+            state => {
+                let is_off = entry.state == State::Disabled;
+                let state = state.unwrap_or(if is_off { State::Disabled } else { State::Enabled });
+                self.push(&key, Op::Add, Some(desired.args), expected);
+                if state != State::Enabled {
+                    self.push(&key, Op::Set(state), None, None);
+                }
+                self.updated.push(key);
+            }
+        }
+    }
+
+    fn push(&mut self, key: &Key, op: Op, args: Option<Args>, expected: Option<u64>) {
+        self.mutations.push(Mutation { key: key.clone(), op, args, expected });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Kind;
+
+    fn args(url: &str) -> Args {
+        Args::from_pairs([(b"url".as_slice(), url.as_bytes())]).unwrap()
+    }
+
+    fn key(name: &str) -> Key {
+        (Kind::Pull, name.into())
+    }
+
+    fn present(entries: &[(&str, &str, State)]) -> Vec<(Key, Entry)> {
+        let entry = |url, state, seq| Entry { args: args(url), state, seq, created_at: 0, updated_at: 0 };
+        entries.iter().zip(1..).map(|((name, url, state), seq)| (key(name), entry(url, *state, seq))).collect()
+    }
+
+    fn desired(entries: &[(&str, &str, Option<State>)]) -> BTreeMap<Key, Desired> {
+        entries.iter().map(|(name, url, state)| (key(name), Desired { args: args(url), state: *state })).collect()
+    }
+
+    fn ops(diff: &Diff) -> Vec<(&str, &str, Option<u64>)> {
+        diff.mutations.iter().map(|it| (it.key.1.as_ref(), it.op.name(), it.expected)).collect()
+    }
+
+    #[test]
+    fn diff_changes_only_what_differs() {
+        let present = || {
+            present(&[
+                ("gone", "rtsp://0", State::Enabled),
+                ("moved", "rtsp://1", State::Quarantined),
+                ("off", "rtsp://2", State::Disabled),
+                ("same", "rtsp://3", State::Quarantined),
+            ])
+        };
+        let desired = || {
+            let urls = [("moved", "rtsp://9"), ("new", "rtsp://5"), ("off", "rtsp://8"), ("same", "rtsp://3")];
+            desired(&urls.map(|(name, url)| (name, url, None)))
+        };
+        let diff = Diff::between(desired(), present(), true);
+        assert_eq!(
+            ops(&diff),
+            [
+                ("gone", "remove", Some(1)),
+                ("moved", "add", Some(2)),
+                ("off", "add", Some(3)),
+                ("off", "disable", None),
+                ("new", "add", Some(0)),
+            ]
+        );
+        assert_eq!((diff.unchanged, &diff.added, &diff.removed), (1, &vec![key("new")], &vec![key("gone")]));
+        assert_eq!(diff.updated, [key("moved"), key("off")]);
+
+        let careful = Diff::between(desired(), present(), false);
+        assert_eq!((careful.removed.len(), careful.unchanged, careful.mutations.len()), (0, 2, 4));
+    }
+
+    #[test]
+    fn diff_restores_states() {
+        let present = present(&[
+            ("off", "rtsp://1", State::Enabled),
+            ("on", "rtsp://2", State::Disabled),
+            ("other", "rtsp://3", State::Disabled),
+            ("same", "rtsp://4", State::Dormant),
+        ]);
+        let desired = desired(&[
+            ("new", "rtsp://5", Some(State::Disabled)),
+            ("off", "rtsp://1", Some(State::Disabled)),
+            ("on", "rtsp://2", Some(State::Enabled)),
+            ("other", "rtsp://9", Some(State::Enabled)),
+            ("same", "rtsp://4", Some(State::Dormant)),
+        ]);
+        let diff = Diff::between(desired, present, true);
+        assert_eq!(
+            ops(&diff),
+            [
+                ("off", "disable", Some(1)),
+                ("on", "enable", Some(2)),
+                ("other", "add", Some(3)),
+                ("new", "add", Some(0)),
+                ("new", "disable", None),
+            ]
+        );
+        assert_eq!(diff.unchanged, 1);
+    }
+}
