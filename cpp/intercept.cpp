@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <iterator>
-#include <thread>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -13,9 +13,7 @@
 #include "Util/logger.h"
 #include "client_call.h"
 #include "plugin.h"
-#include "rust/cxx.h"
 #include "text.h"
-#include "zlm-journal/src/ffi/bridge.rs.h"
 
 using namespace toolkit;
 using namespace mediakit;
@@ -28,14 +26,6 @@ namespace {
 const size_t kMostArgBytes = 4096;
 // Of a call of the journal's: 10,000 items are some 3 MB.
 const size_t kMostItemBytes = 64 << 20;
-
-// The body of the request whose handler runs on this thread, where MediaServer is not to look for arguments in it.
-thread_local const std::string *t_body = nullptr;
-
-struct BodyAtHand {
-    explicit BodyAtHand(const std::string &body) { t_body = &body; }
-    ~BodyAtHand() { t_body = nullptr; }
-};
 
 // The dispatch table does not tell upper from lower case.
 bool isSame(const std::string &a, const std::string &b) {
@@ -148,9 +138,20 @@ bool Plugin::intercept(
         checkCaller(parser, args, sender);
         return take_in(pairsOf(args, parser));
     }
-    if (_operations.count(name)) {
+    if (_api_calls.count(name)) {
         expectNoItems(sender);
-        return withoutItems(handler, parser, invoker, sender);
+        const auto &body = parser.content();
+        if (body.size() > kMostArgBytes || (!body.empty() && body[0] == '[')) {
+            // MediaServer looks into any body for arguments, on the poller. Of the calls that take items those are in the
+            // URL, so it need not see 10,000 of these.
+            ApiArgsType args;
+            for (const auto &arg : parser.getUrlArgs()) {
+                args[arg.first] = arg.second;
+            }
+            checkCaller(parser, args, sender);
+            answer(name, args, body, sender, invoker);
+            return true;
+        }
     }
     if (ApiCalls::isOurs(sender)) {
         // What restore() has sent: everything is in place now.
@@ -166,68 +167,43 @@ bool Plugin::intercept(
 // A list of cameras is longer than http.maxReqSize, 40,960 bytes as shipped. Who names the secret in the URL may send it: a
 // stranger's is not kept in memory. The server asks before it reads the body of a POST or PUT.
 void Plugin::expectItems(const Parser &parser, HttpSession &sender) const {
-    if (_operations.count(apiName(parser)) && namesSecret(parser, sender)) {
+    if (_api_calls.count(apiName(parser)) && namesSecret(parser, sender)) {
         GET_CONFIG(size_t, configured, Http::kMaxReqSize);
         sender.setMaxReqSize(std::max(configured, kMostItemBytes));
     }
 }
 #endif
 
-// MediaServer looks into any body for arguments, on the poller. Of the calls that take a body those are in the URL, so it
-// need not see 10,000 items.
-bool Plugin::withoutItems(
-    const Handler &handler, const Parser &parser, const Invoker &invoker, SockInfo &sender) const {
-    const auto &body = parser.content();
-    if (body.size() <= kMostArgBytes && (body.empty() || body[0] != '[')) {
-        return false;
-    }
-    ApiArgsType args;
-    for (const auto &arg : parser.getUrlArgs()) {
-        args[arg.first] = arg.second;
-    }
-    checkCaller(parser, args, sender);
-    Parser without = parser;
-    without.setContent("{}");
-    const BodyAtHand at_hand(body);
-    handler(without, invoker, sender);
-    return true;
-}
+namespace {
 
-// Has the journal carry out the request at hand, on a thread of its own, since that waits for the disk.
-void Plugin::operate(
-    const std::string &name, const ArgsMap &call, const Headers &headers, SockInfo &sender, const Invoker &invoker) {
-    rust::Vec<rust::String> names, values;
-    for (const auto &arg : call.args) {
-        names.push_back(rust::String::lossy(arg.first));
-        values.push_back(rust::String::lossy(arg.second));
+// A client that waits for the journal's answer, and where its connection lives.
+struct Asker {
+    Invoker invoker;
+    EventPoller::Ptr poller;
+
+    static void reply(void *context, zlm_journal_text content_type, zlm_journal_text body) {
+        const std::unique_ptr<Asker> asker(static_cast<Asker *>(context));
+        const Invoker invoker = asker->invoker;
+        const Headers headers{{"Content-Type", stringOf(content_type)}};
+        const std::string text = stringOf(body);
+        asker->poller->async([invoker, headers, text] { invoker(200, headers, text); }, false);
     }
-    const std::string body = t_body ? *t_body : call.parser.content();
+};
+
+} // namespace
+
+void Plugin::answer(
+    const std::string &name, const ApiArgsType &args, const std::string &body, SockInfo &sender,
+    const Invoker &invoker) const {
+    std::vector<zlm_journal_pair> pairs;
+    for (const auto &arg : args) {
+        pairs.push_back({textOf(arg.first), textOf(arg.second)});
+    }
     const std::string caller = sender.get_peer_ip() + ":" + std::to_string(sender.get_peer_port());
-    const auto poller = EventPollerPool::Instance().getPoller();
-    Headers reply_headers = headers;
-    // Held from here on, and by the thread until its reply is on its way.
-    const std::shared_ptr<void> under_way(nullptr, [this](void *) {
-        std::lock_guard<std::mutex> lock(_operating_mutex);
-        --_operating;
-        _operated.notify_all();
-    });
-    {
-        std::lock_guard<std::mutex> lock(_operating_mutex);
-        ++_operating;
-    }
-    std::thread([this, name, names, values, body, caller, poller, reply_headers, invoker, under_way]() mutable {
-        std::string reply;
-        try {
-            const rust::Slice<const uint8_t> bytes(reinterpret_cast<const uint8_t *>(body.data()), body.size());
-            const auto answer =
-                zlm_journal::operate(_journal, name, std::move(names), std::move(values), bytes, caller);
-            reply = std::string(answer.body);
-            reply_headers["Content-Type"] = std::string(answer.content_type);
-        } catch (const std::exception &error) {
-            reply = ClientCall::refusal(error.what()).body;
-        }
-        poller->async([invoker, reply_headers, reply] { invoker(200, reply_headers, reply); }, false);
-    }).detach();
+    const zlm_journal_request request{textOf(name), pairs.data(), pairs.size(), textOf(caller)};
+    // Whatever it returns, the reply comes.
+    (void)zlm_journal_api_call(
+        _journal, &request, textOf(body), Asker::reply, new Asker{invoker, EventPollerPool::Instance().getPoller()});
 }
 
 } // namespace zlm_journal

@@ -28,13 +28,10 @@ namespace zlm_journal {
 namespace {
 
 const char kSection[] = "journal.";
+// Does nothing but tell.
+const char kHarmlessCall[] = "getJournalStatus";
 const char kProtocol[] = "protocol.";
-const char kStatusApi[] = "getJournalStatus";
-const char kRestoreApi[] = "restoreJournal";
-const std::chrono::seconds kLastAnswers(5);
 const uint64_t kLookForReloadMs = 500;
-const size_t kTroublesShown = 20;
-const size_t kMostTroublesShown = 10000;
 // Where streams are played and pushed.
 const char *const kStreamPorts[] = {"http.port",    "http.sslport", "rtmp.port", "rtmp.sslport",
                                     "rtsp.port",    "rtsp.sslport", "srt.port"};
@@ -154,31 +151,15 @@ void Plugin::open() {
     }
     _phase = Phase::kOpen;
     std::atexit([] { Plugin::Instance().atExit(); });
-    const zlm_journal_handle journal = _journal;
     GET_CONFIG(std::string, api_secret, API::kSecret);
-    api_regist(std::string("/index/api/") + kStatusApi, [journal](API_ARGS_MAP) {
-        CHECK_SECRET();
-        const std::string key = allArgs["key"], limit = allArgs["limit"];
-        const size_t most = limit.empty() ? kTroublesShown : std::min<size_t>(atoll(limit.c_str()), kMostTroublesShown);
-        val["data"] = parseObject(std::string(zlm_journal::status(journal, key, most)));
-    });
-    api_regist(std::string("/index/api/") + kRestoreApi, [journal](API_ARGS_MAP) {
-        CHECK_SECRET();
-        const std::string key = allArgs["key"];
-        try {
-            val["data"]["wanted"] = static_cast<Json::UInt64>(zlm_journal::restore_now(journal, key));
-        } catch (const rust::Error &error) {
-            val["code"] = API::OtherFailed;
-            val["msg"] = std::string("journal: ") + error.what();
-        }
-    });
-    for (const auto &operation : operations()) {
-        const std::string name(operation);
-        _operations.insert(name);
+    for (const auto &call : api_calls()) {
+        const std::string name(call);
+        _api_calls.insert(name);
         api_regist("/index/api/" + name, [this, name](API_ARGS_MAP_ASYNC) {
             CHECK_SECRET();
+            (void)headerOut;
             (void)val;
-            operate(name, allArgs, headerOut, sender, invoker);
+            answer(name, allArgs.args, allArgs.parser.content(), sender, invoker);
         });
     }
     for (const auto &kind : _kinds) {
@@ -186,7 +167,7 @@ void Plugin::open() {
         _journaled.insert(kind.remove);
     }
     _journaled.insert({"close_stream", "close_streams"});
-    crash::watch(std::string(crash_file(journal)));
+    crash::watch(std::string(crash_file(_journal)));
     _api.reset(new ApiCalls);
     listen();
     NoticeCenter::Instance().addListener(this, Broadcast::kBroadcastReloadConfig, [this](BroadcastReloadConfigArgs) {
@@ -199,7 +180,7 @@ void Plugin::open() {
 }
 
 void Plugin::restore() {
-    if (_api && !_api->introduce(kStatusApi)) {
+    if (_api && !_api->introduce(kHarmlessCall)) {
         ErrorL << "journal: nobody handles API calls: nothing is journaled or restored";
     }
 }
@@ -209,17 +190,16 @@ void Plugin::close() {
     if (!_phase.compare_exchange_strong(open, Phase::kClosing)) {
         return;
     }
-    if (zlm_journal_close(_journal) != 0) {
+    const int result = zlm_journal_close(_journal);
+    if (result != 0) {
         ErrorL << "journal: " << lastError();
     }
     crash::unwatch();
     // The handle is kept: calls that come in from now on are answered with persisted:false.
-    // Those under way have what they waited for; one that reads a long history is not waited for to its end.
-    std::unique_lock<std::mutex> lock(_operating_mutex);
-    if (_operated.wait_for(lock, kLastAnswers, [this] { return _operating == 0; })) {
+    if (result != ZLM_JOURNAL_CODE_BUSY) {
         _phase = Phase::kClosed;
     }
-    // Else its thread is there when main() has returned: see atExit().
+    // Else a thread of the journal's is there when main() has returned: see atExit().
 }
 
 // exit() is about to destroy what the journal's threads use, and those of MediaServer with them.

@@ -4,9 +4,7 @@
 #define ZLM_JOURNAL_PLUGIN_H
 
 #include <atomic>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 #include <utility>
@@ -63,13 +61,11 @@ private:
 
     Plugin();
 
-    bool withoutItems(
-        const Handler &handler, const mediakit::Parser &parser, const Invoker &invoker,
-        toolkit::SockInfo &sender) const;
     void expectItems(const mediakit::Parser &parser, mediakit::HttpSession &sender) const;
-    void operate(
-        const std::string &name, const ArgsMap &call, const Headers &headers, toolkit::SockInfo &sender,
-        const Invoker &invoker);
+    // Has the journal answer one of its own API calls.
+    void answer(
+        const std::string &name, const ApiArgsType &args, const std::string &body, toolkit::SockInfo &sender,
+        const Invoker &invoker) const;
 
     void lookForReload();
     void atExit();
@@ -97,13 +93,9 @@ private:
     // None where the journal is off: then every call goes its stock way.
     std::unique_ptr<ApiCalls> _api;
     // The calls of MediaServer that the journal follows, and those that it answers by itself.
-    std::set<std::string, mediakit::StrCaseCompare> _journaled, _operations;
+    std::set<std::string, mediakit::StrCaseCompare> _journaled, _api_calls;
     // config.ini as it was read again and has not been taken over yet.
     std::atomic<const Config *> _reloaded{nullptr};
-    // How many of the calls that the journal answers are under way.
-    std::mutex _operating_mutex;
-    std::condition_variable _operated;
-    size_t _operating = 0;
 };
 
 } // namespace zlm_journal

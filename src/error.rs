@@ -33,6 +33,8 @@ pub enum Code {
     Conflict = 12,
     /// The journal is sealed, and the key is missing, unreadable or another.
     KeyMissing = 13,
+    /// Too many API calls are under way, or some were when the journal was closed.
+    Busy = 14,
 }
 
 /// An error with its code and a sentence that says what to do.

@@ -2,7 +2,7 @@
 //!
 //! Accepted API calls are journaled in SQLite ([`journal`]); after a restart the [`reconcile`]r dispatches them
 //! again inside the server, until MediaServer lists what its operators asked for. [`plugin`] ties both together,
-//! `ffi` makes them a C library. Imports run one way: `ffi → api → plugin → status → capture → {reconcile, journal} →
+//! `ffi` makes them a C library. Imports run one way: `ffi → api → plugin → capture → {reconcile, journal} →
 //! {storage, settings} → {model, error}`.
 
 #![cfg_attr(
@@ -20,7 +20,6 @@ pub mod model;
 pub mod plugin;
 pub mod reconcile;
 pub mod settings;
-mod status;
 pub mod storage;
 
 /// The hash of the sources that this library was built from (src, cpp, patches, Cargo.lock).

@@ -13,22 +13,16 @@ use parking_lot::Mutex;
 use self::intent::JournaledIntent;
 use crate::capture::{Capture, HostFacts, Server};
 use crate::error::{Code, Error, Result};
-use crate::journal::{
-    Ack, AppliedMutation, Call, Cause, Done, HistoryFilter, Journal, Mutation, Persisted, PointInTime,
-    Precondition, Reading, Report, SnapshotFile,
-};
+use crate::journal::{Ack, AppliedMutation, Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
 use crate::model::url::OwnAddress;
-use crate::model::{Change, Entry, Kind, Op, State, Stream};
+use crate::model::{Kind, Op, State, Stream};
 use crate::reconcile::{self, Handle, Host, Key, Limits, Start};
 use crate::settings::{Restore, Settings};
-use crate::status;
 
 /// Proxies started a second for each poller thread of the host, where the ini leaves it open.
 const RATE_PER_THREAD: u64 = 1000;
 /// Whoever makes many changes waits so long for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many entries are copied while the lock that recording needs is held.
-const WALK: usize = 1000;
 
 pub struct Plugin {
     base_dir: PathBuf,
@@ -141,6 +135,16 @@ impl Plugin {
         Ok(())
     }
 
+    /// What is wanted, and what has become of it.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// What is wrong with the settings.
+    pub fn problems(&self) -> Vec<String> {
+        self.problems.lock().clone()
+    }
+
     /// Where calls on their way through and MediaServer's events go.
     pub fn capture(&self) -> &Capture {
         &self.capture
@@ -165,11 +169,6 @@ impl Plugin {
         if let Some((reconciler, key)) = called {
             reconciler.called_for(key);
         }
-    }
-
-    /// See [`Journal::wants`].
-    pub fn wants(&self, kind: Kind, key: &str, seq: u64) -> bool {
-        self.journal.wants(kind, key, seq)
     }
 
     /// A player waits for a stream that the server does not have. Any thread, takes microseconds.
@@ -209,7 +208,7 @@ impl Plugin {
             // Or someone else has just done so.
             State::Dormant => {
                 self.journal.change(kind, key, entry.seq, Op::Set(State::Enabled), reason)
-                    || self.wants(kind, key, 0)
+                    || self.journal.wants(kind, key, 0)
             }
             State::Disabled | State::Quarantined => false,
         });
@@ -248,75 +247,16 @@ impl Plugin {
             Err(error) if ack.undone => return Err(error),
             Err(error) => (false, Some(error)),
         };
-        let seq = made.last().map_or_else(|| self.seq(), |last| last.seq);
+        let seq = made.last().map_or_else(|| self.journal.seq(), |last| last.seq);
         Ok(Changed { count: made.len(), seq, persisted, error })
-    }
-
-    /// See [`Journal::check_unchanged`].
-    pub fn check_unchanged(&self, precondition: Option<Precondition<'_>>) -> Result<u64> {
-        self.journal.check_unchanged(precondition)
-    }
-
-    pub fn entry(&self, kind: Kind, key: &str) -> Option<Entry> {
-        self.journal.get(kind, key)
-    }
-
-    /// See [`Journal::after`].
-    pub fn after(&self, cursor: Option<&Key>, most: usize) -> Vec<(Key, Entry)> {
-        self.journal.after(cursor, most)
-    }
-
-    /// All entries of a kind.
-    pub fn entries(&self, kind: Kind) -> Vec<(Key, Entry)> {
-        all_of(&self.journal).filter(|((its, _), _)| *its == kind).collect()
-    }
-
-    /// The last change.
-    pub fn seq(&self) -> u64 {
-        self.journal.seq()
-    }
-
-    /// See [`Journal::history`].
-    pub fn history(&self, filter: &HistoryFilter) -> Result<Vec<Change>> {
-        self.journal.history(filter)
-    }
-
-    /// What the journal knows of itself, for metrics. Touches the disk.
-    pub fn measured(&self) -> (Report, Reading, [u64; 3]) {
-        (self.journal.report(), self.journal.gauges(), self.journal.sizes())
-    }
-
-    /// Milliseconds since 1970-01-01 UTC.
-    pub fn now_ms(&self) -> i64 {
-        self.journal.now_ms()
-    }
-
-    /// See [`Journal::past`].
-    pub fn past(&self, moment: PointInTime) -> Result<(u64, Vec<(Key, Entry)>)> {
-        self.journal.past(moment)
-    }
-
-    /// All entries.
-    pub fn all(&self) -> Vec<(Key, Entry)> {
-        all_of(&self.journal).collect()
-    }
-
-    /// See [`Journal::snapshots`].
-    pub fn snapshots(&self) -> Vec<SnapshotFile> {
-        self.journal.snapshots()
-    }
-
-    /// See [`Journal::take_snapshot`].
-    pub fn take_snapshot(&self) -> Result<Option<SnapshotFile>> {
-        self.journal.take_snapshot()
     }
 
     /// Restores all that is enabled and not there, or the proxies of one key, dormant or not, whatever the settings say
     /// of the start. Returns how many that are wanted this is about.
     pub fn restore(&self, only: Option<&str>) -> Result<u64> {
-        let reconciler = self.reconciler().ok_or_else(|| {
-            Error::new(Code::Closed, "the server has not come so far as to restore anything: ask again later")
-        })?;
+        let reconciler = self
+            .reconciler()
+            .ok_or_else(|| Error::new(Code::Closed, "the server is still starting; try again later"))?;
         let Some(key) = only else {
             reconciler.restore_all();
             return Ok(self.journal.count(State::Enabled));
@@ -343,19 +283,6 @@ impl Plugin {
         self.journal.close();
         self.capture.close();
     }
-
-    /// The state of everything, as one JSON object, with at most `most` of the proxies that do not play, or with
-    /// those of one key.
-    pub fn status(&self, only: Option<&str>, most: usize) -> Result<String> {
-        let shown = self.reconciler().map(|reconciler| reconciler.shown(only, most));
-        status::text(
-            &self.journal.settings(),
-            &self.problems.lock(),
-            self.journal.report(),
-            shown,
-            self.journal.now_ms(),
-        )
-    }
 }
 
 /// What became of many changes.
@@ -367,15 +294,4 @@ pub struct Changed {
     /// On disk. Where they are not, and there is no error, they are on their way (durability=async).
     pub persisted: bool,
     pub error: Option<Error>,
-}
-
-/// All entries, in the order of kind and key, a piece at a time.
-fn all_of(journal: &Journal) -> impl Iterator<Item = (Key, Entry)> {
-    let mut cursor = None;
-    std::iter::from_fn(move || {
-        let piece = journal.after(cursor.as_ref(), WALK);
-        cursor = Some(piece.last()?.0.clone());
-        Some(piece)
-    })
-    .flatten()
 }

@@ -16,7 +16,7 @@ fn no_fuzz_target_finds_anything_in_a_short_while() {
         return;
     }
     let seconds = std::env::var("ZLMJ_FUZZ_SEC").map_or(10, |text| text.parse::<u64>().unwrap());
-    for target in ["args", "files", "c_api", "operate"] {
+    for target in ["args", "files", "c_api", "api"] {
         let output = Command::new(env!("CARGO"))
             .args(["fuzz", "run", "--fuzz-dir", "tests/fuzz", "--target-dir"])
             .arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz"))

@@ -6,6 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use std::{env, thread};
 
+use zlm_journal::api::{self, Request};
 use zlm_journal::capture::{HostFacts, Server};
 use zlm_journal::model::Kind;
 use zlm_journal::model::url::OwnAddress;
@@ -43,8 +44,9 @@ pub fn child() {
             told.capture().started(call, Added::Accepted);
         }
     });
-    let restored = |status: &str| status.contains("\"phase\":\"done\"");
-    while !restored(&plugin.status(None, 0).expect("a status")) {
+    let args = [("limit".to_owned(), "0".to_owned())];
+    let status = || api::answer(&plugin, "getJournalStatus", &Request { args: &args, body: b"", origin: "" }).body;
+    while !status().contains("\"phase\":\"done\"") {
         thread::sleep(Duration::from_millis(20));
     }
     // What it does right after a restore, it does once.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{INVALID_ARGS, OTHER_FAILED, Request, add_of, refusal, replied};
+use super::{INVALID_ARGS, OTHER_FAILED, Reply, Request, add_of, refusal, replied};
 use crate::error::{Error, Result};
 use crate::journal::Mutation;
 use crate::model::{Kind, Op};
@@ -13,12 +13,12 @@ use crate::plugin::Plugin;
 
 /// The arguments of addStreamProxy, once for each item. What is journaled is started by the reconciler: no answer waits
 /// for a camera.
-pub fn add(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
+pub fn add(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let (mut changes, mut answers, mut added) = (Vec::new(), Vec::new(), HashSet::new());
     for item in request.items()? {
         answers.push(match add_of(Kind::Pull, &item) {
             Err(error) => refusal(INVALID_ARGS, error.message),
-            Ok((key, _)) if plugin.wants(Kind::Pull, &key, 0) || !added.insert(key.clone()) => {
+            Ok((key, _)) if plugin.journal().wants(Kind::Pull, &key, 0) || !added.insert(key.clone()) => {
                 json!({"code": OTHER_FAILED, "msg": "This stream already exists", "key": key})
             }
             Ok((key, args)) => {
@@ -37,7 +37,7 @@ pub fn add(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
 }
 
 /// Keys, as texts or as objects with a member `key`.
-pub fn remove(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
+pub fn remove(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let (mut changes, mut answers) = (Vec::new(), Vec::new());
     for item in request.items()? {
         let key = item.as_str().or_else(|| item.get("key")?.as_str());
@@ -46,7 +46,7 @@ pub fn remove(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
             answers.push(refusal(INVALID_ARGS, error.message));
             continue;
         };
-        let flag = plugin.entry(Kind::Pull, key).is_some();
+        let flag = plugin.journal().get(Kind::Pull, key).is_some();
         answers.push(json!({"code": 0, "key": key, "flag": flag}));
         changes.push(Mutation { key: (Kind::Pull, key.into()), op: Op::Remove, args: None, expected: None });
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::diff::{Desired, Diff};
 use super::versions::summary;
-use super::{Request, add_of, replied, set};
+use super::{Reply, Request, add_of, replied, set};
 use crate::error::{Error, Result};
 use crate::model::{Entry, Kind, State};
 use crate::plugin::Plugin;
@@ -21,9 +21,10 @@ const MOST_ENTRIES: usize = 100_000;
 
 /// Of all entries, or of a kind. Without `reveal=1` there are no credentials in it, and it can be looked at but not
 /// imported.
-pub fn export(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
+pub fn export(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let (kind, reveal) = (request.kind()?, request.flag("reveal", false)?);
-    let entries = plugin.all().into_iter().filter(|((its, _), _)| kind.is_none_or(|kind| kind == *its));
+    let entries =
+        plugin.journal().entries().into_iter().filter(|((its, _), _)| kind.is_none_or(|kind| kind == *its));
     let entries: Vec<Value> = entries
         .map(|((kind, key), entry)| {
             json!({
@@ -34,13 +35,13 @@ pub fn export(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
             })
         })
         .collect();
-    let data = json!({"format": FORMAT, "version": VERSION, "seq": plugin.seq(), "entries": entries});
-    Ok(json!({"code": 0, "data": data}))
+    let data = json!({"format": FORMAT, "version": VERSION, "seq": plugin.journal().seq(), "entries": entries});
+    Ok(Reply::json(&json!({"code": 0, "data": data})))
 }
 
 /// `mode=merge`, the default, adds and replaces; `mode=replace` also removes what the document does not have. A document
 /// that is no good in any part changes nothing.
-pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
+pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let dry_run = request.flag("dry_run", false)?;
     let replaces = match request.text("mode") {
         None | Some("merge") => false,
@@ -48,11 +49,11 @@ pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
         Some(other) => return Err(Error::invalid(format!("mode={other:?} is neither merge nor replace"))),
     };
     let desired = read(request.body)?.into_iter().map(|(key, entry)| (key, Desired::from(entry))).collect();
-    let diff = Diff::between(desired, plugin.all(), replaces);
+    let diff = Diff::between(desired, plugin.journal().entries(), replaces);
     let mut data = summary(&diff);
     set(&mut data, "dry_run", Value::from(dry_run));
     if dry_run {
-        return Ok(json!({"code": 0, "data": data}));
+        return Ok(Reply::json(&json!({"code": 0, "data": data})));
     }
     let changed = plugin.change_all(diff.mutations, None, &request.cause("importJournal"))?;
     Ok(replied(data, &changed))

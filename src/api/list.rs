@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Request, refusal};
+use super::{Reply, Request, refusal};
 use crate::error::{Error, Result};
 use crate::journal::HistoryFilter;
 use crate::model::{Args, Kind, LABEL, State, redact_all, redact_value};
@@ -12,7 +12,7 @@ use crate::plugin::Plugin;
 const MOST_LOOKED_AT: usize = 100_000;
 
 /// Entries in the order of kind and key. `next` of the reply is `after` of the next call; none at the end.
-pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
+pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let (kind, prefix, label) =
         (request.kind()?, request.text("prefix").unwrap_or_default(), request.text("label"));
     let since = request.time("since")?;
@@ -27,7 +27,7 @@ pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
     let mut cursor = request.text("after").map(cursor).transpose()?;
     let (mut found, mut looked_at, mut ended) = (Vec::new(), 0, false);
     while found.len() < limit && looked_at < MOST_LOOKED_AT && !ended {
-        let piece = plugin.after(cursor.as_ref(), 1000);
+        let piece = plugin.journal().after(cursor.as_ref(), 1000);
         ended = piece.is_empty();
         for ((its_kind, key), entry) in piece {
             if found.len() == limit {
@@ -54,11 +54,11 @@ pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
         }
     }
     let next = cursor.filter(|_| !ended).map(|(kind, key)| format!("{}/{key}", kind.name()));
-    Ok(json!({"code": 0, "data": found, "next": next, "journal": {"seq": plugin.seq()}}))
+    Ok(Reply::json(&json!({"code": 0, "data": found, "next": next, "journal": {"seq": plugin.journal().seq()}})))
 }
 
 /// Changes, the last first. `next` of the reply is `before` of the next call.
-pub fn history(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
+pub fn history(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let (limit, reveal) = (request.limit()?, request.flag("reveal", false)?);
     let filter = HistoryFilter {
         kind: request.kind()?,
@@ -69,7 +69,7 @@ pub fn history(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
         until: request.time("until")?,
         limit,
     };
-    let changes = plugin.history(&filter)?;
+    let changes = plugin.journal().history(&filter)?;
     let next = (changes.len() == limit).then(|| changes.last().map(|change| change.seq)).flatten();
     let shown: Vec<Value> = changes
         .into_iter()
@@ -86,7 +86,7 @@ pub fn history(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
             })
         })
         .collect();
-    Ok(json!({"code": 0, "data": shown, "next": next}))
+    Ok(Reply::json(&json!({"code": 0, "data": shown, "next": next})))
 }
 
 fn cursor(text: &str) -> Result<(Kind, std::sync::Arc<str>)> {

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
+use super::{Reply, Request};
 use crate::BUILD_ID;
+use crate::error::Result;
 use crate::journal::{Condition, Reading, Report};
 use crate::model::{Kind, State};
 use crate::plugin::Plugin;
 use crate::reconcile::PhaseCounts;
 
 /// The content type that goes with it.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[derive(Default)]
 struct Page(String);
@@ -43,14 +45,15 @@ fn escaped(value: &str) -> String {
 }
 
 /// All metrics. Takes milliseconds where there are tens of thousands of proxies.
-pub fn page(plugin: &Plugin) -> String {
-    let (report, reading, sizes) = plugin.measured();
+pub fn page(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
+    let journal = plugin.journal();
+    let (report, reading, sizes) = (journal.report(), journal.gauges(), journal.sizes());
     let mut page = Page::default();
     page.family("info", "gauge", "The build; always 1.");
     page.sample("info", &[("version", env!("CARGO_PKG_VERSION")), ("build_id", BUILD_ID)], 1);
-    of_storage(&mut page, &report, &reading, sizes, plugin.now_ms());
+    of_storage(&mut page, &report, &reading, sizes, plugin.journal().now_ms());
     of_proxies(&mut page, plugin);
-    page.0
+    Ok(Reply { content_type: CONTENT_TYPE, body: page.0 })
 }
 
 fn of_storage(page: &mut Page, report: &Report, reading: &Reading, [file, log, snapshots]: [u64; 3], now: i64) {
@@ -87,7 +90,7 @@ fn of_storage(page: &mut Page, report: &Report, reading: &Reading, [file, log, s
 
 fn of_proxies(page: &mut Page, plugin: &Plugin) {
     let mut wanted: BTreeMap<(Kind, State), u64> = BTreeMap::new();
-    for ((kind, _), entry) in plugin.all() {
+    for ((kind, _), entry) in plugin.journal().entries() {
         *wanted.entry((kind, entry.state)).or_default() += 1;
     }
     let of = |kind: Kind, state: State| wanted.get(&(kind, state)).copied().unwrap_or(0);

@@ -7,16 +7,21 @@ mod diff;
 mod exchange;
 mod list;
 mod metrics;
+mod restore;
+mod router;
 mod state;
+mod status;
 mod sync;
 mod versions;
 
 use serde_json::{Map, Value, json};
 
+pub use self::router::{Call, ReplyTo, Router, answer, names};
+
 use crate::error::{Code, Error, Result};
 use crate::journal::Cause;
 use crate::model::{Args, Kind};
-use crate::plugin::{Changed, Plugin};
+use crate::plugin::Changed;
 
 /// Items in the body of one call.
 const MOST_ITEMS: usize = 10_000;
@@ -25,22 +30,6 @@ const MOST_ITEMS: usize = 10_000;
 const NOT_FOUND: i64 = -500;
 const INVALID_ARGS: i64 = -300;
 const OTHER_FAILED: i64 = -1;
-
-type Operation = fn(&Plugin, &Request<'_>) -> Result<Value>;
-
-const OPERATIONS: &[(&str, Operation)] = &[
-    ("addStreamProxies", batch::add),
-    ("delStreamProxies", batch::remove),
-    ("exportJournal", exchange::export),
-    ("getJournalHistory", list::history),
-    ("importJournal", exchange::import),
-    ("listJournal", list::entries),
-    ("listJournalSnapshots", versions::snapshots),
-    ("rollbackJournal", versions::rollback),
-    ("setJournalState", state::set),
-    ("syncJournal", sync::sync),
-    ("takeJournalSnapshot", versions::take),
-];
 
 /// One call.
 pub struct Request<'a> {
@@ -51,35 +40,27 @@ pub struct Request<'a> {
     pub origin: &'a str,
 }
 
-/// Of which the reply is no JSON.
-const METRICS: &str = "getJournalMetrics";
-
-/// The names of all operations.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    OPERATIONS.iter().map(|(name, _)| *name).chain([METRICS])
+/// The whole reply to a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    pub content_type: &'static str,
+    pub body: String,
 }
 
-/// The content type and the whole body of the reply to a call.
-pub fn answer(plugin: &Plugin, name: &str, request: &Request<'_>) -> (&'static str, String) {
-    match name {
-        METRICS => (metrics::CONTENT_TYPE, metrics::page(plugin)),
-        _ => ("application/json; charset=utf-8", call(plugin, name, request).to_string()),
+impl Reply {
+    pub fn json(body: &Value) -> Reply {
+        Reply { content_type: "application/json; charset=utf-8", body: body.to_string() }
     }
 }
 
-fn call(plugin: &Plugin, name: &str, request: &Request<'_>) -> Value {
-    let reply = match OPERATIONS.iter().find(|(known, _)| *known == name) {
-        Some((_, operation)) => operation(plugin, request),
-        None => Err(Error::invalid(format!("{name} is no operation of this version"))),
-    };
-    reply.unwrap_or_else(|error| {
-        let code = if error.code == Code::InvalidArgument { INVALID_ARGS } else { OTHER_FAILED };
-        let mut refusal = refusal(code, format!("journal: {error}"));
-        if error.code == Code::Conflict {
-            set(&mut refusal, "conflict", Value::from(true));
-        }
-        refusal
-    })
+/// The reply to a call that failed.
+fn failure(error: &Error) -> Reply {
+    let code = if error.code == Code::InvalidArgument { INVALID_ARGS } else { OTHER_FAILED };
+    let mut refusal = refusal(code, format!("journal: {error}"));
+    if error.code == Code::Conflict {
+        set(&mut refusal, "conflict", Value::from(true));
+    }
+    Reply::json(&refusal)
 }
 
 impl Request<'_> {
@@ -179,7 +160,7 @@ fn set(object: &mut Value, name: &str, value: Value) {
 }
 
 /// A reply of success, with what the journal says of the changes.
-fn replied(data: Value, changed: &Changed) -> Value {
+fn replied(data: Value, changed: &Changed) -> Reply {
     let mut journal = Map::from_iter([
         ("seq".to_owned(), Value::from(changed.seq)),
         ("persisted".to_owned(), Value::from(changed.persisted)),
@@ -189,28 +170,5 @@ fn replied(data: Value, changed: &Changed) -> Value {
     } else if !changed.persisted {
         journal.insert("pending".to_owned(), Value::from(true));
     }
-    json!({"code": 0, "data": data, "journal": journal})
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_operation_is_documented_with_a_request_and_a_reply() {
-        let page = include_str!("../../docs/api.md");
-        let postman: Value =
-            serde_json::from_str(include_str!("../../docs/zlm-journal.postman_collection.json")).unwrap();
-        for (name, _) in OPERATIONS {
-            let section = page.split("\n## ").find(|section| section.starts_with(name)).expect(name);
-            assert!(section.contains(&format!("/index/api/{name}?secret=…")), "{name} has no request");
-            let reply = section.split("```json\n").nth(1).expect(name).split("```").next().unwrap();
-            let reply: Value = serde_json::from_str(reply).expect(name);
-            assert_eq!(reply["code"], 0, "{name}");
-            assert!(
-                postman["item"].as_array().unwrap().iter().any(|item| item["name"] == *name),
-                "{name} in Postman's"
-            );
-        }
-    }
+    Reply::json(&json!({"code": 0, "data": data, "journal": journal}))
 }

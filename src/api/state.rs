@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{INVALID_ARGS, NOT_FOUND, Request, refusal, replied};
+use super::{INVALID_ARGS, NOT_FOUND, Reply, Request, refusal, replied};
 use crate::error::{Error, Result};
 use crate::journal::Mutation;
 use crate::model::{Kind, Op, State};
@@ -10,7 +10,7 @@ use crate::plugin::Plugin;
 
 /// `state` is enabled or disabled; the proxies are `key` (of `kind`, or of every kind that has it), or the body: an array
 /// of keys or of objects with `key` and `kind`.
-pub fn set(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
+pub fn set(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let state = match request.text("state") {
         Some("enabled") => State::Enabled,
         Some("disabled") => State::Disabled,
@@ -32,7 +32,7 @@ pub fn set(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
         };
         let only = item.get("kind").and_then(Value::as_str);
         let kinds = Kind::ALL.iter().copied().filter(|kind| only.is_none_or(|only| only == kind.name()));
-        let found: Vec<Kind> = kinds.filter(|kind| plugin.entry(*kind, key).is_some()).collect();
+        let found: Vec<Kind> = kinds.filter(|kind| plugin.journal().get(*kind, key).is_some()).collect();
         answers.push(match found.is_empty() {
             true => json!({"code": NOT_FOUND, "msg": "the journal has no such proxy", "key": key}),
             false => json!({"code": 0, "key": key}),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::diff::{Desired, Diff};
-use super::{Request, add_of, replied};
+use super::{Reply, Request, add_of, replied};
 use crate::error::{Error, Result};
 use crate::journal::Precondition;
 use crate::model::{Args, Kind, LABEL};
@@ -37,7 +37,7 @@ impl Scope {
 }
 
 /// The body is an array of the arguments of adds, all that is wanted of the scope.
-pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
+pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let scope = Scope {
         kind: request.kind()?.unwrap_or(Kind::Pull),
         vhost: request.text("vhost").map(str::to_owned),
@@ -47,10 +47,10 @@ pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
     let (dry_run, prune) = (request.flag("dry_run", false)?, request.flag("prune", true)?);
     let if_seq = request.number("if_seq")?;
     let desired = desired(&scope, request.items()?)?;
-    let entries = plugin.entries(scope.kind);
-    let present = entries.into_iter().filter(|(key, entry)| {
-        desired.contains_key(key) || (prune && scope.has(scope.kind, &entry.args))
-    });
+    let present = plugin
+        .journal()
+        .entries()
+        .filter(|(key, entry)| desired.contains_key(key) || (prune && scope.has(key.0, &entry.args)));
     let present: Vec<_> = present.collect();
     let diff = Diff::between(desired, present, prune);
     let keys = |keys: &[Key]| keys.iter().map(|(_, key)| Value::from(key.as_ref())).collect::<Vec<_>>();
@@ -64,8 +64,8 @@ pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Value> {
     let in_scope = |kind, args: &Args| scope.has(kind, args);
     let precondition = if_seq.map(|seq| Precondition { since: seq, scope: &in_scope });
     if dry_run {
-        let seq = plugin.check_unchanged(precondition)?;
-        return Ok(json!({"code": 0, "data": data, "journal": {"seq": seq}}));
+        let seq = plugin.journal().check_unchanged(precondition)?;
+        return Ok(Reply::json(&json!({"code": 0, "data": data, "journal": {"seq": seq}})));
     }
     let changed = plugin.change_all(diff.mutations, precondition, &request.cause("syncJournal"))?;
     Ok(replied(data, &changed))

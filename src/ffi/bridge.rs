@@ -1,4 +1,4 @@
-//! The cxx bridge: what answers with text or a table. A failure arrives in C++ as `rust::Error`.
+//! The cxx bridge: what the host reads once, at its start, as tables and texts. A failure arrives in C++ as `rust::Error`.
 
 use super::guard::guarded;
 use super::handles;
@@ -26,34 +26,12 @@ mod ffi {
         names_setting: String,
     }
 
-    /// The reply to an API call.
-    struct Answer {
-        content_type: String,
-        body: String,
-    }
-
     extern "Rust" {
-        /// The state of an open journal, as one JSON object. With at most `most` of the proxies that do not play, or,
-        /// where `key` is not empty, with those of that key alone. Any thread; takes milliseconds, no storage.
-        fn status(handle: u64, key: &str, most: usize) -> Result<String>;
         /// The file in which a handler of crash signals is to note what the server was working on: the `seq` of each
         /// zlm_journal_add, in digits, on a line of its own. The next start reads it and takes it away. Any thread.
         fn crash_file(handle: u64) -> Result<String>;
-        /// The names of the API calls that operate() takes.
-        fn operations() -> Result<Vec<String>>;
-        /// Carries out one of them and returns the whole reply. `names` and `values` are the call's
-        /// arguments, less those in the body; `origin` is who calls. Any thread but a media thread: it waits for the disk.
-        fn operate(
-            handle: u64,
-            name: &str,
-            names: Vec<String>,
-            values: Vec<String>,
-            body: &[u8],
-            origin: &str,
-        ) -> Result<Answer>;
-        /// Restores what is wanted and not there: the proxies of one key, or all where `key` is empty. Returns how
-        /// many that is, wanted ones that are there included. Any thread; takes microseconds, no storage.
-        fn restore_now(handle: u64, key: &str) -> Result<u64>;
+        /// The names of the API calls that zlm_journal_api_call() takes. Any thread, any time.
+        fn api_calls() -> Result<Vec<String>>;
         /// All keys of the ini section. Any thread, any time, also before anything is open.
         fn settings() -> Result<Vec<Setting>>;
         /// All kinds of proxy that are journaled, in the order of ZLM_JOURNAL_PULL and so on. Any thread, any time.
@@ -61,40 +39,12 @@ mod ffi {
     }
 }
 
-fn status(handle: u64, key: &str, most: usize) -> Result<String> {
-    guarded("status", || handles::get(handle)?.status(given(key), most))
-}
-
 fn crash_file(handle: u64) -> Result<String> {
     guarded("crash_file", || handles::get(handle)?.crash_file())
 }
 
-fn operations() -> Result<Vec<String>> {
-    guarded("operations", || Ok(api::names().map(str::to_owned).collect()))
-}
-
-fn operate(
-    handle: u64,
-    name: &str,
-    names: Vec<String>,
-    values: Vec<String>,
-    body: &[u8],
-    origin: &str,
-) -> Result<ffi::Answer> {
-    guarded("operate", || {
-        let args: Vec<(String, String)> = names.into_iter().zip(values).collect();
-        let request = api::Request { args: &args, body, origin };
-        let (content_type, body) = api::answer(&*handles::get(handle)?, name, &request);
-        Ok(ffi::Answer { content_type: content_type.to_owned(), body })
-    })
-}
-
-fn restore_now(handle: u64, key: &str) -> Result<u64> {
-    guarded("restore_now", || handles::get(handle)?.restore(given(key)))
-}
-
-fn given(text: &str) -> Option<&str> {
-    Some(text).filter(|text| !text.is_empty())
+fn api_calls() -> Result<Vec<String>> {
+    guarded("api_calls", || Ok(api::names().map(str::to_owned).collect()))
 }
 
 fn settings() -> Result<Vec<ffi::Setting>> {

@@ -39,6 +39,9 @@ pub const ZLM_JOURNAL_PERSISTED: u32 = 1;
 /// `zlm_journal_ack.persisted`: durability=async; on its way to disk.
 pub const ZLM_JOURNAL_PERSISTED_SOON: u32 = 2;
 
+/// API calls under way are waited for so long at the close: one that reads a long history is not waited for to its end.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
 /// An open journal. 0 is never one. A number, not a pointer: using it after zlm_journal_close is an error
 /// (ZLM_JOURNAL_CODE_INVALID_HANDLE), never a crash.
 pub type zlm_journal_handle = u64;
@@ -261,20 +264,25 @@ pub unsafe extern "C" fn zlm_journal_wants(
     c_result("zlm_journal_wants", || {
         // SAFETY: as promised by the caller.
         let (kind, key) = unsafe { (read_kind(kind)?, key.utf8("key")?) };
-        let answer = handles::get(handle)?.wants(kind, key, seq);
+        let answer = handles::get(handle)?.journal().wants(kind, key, seq);
         // SAFETY: as promised by the caller.
         unsafe { write_out(wanted, answer) }
     })
 }
 
 /// Closes the journal: the host is called no more, everything recorded is written and acknowledged. Call it before
-/// the host takes its proxies down. Blocks on the disk. Closing twice is ZLM_JOURNAL_CODE_INVALID_HANDLE.
+/// the host takes its proxies down. Blocks on the disk. API calls (zlm_journal_api_call) that are under way are waited for
+/// five seconds at most; ZLM_JOURNAL_CODE_BUSY: the journal is closed, but some of them still run, so that the process must
+/// not destroy anything. Closing twice is ZLM_JOURNAL_CODE_INVALID_HANDLE.
 #[unsafe(no_mangle)]
 pub extern "C" fn zlm_journal_close(handle: zlm_journal_handle) -> i32 {
     c_result("zlm_journal_close", || {
         // The handle stays good until all answers are in: the host may still be answering.
         handles::get(handle)?.close();
-        handles::remove(handle).map(drop)
+        if handles::remove(handle)?.router.close(LAST_ANSWERS) {
+            return Ok(());
+        }
+        Err(Error::new(Code::Busy, "the journal is closed, and API calls are still under way"))
     })
 }
 

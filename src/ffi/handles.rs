@@ -6,31 +6,45 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::api::Router;
 use crate::error::{Code, Error, Result};
 use crate::plugin::Plugin;
 
+/// What one handle stands for.
+#[derive(Clone)]
+pub struct Instance {
+    pub plugin: Arc<Plugin>,
+    pub router: Arc<Router>,
+}
+
 struct Open {
-    plugins: BTreeMap<u64, Arc<Plugin>>,
+    instances: BTreeMap<u64, Instance>,
     last: u64,
 }
 
-static OPEN: RwLock<Open> = RwLock::new(Open { plugins: BTreeMap::new(), last: 0 });
+static OPEN: RwLock<Open> = RwLock::new(Open { instances: BTreeMap::new(), last: 0 });
 
 /// Numbers are never used twice, and 0 never.
 pub fn insert(plugin: Plugin) -> u64 {
     let mut open = OPEN.write();
     open.last += 1;
     let handle = open.last;
-    open.plugins.insert(handle, Arc::new(plugin));
+    let plugin = Arc::new(plugin);
+    let router = Arc::new(Router::new(Arc::clone(&plugin)));
+    open.instances.insert(handle, Instance { plugin, router });
     handle
 }
 
 pub fn get(handle: u64) -> Result<Arc<Plugin>> {
-    OPEN.read().plugins.get(&handle).cloned().ok_or_else(|| unknown(handle))
+    instance(handle).map(|instance| instance.plugin)
 }
 
-pub fn remove(handle: u64) -> Result<Arc<Plugin>> {
-    OPEN.write().plugins.remove(&handle).ok_or_else(|| unknown(handle))
+pub fn instance(handle: u64) -> Result<Instance> {
+    OPEN.read().instances.get(&handle).cloned().ok_or_else(|| unknown(handle))
+}
+
+pub fn remove(handle: u64) -> Result<Instance> {
+    OPEN.write().instances.remove(&handle).ok_or_else(|| unknown(handle))
 }
 
 fn unknown(handle: u64) -> Error {

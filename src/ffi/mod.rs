@@ -8,6 +8,7 @@ mod bridge;
 pub mod c_api;
 pub mod c_call;
 pub mod c_host;
+pub mod c_router;
 mod guard;
 mod handles;
 mod logger;

@@ -327,6 +327,18 @@ impl Journal {
         self.core.inbox.lock().intent.after(cursor, most)
     }
 
+    /// All entries, in the order of kind and key, a page at a time: whoever records waits for no more than one page.
+    pub fn entries(&self) -> impl Iterator<Item = ((Kind, Arc<str>), Entry)> + '_ {
+        const PAGE: usize = 1000;
+        let mut cursor = None;
+        std::iter::from_fn(move || {
+            let page = self.after(cursor.as_ref(), PAGE);
+            cursor = Some(page.last()?.0.clone());
+            Some(page)
+        })
+        .flatten()
+    }
+
     /// Makes a snapshot now. Blocks on the disk: not for media threads. None when nothing was ever journaled.
     pub fn take_snapshot(&self) -> Result<Option<SnapshotFile>> {
         self.core.take_snapshot()

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::all_of;
 use crate::journal::{Cause, CrashCounters, Done, Journal, Mutation, OfflineHints};
 use crate::model::{Entry, Op, State};
 use crate::reconcile::{self, Key};
@@ -30,7 +29,7 @@ impl JournaledIntent {
 
     /// The notes are read when they are first asked for: by then the journal is ours.
     fn notes<T>(&self, ask: impl FnOnce(&mut Notes) -> T) -> T {
-        let known = || all_of(&self.journal).map(|(key, entry)| (key, entry.seq));
+        let known = || self.journal.entries().map(|(key, entry)| (key, entry.seq));
         let read = || Notes { suspects: self.journal.suspects(known()), dark: self.journal.dark() };
         ask(self.notes.lock().get_or_insert_with(read))
     }
@@ -48,7 +47,7 @@ impl JournaledIntent {
 
 impl reconcile::Intent for JournaledIntent {
     fn wanted(&self) -> Box<dyn Iterator<Item = reconcile::Wanted> + '_> {
-        let enabled = all_of(&self.journal).filter(|(_, entry)| entry.state == State::Enabled);
+        let enabled = self.journal.entries().filter(|(_, entry)| entry.state == State::Enabled);
         Box::new(enabled.map(|(key, entry)| self.want(key, entry)))
     }
 
@@ -79,7 +78,7 @@ impl reconcile::Intent for JournaledIntent {
     }
 
     fn release(&self, crashes: u32) -> Vec<Key> {
-        let aside = all_of(&self.journal).filter(|(_, entry)| entry.state == State::Quarantined);
+        let aside = self.journal.entries().filter(|(_, entry)| entry.state == State::Quarantined);
         let aside = aside.filter(|(key, _)| self.notes(|notes| notes.suspects.may_be_released(key)));
         let mutation = |(key, entry): (Key, Entry)| Mutation {
             key,

@@ -233,6 +233,72 @@ static void a_bad_journal_is_told_and_keeps_nobody_from_starting(void) {
     CHECK(zlm_journal_set_log(NULL, NULL) == 0);
 }
 
+/* The reply to an API call of the journal's own. */
+typedef struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    int replies;
+    char content_type[64];
+    char body[4096];
+} client;
+
+static void on_reply(void *context, zlm_journal_text content_type, zlm_journal_text body) {
+    client *self = (client *)context;
+    pthread_mutex_lock(&self->mutex);
+    copy(self->content_type, sizeof self->content_type, content_type);
+    copy(self->body, sizeof self->body, body);
+    ++self->replies;
+    pthread_cond_signal(&self->changed);
+    pthread_mutex_unlock(&self->mutex);
+}
+
+static int ask(zlm_journal_handle handle, const char *name, const char *body, client *self) {
+    zlm_journal_request request;
+    int code;
+    memset(&request, 0, sizeof request);
+    request.name = text(name);
+    request.caller = text("10.0.0.9:1");
+    self->replies = 0;
+    code = zlm_journal_api_call(handle, &request, text(body), on_reply, self);
+    pthread_mutex_lock(&self->mutex);
+    while (self->replies == 0) {
+        pthread_cond_wait(&self->changed, &self->mutex);
+    }
+    pthread_mutex_unlock(&self->mutex);
+    CHECK(self->replies == 1);
+    return code;
+}
+
+static void api_calls_are_answered(const char *dir) {
+    zlm_journal_handle handle = 0;
+    client asker;
+
+    memset(&asker, 0, sizeof asker);
+    pthread_mutex_init(&asker.mutex, NULL);
+    pthread_cond_init(&asker.changed, NULL);
+    CHECK(open_in(dir, &handle) == 0);
+    CHECK(ask(handle, "getJournalStatus", "", &asker) == 0);
+    CHECK(strstr(asker.content_type, "application/json") != NULL);
+    CHECK(strstr(asker.body, "\"state\":\"ok\"") != NULL && strstr(asker.body, "\"schema\":5") != NULL);
+    CHECK(strstr(asker.body, "/journal/proxies.db\"") != NULL);
+    CHECK(strstr(asker.body, "\"phase\":\"not started\"") != NULL);
+    CHECK(ask(handle, "getJournalMetrics", "", &asker) == 0);
+    CHECK(strstr(asker.content_type, "text/plain") != NULL && strstr(asker.body, "# HELP") == asker.body);
+    CHECK(ask(handle, "delStreamProxies", "[\"v/a/none\"]", &asker) == 0);
+    CHECK(strstr(asker.body, "\"flag\":false") != NULL);
+    /* Nothing is restored before zlm_journal_start. */
+    CHECK(ask(handle, "restoreJournal", "", &asker) == 0);
+    CHECK(strstr(asker.body, "the server is still starting") != NULL);
+    CHECK(ask(handle, "noSuchCall", "", &asker) == 0);
+    CHECK(strstr(asker.body, "no API call") != NULL);
+    /* Whatever goes wrong, there is a reply. */
+    CHECK(zlm_journal_api_call(handle, NULL, text(""), on_reply, &asker) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(asker.replies == 2 && strstr(asker.body, "\"code\":-300") != NULL);
+    CHECK(zlm_journal_close(handle) == 0);
+    CHECK(ask(handle, "getJournalStatus", "", &asker) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
+    CHECK(strstr(asker.body, "closed or never opened") != NULL);
+}
+
 /* What no journal can hold is undone where the ini says so: refused, and the server told to end it. */
 static void what_cannot_be_journaled_is_undone(const char *dir) {
     zlm_journal_pair settings[3];
@@ -474,8 +540,10 @@ int main(void) {
     what_cannot_be_journaled_is_undone(other);
     snprintf(other, sizeof other, "%s/calls", dir);
     calls_count_by_their_effects(other);
+    snprintf(other, sizeof other, "%s/api", dir);
+    api_calls_are_answered(other);
     many_may_close_and_nobody_has_to(dir);
     CHECK(remove_scratch(dir) == 0);
-    puts("c_api_test: 7 passed");
+    puts("c_api_test: 8 passed");
     return 0;
 }

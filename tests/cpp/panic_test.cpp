@@ -127,6 +127,12 @@ int main() {
          }},
         {"zlm_journal_connected", [] { return zlm_journal_connected(handle, 0, text("v/a/s")); }},
         {"zlm_journal_failed", [] { return zlm_journal_failed(handle, 0, text("v/a/s"), text("off")); }},
+        {"zlm_journal_api_call",
+         [] {
+             const zlm_journal_request request{text("listJournal"), nullptr, 0, text("127.0.0.1:1")};
+             const auto ignore = [](void *, zlm_journal_text, zlm_journal_text) {};
+             return zlm_journal_api_call(handle, &request, text(""), ignore, nullptr);
+         }},
         {"zlm_journal_set_log", [] { return zlm_journal_set_log(nullptr, nullptr); }},
         {"zlm_journal_last_error",
          [] {
@@ -135,10 +141,7 @@ int main() {
          }},
         {"zlm_journal_close", [] { return zlm_journal_close(handle); }},
         {"crash_file", [] { return bridged([] { zlm_journal::crash_file(handle); }); }},
-        {"status", [] { return bridged([] { zlm_journal::status(handle, "", 1); }); }},
-        {"restore_now", [] { return start() != 0 ? 1 : bridged([] { zlm_journal::restore_now(handle, ""); }); }},
-        {"operations", [] { return bridged([] { zlm_journal::operations(); }); }},
-        {"operate", [] { return bridged([] { zlm_journal::operate(handle, "listJournal", {}, {}, {}, ""); }); }},
+        {"api_calls", [] { return bridged([] { zlm_journal::api_calls(); }); }},
         {"settings", [] { return bridged([] { zlm_journal::settings(); }); }},
         {"kinds", [] { return bridged([] { zlm_journal::kinds(); }); }},
     };

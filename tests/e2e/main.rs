@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod api;
 mod cameras;
 mod capture;
 mod crashes;
@@ -12,7 +13,6 @@ mod flow;
 mod glue;
 mod kinds;
 mod lifecycle;
-mod operate;
 mod others;
 mod races;
 mod restore;

@@ -505,8 +505,7 @@ fn hostile_calls_are_refused_and_change_nothing() {
         let reply = server.post_body(api, &[("state", "enabled")], &many);
         assert!(reply["code"] == -300 && reply["msg"].as_str().unwrap().contains("10001 items"), "{reply}");
     }
-    let mut names = zlm_journal::api::names().chain(["getJournalStatus", "restoreJournal"]).collect::<Vec<_>>();
-    names.sort_unstable();
+    let names: Vec<_> = zlm_journal::api::names().collect();
     assert!(names.len() >= 14);
     for api in names {
         let denied = server.get_without_secret(api);

@@ -21,7 +21,7 @@ fn plugin() -> &'static Plugin {
 
 fuzz_target!(|data: &[u8]| {
     let [which, rest @ ..] = data else { return };
-    let names: Vec<&str> = operate::names().collect();
+    let names: Vec<&str> = api::names().collect();
     let name = names[usize::from(*which) % names.len()];
     let mut parts = rest.splitn(2, |byte| *byte == 0xff);
     let options = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
@@ -31,7 +31,7 @@ fuzz_target!(|data: &[u8]| {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let body = parts.next().unwrap_or_default();
-    let (_, reply) = operate::answer(plugin(), name, &Request { args: &args, body, origin: "127.0.0.1:1" });
+    let reply = api::answer(plugin(), name, &Request { args: &args, body, origin: "127.0.0.1:1" }).body;
     if name == "getJournalMetrics" {
         assert!(reply.starts_with("# HELP") && reply.ends_with('\n'));
         return;

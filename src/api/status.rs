@@ -3,22 +3,27 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::json;
 
+use super::{Reply, Request};
 use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
 use crate::journal::{Condition, Report, SCHEMA_VERSION};
 use crate::model::{redact, redact_all};
+use crate::plugin::Plugin;
 use crate::reconcile::{ReconcileStatus, SourceReport, UnhealthyProxy};
 use crate::settings::{Restore, Settings};
 
-/// `shown` is none while nothing was restored yet; `now_ms` are milliseconds since 1970-01-01 UTC.
-pub fn text(
-    settings: &Settings,
-    problems: &[String],
-    report: Report,
-    shown: Option<ReconcileStatus>,
-    now_ms: i64,
-) -> Result<String> {
+/// Of the proxies that do not play, so many are shown where the call does not say how many.
+const SHOWN: u64 = 20;
+const MOST_SHOWN: u64 = 10_000;
+
+/// With at most `limit` of the proxies that do not play, or with those of one `key`.
+pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
+    let most = request.number("limit")?.unwrap_or(SHOWN).min(MOST_SHOWN) as usize;
+    let journal = plugin.journal();
+    let shown = plugin.reconciler().map(|reconciler| reconciler.shown(request.text("key"), most));
+    let (settings, problems, report) = (journal.settings(), plugin.problems(), journal.report());
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         build_id: BUILD_ID,
@@ -35,19 +40,19 @@ pub fn text(
         encrypted: report.encrypted,
         snapshot: SnapshotStatus::of(&report),
         queue: QueueStatus { depth: report.queue, capacity: report.queue_capacity },
-        restore: RestoreStatus::new(settings, shown.as_ref()),
-        now: NowStatus::new(&shown.unwrap_or_default(), now_ms),
+        restore: RestoreStatus::new(&settings, shown.as_ref()),
+        now: NowStatus::new(&shown.unwrap_or_default(), journal.now_ms()),
         last_error: report.last_error.map(|(at, error)| ErrorStatus { at, message: error.message }),
         proxies: report.by_state,
         seq: report.seq,
         durable_seq: report.durable_seq,
         file_seq: report.file_seq,
-        settings_errors: problems,
+        settings_errors: &problems,
     };
+    let status = serde_json::to_value(&status)
+        .map_err(|error| Error::new(Code::Panic, format!("cannot write the status: {error}")))?;
     // Errors quote what the server said of a camera.
-    serde_json::to_value(&status)
-        .map(|status| redact_all(status, redact).to_string())
-        .map_err(|error| Error::new(Code::Panic, format!("cannot write the status: {error}")))
+    Ok(Reply::json(&json!({"code": 0, "data": redact_all(status, redact)})))
 }
 
 #[derive(Serialize)]

@@ -1,0 +1,311 @@
+//! The one table of API calls, and the threads that carry them out: never a media thread, since most calls wait for the
+//! disk. Knows nothing of HTTP.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{Reply, Request, batch, exchange, failure, list, metrics, restore, state, status, sync, versions};
+use crate::error::{Code, Error, Result};
+use crate::plugin::Plugin;
+
+type Handler = fn(&Plugin, &Request<'_>) -> Result<Reply>;
+
+struct Route {
+    name: &'static str,
+    handler: Handler,
+    lane: LaneOf,
+}
+
+/// Which threads carry a call out: those that never wait for the disk answer even when it is stuck.
+#[derive(Clone, Copy)]
+enum LaneOf {
+    Memory,
+    Disk,
+}
+
+const ROUTES: &[Route] = &[
+    Route { name: "addStreamProxies", handler: batch::add, lane: LaneOf::Disk },
+    Route { name: "delStreamProxies", handler: batch::remove, lane: LaneOf::Disk },
+    Route { name: "exportJournal", handler: exchange::export, lane: LaneOf::Memory },
+    Route { name: "getJournalHistory", handler: list::history, lane: LaneOf::Disk },
+    Route { name: "getJournalMetrics", handler: metrics::page, lane: LaneOf::Disk },
+    Route { name: "getJournalStatus", handler: status::status, lane: LaneOf::Memory },
+    Route { name: "importJournal", handler: exchange::import, lane: LaneOf::Disk },
+    Route { name: "listJournal", handler: list::entries, lane: LaneOf::Memory },
+    Route { name: "listJournalSnapshots", handler: versions::snapshots, lane: LaneOf::Disk },
+    Route { name: "restoreJournal", handler: restore::restore, lane: LaneOf::Memory },
+    Route { name: "rollbackJournal", handler: versions::rollback, lane: LaneOf::Disk },
+    Route { name: "setJournalState", handler: state::set, lane: LaneOf::Disk },
+    Route { name: "syncJournal", handler: sync::sync, lane: LaneOf::Disk },
+    Route { name: "takeJournalSnapshot", handler: versions::take, lane: LaneOf::Disk },
+];
+
+/// The names of all API calls.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ROUTES.iter().map(|route| route.name)
+}
+
+/// Carries a call out on this thread.
+pub fn answer(plugin: &Plugin, name: &str, request: &Request<'_>) -> Reply {
+    let answered = route(name).and_then(|route| (route.handler)(plugin, request));
+    answered.unwrap_or_else(|error| failure(&error))
+}
+
+fn route(name: &str) -> Result<&'static Route> {
+    let route = ROUTES.iter().find(|route| route.name == name);
+    route.ok_or_else(|| Error::invalid(format!("{name} is no API call of this version")))
+}
+
+/// A call on its way: what of it outlives the caller's stack.
+pub struct Call {
+    pub name: String,
+    pub args: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// `ip:port`.
+    pub caller: String,
+    pub reply: ReplyTo,
+}
+
+/// Takes the reply to a call, exactly once, on any thread. Dropped without one, it takes a failure: no client is ever
+/// left waiting.
+pub struct ReplyTo(Option<Box<dyn FnOnce(&Reply) + Send>>);
+
+impl ReplyTo {
+    pub fn new(reply: impl FnOnce(&Reply) + Send + 'static) -> ReplyTo {
+        ReplyTo(Some(Box::new(reply)))
+    }
+
+    pub fn send(mut self, reply: &Reply) {
+        if let Some(to) = self.0.take() {
+            to(reply);
+        }
+    }
+
+    pub fn fail(self, error: &Error) {
+        self.send(&failure(error));
+    }
+}
+
+impl Drop for ReplyTo {
+    fn drop(&mut self) {
+        if let Some(to) = self.0.take() {
+            to(&failure(&Error::new(Code::Closed, "this call was not carried out to its end: see the log")));
+        }
+    }
+}
+
+/// Carries calls out on a few threads.
+pub struct Router {
+    plugin: Arc<Plugin>,
+    memory: Lane,
+    disk: Lane,
+}
+
+impl Router {
+    /// One that exports 100,000 entries does not keep the status waiting.
+    const MEMORY_THREADS: usize = 2;
+    const DISK_THREADS: usize = 4;
+
+    pub fn new(plugin: Arc<Plugin>) -> Router {
+        Router { plugin, memory: Lane::new(Self::MEMORY_THREADS), disk: Lane::new(Self::DISK_THREADS) }
+    }
+
+    /// Returns at once. A call that nobody can take now is answered with the reason.
+    pub fn call(&self, call: Call) {
+        let lane = match route(&call.name).map(|route| route.lane) {
+            Ok(LaneOf::Disk) => &self.disk,
+            Ok(LaneOf::Memory) | Err(_) => &self.memory,
+        };
+        let plugin = Arc::clone(&self.plugin);
+        lane.submit(call.reply, move |reply| {
+            let request = Request { args: &call.args, body: &call.body, origin: &call.caller };
+            reply.send(&answer(&plugin, &call.name, &request));
+        });
+    }
+
+    /// Takes no more calls, and waits so long at most for those under way. False where some are still.
+    pub fn close(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        [&self.memory, &self.disk].into_iter().fold(true, |done, lane| lane.close(until) && done)
+    }
+}
+
+type Job = Box<dyn FnOnce(ReplyTo) + Send>;
+
+/// A few threads with one queue, started when the first call comes.
+struct Lane {
+    threads: usize,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    inner: Mutex<Inner>,
+    all_done: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// None before the first call.
+    queue: Option<SyncSender<(ReplyTo, Job)>>,
+    under_way: usize,
+    closed: bool,
+}
+
+impl Lane {
+    /// So many calls may wait for a thread.
+    const QUEUE: usize = 64;
+
+    fn new(threads: usize) -> Lane {
+        Lane { threads, state: Arc::default() }
+    }
+
+    fn submit(&self, reply: ReplyTo, job: impl FnOnce(ReplyTo) + Send + 'static) {
+        let queue = match self.queue() {
+            Ok(queue) => queue,
+            Err(error) => return reply.fail(&error),
+        };
+        self.state.inner.lock().under_way += 1;
+        if let Err(TrySendError::Full((reply, _)) | TrySendError::Disconnected((reply, _))) =
+            queue.try_send((reply, Box::new(job)))
+        {
+            self.state.done();
+            reply
+                .fail(&Error::new(Code::Busy, format!("{} API calls wait already: try again later", Self::QUEUE)));
+        }
+    }
+
+    fn queue(&self) -> Result<SyncSender<(ReplyTo, Job)>> {
+        let mut inner = self.state.inner.lock();
+        if inner.closed {
+            return Err(Error::new(Code::Closed, "the journal is closed: the server is stopping"));
+        }
+        if let Some(queue) = &inner.queue {
+            return Ok(queue.clone());
+        }
+        let (queue, jobs) = sync_channel(Self::QUEUE);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..self.threads {
+            let (jobs, state) = (Arc::clone(&jobs), Arc::clone(&self.state));
+            let worker = thread::Builder::new().name("zlmj-api".to_owned());
+            worker
+                .spawn(move || work(&jobs, &state))
+                .map_err(|error| Error::new(Code::Busy, format!("no thread for API calls: {error}")))?;
+        }
+        inner.queue = Some(queue.clone());
+        Ok(queue)
+    }
+
+    fn close(&self, until: Instant) -> bool {
+        let mut inner = self.state.inner.lock();
+        inner.closed = true;
+        inner.queue = None;
+        while inner.under_way > 0 {
+            if self.state.all_done.wait_until(&mut inner, until).timed_out() {
+                return inner.under_way == 0;
+            }
+        }
+        true
+    }
+}
+
+impl State {
+    fn done(&self) {
+        let mut inner = self.inner.lock();
+        inner.under_way -= 1;
+        if inner.under_way == 0 {
+            self.all_done.notify_all();
+        }
+    }
+}
+
+fn work(jobs: &Mutex<Receiver<(ReplyTo, Job)>>, state: &State) {
+    loop {
+        let next = jobs.lock().recv();
+        let Ok((reply, job)) = next else { return };
+        if catch_unwind(AssertUnwindSafe(move || job(reply))).is_err() {
+            log::error!("journal: an API call failed: this is a defect of zlm-journal");
+        }
+        state.done();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn lane_with(threads: usize) -> (Lane, mpsc::Sender<String>, mpsc::Receiver<String>) {
+        let (told, replies) = mpsc::channel();
+        (Lane::new(threads), told, replies)
+    }
+
+    fn to(told: &mpsc::Sender<String>) -> ReplyTo {
+        let told = told.clone();
+        ReplyTo::new(move |reply| drop(told.send(reply.body.clone())))
+    }
+
+    fn good() -> Reply {
+        Reply::json(&json!({"code": 0}))
+    }
+
+    #[test]
+    fn lane_answers_every_call() {
+        let (lane, told, replies) = lane_with(1);
+        let (go, gate) = mpsc::channel::<()>();
+        lane.submit(to(&told), move |reply| {
+            gate.recv().unwrap();
+            reply.send(&good());
+        });
+        lane.submit(to(&told), |_| panic!("a defect"));
+        for _ in 0..2 * Lane::QUEUE {
+            lane.submit(to(&told), |reply| reply.send(&good()));
+        }
+        // The queue is full, and says so at once; the rest is answered when the first is.
+        let full: Vec<String> = replies.try_iter().collect();
+        assert!(
+            full.len() > Lane::QUEUE && full.iter().all(|reply| reply.contains("try again later")),
+            "{full:?}"
+        );
+        assert!(!lane.close(Instant::now()));
+        go.send(()).unwrap();
+        assert!(lane.close(Instant::now() + Duration::from_secs(10)));
+        lane.submit(to(&told), |reply| reply.send(&good()));
+        drop(told);
+        let rest: Vec<String> = replies.iter().collect();
+        assert_eq!(full.len() + rest.len(), 3 + 2 * Lane::QUEUE);
+        assert_eq!(rest.iter().filter(|reply| reply.contains("not carried out")).count(), 1);
+        assert_eq!(rest.iter().filter(|reply| reply.contains("is stopping")).count(), 1);
+    }
+
+    #[test]
+    fn routes_are_sorted_and_documented() {
+        let page = include_str!("../../docs/api.md");
+        let postman: Value =
+            serde_json::from_str(include_str!("../../docs/zlm-journal.postman_collection.json")).unwrap();
+        assert!(names().is_sorted());
+        for name in names() {
+            let section = page.split("\n## ").find(|section| section.starts_with(name)).expect(name);
+            assert!(section.contains(&format!("/index/api/{name}?secret=…")), "{name} has no request");
+            if name != "getJournalMetrics" {
+                let reply = section.split("```json\n").nth(1).expect(name).split("```").next().unwrap();
+                let reply: Value = serde_json::from_str(reply).expect(name);
+                assert_eq!(reply["code"], 0, "{name}");
+            }
+            let mut items = postman["item"].as_array().unwrap().iter();
+            assert!(items.any(|item| item["name"] == name), "{name} in Postman's");
+        }
+        let sections = page.split("\n## ").filter_map(|section| section.split_whitespace().next());
+        for section in sections.filter(|name| name.contains("Journal") || name.ends_with("Proxies")) {
+            assert!(names().any(|name| name == section), "docs/api.md has {section}, which is no API call");
+        }
+    }
+}

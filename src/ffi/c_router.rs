@@ -1,0 +1,68 @@
+//! The C API's part for the API calls that the journal itself answers. As in `c_api`, every function may be called from
+//! any thread, returns 0 or a `zlm_journal_code`, and lets no panic through.
+
+// The names are C's.
+#![allow(non_camel_case_types)]
+
+use std::ffi::c_void;
+
+use super::c_api::zlm_journal_handle;
+use super::c_call::zlm_journal_request;
+use super::guard::c_result;
+use super::handles;
+use super::values::{Context, by_pointer, slice, zlm_journal_text};
+use crate::api::{Call, ReplyTo};
+use crate::error::Error;
+
+/// Takes the whole reply to an API call, of HTTP status 200: on a thread of the journal's, or before zlm_journal_api_call
+/// returns. It must not block and must not throw. What it is given is valid until it returns; `context` belongs to the caller.
+pub type zlm_journal_reply =
+    Option<extern "C" fn(context: *mut c_void, content_type: zlm_journal_text, body: zlm_journal_text)>;
+
+/// Carries out one of the API calls that the bridge's api_calls() names. `request` has the arguments less those in `body`,
+/// which is the body as it came. Returns at once; `reply` is told exactly once, whatever this returns.
+///
+/// # Safety
+/// Pointers are NULL or point to what their types say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_api_call(
+    handle: zlm_journal_handle,
+    request: *const zlm_journal_request,
+    body: zlm_journal_text,
+    reply: zlm_journal_reply,
+    context: *mut c_void,
+) -> i32 {
+    let context = Context(context);
+    let reply = reply.map(|reply| {
+        ReplyTo::new(move |answer| {
+            let text = |text: &str| zlm_journal_text::of(text.as_bytes());
+            reply(context.get(), text(answer.content_type), text(&answer.body));
+        })
+    });
+    c_result("zlm_journal_api_call", move || {
+        let reply = reply.ok_or_else(|| Error::invalid("reply must be set"))?;
+        let call = (|| {
+            let router = handles::instance(handle)?.router;
+            // SAFETY: as promised by the caller, here and below.
+            let request = unsafe { by_pointer(request, "request") }?;
+            let lossy = |text: &zlm_journal_text| {
+                unsafe { text.bytes() }.map(|it| String::from_utf8_lossy(it).into_owned())
+            };
+            let pairs = unsafe { slice(request.args, request.args_len) }?;
+            let args = pairs.iter().map(|pair| Ok((lossy(&pair.name)?, lossy(&pair.value)?)));
+            let args = args.collect::<crate::error::Result<Vec<_>>>()?;
+            let body = unsafe { body.bytes() }?.to_vec();
+            Ok((router, lossy(&request.name)?, args, body, lossy(&request.caller)?))
+        })();
+        match call {
+            Ok((router, name, args, body, caller)) => {
+                router.call(Call { name, args, body, caller, reply });
+                Ok(())
+            }
+            Err(error) => {
+                reply.fail(&error);
+                Err(error)
+            }
+        }
+    })
+}
