@@ -21,7 +21,7 @@
 /*
  The version of this header. It grows with every change that an old caller would not understand.
  */
-#define ZLM_JOURNAL_ABI 10
+#define ZLM_JOURNAL_ABI 11
 
 /*
  `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
@@ -161,6 +161,10 @@ enum zlm_journal_code
    The journal is sealed, and the key is missing, unreadable or another.
    */
   ZLM_JOURNAL_CODE_KEY_MISSING = 13,
+  /*
+   Too many API calls are under way, or some were when the journal was closed.
+   */
+  ZLM_JOURNAL_CODE_BUSY = 14,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -478,7 +482,9 @@ int32_t zlm_journal_wants(zlm_journal_handle handle,
 
 /*
  Closes the journal: the host is called no more, everything recorded is written and acknowledged. Call it before
- the host takes its proxies down. Blocks on the disk. Closing twice is ZLM_JOURNAL_CODE_INVALID_HANDLE.
+ the host takes its proxies down. Blocks on the disk. API calls (zlm_journal_api_call) that are under way are waited for
+ five seconds at most; ZLM_JOURNAL_CODE_BUSY: the journal is closed, but some of them still run, so that the process must
+ not destroy anything. Closing twice is ZLM_JOURNAL_CODE_INVALID_HANDLE.
  */
 int32_t zlm_journal_close(zlm_journal_handle handle);
 

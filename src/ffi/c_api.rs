@@ -20,7 +20,7 @@ use crate::model::{Args, Kind, NamingRules, Op};
 use crate::plugin::Plugin;
 
 /// The version of this header. It grows with every change that an old caller would not understand.
-pub const ZLM_JOURNAL_ABI: u32 = 10;
+pub const ZLM_JOURNAL_ABI: u32 = 11;
 
 /// `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
 /// argument, enabled and on disk.
