@@ -73,7 +73,9 @@ pub struct Call {
 
 /// Takes the reply to a call, exactly once, on any thread. Dropped without one, it takes a failure: no client is ever
 /// left waiting.
-pub struct ReplyTo(Option<Box<dyn FnOnce(&Reply) + Send>>);
+pub struct ReplyTo(Option<SendReply>);
+
+type SendReply = Box<dyn FnOnce(&Reply) + Send>;
 
 impl ReplyTo {
     pub fn new(reply: impl FnOnce(&Reply) + Send + 'static) -> ReplyTo {
@@ -131,7 +133,8 @@ impl Router {
     /// Takes no more calls, and waits so long at most for those under way. False where some are still.
     pub fn close(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
-        [&self.memory, &self.disk].into_iter().fold(true, |done, lane| lane.close(until) && done)
+        let (memory, disk) = (self.memory.close(until), self.disk.close(until));
+        memory && disk
     }
 }
 
