@@ -426,6 +426,14 @@ typedef struct zlm_journal_host {
                  struct zlm_journal_text key);
 } zlm_journal_host;
 
+/*
+ Takes the whole reply to an API call, of HTTP status 200: on a thread of the journal's, or before zlm_journal_api_call
+ returns. It must not block and must not throw. What it is given is valid until it returns; `context` belongs to the caller.
+ */
+typedef void (*zlm_journal_reply)(void *context,
+                                  struct zlm_journal_text content_type,
+                                  struct zlm_journal_text body);
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -642,6 +650,19 @@ int32_t zlm_journal_host_added(zlm_journal_handle handle,
  Says that zlm_journal_host.remove was carried out. Any thread, also from within the callback.
  */
 int32_t zlm_journal_host_removed(zlm_journal_handle handle, uint64_t call);
+
+/*
+ Carries out one of the API calls that the bridge's api_calls() names. `request` has the arguments less those in `body`,
+ which is the body as it came. Returns at once; `reply` is told exactly once, whatever this returns.
+
+ # Safety
+ Pointers are NULL or point to what their types say.
+ */
+int32_t zlm_journal_api_call(zlm_journal_handle handle,
+                             const struct zlm_journal_request *request,
+                             struct zlm_journal_text body,
+                             zlm_journal_reply reply,
+                             void *context);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -23,8 +23,7 @@ const MOST_ENTRIES: usize = 100_000;
 /// imported.
 pub fn export(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let (kind, reveal) = (request.kind()?, request.flag("reveal", false)?);
-    let entries =
-        plugin.journal().entries().filter(|((its, _), _)| kind.is_none_or(|kind| kind == *its));
+    let entries = plugin.journal().entries().filter(|((its, _), _)| kind.is_none_or(|kind| kind == *its));
     let entries: Vec<Value> = entries
         .map(|((kind, key), entry)| {
             json!({
