@@ -182,7 +182,7 @@ impl Capture {
         });
     }
 
-    fn add_answered(&self, state: &mut State, told: &mut Told, id: u64, key: &Key, open: &mut Open, ok: bool) {
+    fn add_answered(&self, state: &mut State, told: &mut Told, key: &Key, open: &mut Open, ok: bool) {
         let Ask::Add { args, .. } = &open.ask else { return };
         let its = state.mirror.get_mut(key).filter(|present| Some(present.number) == open.made);
         let is_there = its.is_some();
@@ -206,7 +206,6 @@ impl Capture {
             // What was made by force counts, whatever the server says of it afterwards.
             (false, _) => {}
         }
-        log::trace!("journal: call {id} on {} is answered", key.1);
     }
 
     fn record_add(&self, told: &mut Told, open: &Open, key: &Key, args: Result<Args>) {

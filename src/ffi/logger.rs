@@ -36,7 +36,7 @@ pub fn set_sink(sink: Option<Sink>) {
     INSTALL.call_once(|| {
         // A process that has a logger of its own keeps it: then that one gets our lines.
         if log::set_logger(&ToHost).is_ok() {
-            log::set_max_level(LevelFilter::Info);
+            log::set_max_level(LevelFilter::Debug);
         }
     });
     *SINK.write() = sink;

@@ -122,7 +122,12 @@ impl Core {
     /// Copies the log into the database by this connection, and notes what the database has by itself then.
     pub fn copy_log(&self, store: &Store) -> Result<()> {
         let durable = self.durable_seq.load(Ordering::Acquire);
-        if store.checkpoint()? {
+        let is_whole = store.checkpoint()?;
+        log::debug!(
+            "journal: checkpoint up to change {durable}{}",
+            if is_whole { "" } else { ", not of all of the log" }
+        );
+        if is_whole {
             self.file_seq.fetch_max(durable, Ordering::Release);
         }
         Ok(())

@@ -116,6 +116,15 @@ impl Args {
         &self.text
     }
 
+    /// The same, which could not be encrypted: no file may have them.
+    pub fn unstorable(self) -> Args {
+        Args { sealed: Some("".into()), ..self }
+    }
+
+    pub fn is_storable(&self) -> bool {
+        !self.stored().is_empty()
+    }
+
     /// As the file has them.
     pub fn stored(&self) -> &str {
         self.sealed.as_deref().unwrap_or(&self.text)

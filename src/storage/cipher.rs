@@ -52,14 +52,17 @@ impl ArgsCipher {
     fn new(key: [u8; KEY_BYTES]) -> Result<Arc<ArgsCipher>> {
         let cipher = XChaCha20Poly1305::new(&Key::from(key));
         let no_randomness = |what: &dyn std::fmt::Display| {
-            Error::new(Code::Storage, format!("the machine gives no random numbers: {what}"))
+            Error::new(Code::Storage, format!("the system's random generator failed: {what}"))
         };
         let drawn = XNonce::try_generate().map_err(|error| no_randomness(&error))?;
         let drawn = drawn.first_chunk().copied().ok_or_else(|| no_randomness(&"too few"))?;
         // The tag of an empty message under a nonce that nothing else has.
         let payload = Payload { msg: b"", aad: b"zlm-journal: which key is this?" };
-        let tag = cipher.encrypt(&XNonce::default(), payload).unwrap_or_default();
-        let id = tag.first_chunk().map_or(0, |first| i64::from_le_bytes(*first));
+        let tag = cipher.encrypt(&XNonce::default(), payload).ok();
+        let first = tag.as_ref().and_then(|tag| tag.first_chunk());
+        let id =
+            first.ok_or_else(|| Error::new(Code::KeyMissing, "this key encrypts nothing: make another one"))?;
+        let id = i64::from_le_bytes(*id);
         Ok(Arc::new(ArgsCipher { cipher, id, drawn, count: AtomicU64::new(1) }))
     }
 
@@ -74,9 +77,11 @@ impl ArgsCipher {
             *to = *from;
         }
         let payload = Payload { msg: args.as_str().as_bytes(), aad: &bound_to(kind, key) };
-        // The cipher refuses nothing below 256 GiB. If it did: a seal that says nothing, rather than none.
-        let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).unwrap_or_default();
-        args.sealed_as(&[nonce.as_slice(), &sealed].concat())
+        // The cipher refuses nothing below 256 GiB. If it did, the write fails: neither plain text nor an empty seal is stored.
+        match self.cipher.encrypt(&XNonce::from(nonce), payload) {
+            Ok(sealed) => args.sealed_as(&[nonce.as_slice(), &sealed].concat()),
+            Err(_) => args.unstorable(),
+        }
     }
 
     fn decrypted(&self, kind: Kind, key: &str, args: Args) -> Result<Args> {

@@ -6,7 +6,7 @@ use rusqlite::types::ValueRef;
 
 use super::cipher::{self, ArgsCipher};
 use super::intent::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::model::{Args, Change, Entry, Kind, Op, State};
 
 /// A row that was found.
@@ -69,11 +69,16 @@ impl Incident {
     }
 }
 
+fn stored(args: &Args) -> Result<&str> {
+    let refused = || Error::new(Code::Storage, "arguments could not be encrypted, so they are not written");
+    args.is_storable().then(|| args.stored()).ok_or_else(refused)
+}
+
 pub fn write_proxy(insert: &mut rusqlite::Statement<'_>, kind: Kind, key: &str, entry: &Entry) -> Result<usize> {
     Ok(insert.execute(params![
         kind.name(),
         key,
-        entry.args.stored(),
+        stored(&entry.args)?,
         entry.state.name(),
         entry.seq.cast_signed(),
         entry.created_at,
@@ -89,7 +94,7 @@ pub fn write_change(insert: &mut rusqlite::Statement<'_>, change: &Change) -> Re
         change.op.name(),
         change.kind.name(),
         &*change.key,
-        change.args.as_ref().map(Args::stored),
+        change.args.as_ref().map(stored).transpose()?,
         change.origin,
         change.reason,
         change.crc(),
@@ -183,5 +188,25 @@ impl<'a> Value<'a> {
     fn named<T>(self, parse: fn(&str) -> Option<T>) -> Result<T> {
         let text = self.text()?;
         parse(text).ok_or_else(|| Error::corrupt(format!("{text:?} is no value of its column")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unencryptable_args_are_not_written() {
+        let file = rusqlite::Connection::open_in_memory().unwrap();
+        file.execute_batch(include_str!("sql/schema.sql")).unwrap();
+        let args = Args::from_pairs([(b"url".as_slice(), b"rtsp://user:pass@1".as_slice())]).unwrap();
+        let entry = |args| Entry { args, state: State::Enabled, seq: 1, created_at: 0, updated_at: 0 };
+        let mut insert = file.prepare(include_str!("sql/insert_proxy.sql")).unwrap();
+        let written = write_proxy(&mut insert, Kind::Pull, "v/a/s", &entry(args.clone().unstorable()));
+        assert_eq!(written.unwrap_err().code, Code::Storage);
+        let rows = || file.query_row("SELECT count(*) FROM proxies", [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(rows(), 0);
+        write_proxy(&mut insert, Kind::Pull, "v/a/s", &entry(args)).unwrap();
+        assert_eq!(rows(), 1);
     }
 }

@@ -1,0 +1,52 @@
+# The parts of what `cargo test` runs, one by one, and what takes longer. `just --list` shows them.
+
+default: check test-unit test-journal
+
+# Formatting, lints, the committed header.
+check:
+    cargo fmt --check
+    cargo clippy --locked --all-targets --all-features -- -D warnings
+    cargo test --test header
+
+# Units and the simulation of the reconciler: seconds.
+test-unit:
+    cargo test --lib
+
+# The journal alone: seconds.
+test-journal:
+    cargo test --test journal
+
+# Power loss, damage, faulty disks: 6 minutes.
+test-storage:
+    timeout 20m cargo test --test storage
+
+# The C API and the bridge, under sanitizers and valgrind: 5 minutes.
+test-native:
+    timeout 20m cargo test --test native
+
+# A MediaServer from outside, or the stand-in where there is none: 10 minutes. `just test-e2e restore` runs a part.
+test-e2e *filter:
+    timeout 30m cargo test --test e2e -- {{filter}}
+
+# An hour of 5,000 proxies, a third off and a third coming and going, with 200 times kill -9.
+soak seconds="3600" proxies="5000" kills="200":
+    ZLMJ_FLOW_SEC={{seconds}} ZLMJ_FLOW_PROXIES={{proxies}} ZLMJ_FLOW_KILLS={{kills}} timeout 3h cargo test --test e2e -- flow --nocapture
+
+# Races of calls on one key, for so many seconds each.
+schedules seconds="600":
+    ZLMJ_SCHEDULES_SEC={{seconds}} timeout 2h cargo test --test e2e -- schedules races --nocapture
+
+# What has its own bounds, with the largest.
+test-long: test-storage test-native test-e2e soak schedules
+
+# Every figure of docs/benchmarks.md, which it writes: an hour on a quiet machine.
+bench *which:
+    cargo bench --bench ratios -- {{which}}
+
+# Writes include/zlm_journal.h anew.
+header:
+    ZLMJ_UPDATE_HEADER=1 cargo test --test header
+
+# Licences and advisories of what we depend on (cargo install cargo-deny).
+deny:
+    cargo deny check
