@@ -5,6 +5,7 @@ default: check test-unit test-journal
 # Formatting, lints, the committed header.
 check:
     cargo fmt --check
+    git ls-files '*.c' '*.cpp' '*.h' ':!include' | xargs clang-format --dry-run -Werror
     cargo clippy --locked --all-targets --all-features -- -D warnings
     cargo test --test header
 

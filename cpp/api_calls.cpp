@@ -124,9 +124,8 @@ Parser ApiCalls::request(const std::string &name, const std::string &body) const
     const std::string secret_arg = "{\"secret\":" + Json::valueToQuotedString(secret.c_str());
     // `body` is "{}" or "{…}".
     const std::string content = secret_arg + (body.size() > 2 ? "," : "") + body.substr(1);
-    const std::string text = "POST " + (kPrefix + name)
-        + " HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(content.size())
-        + "\r\n\r\n" + content;
+    const std::string text = "POST " + (kPrefix + name) + " HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: "
+        + std::to_string(content.size()) + "\r\n\r\n" + content;
     Parser parser;
     parser.parse(text.data(), text.size());
     return parser;

@@ -91,7 +91,10 @@ std::string withMember(const std::string &body, const std::string &name, const s
 // What a reply says of the journal.
 std::string journalMember(uint64_t seq, bool is_there, const std::string &error) {
     return "{ \"seq\" : " + std::to_string(seq) + ", \"persisted\" : " + (is_there ? "true" : "false")
-        + (!error.empty() ? ", \"error\" : " + quoted(error) : is_there ? "" : ", \"pending\" : true") + " }";
+        + (!error.empty() ? ", \"error\" : " + quoted(error)
+               : is_there ? ""
+                          : ", \"pending\" : true")
+        + " }";
 }
 
 } // namespace
@@ -119,8 +122,7 @@ struct ClientCall::Answer {
     const ClientCall::Ptr call;
 };
 
-ClientCall::ClientCall(
-    zlm_journal_handle journal, const Invoker &client, const EventPoller::Ptr &poller, bool closes)
+ClientCall::ClientCall(zlm_journal_handle journal, const Invoker &client, const EventPoller::Ptr &poller, bool closes)
     : _journal(journal)
     , _client(client)
     , _poller(poller)
@@ -212,9 +214,8 @@ void ClientCall::run(const Handler &handler, const Parser &parser, SockInfo &sen
 void ClientCall::settleWhenAllPollersHaveTurned() const {
     const auto journal = _journal;
     const auto number = _number;
-    const std::shared_ptr<void> last(nullptr, [journal, number](void *) {
-        (void)zlm_journal_call_settled(journal, number);
-    });
+    const std::shared_ptr<void> last(
+        nullptr, [journal, number](void *) { (void)zlm_journal_call_settled(journal, number); });
     EventPollerPool::Instance().for_each([&last](const TaskExecutor::Ptr &poller) {
         auto mine = last;
         poller->async([mine]() mutable { mine.reset(); }, false);

@@ -144,9 +144,8 @@ void watch(const std::string &file) {
     s_pid = getpid();
     s_count = kCallsPerPoller * EventPollerPool::Instance().getExecutorSize();
     s_calls = new Call[s_count];
-    EventPollerPool::Instance().for_each([](const TaskExecutor::Ptr &poller) {
-        poller->async([] { t_thread.is_poller = true; }, false);
-    });
+    EventPollerPool::Instance().for_each(
+        [](const TaskExecutor::Ptr &poller) { poller->async([] { t_thread.is_poller = true; }, false); });
     for (size_t n = 0; n < kSignalCount; ++n) {
         struct sigaction ours {};
         ours.sa_sigaction = onSignal;

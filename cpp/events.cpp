@@ -61,9 +61,7 @@ struct ProxyEvents {
     int kind;
     std::string key;
 
-    void connected() const {
-        check(zlm_journal_connected(journal, kind, textOf(key)), "a connect was not taken note of");
-    }
+    void connected() const { check(zlm_journal_connected(journal, kind, textOf(key)), "a connect was not taken note of"); }
 
     void failed(const std::string &error = "") const {
         check(zlm_journal_failed(journal, kind, textOf(key), textOf(error)), "a failure was not taken note of");

@@ -23,8 +23,9 @@ namespace zlm_journal {
 std::vector<Kind> Kind::all() {
     std::vector<Kind> all;
     for (const auto &row : kinds()) {
-        all.push_back({std::string(row.name), std::string(row.add), std::string(row.remove), row.takes_named_stream,
-                       std::string(row.names_setting)});
+        all.push_back(
+            {std::string(row.name), std::string(row.add), std::string(row.remove), row.takes_named_stream,
+             std::string(row.names_setting)});
     }
     return all;
 }
@@ -115,9 +116,10 @@ void Plugin::start(
             end(call, kind, key);
         }
         _api->dispatch(kind.add, body, captureReply([start](Reply reply) {
-            const bool success = reply.code() == 0;
-            start->answer(success ? ZLM_JOURNAL_ACCEPTED : ZLM_JOURNAL_FAILED, success ? "" : reply.message());
-        }));
+                           const bool success = reply.code() == 0;
+                           start->answer(
+                               success ? ZLM_JOURNAL_ACCEPTED : ZLM_JOURNAL_FAILED, success ? "" : reply.message());
+                       }));
     } catch (const ApiRetException &refusal) {
         start->answer(ZLM_JOURNAL_FAILED, refusal.what());
     } catch (const std::exception &error) {

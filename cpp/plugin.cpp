@@ -33,8 +33,8 @@ const char kHarmlessCall[] = "getJournalStatus";
 const char kProtocol[] = "protocol.";
 const uint64_t kLookForReloadMs = 500;
 // Where streams are played and pushed.
-const char *const kStreamPorts[] = {"http.port",    "http.sslport", "rtmp.port", "rtmp.sslport",
-                                    "rtsp.port",    "rtsp.sslport", "srt.port"};
+const char *const kStreamPorts[] = {"http.port", "http.sslport", "rtmp.port", "rtmp.sslport",
+                                    "rtsp.port", "rtsp.sslport", "srt.port"};
 
 // The value of a setting; empty where there is none.
 std::string settingOf(const std::string &name) {
@@ -130,16 +130,11 @@ void Plugin::open() {
         }
     }
     const zlm_journal_options options{
-        ZLM_JOURNAL_ABI,
-        static_cast<uint32_t>(EventPollerPool::Instance().getExecutorSize()),
-        pairs.data(),
-        pairs.size(),
-        textOf(base_dir),
-        own_hosts.data(),
-        own_hosts.size(),
-        own_ports.data(),
-        own_ports.size(),
-        config.facts(protocol),
+        ZLM_JOURNAL_ABI,  static_cast<uint32_t>(EventPollerPool::Instance().getExecutorSize()),
+        pairs.data(),     pairs.size(),
+        textOf(base_dir), own_hosts.data(),
+        own_hosts.size(), own_ports.data(),
+        own_ports.size(), config.facts(protocol),
     };
     const int result = zlm_journal_open(&options, &_journal);
     if (result == ZLM_JOURNAL_CODE_DISABLED) {

@@ -1,5 +1,7 @@
 //! The journal by itself, against what the machine can do: P1 to P6 and P11.
 
+#![allow(unsafe_code)] // SQLite's VFS is a table of C functions
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::hint::black_box;

@@ -139,7 +139,7 @@ impl Capture {
             match &open.ask {
                 Ask::Add { key, .. } => {
                     let key = key.clone();
-                    self.add_answered(state, told, id, &key, &mut open, ok);
+                    self.add_answered(state, told, &key, &mut open, ok);
                     if open.made.is_none() {
                         self.release(state, told, id, &key);
                     }

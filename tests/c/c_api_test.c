@@ -53,8 +53,8 @@ static void media_remove(void *context, uint64_t call, zlm_journal_text kind, zl
     pthread_mutex_unlock(&self->mutex);
 }
 
-static void record(zlm_journal_handle handle, uint32_t op, const char *key, const zlm_journal_pair *args, size_t len,
-                   waiter *told) {
+static void record(
+    zlm_journal_handle handle, uint32_t op, const char *key, const zlm_journal_pair *args, size_t len, waiter *told) {
     zlm_journal_call call = call_of(op, key, args, len);
     waiter_init(told);
     CHECK(zlm_journal_record(handle, &call, on_ack, told) == 0);
@@ -123,8 +123,8 @@ static void restored_after_restart(const char *dir) {
     CHECK(zlm_journal_close(server.handle) == 0);
     CHECK(server.adds == 1);
     CHECK(strcmp(server.key[0], "__defaultVhost__/live/1") == 0);
-    CHECK(strcmp(server.body[0],
-                 "{\"stream\":\"\",\"url\":\"rtsp://user:p%20w@127.0.0.1/\\\"1\\\"\",\"force\":\"1\"}") == 0);
+    CHECK(
+        strcmp(server.body[0], "{\"stream\":\"\",\"url\":\"rtsp://user:p%20w@127.0.0.1/\\\"1\\\"\",\"force\":\"1\"}") == 0);
 }
 
 static void misuse_is_an_error(const char *dir) {
@@ -369,8 +369,7 @@ static void on_go(void *context) {
     __atomic_add_fetch(&gone, 1, __ATOMIC_RELAXED);
 }
 
-static uint64_t open_call(zlm_journal_handle handle, const char *name, const char *url, waiter *told,
-                          uint32_t expected) {
+static uint64_t open_call(zlm_journal_handle handle, const char *name, const char *url, waiter *told, uint32_t expected) {
     zlm_journal_pair args[4];
     zlm_journal_request request;
     zlm_journal_client client;

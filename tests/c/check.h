@@ -11,12 +11,12 @@
 
 #include "zlm_journal.h"
 
-#define CHECK(condition)                                                                     \
-    do {                                                                                     \
-        if (!(condition)) {                                                                  \
-            fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition);        \
-            exit(1);                                                                         \
-        }                                                                                    \
+#define CHECK(condition)                                                                                                   \
+    do {                                                                                                                   \
+        if (!(condition)) {                                                                                                \
+            fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #condition);                                      \
+            exit(1);                                                                                                       \
+        }                                                                                                                  \
     } while (0)
 
 static inline zlm_journal_text text(const char *string) {

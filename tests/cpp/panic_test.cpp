@@ -98,8 +98,7 @@ int main() {
              bool wanted;
              return zlm_journal_wants(handle, text("pull"), text("v/a/s"), 1, &wanted);
          }},
-        {"zlm_journal_host_added",
-         [] { return zlm_journal_host_added(handle, 1, ZLM_JOURNAL_ACCEPTED, text("")); }},
+        {"zlm_journal_host_added", [] { return zlm_journal_host_added(handle, 1, ZLM_JOURNAL_ACCEPTED, text("")); }},
         {"zlm_journal_host_removed", [] { return zlm_journal_host_removed(handle, 1); }},
         {"zlm_journal_call_open", open_call},
         {"zlm_journal_call_answered", [] { return zlm_journal_call_answered(handle, 1, true); }},

@@ -6,15 +6,15 @@
 
 #include "toolkit/notice.h"
 
-#define BroadcastHttpRequestArgs                                                                              \
-    const mediakit::Parser &parser, const mediakit::HttpSession::HttpResponseInvoker &invoker, bool &consumed, \
+#define BroadcastHttpRequestArgs                                                                                           \
+    const mediakit::Parser &parser, const mediakit::HttpSession::HttpResponseInvoker &invoker, bool &consumed,             \
         toolkit::SockInfo &sender
-#define BroadcastBeforeHttpRequestArgs \
+#define BroadcastBeforeHttpRequestArgs                                                                                     \
     const mediakit::Parser &parser, mediakit::HttpBody::Ptr &body, mediakit::HttpSession &sender
 #define BroadcastReloadConfigArgs void
 #define BroadcastMediaChangedArgs const bool &bRegist, mediakit::MediaSource &sender
 #define BroadcastStreamNoneReaderArgs mediakit::MediaSource &sender
-#define BroadcastNotFoundStreamArgs \
+#define BroadcastNotFoundStreamArgs                                                                                        \
     const mediakit::MediaInfo &args, toolkit::SockInfo &sender, const std::function<void()> &closePlayer
 // As the host writes it, in no namespace: whoever uses it has to be in one that sees the class.
 #define BroadcastPlayerProxyFailedArgs const PlayerProxy &sender, const toolkit::SockException &ex

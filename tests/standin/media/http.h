@@ -110,7 +110,8 @@ private:
 class HttpBody {
 public:
     using Ptr = std::shared_ptr<HttpBody>;
-    explicit HttpBody(std::string content) : _content(std::move(content)) {}
+    explicit HttpBody(std::string content)
+        : _content(std::move(content)) {}
     int64_t remainSize() { return _content.size(); }
     toolkit::Buffer::Ptr readData(size_t size) {
         auto buffer = std::make_shared<toolkit::Buffer>(_content.substr(0, size));
@@ -127,7 +128,8 @@ class HttpResponseInvokerImp {
 public:
     using HttpResponseInvokerLambda0 = std::function<void(int, const StrCaseMap &, const HttpBody::Ptr &)>;
     HttpResponseInvokerImp() = default;
-    HttpResponseInvokerImp(HttpResponseInvokerLambda0 lambda) : _lambda(std::move(lambda)) {}
+    HttpResponseInvokerImp(HttpResponseInvokerLambda0 lambda)
+        : _lambda(std::move(lambda)) {}
     void operator()(int status, const StrCaseMap &headers, const HttpBody::Ptr &body) const {
         if (_lambda) {
             _lambda(status, headers, body);

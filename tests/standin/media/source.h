@@ -23,7 +23,10 @@ class MediaTuple {
 public:
     MediaTuple() = default;
     MediaTuple(std::string vhost, std::string app, std::string stream, std::string params = "")
-        : vhost(std::move(vhost)), app(std::move(app)), stream(std::move(stream)), params(std::move(params)) {}
+        : vhost(std::move(vhost))
+        , app(std::move(app))
+        , stream(std::move(stream))
+        , params(std::move(params)) {}
     std::string shortUrl() const { return vhost + '/' + app + '/' + stream; }
     std::string vhost, app, stream, params;
 };
@@ -31,7 +34,9 @@ public:
 class MediaInfo : public MediaTuple {
 public:
     MediaInfo() = default;
-    MediaInfo(std::string schema, const MediaTuple &tuple) : MediaTuple(tuple), schema(std::move(schema)) {}
+    MediaInfo(std::string schema, const MediaTuple &tuple)
+        : MediaTuple(tuple)
+        , schema(std::move(schema)) {}
     std::string getUrl() const { return schema + "://" + shortUrl(); }
     std::string schema, host;
     uint16_t port = 0;
@@ -59,7 +64,9 @@ class MediaReader {
 public:
     using Ptr = std::shared_ptr<MediaReader>;
     MediaReader(const std::shared_ptr<MediaSource> &source, toolkit::EventPoller::Ptr poller, std::function<void()> gone)
-        : _source(source), _poller(std::move(poller)), _gone(std::move(gone)) {}
+        : _source(source)
+        , _poller(std::move(poller))
+        , _gone(std::move(gone)) {}
     ~MediaReader();
     // Its source is no more: it is told on its own poller, at once where this is that.
     void detach() const { _poller->async(_gone); }
@@ -78,7 +85,9 @@ public:
     using Ptr = std::shared_ptr<MediaSource>;
 
     MediaSource(std::string schema, const MediaTuple &tuple, const std::weak_ptr<MultiMediaSourceMuxer> &muxer)
-        : _schema(std::move(schema)), _tuple(vhostOf(tuple.vhost), tuple.app, tuple.stream, tuple.params), _muxer(muxer) {}
+        : _schema(std::move(schema))
+        , _tuple(vhostOf(tuple.vhost), tuple.app, tuple.stream, tuple.params)
+        , _muxer(muxer) {}
     ~MediaSource() {
         for (const auto &watching : _readers) {
             if (const auto reader = watching.lock()) {
@@ -231,7 +240,9 @@ public:
     using Ptr = std::shared_ptr<MultiMediaSourceMuxer>;
 
     MultiMediaSourceMuxer(MediaTuple tuple, const ProtocolOption &option)
-        : _tuple(renamed(std::move(tuple), option)), _option(option), _poller(toolkit::EventPollerPool::Instance().getPoller()) {}
+        : _tuple(renamed(std::move(tuple), option))
+        , _option(option)
+        , _poller(toolkit::EventPollerPool::Instance().getPoller()) {}
 
     // Throws where there is such a stream already. Makes no source of the schema that its maker passes on.
     void start(const std::weak_ptr<MediaSourceEvent> &maker, const std::string &passed_on = "") {

@@ -13,13 +13,15 @@ public:
     using Ptr = std::shared_ptr<FFmpegSource>;
     using Told = std::function<void(const toolkit::SockException &)>;
 
-    FFmpegSource() : _poller(toolkit::EventPollerPool::Instance().getPoller()) {}
+    FFmpegSource()
+        : _poller(toolkit::EventPollerPool::Instance().getPoller()) {}
     ~FFmpegSource() override { kill(); }
 
     void setOnClose(std::function<void()> told) { _on_close = std::move(told); }
 
     // `told` of the result, once; never where the object is destroyed before.
-    void play(const std::string &cmd_key, const std::string &src_url, const std::string &dst_url, int timeout_ms, Told told) {
+    void play(
+        const std::string &cmd_key, const std::string &src_url, const std::string &dst_url, int timeout_ms, Told told) {
         {
             std::lock_guard<std::mutex> lock(_mutex);
             _cmd_key = cmd_key;
@@ -138,8 +140,9 @@ private:
             }
             const bool is_due = toolkit::Clock::now() - self->_started > std::chrono::seconds(20);
             if (self->isHere() ? !self->stream() && is_due : !self->isRunning()) {
-                self->play(self->getCmdKey(), self->getSrcUrl(), self->getDstUrl(), timeout_ms,
-                           [](const toolkit::SockException &) {});
+                self->play(
+                    self->getCmdKey(), self->getSrcUrl(), self->getDstUrl(), timeout_ms,
+                    [](const toolkit::SockException &) {});
             }
             return 1000;
         });
@@ -155,8 +158,9 @@ private:
             throw std::invalid_argument("ffmpeg cmd template must start with '%s'");
         }
         char line[4096];
-        snprintf(line, sizeof(line), command.c_str(), toolkit::configured("ffmpeg.bin").c_str(), _src_url.c_str(),
-                 _dst_url.c_str());
+        snprintf(
+            line, sizeof(line), command.c_str(), toolkit::configured("ffmpeg.bin").c_str(), _src_url.c_str(),
+            _dst_url.c_str());
         {
             std::lock_guard<std::mutex> lock(_mutex);
             _cmd = line;

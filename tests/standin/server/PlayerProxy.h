@@ -82,9 +82,8 @@ private:
         // What it was before ends first, as in the host.
         _connection = nullptr;
         _passed_on = nullptr;
-        const auto connection =
-            Connection::open(_poller, "PLAY", getUrl(), _timeout_ms, tell(&PlayerProxy::played), tell(&PlayerProxy::lost),
-            [weak] {
+        const auto connection = Connection::open(
+            _poller, "PLAY", getUrl(), _timeout_ms, tell(&PlayerProxy::played), tell(&PlayerProxy::lost), [weak] {
                 if (const auto self = weak.lock()) {
                     self->flows();
                 }

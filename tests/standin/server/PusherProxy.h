@@ -13,7 +13,9 @@ public:
     using Told = std::function<void(const toolkit::SockException &)>;
 
     PusherProxy(const MediaSource::Ptr &source, int retry_count)
-        : _source(source), _retry_count(retry_count), _poller(toolkit::EventPollerPool::Instance().getPoller()) {}
+        : _source(source)
+        , _retry_count(retry_count)
+        , _poller(toolkit::EventPollerPool::Instance().getPoller()) {}
 
     void setTimeoutMs(int timeout_ms) { _timeout_ms = timeout_ms; }
     void setPushCallbackOnce(Told told) { _on_publish = std::move(told); }

@@ -16,12 +16,14 @@ public:
         socket->peer_ip = ip;
         socket->peer_port = ntohs(peer.sin_port);
         const auto self = std::make_shared<Session>(fd, socket, input);
-        self->getPoller()->async([self, fd] {
-            self->getPoller()->addEvent(fd, EPOLLIN, [self](uint32_t events) { self->happened(events); });
-        });
+        self->getPoller()->async(
+            [self, fd] { self->getPoller()->addEvent(fd, EPOLLIN, [self](uint32_t events) { self->happened(events); }); });
     }
 
-    Session(int fd, const toolkit::Socket::Ptr &socket, Input input) : HttpSession(socket), _fd(fd), _input_is(input) {}
+    Session(int fd, const toolkit::Socket::Ptr &socket, Input input)
+        : HttpSession(socket)
+        , _fd(fd)
+        , _input_is(input) {}
 
     std::string getIdentifier() const override { return std::to_string(reinterpret_cast<uintptr_t>(this)); }
     void onRecv(const toolkit::Buffer::Ptr &) override {}
@@ -59,8 +61,9 @@ public:
                 using namespace mediakit;
                 _is_announced = true;
                 HttpBody::Ptr body;
-                NOTICE_EMIT(BroadcastBeforeHttpRequestArgs, Broadcast::kBroadcastBeforeHttpRequest, parser, body,
-                            static_cast<HttpSession &>(*this));
+                NOTICE_EMIT(
+                    BroadcastBeforeHttpRequestArgs, Broadcast::kBroadcastBeforeHttpRequest, parser, body,
+                    static_cast<HttpSession &>(*this));
             }
             if (length > maxReqSize()) {
                 WarnL << "a body of " << length << " bytes: http.maxReqSize is less";
@@ -150,8 +153,9 @@ private:
                 self->getPoller()->async([self, status, headers, body] { self->reply(status, headers, body); });
             }));
         bool consumed = false;
-        NOTICE_EMIT(BroadcastHttpRequestArgs, Broadcast::kBroadcastHttpRequest, parser, invoker, consumed,
-                    static_cast<toolkit::SockInfo &>(*this));
+        NOTICE_EMIT(
+            BroadcastHttpRequestArgs, Broadcast::kBroadcastHttpRequest, parser, invoker, consumed,
+            static_cast<toolkit::SockInfo &>(*this));
         if (consumed) {
             return;
         }
@@ -160,8 +164,9 @@ private:
         const auto slash = path.find('/', 1);
         if (slash != std::string::npos && path.size() > slash + 1 + tail.size()
             && path.compare(path.size() - tail.size(), tail.size(), tail) == 0) {
-            const MediaInfo info("rtmp", {vhostOf(""), path.substr(1, slash - 1),
-                                          path.substr(slash + 1, path.size() - slash - 1 - tail.size())});
+            const MediaInfo info(
+                "rtmp",
+                {vhostOf(""), path.substr(1, slash - 1), path.substr(slash + 1, path.size() - slash - 1 - tail.size())});
             watch(info, "HTTP/1.1 200 OK\r\nContent-Type: video/x-flv\r\n\r\nFLV");
         } else {
             invoker(404, StrCaseMap(), "not found");
@@ -198,8 +203,9 @@ private:
         }
         const auto is_refused = std::make_shared<std::atomic<bool>>(false);
         const std::function<void()> refuse = [is_refused] { *is_refused = true; };
-        NOTICE_EMIT(BroadcastNotFoundStreamArgs, Broadcast::kBroadcastNotFoundStream, info,
-                    static_cast<toolkit::SockInfo &>(*this), refuse);
+        NOTICE_EMIT(
+            BroadcastNotFoundStreamArgs, Broadcast::kBroadcastNotFoundStream, info, static_cast<toolkit::SockInfo &>(*this),
+            refuse);
         GET_CONFIG(int, wait_ms, "general.maxStreamWaitMS");
         const auto deadline = toolkit::Clock::now() + std::chrono::milliseconds(wait_ms);
         const auto self = std::static_pointer_cast<Session>(shared_from_this());

@@ -59,15 +59,16 @@ static const char kJson[] = "application/json; charset=utf-8";
 
 void api_regist(const std::string &path, const std::function<void(API_ARGS_MAP_ASYNC)> &handler) {
     // As in the host, whoever comes first stays.
-    s_map_api.emplace(path, [handler](const Parser &parser, const HttpSession::HttpResponseInvoker &invoker, SockInfo &sender) {
-        ++s_handled;
-        HttpSession::KeyValue headers;
-        headers["Content-Type"] = kJson;
-        Json::Value val;
-        val["code"] = API::Success;
-        auto args = getAllArgs(parser);
-        handler(sender, headers, ArgsMap(parser, args), val, invoker);
-    });
+    s_map_api.emplace(
+        path, [handler](const Parser &parser, const HttpSession::HttpResponseInvoker &invoker, SockInfo &sender) {
+            ++s_handled;
+            HttpSession::KeyValue headers;
+            headers["Content-Type"] = kJson;
+            Json::Value val;
+            val["code"] = API::Success;
+            auto args = getAllArgs(parser);
+            handler(sender, headers, ArgsMap(parser, args), val, invoker);
+        });
 }
 
 void api_regist(const std::string &path, const std::function<void(API_ARGS_MAP)> &handler) {
@@ -94,18 +95,21 @@ static void addHttpListener() {
         }
         consumed = true;
         auto helper = static_cast<SocketHelper &>(sender).shared_from_this();
-        helper->getPoller()->async([it, parser, invoker, helper]() {
-            try {
-                it->second(parser, invoker, *helper);
-            } catch (ApiRetException &error) {
-                // Answered, and hung up on.
-                fail(invoker, error.code(), error.what());
-                const std::string why = error.what();
-                helper->getPoller()->async([helper, why] { helper->shutdown(SockException(Err_shutdown, why)); }, false);
-            } catch (const std::exception &error) {
-                fail(invoker, API::Exception, error.what());
-            }
-        }, false);
+        helper->getPoller()->async(
+            [it, parser, invoker, helper]() {
+                try {
+                    it->second(parser, invoker, *helper);
+                } catch (ApiRetException &error) {
+                    // Answered, and hung up on.
+                    fail(invoker, error.code(), error.what());
+                    const std::string why = error.what();
+                    helper->getPoller()->async(
+                        [helper, why] { helper->shutdown(SockException(Err_shutdown, why)); }, false);
+                } catch (const std::exception &error) {
+                    fail(invoker, API::Exception, error.what());
+                }
+            },
+            false);
     });
 }
 
@@ -113,16 +117,18 @@ static void addHttpListener() {
 
 static void getMediaList(API_ARGS_MAP) {
     CHECK_SECRET();
-    MediaSource::for_each_media([&val](const MediaSource::Ptr &source) {
-        Json::Value item;
-        item["schema"] = source->getSchema();
-        item["vhost"] = source->getMediaTuple().vhost;
-        item["app"] = source->getMediaTuple().app;
-        item["stream"] = source->getMediaTuple().stream;
-        item["readerCount"] = source->readerCount();
-        item["totalReaderCount"] = source->totalReaderCount();
-        val["data"].append(item);
-    }, allArgs["schema"], allArgs["vhost"], allArgs["app"], allArgs["stream"]);
+    MediaSource::for_each_media(
+        [&val](const MediaSource::Ptr &source) {
+            Json::Value item;
+            item["schema"] = source->getSchema();
+            item["vhost"] = source->getMediaTuple().vhost;
+            item["app"] = source->getMediaTuple().app;
+            item["stream"] = source->getMediaTuple().stream;
+            item["readerCount"] = source->readerCount();
+            item["totalReaderCount"] = source->totalReaderCount();
+            val["data"].append(item);
+        },
+        allArgs["schema"], allArgs["vhost"], allArgs["app"], allArgs["stream"]);
 }
 
 // Answers when it has been closed, from the owner's poller.
@@ -149,8 +155,9 @@ static void closeStream(API_ARGS_MAP_ASYNC) {
 static void closeStreams(API_ARGS_MAP) {
     CHECK_SECRET();
     std::vector<MediaSource::Ptr> hit;
-    MediaSource::for_each_media([&hit](const MediaSource::Ptr &source) { hit.push_back(source); },
-        allArgs["schema"], allArgs["vhost"], allArgs["app"], allArgs["stream"]);
+    MediaSource::for_each_media(
+        [&hit](const MediaSource::Ptr &source) { hit.push_back(source); }, allArgs["schema"], allArgs["vhost"],
+        allArgs["app"], allArgs["stream"]);
     const bool force = allArgs["force"].as<bool>();
     int closed = 0;
     for (const auto &source : hit) {

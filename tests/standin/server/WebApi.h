@@ -27,7 +27,9 @@ enum ApiErr {
 
 class ApiRetException : public std::runtime_error {
 public:
-    ApiRetException(const char *what = "success", int code = API::Success) : std::runtime_error(what), _code(code) {}
+    ApiRetException(const char *what = "success", int code = API::Success)
+        : std::runtime_error(what)
+        , _code(code) {}
     // Not const in the host either.
     int code() { return _code; }
 
@@ -37,12 +39,14 @@ private:
 
 class AuthException : public ApiRetException {
 public:
-    AuthException(const char *what) : ApiRetException(what, API::AuthFailed) {}
+    AuthException(const char *what)
+        : ApiRetException(what, API::AuthFailed) {}
 };
 
 class InvalidArgsException : public ApiRetException {
 public:
-    InvalidArgsException(const char *what) : ApiRetException(what, API::InvalidArgs) {}
+    InvalidArgsException(const char *what)
+        : ApiRetException(what, API::InvalidArgs) {}
 };
 
 using ApiArgsType = std::map<std::string, std::string, mediakit::StrCaseCompare>;
@@ -58,7 +62,9 @@ public:
     const mediakit::Parser &parser;
     Args &args;
 
-    HttpAllArgs(const mediakit::Parser &parser, Args &args) : parser(parser), args(args) {}
+    HttpAllArgs(const mediakit::Parser &parser, Args &args)
+        : parser(parser)
+        , args(args) {}
     HttpAllArgs(const HttpAllArgs &that)
         : _own_parser(std::make_shared<const mediakit::Parser>(that.parser))
         , _own_args(std::make_shared<Args>(that.args))
@@ -87,7 +93,7 @@ private:
 
 using ArgsMap = HttpAllArgs<ApiArgsType>;
 
-#define API_ARGS_MAP                                                                                     \
+#define API_ARGS_MAP                                                                                                       \
     toolkit::SockInfo &sender, mediakit::HttpSession::KeyValue &headerOut, const ArgsMap &allArgs, Json::Value &val
 #define API_ARGS_MAP_ASYNC API_ARGS_MAP, const mediakit::HttpSession::HttpResponseInvoker &invoker
 
@@ -99,9 +105,9 @@ template <typename Args, typename Key, typename... Keys>
 bool checkArgs(Args &args, const Key &key, const Keys &...keys) {
     return checkArgs(args, key) && checkArgs(args, keys...);
 }
-#define CHECK_ARGS(...)                                                              \
-    if (!checkArgs(allArgs, ##__VA_ARGS__)) {                                        \
-        throw InvalidArgsException("Required parameter missed: " #__VA_ARGS__);      \
+#define CHECK_ARGS(...)                                                                                                    \
+    if (!checkArgs(allArgs, ##__VA_ARGS__)) {                                                                              \
+        throw InvalidArgsException("Required parameter missed: " #__VA_ARGS__);                                            \
     }
 
 void check_secret(API_ARGS_MAP);

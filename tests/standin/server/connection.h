@@ -26,7 +26,8 @@ struct StreamUrl {
         path.erase(std::min(path.find('?'), path.size()));
         const std::string ip = host == "localhost" ? "127.0.0.1" : host;
         address.sin_family = AF_INET;
-        address.sin_port = htons(static_cast<uint16_t>(colon == std::string::npos ? 0 : atoi(authority.c_str() + colon + 1)));
+        address.sin_port =
+            htons(static_cast<uint16_t>(colon == std::string::npos ? 0 : atoi(authority.c_str() + colon + 1)));
         good = colon != std::string::npos && inet_pton(AF_INET, ip.c_str(), &address.sin_addr) == 1;
     }
 
@@ -35,8 +36,10 @@ struct StreamUrl {
         const auto slash = path.find('/');
         in_addr ip;
         const bool is_ip = host == "localhost" || inet_pton(AF_INET, host.c_str(), &ip) == 1;
-        mediakit::MediaInfo info(schema, {mediakit::vhostOf(is_ip ? "" : host), path.substr(0, slash),
-                                          slash == std::string::npos ? "" : path.substr(slash + 1)});
+        mediakit::MediaInfo info(
+            schema,
+            {mediakit::vhostOf(is_ip ? "" : host), path.substr(0, slash),
+             slash == std::string::npos ? "" : path.substr(slash + 1)});
         info.host = host;
         return info;
     }
@@ -86,7 +89,9 @@ public:
     }
 
     Connection(toolkit::EventPoller::Ptr poller, Told result, Told lost)
-        : _poller(std::move(poller)), _result(std::move(result)), _lost(std::move(lost)) {}
+        : _poller(std::move(poller))
+        , _result(std::move(result))
+        , _lost(std::move(lost)) {}
     ~Connection() { hangUp(); }
 
 private:

@@ -191,11 +191,13 @@ static void registCommonApi(
     if (!lacks(list)) {
         api_regist("/index/api/" + list, [&proxies](API_ARGS_MAP) {
             CHECK_SECRET();
-            proxies.for_each([&val](const std::string &key, const std::shared_ptr<Proxy> &proxy) {
-                Json::Value item = describe(*proxy);
-                item["key"] = key;
-                val["data"].append(item);
-            }, allArgs["key"]);
+            proxies.for_each(
+                [&val](const std::string &key, const std::shared_ptr<Proxy> &proxy) {
+                    Json::Value item = describe(*proxy);
+                    item["key"] = key;
+                    val["data"].append(item);
+                },
+                allArgs["key"]);
         });
     }
     if (find.empty() || lacks(find)) {

@@ -41,7 +41,8 @@ public:
     class DelayTask {
     public:
         using Ptr = std::shared_ptr<DelayTask>;
-        explicit DelayTask(std::function<uint64_t()> task) : _task(std::move(task)) {}
+        explicit DelayTask(std::function<uint64_t()> task)
+            : _task(std::move(task)) {}
         void cancel() { _cancelled = true; }
 
     private:

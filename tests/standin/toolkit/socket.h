@@ -15,7 +15,9 @@ enum ErrCode { Err_success = 0, Err_eof, Err_timeout, Err_refused, Err_reset, Er
 // True where it is an error.
 class SockException : public std::exception {
 public:
-    SockException(ErrCode code = Err_success, std::string message = "") : _code(code), _message(std::move(message)) {}
+    SockException(ErrCode code = Err_success, std::string message = "")
+        : _code(code)
+        , _message(std::move(message)) {}
     const char *what() const noexcept override { return _message.c_str(); }
     ErrCode getErrCode() const { return _code; }
     operator bool() const { return _code != Err_success; }
@@ -28,7 +30,8 @@ private:
 class Buffer {
 public:
     using Ptr = std::shared_ptr<Buffer>;
-    explicit Buffer(std::string content) : _content(std::move(content)) {}
+    explicit Buffer(std::string content)
+        : _content(std::move(content)) {}
     char *data() const { return const_cast<char *>(_content.data()); }
     size_t size() const { return _content.size(); }
 
@@ -63,7 +66,8 @@ public:
 class SocketHelper : public SockInfo, public std::enable_shared_from_this<SocketHelper> {
 public:
     using Ptr = std::shared_ptr<SocketHelper>;
-    explicit SocketHelper(const Socket::Ptr &socket) : _socket(socket) {}
+    explicit SocketHelper(const Socket::Ptr &socket)
+        : _socket(socket) {}
 
     const EventPoller::Ptr &getPoller() const { return _socket->poller; }
     std::string get_local_ip() override { return "127.0.0.1"; }

@@ -66,10 +66,13 @@ inline std::vector<std::string> split(const std::string &text, char at) {
 
 // A text that turns into whatever it is read as; what cannot be read is 0.
 struct variant : std::string {
-    variant(const std::string &text = std::string()) : std::string(text) {}
-    variant(const char *text) : std::string(text) {}
+    variant(const std::string &text = std::string())
+        : std::string(text) {}
+    variant(const char *text)
+        : std::string(text) {}
     template <typename T, typename = typename std::enable_if<std::is_arithmetic<T>::value>::type>
-    variant(T number) : std::string(std::to_string(number)) {}
+    variant(T number)
+        : std::string(std::to_string(number)) {}
 
     template <typename T>
     operator T() const {
@@ -124,10 +127,22 @@ private:
             uint32_t mixed;
             int word;
             switch (n / 16) {
-                case 0: mixed = (b & c) | (~b & d); word = n; break;
-                case 1: mixed = (d & b) | (~d & c); word = (5 * n + 1) % 16; break;
-                case 2: mixed = b ^ c ^ d; word = (3 * n + 5) % 16; break;
-                default: mixed = c ^ (b | ~d); word = 7 * n % 16; break;
+                case 0:
+                    mixed = (b & c) | (~b & d);
+                    word = n;
+                    break;
+                case 1:
+                    mixed = (d & b) | (~d & c);
+                    word = (5 * n + 1) % 16;
+                    break;
+                case 2:
+                    mixed = b ^ c ^ d;
+                    word = (3 * n + 5) % 16;
+                    break;
+                default:
+                    mixed = c ^ (b | ~d);
+                    word = 7 * n % 16;
+                    break;
             }
             const unsigned char *at = bytes + 4 * word;
             const uint32_t part = at[0] | at[1] << 8 | at[2] << 16 | uint32_t(at[3]) << 24;

@@ -2,6 +2,8 @@
 //! Unix: the first sync of a log that was opened to be created also syncs its directory, and so does a delete that
 //! asks for it.
 
+#![allow(unsafe_code)] // SQLite's VFS is a table of C functions
+
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
