@@ -17,28 +17,36 @@ test-unit:
 test-journal:
     cargo test --test journal
 
-# Power loss, damage, faulty disks: 6 minutes.
+# Power loss, damage, faulty disks, all of it: 6 minutes. `cargo test --test storage` looks at a sample.
 test-storage:
-    timeout 20m cargo test --test storage
+    timeout 20m cargo test --test storage -- --include-ignored
 
 # The C API and the bridge, under sanitizers and valgrind: 5 minutes.
 test-native:
-    timeout 20m cargo test --test native
+    timeout 20m cargo test --test native -- --include-ignored
 
 # A MediaServer from outside, or the stand-in where there is none: 10 minutes. `just test-e2e restore` runs a part.
 test-e2e *filter:
-    timeout 30m cargo test --test e2e -- {{filter}}
+    timeout 30m cargo test --test e2e -- --include-ignored {{filter}}
+
+# Each fuzz target for so many seconds.
+fuzz seconds="60":
+    ZLMJ_FUZZ_SEC={{seconds}} timeout 2h cargo test --test fuzz_smoke -- --include-ignored
 
 # An hour of 5,000 proxies, a third off and a third coming and going, with 200 times kill -9.
 soak seconds="3600" proxies="5000" kills="200":
-    ZLMJ_FLOW_SEC={{seconds}} ZLMJ_FLOW_PROXIES={{proxies}} ZLMJ_FLOW_KILLS={{kills}} timeout 3h cargo test --test e2e -- flow --nocapture
+    ZLMJ_FLOW_SEC={{seconds}} ZLMJ_FLOW_PROXIES={{proxies}} ZLMJ_FLOW_KILLS={{kills}} timeout 3h cargo test --test e2e -- --ignored flow --nocapture
 
-# Races of calls on one key, for so many seconds each.
+# Races of calls on one key, for so many seconds.
 schedules seconds="600":
-    ZLMJ_SCHEDULES_SEC={{seconds}} timeout 2h cargo test --test e2e -- schedules races --nocapture
+    ZLMJ_SCHEDULES_SEC={{seconds}} timeout 2h cargo test --test e2e -- --ignored schedules races --nocapture
 
-# What has its own bounds, with the largest.
-test-long: test-storage test-native test-e2e soak schedules
+# All that `cargo test` leaves out, the slow ones with larger bounds. A test that cannot be run here is a failure.
+test-long:
+    ZLMJ_NO_SKIP=1 just test-storage test-native test-e2e
+    just fuzz 600
+    just schedules
+    just soak
 
 # Every figure of docs/benchmarks.md, which it writes: an hour on a quiet machine.
 bench *which:

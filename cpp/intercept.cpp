@@ -184,7 +184,8 @@ struct Asker {
     static void reply(void *context, zlm_journal_text content_type, zlm_journal_text body) {
         const std::unique_ptr<Asker> asker(static_cast<Asker *>(context));
         const Invoker invoker = asker->invoker;
-        const Headers headers{{"Content-Type", stringOf(content_type)}};
+        Headers headers;
+        headers["Content-Type"] = stringOf(content_type);
         const std::string text = stringOf(body);
         asker->poller->async([invoker, headers, text] { invoker(200, headers, text); }, false);
     }

@@ -32,6 +32,7 @@ fn ctest(build: &Path) {
 }
 
 #[test]
+#[ignore = "slow: just test-native"]
 fn the_c_and_cpp_tests_pass_also_under_sanitizers_and_valgrind() {
     let plain = build("native", "");
     ctest(&plain);
@@ -43,6 +44,7 @@ fn the_c_and_cpp_tests_pass_also_under_sanitizers_and_valgrind() {
 }
 
 #[test]
+#[ignore = "slow: just test-native"]
 fn the_c_test_is_free_of_races() {
     // The runtime that came with the compiler: only it knows what the library was instrumented for.
     let sysroot = run(Command::new("rustc").args(["--print", "sysroot"]));
@@ -53,7 +55,7 @@ fn the_c_test_is_free_of_races() {
         paths.find(|path| path.to_string_lossy().ends_with("_rt.tsan.a"))
     });
     let Some(runtime) = runtime else {
-        support::say("!!! NO THREAD SANITIZER in this Rust toolchain: the search for races is left out");
+        support::skip("races, since this Rust toolchain has no thread sanitizer");
         return;
     };
     let dir = build_dir("native-tsan");

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::*;
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn every_camera_is_back_after_kill_9_and_what_was_deleted_stays_away() {
     let mut fixture = Fixture::start(&[]);
     let source = fixture.source();
@@ -38,6 +39,7 @@ fn every_camera_is_back_after_kill_9_and_what_was_deleted_stays_away() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn what_counts_of_an_argument_that_is_given_twice_or_in_a_header_is_what_the_server_takes() {
     let fixture = Fixture::start(&[]);
     let source = fixture.source();
@@ -71,6 +73,7 @@ fn what_counts_of_an_argument_that_is_given_twice_or_in_a_header_is_what_the_ser
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn every_argument_is_kept_verbatim_and_the_secret_never() {
     let mut fixture = Fixture::prepare(&[]);
     // One of the arguments is longer than the body that a server as it is shipped takes.
@@ -112,6 +115,7 @@ fn every_argument_is_kept_verbatim_and_the_secret_never() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_call_in_another_case_is_journaled_where_the_server_takes_it() {
     let fixture = Fixture::start(&[]);
     let source = fixture.source();
@@ -124,6 +128,7 @@ fn a_call_in_another_case_is_journaled_where_the_server_takes_it() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn what_the_server_refuses_is_not_journaled_and_answered_as_stock() {
     let fixture = Fixture::start(&[]);
     let source = fixture.source();
@@ -148,6 +153,7 @@ fn what_the_server_refuses_is_not_journaled_and_answered_as_stock() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_forced_camera_that_never_answers_is_on_disk_before_its_reply() {
     if support::is_left_out_on_old("a forced add") {
         return;
@@ -174,6 +180,7 @@ fn a_forced_camera_that_never_answers_is_on_disk_before_its_reply() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_forced_camera_that_is_off_is_journaled_and_not_taken_for_playing() {
     if support::is_left_out_on_old("a forced add") {
         return;
@@ -188,6 +195,7 @@ fn a_forced_camera_that_is_off_is_journaled_and_not_taken_for_playing() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn closing_a_proxied_stream_forgets_it() {
     let mut fixture = Fixture::start(&[]);
     let source = fixture.source();
@@ -211,6 +219,7 @@ fn closing_a_proxied_stream_forgets_it() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn deleting_what_the_server_lost_forgets_it_too() {
     let mut fixture = Fixture::start(&[("restore", "off")]);
     let source = fixture.source();
@@ -224,6 +233,7 @@ fn deleting_what_the_server_lost_forgets_it_too() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_call_that_cannot_be_written_stands_and_says_so() {
     let fixture = Fixture::start(&[]);
     let source = fixture.source();
@@ -237,6 +247,7 @@ fn a_call_that_cannot_be_written_stands_and_says_so() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn async_durability_says_that_it_is_pending() {
     let fixture = Fixture::start(&[("durability", "async")]);
     let source = fixture.source();

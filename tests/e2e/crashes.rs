@@ -80,6 +80,7 @@ fn own_handler(server: &Server, signal: i32) -> usize {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn killed_three_times_in_a_restore_nobody_is_a_suspect() {
     let mut scene = Scene::new(60);
     scene.journal(240, false);
@@ -91,6 +92,7 @@ fn killed_three_times_in_a_restore_nobody_is_a_suspect() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_crash_signal_that_somebody_sends_accuses_no_camera_that_waits() {
     for (name, number) in [("SEGV", SEGV), ("ABRT", ABRT)] {
         let mut scene = Scene::new(40);
@@ -111,6 +113,7 @@ fn a_crash_signal_that_somebody_sends_accuses_no_camera_that_waits() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_crash_accuses_whom_the_server_was_working_on_and_not_who_waits() {
     let mut scene = Scene::new(30);
     scene.journal(10, true);
@@ -133,6 +136,7 @@ fn a_crash_accuses_whom_the_server_was_working_on_and_not_who_waits() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_crash_in_the_handler_of_an_add_accuses_that_one_alone() {
     if HOST.real {
         support::say("!!! a handler that crashes is the stand-in's: left out on a real MediaServer");
@@ -156,6 +160,7 @@ fn a_crash_in_the_handler_of_an_add_accuses_that_one_alone() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_camera_whose_first_bytes_crash_the_server_is_set_aside_released_once_and_then_set_aside_for_good() {
     let mut scene = Scene::new(30);
     scene.journal(40, true);
@@ -218,6 +223,7 @@ fn a_camera_whose_first_bytes_crash_the_server_is_set_aside_released_once_and_th
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_crash_of_what_comes_just_after_the_answer_accuses_as_well() {
     let mut scene = Scene::new(10);
     let later = if HOST.real { scene.fixture.source() } else { Source::talking() };
@@ -238,6 +244,7 @@ fn a_crash_of_what_comes_just_after_the_answer_accuses_as_well() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_guardian_gets_past_a_camera_that_its_children_crash_of() {
     let mut scene = Scene::new(5);
     scene.journal(20, true);
@@ -267,6 +274,7 @@ fn caught(server: &Server) -> u64 {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn where_the_journal_is_off_no_signal_is_touched() {
     let mut fixture = Fixture::start(&[]);
     let with_journal = caught(&fixture.server);

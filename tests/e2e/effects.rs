@@ -52,6 +52,7 @@ fn assert_forgotten(fixture: &mut Fixture) {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn refused_forced_add_of_another_url_changes_nothing() {
     let mut fixture = Fixture::start(&[]);
     let (first, other) = (fixture.source(), fixture.source());
@@ -67,6 +68,7 @@ fn refused_forced_add_of_another_url_changes_nothing() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn slow_cameras_added_twice_are_all_journaled() {
     let mut fixture = Fixture::start(&[]);
     let live = fixture.source();
@@ -93,6 +95,7 @@ fn slow_cameras_added_twice_are_all_journaled() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn success_of_an_add_whose_proxy_was_deleted_meanwhile_is_not_persisted() {
     let mut fixture = Fixture::start(&[]);
     let hole = Source::black_hole();
@@ -108,6 +111,7 @@ fn success_of_an_add_whose_proxy_was_deleted_meanwhile_is_not_persisted() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn refused_forced_push_is_not_journaled() {
     let fixture = Fixture::start(&[]);
     for _ in 0..8 {
@@ -118,6 +122,7 @@ fn refused_forced_push_is_not_journaled() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn close_stream_of_playing_pulls_is_journaled() {
     let mut fixture = Fixture::start(&[("revive_sec", "1")]);
     let live = fixture.source();
@@ -136,6 +141,7 @@ fn close_stream_of_playing_pulls_is_journaled() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn unforced_close_streams_with_viewers_keeps_all() {
     let mut fixture = Fixture::start(&[("revive_sec", "1")]);
     let live = fixture.source();
@@ -181,6 +187,7 @@ fn unforced_close_streams_with_viewers_keeps_all() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn racing_adds_deletes_and_closes_leave_journal_and_server_alike() {
     let seed = schedules::number("ZLMJ_SEED", fastrand::u64(..));
     support::say(&format!("races of adds, deletes and closes: ZLMJ_SEED={seed}"));
@@ -212,6 +219,7 @@ fn racing_adds_deletes_and_closes_leave_journal_and_server_alike() {
 // ---- what a caller names and the server calls otherwise
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn pull_of_a_named_vhost_is_forgotten_when_a_client_closes_it() {
     let mut fixture = Fixture::start(&[("revive_sec", "1")]);
     let live = fixture.source();
@@ -229,6 +237,7 @@ fn pull_of_a_named_vhost_is_forgotten_when_a_client_closes_it() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn pull_of_a_named_vhost_that_nobody_watches_is_forgotten() {
     let settings = [("revive_sec", "1")];
     let mut fixture = Fixture::prepare(&settings);
@@ -241,6 +250,7 @@ fn pull_of_a_named_vhost_that_nobody_watches_is_forgotten() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn pull_of_a_named_vhost_is_started_when_a_player_asks() {
     let mut fixture = Fixture::start(&[("restore", "lazy")]);
     let live = fixture.source();
@@ -253,6 +263,7 @@ fn pull_of_a_named_vhost_is_started_when_a_player_asks() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn keys_that_read_alike_keep_the_first() {
     let mut fixture = Fixture::start(&[]);
     let (first, other) = (fixture.source(), fixture.source());
@@ -273,6 +284,7 @@ fn keys_that_read_alike_keep_the_first() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn ffmpeg_source_to_localhost_is_forgotten_when_a_client_closes_it() {
     let mut fixture = Fixture::start(&[("revive_sec", "1")]);
     let live = fixture.source();
@@ -294,6 +306,7 @@ fn ffmpeg_source_to_localhost_is_forgotten_when_a_client_closes_it() {
 // ---- closed for lack of viewers
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn pull_of_the_record_app_that_nobody_watches_is_forgotten() {
     let settings = [("revive_sec", "1")];
     let mut fixture = Fixture::prepare(&settings);
@@ -311,6 +324,7 @@ fn pull_of_the_record_app_that_nobody_watches_is_forgotten() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn pull_is_forgotten_when_the_none_reader_hook_says_close_late() {
     let settings = [("revive_sec", "1")];
     // 0.1.0 took an end for an idle close for no more than 15 s.

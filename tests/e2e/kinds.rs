@@ -47,6 +47,7 @@ fn wait_for_playing(server: &Server, count_wanted: u64) -> Value {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn pushes_and_ffmpeg_sources_are_back_after_kill_9_with_every_argument() {
     let mut fixture = Fixture::start(&[]);
     let (source, sink) = (fixture.source(), fixture.source());
@@ -93,6 +94,7 @@ fn pushes_and_ffmpeg_sources_are_back_after_kill_9_with_every_argument() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_push_follows_its_source_whenever_that_comes_for_as_long_as_it_is_wanted() {
     // on_give_up=forget is not about this: the server has not given up, its source has gone.
     let mut fixture = Fixture::start(&[("on_give_up", "forget")]);
@@ -131,6 +133,7 @@ fn a_push_follows_its_source_whenever_that_comes_for_as_long_as_it_is_wanted() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_business_system_that_pushes_streams_on_when_they_come_meets_no_harm() {
     let fixture = Fixture::start(&[]);
     let sink = fixture.source();
@@ -158,6 +161,7 @@ fn a_business_system_that_pushes_streams_on_when_they_come_meets_no_harm() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_push_does_not_play_while_its_target_is_off() {
     let fixture = Fixture::start(&[]);
     let (source, sink) = (fixture.source(), fixture.source());
@@ -178,6 +182,7 @@ fn a_push_does_not_play_while_its_target_is_off() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_push_whose_target_is_off_is_tried_again_and_one_that_gave_up_is_kept_or_forgotten_as_set() {
     for (give_up, kept) in [("keep", true), ("forget", false)] {
         let mut fixture = Fixture::start(&[("revive_sec", "1"), ("on_give_up", give_up)]);
@@ -206,6 +211,7 @@ fn a_push_whose_target_is_off_is_tried_again_and_one_that_gave_up_is_kept_or_for
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_chain_through_the_server_is_back_link_by_link() {
     let mut fixture = Fixture::start(&[]);
     let source = fixture.source();
@@ -225,6 +231,7 @@ fn a_chain_through_the_server_is_back_link_by_link() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn what_goes_in_a_circle_is_told_and_not_tried() {
     let mut fixture = Fixture::prepare(&[("revive_sec", "1")]);
     let live = fixture.source();
@@ -258,6 +265,7 @@ fn what_goes_in_a_circle_is_told_and_not_tried() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn what_is_there_already_is_answered_as_stock_and_recorded_once() {
     let fixture = Fixture::start(&[]);
     let (source, sink) = (fixture.source(), fixture.source());
@@ -287,6 +295,7 @@ fn what_is_there_already_is_answered_as_stock_and_recorded_once() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn closing_a_stream_forgets_the_ffmpeg_source_that_makes_it_and_keeps_the_push_that_takes_it() {
     let mut fixture = Fixture::start(&[]);
     let (source, sink) = (fixture.source(), fixture.source());
@@ -310,6 +319,7 @@ fn closing_a_stream_forgets_the_ffmpeg_source_that_makes_it_and_keeps_the_push_t
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn an_ffmpeg_source_that_nobody_watches_sleeps_until_a_player_asks_or_is_forgotten() {
     for (idle, left) in [("dormant", "dormant\n"), ("forget", "")] {
         let mut fixture = Fixture::prepare(&[("on_idle_close", idle), ("revive_sec", "1")]);
@@ -333,6 +343,7 @@ fn an_ffmpeg_source_that_nobody_watches_sleeps_until_a_player_asks_or_is_forgott
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_shutdown_takes_nothing_of_any_kind() {
     let mut fixture = Fixture::start(&[]);
     let (source, sink) = (fixture.source(), fixture.source());
@@ -352,6 +363,7 @@ fn a_shutdown_takes_nothing_of_any_kind() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_delete_of_what_the_server_lost_counts_for_any_kind() {
     let mut fixture = Fixture::start(&[("restore", "off")]);
     let (source, sink) = (fixture.source(), fixture.source());
@@ -368,6 +380,7 @@ fn a_delete_of_what_the_server_lost_counts_for_any_kind() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn what_is_disabled_of_any_kind_is_off_after_a_restart_too_until_it_is_enabled() {
     let mut fixture = Fixture::start(&[("revive_sec", "1")]);
     let (source, sink) = (fixture.source(), fixture.source());
@@ -396,6 +409,7 @@ fn what_is_disabled_of_any_kind_is_off_after_a_restart_too_until_it_is_enabled()
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn clients_who_fight_over_pushes_leave_a_journal_that_agrees_with_the_server() {
     let seed = schedules::number("ZLMJ_SEED", fastrand::u64(..));
     support::say(&format!("fights over pushes: ZLMJ_SEED={seed}"));
@@ -457,6 +471,7 @@ fn journal_ffmpeg(fixture: &Fixture, count: usize, more: &[(&str, &str)]) {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn few_ffmpeg_processes_are_started_at_once() {
     let mut fixture = Fixture::prepare(&[("restore_ffmpeg_parallel", "2"), ("revive_sec", "0")]);
     fixture.server.settings = counting_ffmpeg(&fixture);
@@ -479,6 +494,7 @@ fn few_ffmpeg_processes_are_started_at_once() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn an_ffmpeg_source_whose_template_the_config_no_longer_has_is_told_and_waits() {
     let mut fixture = Fixture::prepare(&[]);
     fixture.server.settings = counting_ffmpeg(&fixture);
@@ -501,6 +517,7 @@ fn an_ffmpeg_source_whose_template_the_config_no_longer_has_is_told_and_waits() 
 
 /// Only the stand-in can play an older server.
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_server_without_force_and_some_calls_keeps_what_it_can() {
     if HOST.real {
         return;

@@ -45,6 +45,7 @@ fn a_shutdown_by_signal_removes_nothing() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn the_restart_api_removes_nothing() {
     let mut fixture = Fixture::start(&[]);
     let (_source, before) = two_cameras(&fixture);
@@ -57,6 +58,7 @@ fn the_restart_api_removes_nothing() {
 
 /// The server lets nobody hold up its restart for longer than three seconds.
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn the_restart_api_does_not_wait_for_a_disk_that_is_stuck() {
     let (mut fixture, stuck) = on_a_disk_that_can_be_stuck();
     let (source, before) = two_cameras(&fixture);
@@ -79,6 +81,7 @@ fn the_restart_api_does_not_wait_for_a_disk_that_is_stuck() {
 
 /// On a poller and on a thread of its own. The server ends when the disk is back.
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_stop_while_calls_wait_for_the_disk_writes_them_first() {
     let (mut fixture, stuck) = on_a_disk_that_can_be_stuck();
     let (source, _) = two_cameras(&fixture);
@@ -108,6 +111,7 @@ fn a_stop_while_calls_wait_for_the_disk_writes_them_first() {
 
 /// The server returns from main() at once then, while the journal is open.
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_server_that_cannot_listen_ends_as_a_stock_one_does() {
     let mut fixture = Fixture::start(&[]);
     let (_source, before) = two_cameras(&fixture);
@@ -123,6 +127,7 @@ fn a_server_that_cannot_listen_ends_as_a_stock_one_does() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn the_guardian_of_a_daemon_brings_a_child_that_has_all_proxies() {
     let Fixture { dir, server } = Fixture::prepare(&[]);
     let mut fixture = Fixture { dir, server: server.daemonized() };
@@ -176,6 +181,7 @@ fn a_camera_that_is_off_at_the_restart_is_kept_and_plays_when_it_is_on_again() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_proxy_that_gave_up_is_started_again() {
     let mut fixture = Fixture::start(&[("revive_sec", "1")]);
     let source = fixture.source();
@@ -197,6 +203,7 @@ fn a_proxy_that_gave_up_is_started_again() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn black_holes_hold_nobody_up() {
     if support::is_left_out_on_old("a forced add") {
         return;
@@ -230,6 +237,7 @@ fn black_holes_hold_nobody_up() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn the_journal_is_read_with_sqlite3_while_the_server_runs() {
     let fixture = Fixture::start(&[("snapshot_sec", "1")]);
     let source = fixture.source();
@@ -259,6 +267,7 @@ fn the_journal_is_read_with_sqlite3_while_the_server_runs() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn the_status_needs_the_secret_and_tells_everything() {
     let fixture = Fixture::start(&[]);
     let source = fixture.source();
@@ -284,6 +293,7 @@ fn the_status_needs_the_secret_and_tells_everything() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_plain_copy_of_the_database_is_a_backup_soon_after_the_last_change() {
     let mut fixture = Fixture::start(&[]);
     let source = fixture.source();

@@ -38,6 +38,7 @@ fn assert_settled(fixture: &mut Fixture, url: &str) {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn one_that_adds_everything_again_when_the_server_has_started_changes_nothing() {
     // Slow, so that the two meet.
     let mut fixture = Fixture::prepare(&[("restore_rate", "20")]);
@@ -56,6 +57,7 @@ fn one_that_adds_everything_again_when_the_server_has_started_changes_nothing() 
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn one_that_closes_and_then_adds_gets_each_of_its_own() {
     // Slow, so that the two meet.
     let mut fixture = Fixture::prepare(&[("restore_rate", "100")]);
@@ -75,6 +77,7 @@ fn one_that_closes_and_then_adds_gets_each_of_its_own() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn one_that_takes_already_exists_for_a_failure_is_left_to_restore_by_itself_and_is_healed_all_the_same() {
     let settings = [("restore", "off"), ("revive_sec", "1")];
     let mut fixture = Fixture::prepare(&settings);
@@ -100,6 +103,7 @@ fn one_that_takes_already_exists_for_a_failure_is_left_to_restore_by_itself_and_
 
 /// On the stand-in, whose pollers can be held up: starts lie in their queues when the deletes come.
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn with_off_what_is_added_again_alike_is_looked_after_from_then_on() {
     let args = [("retry_count", "0"), ("timeout_sec", "2")];
     let mut fixture = Fixture::prepare(&[("restore", "off"), ("revive_sec", "5")]);
@@ -119,6 +123,7 @@ fn with_off_what_is_added_again_alike_is_looked_after_from_then_on() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn what_is_deleted_while_its_start_waits_in_the_server_is_not_started() {
     if HOST.real {
         return;

@@ -25,6 +25,7 @@ pub fn journaled(fixture: &Fixture) -> Vec<(String, String)> {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn six_hundred_half_of_them_black_holes_are_listed_and_the_live_play_while_the_holes_still_connect() {
     let mut fixture = Fixture::prepare(&[]);
     let (live, holes) = (fixture.source(), Holes::new(300));
@@ -45,6 +46,7 @@ fn six_hundred_half_of_them_black_holes_are_listed_and_the_live_play_while_the_h
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn the_live_cameras_of_a_recorder_come_before_its_dead_and_few_are_connected_to_at_once() {
     let mut fixture = Fixture::prepare(&[("revive_sec", "1")]);
     let (live, hole) = (fixture.source(), Source::black_hole());
@@ -75,6 +77,7 @@ fn the_live_cameras_of_a_recorder_come_before_its_dead_and_few_are_connected_to_
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_camera_that_was_restarted_while_the_server_runs_plays_again() {
     let mut fixture = Fixture::prepare(&[("revive_sec", "1")]);
     fixture.server.start();
@@ -100,6 +103,7 @@ fn a_camera_that_was_restarted_while_the_server_runs_plays_again() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_camera_that_is_off_at_boot_is_shown_with_its_error_and_its_next_try() {
     let mut fixture = Fixture::prepare(&[("revive_sec", "2")]);
     let off = format!("rtsp://admin:geheim@127.0.0.1:{}/1", server::free_port());
@@ -147,6 +151,7 @@ const NO_SOURCES: [(&str, &str); 6] = [
 ];
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn pull_plays_when_media_come_and_not_when_it_has_connected() {
     let mut fixture = Fixture::prepare(&[]);
     let mut camera = Cameras::mute();
@@ -183,6 +188,7 @@ fn pull_plays_when_media_come_and_not_when_it_has_connected() {
 
 /// With general.resetWhenRePlay=0, as whoever wants to keep viewers over a reconnect has it, MediaServer keeps the sources.
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn pull_that_keeps_its_sources_is_retried_while_its_camera_is_off_and_plays_when_it_is_back() {
     let mut fixture = Fixture::prepare(&[]);
     fixture.server.settings.push(("general.resetWhenRePlay".to_owned(), "0".to_owned()));
@@ -208,6 +214,7 @@ fn pull_that_keeps_its_sources_is_retried_while_its_camera_is_off_and_plays_when
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn pull_that_keeps_its_sources_does_not_play_while_its_camera_sends_nothing() {
     let mut fixture = Fixture::prepare(&[]);
     fixture.server.settings.push(("general.resetWhenRePlay".to_owned(), "0".to_owned()));
@@ -231,6 +238,7 @@ fn pull_that_keeps_its_sources_does_not_play_while_its_camera_sends_nothing() {
 /// Their connections stay open, their media stop: one answers whoever connects, and sends nothing, the other is a process
 /// that was stopped. `ZLMJ_FROZEN_SEC` says for how long (12).
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn pulls_whose_cameras_freeze_are_left_to_the_server() {
     if !HOST.real {
         support::say("whose media stop is the real MediaServer's to notice: left out");
@@ -264,6 +272,7 @@ fn pulls_whose_cameras_freeze_are_left_to_the_server() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn an_outside_system_that_adds_everything_again_during_the_restore_meets_no_harm() {
     let mut fixture = Fixture::prepare(&[("restore_rate", "50"), ("restore_per_origin", "0")]);
     let (old, new) = (fixture.source(), fixture.source());
@@ -304,6 +313,7 @@ fn an_outside_system_that_adds_everything_again_during_the_restore_meets_no_harm
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn lazily_a_stream_starts_when_a_player_asks_for_it() {
     let mut fixture = Fixture::prepare(&[("restore", "lazy")]);
     let live = fixture.source();
@@ -327,6 +337,7 @@ fn lazily_a_stream_starts_when_a_player_asks_for_it() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_stream_that_was_given_another_name_starts_and_ends_by_that() {
     let mut fixture = Fixture::prepare(&[("restore", "lazy")]);
     let live = fixture.source();
@@ -347,6 +358,7 @@ fn a_stream_that_was_given_another_name_starts_and_ends_by_that() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_hundred_thousand_left_to_players_are_all_there_for_them() {
     let mut fixture = Fixture::prepare(&[("restore", "lazy")]);
     let live = fixture.source();
@@ -360,6 +372,7 @@ fn a_hundred_thousand_left_to_players_are_all_there_for_them() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn with_restore_off_only_the_api_starts_anything() {
     let mut fixture = Fixture::prepare(&[("restore", "off")]);
     let live = fixture.source();
@@ -383,6 +396,7 @@ fn with_restore_off_only_the_api_starts_anything() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn what_nobody_watches_is_not_fought_for() {
     let mut fixture = Fixture::prepare(&[]);
     fixture.server.none_reader_ms = 1500;
@@ -421,6 +435,7 @@ fn what_nobody_watches_is_not_fought_for() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn what_nobody_watches_sleeps_until_a_player_asks_where_the_operator_wants_that() {
     let mut fixture = Fixture::prepare(&[]);
     fixture.server.none_reader_ms = 1000;
@@ -472,6 +487,7 @@ fn what_nobody_watches_sleeps_until_a_player_asks_where_the_operator_wants_that(
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn what_the_server_gives_up_is_forgotten_where_the_operator_wants_that() {
     let mut fixture = Fixture::start(&[("revive_sec", "1"), ("on_give_up", "forget")]);
     let source = fixture.source();

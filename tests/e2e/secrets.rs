@@ -11,6 +11,7 @@ use serde_json::json;
 use super::*;
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn no_line_of_ours_shows_a_password() {
     let mut fixture = Fixture::prepare(&[("revive_sec", "1")]);
     let at = format!("127.0.0.1:{}", server::free_port());
@@ -44,6 +45,7 @@ fn no_line_of_ours_shows_a_password() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_sealed_journal_restores_as_any_other_and_gives_no_camera_away() {
     let mut fixture = Fixture::prepare(&[]);
     let key_file = fixture.dir.path().join("journal.key");

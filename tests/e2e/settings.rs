@@ -29,6 +29,7 @@ fn conversation(server: &Server, source: &str) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn switched_off_it_is_the_stock_server() {
     let dir = tempfile::tempdir().unwrap();
     let source = Source::live(dir.path());
@@ -45,6 +46,7 @@ fn switched_off_it_is_the_stock_server() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_fresh_config_has_the_section_with_its_defaults() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Server::prepare(&HOST.patched, dir.path(), &[]);
@@ -63,6 +65,7 @@ fn a_fresh_config_has_the_section_with_its_defaults() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn bad_values_are_told_and_their_defaults_used() {
     let fixture = Fixture::start(&[("durability", "sometimes"), ("snapshot_sec", "-5"), ("restore", "lazily")]);
     let status = fixture.server.status();
@@ -76,6 +79,7 @@ fn bad_values_are_told_and_their_defaults_used() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn settings_are_taken_over_while_the_server_runs_where_that_is_possible() {
     let fixture = Fixture::start(&[]);
     let live = fixture.source();
@@ -127,17 +131,20 @@ fn unusable(path: &Path, why: &str) {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn an_unwritable_path_is_told() {
     unusable(Path::new("/proc/zlm-journal/proxies.db"), "/proc/zlm-journal");
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_path_that_is_a_directory_is_told() {
     let dir = tempfile::tempdir().unwrap();
     unusable(dir.path(), "is a directory");
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_file_that_is_no_database_is_put_aside_and_told() {
     let fixture = {
         let mut fixture = Fixture::prepare(&[]);
@@ -160,6 +167,7 @@ fn a_file_that_is_no_database_is_put_aside_and_told() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_second_server_on_the_same_file_runs_without_it() {
     let first = Fixture::start(&[]);
     let source = first.source();
@@ -169,6 +177,7 @@ fn a_second_server_on_the_same_file_runs_without_it() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn a_second_server_takes_over_when_the_first_is_gone() {
     let mut first = Fixture::start(&[]);
     let source = first.source();

@@ -69,6 +69,7 @@ fn all_are_sent_away(server: &Server, url: &str, secret: Option<&str>) {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn strangers_are_refused_every_call_and_change_nothing() {
     let fixture = Fixture::start(&[]);
     let live = fixture.source();
@@ -85,6 +86,7 @@ fn strangers_are_refused_every_call_and_change_nothing() {
 
 /// As the server takes it for its own calls, whatever stands in the URL.
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn calls_of_the_journal_find_the_secret_in_a_body_as_well() {
     let fixture = Fixture::start(&[]);
     let live = fixture.source();
@@ -118,6 +120,7 @@ fn calls_of_the_journal_find_the_secret_in_a_body_as_well() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn callers_from_an_address_that_is_not_allowed_are_refused_and_change_nothing() {
     let mut fixture = Fixture::prepare(&[]);
     let live = fixture.source();
@@ -143,6 +146,7 @@ fn callers_from_an_address_that_is_not_allowed_are_refused_and_change_nothing() 
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn the_restore_is_a_caller_that_every_list_of_addresses_lets_pass() {
     let mut fixture = Fixture::prepare(&[]);
     let live = fixture.source();
@@ -164,6 +168,7 @@ fn the_restore_is_a_caller_that_every_list_of_addresses_lets_pass() {
 }
 
 #[test]
+#[ignore = "slow: just test-e2e"]
 fn strangers_have_the_server_do_nothing_but_refuse_them() {
     const CALLS: u64 = 25;
     if HOST.real {

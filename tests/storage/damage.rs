@@ -232,7 +232,16 @@ fn differences(found: &State, truth: &State) -> String {
 
 #[test]
 fn whatever_is_damaged_the_journal_opens_with_all_that_can_be_proven() {
-    let files = number("ZLMJ_DAMAGE", 12_000);
+    damaged_files_open(1_200);
+}
+
+#[test]
+#[ignore = "slow: just test-storage"]
+fn whatever_is_damaged_the_journal_opens_with_all_that_can_be_proven_in_full() {
+    damaged_files_open(number("ZLMJ_DAMAGE", 12_000));
+}
+
+fn damaged_files_open(files: u64) {
     let seed = number("ZLMJ_SEED", fastrand::u64(..));
     let journaled = Journaled::all();
     for journaled in &journaled {
@@ -268,6 +277,16 @@ fn whatever_is_damaged_the_journal_opens_with_all_that_can_be_proven() {
 /// The row that tells of a removal is the only one that does. Where it is lost and was the last, the sums tell all the same.
 #[test]
 fn no_bit_of_the_last_removal_brings_back_what_was_removed() {
+    bits_of_the_last_removal(10);
+}
+
+#[test]
+#[ignore = "slow: just test-storage"]
+fn no_bit_of_the_last_removal_brings_back_what_was_removed_in_full() {
+    bits_of_the_last_removal(1);
+}
+
+fn bits_of_the_last_removal(every: usize) {
     let mut random = fastrand::Rng::with_seed(number("ZLMJ_SEED", fastrand::u64(..)));
     let mut files = 0;
     for journaled in Journaled::all().into_iter().filter(|journaled| journaled.name.contains("killed")) {
@@ -276,7 +295,8 @@ fn no_bit_of_the_last_removal_brings_back_what_was_removed() {
         for key in last {
             let row = format!("removepull{key}127.0.0.1:1test");
             let at = log.windows(row.len()).position(|bytes| bytes == row.as_bytes());
-            for at in at.into_iter().flat_map(|at| at - 6..at + row.len() + 4) {
+            let first = random.usize(0..every);
+            for at in at.into_iter().flat_map(|at| (at - 6 + first..at + row.len() + 4).step_by(every)) {
                 let (mut image, bit) = (journaled.image.clone(), random.u8(0..8));
                 image.content_mut(&file("-wal")).unwrap().write(at as u64, &[log[at] ^ (1 << bit)]);
                 let what = format!("bit {bit} of byte {at} of the log, in the removal of {key}");
@@ -285,12 +305,22 @@ fn no_bit_of_the_last_removal_brings_back_what_was_removed() {
             }
         }
     }
-    assert!(files > 200, "only {files}");
+    assert!(files > 200 / every, "only {files}");
 }
 
 /// The header of a frame has no copy: which page it is, whether it ends a transaction, of which log it is.
 #[test]
 fn no_bit_of_the_headers_of_the_last_transaction_loses_it() {
+    bits_of_the_last_headers(7);
+}
+
+#[test]
+#[ignore = "slow: just test-storage"]
+fn no_bit_of_the_headers_of_the_last_transaction_loses_it_in_full() {
+    bits_of_the_last_headers(1);
+}
+
+fn bits_of_the_last_headers(every: usize) {
     const FRAME: usize = 24 + 4096;
     for journaled in Journaled::all().into_iter().filter(|journaled| journaled.name.contains("killed")) {
         let log = journaled.image.content(&file("-wal")).unwrap().bytes();
@@ -305,7 +335,7 @@ fn no_bit_of_the_headers_of_the_last_transaction_loses_it() {
         let first = before.iter().rposition(ends).map_or(0, |end| end + 1);
         let headers = frames[first..].iter().flat_map(|at| *at..at + 24);
         let bits: Vec<(usize, u8)> =
-            (0..32).chain(headers).flat_map(|at| (0..8).map(move |bit| (at, bit))).collect();
+            (0..32).chain(headers).flat_map(|at| (0..8).map(move |bit| (at, bit))).step_by(every).collect();
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..8 {

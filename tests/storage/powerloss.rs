@@ -13,6 +13,8 @@ use sim::{Content, Forgets, SECTOR, Step};
 use zlm_journal::journal::{Mutation as Change, Persisted};
 
 const WAYS: u64 = 40;
+/// Of them, where all is not looked at.
+const FEW_WAYS: u64 = 3;
 
 /// What a run left behind: the disk that it began with, every step since, and what each change should have made.
 struct Run {
@@ -296,7 +298,16 @@ fn seed() -> u64 {
 
 #[test]
 fn no_power_loss_takes_what_was_acknowledged() {
-    let ways = number("ZLMJ_POWERLOSS", WAYS);
+    power_losses_take_nothing(FEW_WAYS);
+}
+
+#[test]
+#[ignore = "slow: just test-storage"]
+fn no_power_loss_takes_what_was_acknowledged_in_full() {
+    power_losses_take_nothing(number("ZLMJ_POWERLOSS", WAYS));
+}
+
+fn power_losses_take_nothing(ways: u64) {
     let run = in_use(Image::default(), Mutant::default());
     let states = explore(&run, ways, seed()).unwrap_or_else(|wrong| panic!("{wrong}"));
     say(&format!(
@@ -325,6 +336,16 @@ fn is_recovered(image: Image, run: &Run, damage: bool) -> Result<(), String> {
 /// the end of the log that is torn and not its middle.
 #[test]
 fn no_torn_sector_of_an_unsynced_transaction_is_taken_for_damage() {
+    torn_sectors_are_no_damage(8);
+}
+
+#[test]
+#[ignore = "slow: just test-storage"]
+fn no_torn_sector_of_an_unsynced_transaction_is_taken_for_damage_in_full() {
+    torn_sectors_are_no_damage(1);
+}
+
+fn torn_sectors_are_no_damage(every: usize) {
     let log = PathBuf::from(format!("{}-wal", path().display()));
     let sim = Sim::new();
     let journal = open(&sim, &[]);
@@ -344,7 +365,7 @@ fn no_torn_sector_of_an_unsynced_transaction_is_taken_for_damage() {
     // The halves of a head lie apart in one frame of 64.
     assert!(last - first > 128 * (24 + 4096), "only {} bytes", last - first);
     let mut torn_by = 0;
-    for torn in (first / SECTOR..=last / SECTOR).map(|sector| sector * SECTOR) {
+    for torn in (first / SECTOR..=last / SECTOR).step_by(every).map(|sector| sector * SECTOR) {
         let (from, to) = (torn.max(first), (last + 1).min(torn + SECTOR));
         let was: Vec<u8> = (from..to).map(|at| old.get(at).copied().unwrap_or(0)).collect();
         for (what, bytes) in [
@@ -364,12 +385,21 @@ fn no_torn_sector_of_an_unsynced_transaction_is_taken_for_damage() {
             check(image, &model, 1, &[]).unwrap_or_else(|wrong| panic!("{what} in the sector at {torn}: {wrong}"));
         }
     }
-    assert!(torn_by > 2 * (last - first) / SECTOR, "only {torn_by} torn logs");
+    assert!(torn_by > 2 * (last - first) / SECTOR / every, "only {torn_by} torn logs");
 }
 
 #[test]
 fn a_power_loss_while_an_old_file_is_migrated_or_recovered_takes_nothing() {
-    let ways = number("ZLMJ_POWERLOSS", WAYS);
+    power_losses_in_a_migration(FEW_WAYS);
+}
+
+#[test]
+#[ignore = "slow: just test-storage"]
+fn a_power_loss_while_an_old_file_is_migrated_or_recovered_takes_nothing_in_full() {
+    power_losses_in_a_migration(number("ZLMJ_POWERLOSS", WAYS));
+}
+
+fn power_losses_in_a_migration(ways: u64) {
     let mut states = 0;
     for files in [&["schema-1.db"][..], &["schema-1-killed.db", "schema-1-killed.db-wal"]] {
         let mut start = fixture(files);
@@ -394,7 +424,16 @@ fn a_power_loss_while_an_old_file_is_migrated_or_recovered_takes_nothing() {
 
 #[test]
 fn a_power_loss_while_a_journal_is_sealed_takes_nothing_and_leaves_nothing_open_in_the_end() {
-    let ways = number("ZLMJ_POWERLOSS", WAYS) / 4;
+    power_losses_while_sealing(1);
+}
+
+#[test]
+#[ignore = "slow: just test-storage"]
+fn a_power_loss_while_a_journal_is_sealed_takes_nothing_and_leaves_nothing_open_in_the_end_in_full() {
+    power_losses_while_sealing(number("ZLMJ_POWERLOSS", WAYS) / 4);
+}
+
+fn power_losses_while_sealing(ways: u64) {
     // With snapshots that are not sealed either.
     let before = Sim::new();
     let journal = open(&before, &[]);
@@ -470,6 +509,7 @@ fn without_any_sync_it_would_be_noticed() {
 }
 
 #[test]
+#[ignore = "slow: just test-storage"]
 fn without_a_sync_at_each_commit_it_would_be_noticed() {
     // As SQLite does with NORMAL: the log is synced when it starts over and before a checkpoint copies it, so only
     // when nothing but its header was written since the last time.
@@ -488,11 +528,13 @@ fn without_a_sync_at_each_commit_it_would_be_noticed() {
 }
 
 #[test]
+#[ignore = "slow: just test-storage"]
 fn an_acknowledgement_before_the_commit_would_be_noticed() {
     is_killed("ack before COMMIT", Mutant { early: true, ..Mutant::default() });
 }
 
 #[test]
+#[ignore = "slow: just test-storage"]
 fn a_rename_without_a_directory_sync_would_be_noticed() {
     let renamed = Mutex::new(false);
     let mutant = forgetting(move |step| match step {

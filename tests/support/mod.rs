@@ -85,6 +85,12 @@ pub fn say(line: &str) {
     let _ = writeln!(io::stderr(), "\n{line}");
 }
 
+/// Says what is not tested for want of a tool or a right; where nothing may be skipped (`ZLMJ_NO_SKIP`, as in CI), fails.
+pub fn skip(what: &str) {
+    assert!(env::var_os("ZLMJ_NO_SKIP").is_none(), "{what}: not tested, and ZLMJ_NO_SKIP is set");
+    say(&format!("!!! {what}: not tested"));
+}
+
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
