@@ -254,11 +254,11 @@ void ClientCall::done(void *context, const zlm_journal_ack *ack) {
             const std::unique_ptr<Ptr> its(call);
             (*its)->send();
         });
-        if (!ack->more) {
-            outbox().wake();
-        }
     } catch (const std::exception &error) {
         ErrorL << "journal: a reply was lost: " << error.what();
+    }
+    if (!ack->more) {
+        outbox().wake();
     }
 }
 

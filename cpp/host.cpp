@@ -155,7 +155,7 @@ const Kind &Plugin::kindOf(const std::string &name) const {
             return kind;
         }
     }
-    throw std::invalid_argument(name + " is no kind of proxy");
+    throw std::invalid_argument(name + " is not a kind of proxy");
 }
 
 } // namespace zlm_journal

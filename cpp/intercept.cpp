@@ -58,20 +58,16 @@ bool hasNameTwice(const StrCaseMap &args) {
     return std::adjacent_find(args.begin(), args.end(), is_same) != args.end();
 }
 
-// Throws what the server's own check of secret and address would: whoever it does not let through makes no work. Where
-// secret and address are right, the handler's own check is still to come, and what it costs is not paid twice.
-void checkCaller(const Parser &parser, ApiArgsType &args, SockInfo &sender) {
+// The server's own check of secret and address: throws what a handler would. Returns the headers that it gives the reply.
+Headers checkCaller(const Parser &parser, ApiArgsType &args, SockInfo &sender) {
     const ArgsMap allArgs(parser, args);
-    if (isTrusted(allArgs["secret"], sender)) {
-        return;
-    }
     // By its name, CHECK_SECRET() finds it.
     GET_CONFIG(std::string, api_secret, API::kSecret);
-    HttpSession::KeyValue headerOut;
+    Headers headerOut;
     Json::Value val;
     CHECK_SECRET();
-    (void)headerOut;
     (void)val;
+    return headerOut;
 }
 
 // What a handler finds, each name once: in the URL and the body, and what is not there in the headers, where the first of a
@@ -135,7 +131,11 @@ bool Plugin::intercept(
             return take_in(pairsOf(parser.getUrlArgs(), parser));
         }
         auto args = args_of(parser);
-        checkCaller(parser, args, sender);
+        // Whoever it does not let through makes no work. Where secret and address are right, the handler's own check is
+        // still to come, and what it costs is not paid twice.
+        if (!isTrusted(ArgsMap(parser, args)["secret"], sender)) {
+            checkCaller(parser, args, sender);
+        }
         return take_in(pairsOf(args, parser));
     }
     if (_api_calls.count(name)) {
@@ -148,8 +148,8 @@ bool Plugin::intercept(
             for (const auto &arg : parser.getUrlArgs()) {
                 args[arg.first] = arg.second;
             }
-            checkCaller(parser, args, sender);
-            answer(name, args, body, sender, invoker);
+            const auto headers = checkCaller(parser, args, sender);
+            answer(name, args, body, headers, sender, invoker);
             return true;
         }
     }
@@ -180,11 +180,12 @@ namespace {
 struct Asker {
     Invoker invoker;
     EventPoller::Ptr poller;
+    Headers headers;
 
     static void reply(void *context, zlm_journal_text content_type, zlm_journal_text body) {
         const std::unique_ptr<Asker> asker(static_cast<Asker *>(context));
         const Invoker invoker = asker->invoker;
-        Headers headers;
+        Headers headers = asker->headers;
         headers["Content-Type"] = stringOf(content_type);
         const std::string text = stringOf(body);
         asker->poller->async([invoker, headers, text] { invoker(200, headers, text); }, false);
@@ -194,7 +195,7 @@ struct Asker {
 } // namespace
 
 void Plugin::answer(
-    const std::string &name, const ApiArgsType &args, const std::string &body, SockInfo &sender,
+    const std::string &name, const ApiArgsType &args, const std::string &body, const Headers &headers, SockInfo &sender,
     const Invoker &invoker) const {
     std::vector<zlm_journal_pair> pairs;
     for (const auto &arg : args) {
@@ -204,7 +205,8 @@ void Plugin::answer(
     const zlm_journal_request request{textOf(name), pairs.data(), pairs.size(), textOf(caller)};
     // Whatever it returns, the reply comes.
     (void)zlm_journal_api_call(
-        _journal, &request, textOf(body), Asker::reply, new Asker{invoker, EventPollerPool::Instance().getPoller()});
+        _journal, &request, textOf(body), Asker::reply,
+        new Asker{invoker, EventPollerPool::Instance().getPoller(), headers});
 }
 
 } // namespace zlm_journal

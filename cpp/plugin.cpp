@@ -152,9 +152,8 @@ void Plugin::open() {
         _api_calls.insert(name);
         api_regist("/index/api/" + name, [this, name](API_ARGS_MAP_ASYNC) {
             CHECK_SECRET();
-            (void)headerOut;
             (void)val;
-            answer(name, allArgs.args, allArgs.parser.content(), sender, invoker);
+            answer(name, allArgs.args, allArgs.parser.content(), headerOut, sender, invoker);
         });
     }
     for (const auto &kind : _kinds) {
@@ -191,7 +190,7 @@ void Plugin::close() {
     }
     crash::unwatch();
     // The handle is kept: calls that come in from now on are answered with persisted:false.
-    if (result != ZLM_JOURNAL_CODE_BUSY) {
+    if (result == 0 || result == ZLM_JOURNAL_CODE_INVALID_HANDLE) {
         _phase = Phase::kClosed;
     }
     // Else a thread of the journal's is there when main() has returned: see atExit().
@@ -206,6 +205,9 @@ void Plugin::atExit() {
     }
     // MediaServer ends without closing the journal where a port is taken.
     close();
+    if (_phase == Phase::kClosing) {
+        std::_Exit(EXIT_FAILURE);
+    }
 }
 
 void Plugin::log(void *, uint32_t level, zlm_journal_text line) {

@@ -64,8 +64,8 @@ private:
     void expectItems(const mediakit::Parser &parser, mediakit::HttpSession &sender) const;
     // Has the journal answer one of its own API calls.
     void answer(
-        const std::string &name, const ApiArgsType &args, const std::string &body, toolkit::SockInfo &sender,
-        const Invoker &invoker) const;
+        const std::string &name, const ApiArgsType &args, const std::string &body, const Headers &headers,
+        toolkit::SockInfo &sender, const Invoker &invoker) const;
 
     void lookForReload();
     void atExit();

@@ -652,8 +652,8 @@ int32_t zlm_journal_host_added(zlm_journal_handle handle,
 int32_t zlm_journal_host_removed(zlm_journal_handle handle, uint64_t call);
 
 /*
- Carries out one of the API calls that the bridge's api_calls() names. `request` has the arguments less those in `body`,
- which is the body as it came. Returns at once; `reply` is told exactly once, whatever this returns.
+ Carries out one of the API calls that the bridge's api_calls() names. `request` has what it can find in URL and body,
+ `body` is the body as it came. Returns at once; `reply` is told exactly once, whatever this returns.
 
  # Safety
  Pointers are NULL or point to what their types say.

@@ -16,8 +16,8 @@ use crate::error::{Code, Error, Result};
 use crate::journal::{Ack, AppliedMutation, Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
 use crate::model::url::OwnAddress;
 use crate::model::{Kind, Op, State, Stream};
-use crate::reconcile::{self, Handle, Host, Key, Limits, Start};
-use crate::settings::{Restore, Settings};
+use crate::reconcile::{self, Handle, Host, Key, Limits};
+use crate::settings::{RestoreMode, Settings};
 
 /// Proxies started a second for each poller thread of the host, where the ini leaves it open.
 const RATE_PER_THREAD: u64 = 1000;
@@ -32,6 +32,8 @@ pub struct Plugin {
     own: OwnAddress,
     journal: Arc<Journal>,
     capture: Arc<Capture>,
+    /// Until the restore begins.
+    idle: Mutex<Option<reconcile::Idle>>,
     reconciler: OnceLock<Arc<Handle>>,
 }
 
@@ -62,6 +64,7 @@ impl Plugin {
             own,
             capture: Arc::new(Capture::new(Arc::clone(&journal), facts)),
             journal,
+            idle: Mutex::new(Some(reconcile::Idle::spawn()?)),
             reconciler: OnceLock::new(),
         })
     }
@@ -76,8 +79,7 @@ impl Plugin {
         let (read, mut problems) = Settings::read(pairs, &self.base_dir);
         let now = self.journal.settings();
         let (settings, later) = now.reloaded(read);
-        problems
-            .extend(later.iter().map(|name| format!("[journal] {name} counts as it is from the next start on")));
+        problems.extend(later.iter().map(|name| format!("[journal] {name} takes effect after a restart")));
         let changed = settings != *now;
         if std::mem::replace(&mut *self.problems.lock(), problems.clone()) != problems {
             problems.iter().for_each(|problem| log::error!("journal: {problem}"));
@@ -94,11 +96,7 @@ impl Plugin {
 
     fn limits(&self, settings: &Settings) -> Limits {
         Limits {
-            start: match settings.restore {
-                Restore::Eager => Start::All,
-                Restore::Lazy => Start::Asked,
-                Restore::Off => Start::Commanded,
-            },
+            mode: settings.restore,
             per_second: match settings.restore_rate {
                 0 => RATE_PER_THREAD * self.host_threads,
                 rate => rate,
@@ -114,18 +112,16 @@ impl Plugin {
     /// Where a crash signal's handler is to note what the server was working on.
     pub fn crash_file(&self) -> Result<String> {
         let file = self.journal.crash_file().into_os_string().into_string();
-        file.map_err(|file| Error::invalid(format!("the path {} is no text", file.display())))
+        file.map_err(|file| Error::invalid(format!("the path {} is not text", file.display())))
     }
 
     /// Begins the restore, once intent is known. Once; later calls do nothing.
     pub fn start(&self, server: Box<dyn Server>) -> Result<()> {
-        if self.reconciler.get().is_some() {
-            return Ok(());
-        }
+        let Some(idle) = self.idle.lock().take() else { return Ok(()) };
         let limits = self.limits(&self.journal.settings());
         let intent = Arc::new(JournaledIntent::of(Arc::clone(&self.journal)));
         let host: Arc<dyn Host> = Arc::clone(&self.capture) as Arc<dyn Host>;
-        let handle = reconcile::start(host, intent, limits, self.own.clone())?;
+        let handle = reconcile::start(idle, host, intent, limits, self.own.clone())?;
         let handle = Arc::clone(self.reconciler.get_or_init(|| handle));
         self.capture.set_server(server);
         self.capture.set_reconciler(Arc::clone(&handle));
@@ -162,7 +158,7 @@ impl Plugin {
 
     /// See [`Journal::record`].
     pub fn record(&self, call: Call<'_>, done: Done) {
-        let is_told = call.op == Op::Add && self.journal.settings().restore != Restore::Eager;
+        let is_told = call.op == Op::Add && self.journal.settings().restore != RestoreMode::Eager;
         let called =
             self.reconciler().filter(|_| is_told).map(|reconciler| (reconciler, (call.kind, call.key.into())));
         self.journal.record(call, done);
@@ -173,7 +169,7 @@ impl Plugin {
 
     /// A player waits for a stream that the server does not have. Any thread, takes microseconds.
     pub fn stream_not_found(&self, vhost: &str, app: &str, stream: &str) {
-        if self.journal.settings().restore != Restore::Off {
+        if self.journal.settings().restore != RestoreMode::Off {
             let facts = self.capture.facts();
             let stream = Stream::new(vhost, app, stream, &facts.rules);
             for (kind, key) in self.journal.producers(&stream, &facts.rules) {
@@ -261,12 +257,7 @@ impl Plugin {
             reconciler.restore_all();
             return Ok(self.journal.count(State::Enabled));
         };
-        match Kind::ALL.iter().filter(|kind| self.wake(**kind, key, "restoreJournal")).count() as u64 {
-            0 => Err(Error::invalid(format!(
-                "the journal has no proxy {key:?} that is enabled or dormant: see proxies_view with sqlite3"
-            ))),
-            asked => Ok(asked),
-        }
+        Ok(Kind::ALL.iter().filter(|kind| self.wake(**kind, key, "restoreJournal")).count() as u64)
     }
 
     /// Where the host's answers go; none while nothing is being restored.

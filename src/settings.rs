@@ -24,7 +24,7 @@ pub enum OnError {
 
 /// What happens to the journaled proxies when the server starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restore {
+pub enum RestoreMode {
     /// All are started.
     Eager,
     /// Each is started when a player asks for its stream.
@@ -101,7 +101,7 @@ pub struct Settings {
     pub history: Duration,
     /// Where the key is that the arguments are sealed with; none: they are not.
     pub key_file: Option<PathBuf>,
-    pub restore: Restore,
+    pub restore: RestoreMode,
     /// Proxies started a second; 0 leaves it to the host's number of pollers.
     pub restore_rate: u64,
     /// First connects under way at once to one source host; 0: no limit.
@@ -126,7 +126,7 @@ impl Settings {
         for (name, value) in pairs {
             let value = value.trim();
             let Some((key, slot)) = KEYS.iter().zip(&mut values).find(|(key, _)| key.name == name) else {
-                problems.push(format!("[journal] {name} is no setting of this version: ignored"));
+                problems.push(format!("[journal] {name} is not a setting of this version: ignored"));
                 continue;
             };
             match key.rule.check(value) {
@@ -151,9 +151,9 @@ impl Settings {
             history: Duration::from_secs(number("history_days") * DAY_SEC),
             key_file: Some(text("key_file")).filter(|file| !file.is_empty()).map(|file| base_dir.join(file)),
             restore: match text("restore") {
-                "off" => Restore::Off,
-                "lazy" => Restore::Lazy,
-                _ => Restore::Eager,
+                "off" => RestoreMode::Off,
+                "lazy" => RestoreMode::Lazy,
+                _ => RestoreMode::Eager,
             },
             restore_rate: number("restore_rate"),
             restore_per_origin: usize::try_from(number("restore_per_origin")).unwrap_or(usize::MAX),
@@ -288,7 +288,7 @@ mod tests {
         assert!(settings.enable);
         assert_eq!(settings.path, Path::new("/var/lib/zlm/j.db"));
         assert_eq!(settings.durability, Durability::Async);
-        assert_eq!(settings.restore, Restore::Lazy);
+        assert_eq!(settings.restore, RestoreMode::Lazy);
         assert_eq!(settings.restore_per_origin, 0);
         assert_eq!(settings.on_give_up, OnGiveUp::Forget);
         assert_eq!(settings.on_idle_close, OnIdleClose::Dormant);

@@ -42,7 +42,7 @@ pub fn remove(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     for item in request.items()? {
         let key = item.as_str().or_else(|| item.get("key")?.as_str());
         let Some(key) = key else {
-            let error = Error::invalid("it is no key, and no object with one");
+            let error = Error::invalid("expected a key or an object with `key`");
             answers.push(refusal(INVALID_ARGS, error.message));
             continue;
         };

@@ -61,11 +61,11 @@ pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
 /// What a body wants, whichever of the known forms it has.
 fn read(body: &[u8]) -> Result<BTreeMap<Key, Entry>> {
     let text = std::str::from_utf8(body)
-        .map_err(|error| Error::invalid(format!("the body is no UTF-8 text: {error}: save it as UTF-8")))?;
+        .map_err(|error| Error::invalid(format!("the body is not UTF-8 text: {error}: save it as UTF-8")))?;
     let text = text.trim_start_matches('\u{feff}').trim();
     let items = if text.starts_with('{') {
         let document: Value = serde_json::from_str(text)
-            .map_err(|error| Error::invalid(format!("the body is no whole JSON document: {error}")))?;
+            .map_err(|error| Error::invalid(format!("the body is not a complete JSON document: {error}")))?;
         from_document(document)?
     } else {
         from_csv(text)?
@@ -144,7 +144,7 @@ fn from_csv(text: &str) -> Result<Vec<Item>> {
     let mut columns = vec!["key".to_owned(), "url".to_owned()];
     let mut items = Vec::new();
     for (index, record) in reader.records().enumerate() {
-        let record = record.map_err(|error| Error::invalid(format!("the body is no CSV: {error}")))?;
+        let record = record.map_err(|error| Error::invalid(format!("the body is not CSV: {error}")))?;
         let is_url = |name: &str| ["url", "src_url", "dst_url"].iter().any(|url| name.eq_ignore_ascii_case(url));
         if index == 0 && record.iter().any(is_url) {
             columns = record.iter().map(str::to_lowercase).collect();
@@ -170,8 +170,9 @@ fn from_csv(text: &str) -> Result<Vec<Item>> {
         if let Some(key) = key.as_ref().and_then(Value::as_str).filter(|_| kind == Kind::Pull.name()) {
             let mut parts = key.splitn(3, '/');
             for name in ["vhost", "app", "stream"] {
-                let part =
-                    parts.next().ok_or_else(|| Error::invalid(format!("{at}: its key is no vhost/app/stream")))?;
+                let part = parts
+                    .next()
+                    .ok_or_else(|| Error::invalid(format!("{at}: its key is not vhost/app/stream")))?;
                 args.entry(name).or_insert_with(|| Value::from(part));
             }
         }
@@ -186,7 +187,7 @@ fn entry_of(item: &Value) -> Result<(Key, Entry)> {
         text("kind").and_then(Kind::from_name).ok_or_else(|| Error::invalid("it has no kind that is known"))?;
     let state = match text("state") {
         None => State::Enabled,
-        Some(name) => State::from_name(name).ok_or_else(|| Error::invalid(format!("{name:?} is no state")))?,
+        Some(name) => State::from_name(name).ok_or_else(|| Error::invalid(format!("{name:?} is not a state")))?,
     };
     let (key, args) = add_of(kind, item.get("args").unwrap_or(&Value::Null))?;
     if text("key").is_some_and(|given| given != key) {
@@ -252,8 +253,8 @@ mod tests {
             (entry(r#",{"kind":"tape","args":{}}"#), "entry 1 (the first is 0): it has no kind"),
             (entry(r#",{"kind":"pull","args":{"app":"a"}}"#), "Required parameter missed: vhost"),
             (entry(r#",{"kind":"pull","args":{"vhost":"v","app":"a","stream":"s","url":"y"}}"#), "there twice"),
-            (entry(r#",{"kind":"pull","args":[]}"#), "no JSON object of arguments"),
-            (entry(r#",{"kind":"pull","state":"on","args":{}}"#), "\"on\" is no state"),
+            (entry(r#",{"kind":"pull","args":[]}"#), "a JSON object of arguments"),
+            (entry(r#",{"kind":"pull","state":"on","args":{}}"#), "\"on\" is not a state"),
             (
                 entry(r#",{"kind":"pull","key":"v/a/u","args":{"vhost":"v","app":"a","stream":"t","url":"y"}}"#),
                 "its key is not v/a/t",
@@ -265,7 +266,7 @@ mod tests {
             (entry("").replace(":1,", ":2,"), "of version 2"),
             ("{}".into(), "neither a document"),
             ("v/live/a;rtsp://u:p@1".into(), "line 1 has 1 values instead of 2 (key,url)"),
-            ("key,url\nv/live/a,x\nv/live,y".into(), "line 3: its key is no vhost/app/stream"),
+            ("key,url\nv/live/a,x\nv/live,y".into(), "line 3: its key is not vhost/app/stream"),
             ("v/live/a,rtsp://u:p,w@1".into(), "quotation marks"),
             ("v/live/a,x\nv/live/a,y".into(), "line 2: pull v/live/a is there twice"),
             ("key,url,retry_count\nv/live/a,,3".into(), "line 2: Required parameter missed: url"),

@@ -80,7 +80,7 @@ impl Request<'_> {
 
     fn number(&self, name: &str) -> Result<Option<u64>> {
         let parse = |text: &str| {
-            text.parse().map_err(|_| Error::invalid(format!("{name}={text:?} is no number from 0 upwards")))
+            text.parse().map_err(|_| Error::invalid(format!("{name}={text:?} is not a non-negative integer")))
         };
         self.text(name).map(parse).transpose()
     }
@@ -89,7 +89,7 @@ impl Request<'_> {
     fn time(&self, name: &str) -> Result<Option<i64>> {
         let time = |number: u64| {
             i64::try_from(number)
-                .map_err(|_| Error::invalid(format!("{name}={number} is no time in milliseconds")))
+                .map_err(|_| Error::invalid(format!("{name}={number} is not a time in milliseconds")))
         };
         self.number(name)?.map(time).transpose()
     }
@@ -116,7 +116,7 @@ impl Request<'_> {
     fn items(&self) -> Result<Vec<Value>> {
         let items: Vec<Value> = serde_json::from_slice(self.body).map_err(|error| {
             Error::invalid(format!(
-                "the body is no JSON array: {error}. Secret and options go into the URL, the array is the whole body"
+                "the body is not a JSON array: {error}. Secret and options go into the URL, the array is the whole body"
             ))
         })?;
         if items.len() > MOST_ITEMS {
@@ -136,7 +136,7 @@ impl Request<'_> {
 /// The arguments of an add, and the key that it will have.
 fn add_of(kind: Kind, item: &Value) -> Result<(String, Args)> {
     let Value::Object(object) = item else {
-        return Err(Error::invalid("it is no JSON object of arguments"));
+        return Err(Error::invalid("expected a JSON object of arguments"));
     };
     let args = Args::from_object(object)?;
     let read = args.read();

@@ -21,28 +21,32 @@ struct Route {
     lane: LaneOf,
 }
 
-/// Which threads carry a call out: those that never wait for the disk answer even when it is stuck.
+/// Which threads carry a call out, so that none waits for what it has no need of.
 #[derive(Clone, Copy)]
 enum LaneOf {
+    /// Answers also when the disk is stuck.
     Memory,
-    Disk,
+    /// Reads old files, which may take seconds.
+    Read,
+    /// Waits until its changes are on disk.
+    Write,
 }
 
 const ROUTES: &[Route] = &[
-    Route { name: "addStreamProxies", handler: batch::add, lane: LaneOf::Disk },
-    Route { name: "delStreamProxies", handler: batch::remove, lane: LaneOf::Disk },
+    Route { name: "addStreamProxies", handler: batch::add, lane: LaneOf::Write },
+    Route { name: "delStreamProxies", handler: batch::remove, lane: LaneOf::Write },
     Route { name: "exportJournal", handler: exchange::export, lane: LaneOf::Memory },
-    Route { name: "getJournalHistory", handler: list::history, lane: LaneOf::Disk },
-    Route { name: "getJournalMetrics", handler: metrics::page, lane: LaneOf::Disk },
+    Route { name: "getJournalHistory", handler: list::history, lane: LaneOf::Read },
+    Route { name: "getJournalMetrics", handler: metrics::page, lane: LaneOf::Memory },
     Route { name: "getJournalStatus", handler: status::status, lane: LaneOf::Memory },
-    Route { name: "importJournal", handler: exchange::import, lane: LaneOf::Disk },
+    Route { name: "importJournal", handler: exchange::import, lane: LaneOf::Write },
     Route { name: "listJournal", handler: list::entries, lane: LaneOf::Memory },
-    Route { name: "listJournalSnapshots", handler: versions::snapshots, lane: LaneOf::Disk },
+    Route { name: "listJournalSnapshots", handler: versions::snapshots, lane: LaneOf::Read },
     Route { name: "restoreJournal", handler: restore::restore, lane: LaneOf::Memory },
-    Route { name: "rollbackJournal", handler: versions::rollback, lane: LaneOf::Disk },
-    Route { name: "setJournalState", handler: state::set, lane: LaneOf::Disk },
-    Route { name: "syncJournal", handler: sync::sync, lane: LaneOf::Disk },
-    Route { name: "takeJournalSnapshot", handler: versions::take, lane: LaneOf::Disk },
+    Route { name: "rollbackJournal", handler: versions::rollback, lane: LaneOf::Read },
+    Route { name: "setJournalState", handler: state::set, lane: LaneOf::Write },
+    Route { name: "syncJournal", handler: sync::sync, lane: LaneOf::Write },
+    Route { name: "takeJournalSnapshot", handler: versions::take, lane: LaneOf::Read },
 ];
 
 /// The names of all API calls.
@@ -57,8 +61,8 @@ pub fn answer(plugin: &Plugin, name: &str, request: &Request<'_>) -> Reply {
 }
 
 fn route(name: &str) -> Result<&'static Route> {
-    let route = ROUTES.iter().find(|route| route.name == name);
-    route.ok_or_else(|| Error::invalid(format!("{name} is no API call of this version")))
+    let route = ROUTES.iter().find(|route| route.name.eq_ignore_ascii_case(name));
+    route.ok_or_else(|| Error::invalid(format!("{name} is not an API call of this version")))
 }
 
 /// A call on its way: what of it outlives the caller's stack.
@@ -105,22 +109,22 @@ impl Drop for ReplyTo {
 pub struct Router {
     plugin: Arc<Plugin>,
     memory: Lane,
-    disk: Lane,
+    read: Lane,
+    write: Lane,
 }
 
 impl Router {
-    /// One that exports 100,000 entries does not keep the status waiting.
-    const MEMORY_THREADS: usize = 2;
-    const DISK_THREADS: usize = 4;
-
+    /// Starts the threads. Not on a poller of MediaServer: they would inherit its real-time priority and its processor.
     pub fn new(plugin: Arc<Plugin>) -> Router {
-        Router { plugin, memory: Lane::new(Self::MEMORY_THREADS), disk: Lane::new(Self::DISK_THREADS) }
+        // One that exports 100,000 entries does not keep the status waiting.
+        Router { plugin, memory: Lane::new(2), read: Lane::new(2), write: Lane::new(4) }
     }
 
     /// Returns at once. A call that nobody can take now is answered with the reason.
     pub fn call(&self, call: Call) {
         let lane = match route(&call.name).map(|route| route.lane) {
-            Ok(LaneOf::Disk) => &self.disk,
+            Ok(LaneOf::Read) => &self.read,
+            Ok(LaneOf::Write) => &self.write,
             Ok(LaneOf::Memory) | Err(_) => &self.memory,
         };
         let plugin = Arc::clone(&self.plugin);
@@ -133,16 +137,17 @@ impl Router {
     /// Takes no more calls, and waits so long at most for those under way. False where some are still.
     pub fn close(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
-        let (memory, disk) = (self.memory.close(until), self.disk.close(until));
-        memory && disk
+        let closed = [&self.memory, &self.read, &self.write].map(|lane| lane.close(until));
+        closed.iter().all(|is_done| *is_done)
     }
 }
 
 type Job = Box<dyn FnOnce(ReplyTo) + Send>;
 
-/// A few threads with one queue, started when the first call comes.
+type Work = (ReplyTo, Job);
+
+/// A few threads with one queue.
 struct Lane {
-    threads: usize,
     state: Arc<State>,
 }
 
@@ -154,10 +159,10 @@ struct State {
 
 #[derive(Default)]
 struct Inner {
-    /// None before the first call.
-    queue: Option<SyncSender<(ReplyTo, Job)>>,
+    /// None once it is closed, or where there is no thread.
+    queue: Option<SyncSender<Work>>,
+    /// Calls that were taken and are not answered yet.
     under_way: usize,
-    closed: bool,
 }
 
 impl Lane {
@@ -165,48 +170,40 @@ impl Lane {
     const QUEUE: usize = 64;
 
     fn new(threads: usize) -> Lane {
-        Lane { threads, state: Arc::default() }
+        let state = Arc::new(State::default());
+        let (queue, jobs) = sync_channel(Self::QUEUE);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..threads {
+            let (jobs, its) = (Arc::clone(&jobs), Arc::clone(&state));
+            let worker = thread::Builder::new().name("zlmj-api".to_owned());
+            match worker.spawn(move || work(&jobs, &its)) {
+                Ok(_) => state.inner.lock().queue = Some(queue.clone()),
+                Err(error) => log::error!("journal: no thread for API calls: {error}"),
+            }
+        }
+        Lane { state }
     }
 
     fn submit(&self, reply: ReplyTo, job: impl FnOnce(ReplyTo) + Send + 'static) {
-        let queue = match self.queue() {
-            Ok(queue) => queue,
-            Err(error) => return reply.fail(&error),
+        let refused = {
+            let mut inner = self.state.inner.lock();
+            let Some(queue) = &inner.queue else {
+                drop(inner);
+                return reply.fail(&Error::new(Code::Closed, "the journal is closed: the server is stopping"));
+            };
+            match queue.try_send((reply, Box::new(job))) {
+                Ok(()) => {
+                    inner.under_way += 1;
+                    return;
+                }
+                Err(TrySendError::Full((reply, _)) | TrySendError::Disconnected((reply, _))) => reply,
+            }
         };
-        self.state.inner.lock().under_way += 1;
-        if let Err(TrySendError::Full((reply, _)) | TrySendError::Disconnected((reply, _))) =
-            queue.try_send((reply, Box::new(job)))
-        {
-            self.state.done();
-            reply
-                .fail(&Error::new(Code::Busy, format!("{} API calls wait already: try again later", Self::QUEUE)));
-        }
-    }
-
-    fn queue(&self) -> Result<SyncSender<(ReplyTo, Job)>> {
-        let mut inner = self.state.inner.lock();
-        if inner.closed {
-            return Err(Error::new(Code::Closed, "the journal is closed: the server is stopping"));
-        }
-        if let Some(queue) = &inner.queue {
-            return Ok(queue.clone());
-        }
-        let (queue, jobs) = sync_channel(Self::QUEUE);
-        let jobs = Arc::new(Mutex::new(jobs));
-        for _ in 0..self.threads {
-            let (jobs, state) = (Arc::clone(&jobs), Arc::clone(&self.state));
-            let worker = thread::Builder::new().name("zlmj-api".to_owned());
-            worker
-                .spawn(move || work(&jobs, &state))
-                .map_err(|error| Error::new(Code::Busy, format!("no thread for API calls: {error}")))?;
-        }
-        inner.queue = Some(queue.clone());
-        Ok(queue)
+        refused.fail(&Error::new(Code::Busy, format!("{} API calls wait already: try again later", Self::QUEUE)));
     }
 
     fn close(&self, until: Instant) -> bool {
         let mut inner = self.state.inner.lock();
-        inner.closed = true;
         inner.queue = None;
         while inner.under_way > 0 {
             if self.state.all_done.wait_until(&mut inner, until).timed_out() {
@@ -227,7 +224,7 @@ impl State {
     }
 }
 
-fn work(jobs: &Mutex<Receiver<(ReplyTo, Job)>>, state: &State) {
+fn work(jobs: &Mutex<Receiver<Work>>, state: &State) {
     loop {
         let next = jobs.lock().recv();
         let Ok((reply, job)) = next else { return };

@@ -27,7 +27,7 @@ pub fn set(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     for item in items {
         let key = item.as_str().or_else(|| item.get("key")?.as_str());
         let Some(key) = key else {
-            answers.push(refusal(INVALID_ARGS, "it is no key, and no object with one"));
+            answers.push(refusal(INVALID_ARGS, "expected a key or an object with `key`"));
             continue;
         };
         let only = item.get("kind").and_then(Value::as_str);

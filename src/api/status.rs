@@ -12,7 +12,7 @@ use crate::journal::{Condition, Report, SCHEMA_VERSION};
 use crate::model::{redact, redact_all};
 use crate::plugin::Plugin;
 use crate::reconcile::{ReconcileStatus, SourceReport, UnhealthyProxy};
-use crate::settings::{Restore, Settings};
+use crate::settings::{RestoreMode, Settings};
 
 /// Of the proxies that do not play, so many are shown where the call does not say how many.
 const SHOWN: u64 = 20;
@@ -170,7 +170,7 @@ impl RestoreStatus {
     fn new(settings: &Settings, shown: Option<&ReconcileStatus>) -> Self {
         let phase = match (settings.restore, shown) {
             (_, None) => "not started",
-            (Restore::Off, Some(shown)) if shown.progress.total == 0 => "off",
+            (RestoreMode::Off, Some(shown)) if shown.progress.total == 0 => "off",
             (_, Some(shown)) if shown.finished => "done",
             _ => "running",
         };

@@ -30,7 +30,7 @@ use crate::journal::{Ack, Call, Cause, Done, Journal};
 use crate::model::State::Dormant;
 use crate::model::{Args, Kind, Op, Stream};
 use crate::reconcile::{Add, Handle, Key};
-use crate::settings::{OnError, OnGiveUp, OnIdleClose, Restore};
+use crate::settings::{OnError, OnGiveUp, OnIdleClose, RestoreMode};
 
 /// The end of a source is told so long after that of a push that takes it, at most.
 const DOUBT: Duration = Duration::from_secs(2);
@@ -212,7 +212,7 @@ impl Capture {
         match args {
             Ok(args) => {
                 self.record(told, open, Op::Add, key, Some(args), false);
-                if self.journal.settings().restore != Restore::Eager {
+                if self.journal.settings().restore != RestoreMode::Eager {
                     told.called.push(key.clone());
                 }
             }

@@ -73,7 +73,7 @@ impl Waiting {
                 (Ok(_), _) => {}
             }
         })?;
-        Some(Box::new(move |more| self.client.done(outcome, more)))
+        Some(Reply::new(move |more| self.client.done(outcome, more)))
     }
 
     /// The reply has to say that the journal does not have what the server said yes to.

@@ -372,7 +372,7 @@ unsafe fn read_call<'a>(call: *const zlm_journal_call) -> Result<(Call<'a>, Resu
     let (op, args) = match call.op {
         ZLM_JOURNAL_ADD | ZLM_JOURNAL_ADD_EXISTING => (Op::Add, unsafe { read_args(call) }.map(Some)),
         ZLM_JOURNAL_REMOVE => (Op::Remove, Ok(None)),
-        other => return Err(Error::invalid(format!("{other} is no operation"))),
+        other => return Err(Error::invalid(format!("{other} is not an operation"))),
     };
     let cause = Cause {
         origin: String::from_utf8_lossy(unsafe { call.origin.bytes() }?).into_owned(),
@@ -398,7 +398,7 @@ unsafe fn read_args(call: &zlm_journal_call) -> Result<Args> {
 unsafe fn read_kind(kind: zlm_journal_text) -> Result<Kind> {
     // SAFETY: as promised by the caller.
     let name = unsafe { kind.utf8("kind") }?;
-    Kind::from_name(name).ok_or_else(|| Error::invalid(format!("{name:?} is no kind of proxy")))
+    Kind::from_name(name).ok_or_else(|| Error::invalid(format!("{name:?} is not a kind of proxy")))
 }
 
 fn tell(done: extern "C" fn(*mut c_void, *const zlm_journal_ack), context: Context, ack: &Ack) {

@@ -262,7 +262,7 @@ pub unsafe extern "C" fn zlm_journal_connected(
 
 fn kind_of(number: u32) -> Result<Kind> {
     let kind = usize::try_from(number).ok().and_then(|at| Kind::ALL.get(at));
-    kind.copied().ok_or_else(|| Error::invalid(format!("{number} is no kind of proxy")))
+    kind.copied().ok_or_else(|| Error::invalid(format!("{number} is not a kind of proxy")))
 }
 
 /// # Safety

@@ -95,7 +95,7 @@ pub unsafe extern "C" fn zlm_journal_host_added(
             ZLM_JOURNAL_FAILED => Added::Failed(reason),
             ZLM_JOURNAL_THREW => Added::Threw(reason),
             ZLM_JOURNAL_BLOCKED => Added::Blocked(reason),
-            other => return Err(Error::invalid(format!("{other} is no outcome of an add"))),
+            other => return Err(Error::invalid(format!("{other} is not an outcome of an add"))),
         };
         handles::get(handle)?.capture().started(call, outcome);
         Ok(())

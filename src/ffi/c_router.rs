@@ -19,8 +19,8 @@ use crate::error::Error;
 pub type zlm_journal_reply =
     Option<extern "C" fn(context: *mut c_void, content_type: zlm_journal_text, body: zlm_journal_text)>;
 
-/// Carries out one of the API calls that the bridge's api_calls() names. `request` has the arguments less those in `body`,
-/// which is the body as it came. Returns at once; `reply` is told exactly once, whatever this returns.
+/// Carries out one of the API calls that the bridge's api_calls() names. `request` has what it can find in URL and body,
+/// `body` is the body as it came. Returns at once; `reply` is told exactly once, whatever this returns.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.

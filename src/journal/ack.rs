@@ -27,9 +27,29 @@ impl Ack {
     }
 }
 
-/// The reply to one call, which may leave now. With `true` another one follows at once on this thread: a wake-up that this
-/// one causes may wait for that one.
-pub type Reply = Box<dyn FnOnce(bool) + Send>;
+/// The reply to one call, which may leave now: told to leave exactly once. With `true` another one follows at once on this
+/// thread: a wake-up that this one causes may wait for that one. Dropped, it leaves all the same.
+pub struct Reply(Option<Box<dyn FnOnce(bool) + Send>>);
+
+impl Reply {
+    pub fn new(leave: impl FnOnce(bool) + Send + 'static) -> Reply {
+        Reply(Some(Box::new(leave)))
+    }
+
+    pub fn leave(mut self, more: bool) {
+        if let Some(leave) = self.0.take() {
+            leave(more);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(leave) = self.0.take() {
+            leave(false);
+        }
+    }
+}
 
 /// Told exactly once how a recorded call ended: on the writer thread, or on the caller's own for
 /// `durability=async` and for refusals. What it calls must not block. Dropped untold, it tells of a failure:
@@ -58,13 +78,13 @@ impl Done {
         let replies = acks.filter_map(|(mut done, ack)| done.0.take().and_then(|told| told(ack)));
         let mut replies = replies.collect::<Vec<Reply>>().into_iter();
         while let Some(reply) = replies.next() {
-            reply(replies.len() > 0);
+            reply.leave(replies.len() > 0);
         }
     }
 
     fn tell(&mut self, ack: Ack) {
         if let Some(reply) = self.0.take().and_then(|told| told(ack)) {
-            reply(false);
+            reply.leave(false);
         }
     }
 }

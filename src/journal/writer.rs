@@ -330,8 +330,9 @@ impl Writer {
         self.store = Some(opened.store);
         self.healed();
         {
+            let newest = core.paths.list_snapshots().into_iter().next();
             let mut health = core.health.lock();
-            health.snapshot = core.paths.list_snapshots().into_iter().next();
+            health.snapshot = newest;
             // Soon after each start what the file has stands in two places, however short the last run was.
             let snapshot = health.snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
             core.snapshot_due.store(opened.intent.seq() > snapshot, Ordering::Relaxed);

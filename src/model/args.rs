@@ -211,7 +211,7 @@ impl Args {
                 };
                 bytes
                     .map(|bytes| (name.clone(), bytes))
-                    .ok_or_else(|| Error::corrupt(format!("the stored argument {name} is no string")))
+                    .ok_or_else(|| Error::corrupt(format!("the stored argument {name} is not a string")))
             })
             .collect()
     }

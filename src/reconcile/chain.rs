@@ -1,4 +1,4 @@
-//! Which proxies feed each other through this server, and which of them do so in a circle. Pure.
+//! Which proxies feed each other through this server, and which of them form a loop. Pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +15,7 @@ struct Link {
 pub struct Chains {
     own: OwnAddress,
     links: HashMap<Key, Link>,
-    /// Those that go in a circle, and which.
+    /// Those in a loop, and which.
     circles: HashMap<Key, String>,
     /// Those of them that were told.
     told: HashSet<Key>,
@@ -80,7 +80,7 @@ impl Chains {
                 break;
             }
         }
-        // What is left is in a circle, or leads from one to another.
+        // What is left is in a loop, or leads from one to another.
         let mut feeds: HashMap<&str, Vec<&str>> = HashMap::new();
         for link in left.values() {
             feeds.entry(&link.input).or_default().push(&link.output);
@@ -89,7 +89,7 @@ impl Chains {
         let circles = left.iter().filter_map(|(key, link)| {
             way(&feeds, &link.output, &link.input).map(|way| {
                 let way: Vec<&str> = std::iter::once(link.input.as_str()).chain(way).collect();
-                ((*key).clone(), format!("it goes in a circle: {}", way.join(" → ")))
+                ((*key).clone(), format!("proxy loop: {}", way.join(" → ")))
             })
         });
         self.circles = circles.collect();
@@ -162,7 +162,7 @@ mod tests {
         let back = push(&mut chains, "d", "rtmp://127.0.0.1/live/a");
         let circle = chains.circle(&back).unwrap();
         let v = "__defaultVhost__/live";
-        assert_eq!(circle, format!("it goes in a circle: {v}/d → {v}/a → {v}/b → {v}/c → {v}/d"));
+        assert_eq!(circle, format!("proxy loop: {v}/d → {v}/a → {v}/b → {v}/c → {v}/d"));
         let told: Vec<bool> = keys.iter().map(|key| chains.circle(key).is_some()).collect();
         assert_eq!(told, [false, true, false, true, true]);
         chains.remove(&keys[3]);

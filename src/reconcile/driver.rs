@@ -51,8 +51,8 @@ pub struct Handle {
 
 /// What the thread and those who look at it share.
 struct Shared {
-    /// Held while a page of proxies is compared, and for a glance at each of them; never while a file is written: those who
-    /// ask for the status may be media threads.
+    /// Held while a page of proxies is compared, and for a glance at each of them; never while a file is written: events and the
+    /// status wait for it.
     plan: Mutex<Plan>,
     began: Mutex<Instant>,
     last_error: Mutex<Option<String>>,
@@ -104,7 +104,7 @@ impl Handle {
         self.follow(key, false);
     }
 
-    /// Brings the server to intent for one proxy; where `anew`, what it has under that key is replaced. Any thread.
+    /// Brings the server to intent for one proxy; with `replace`, what it has under that key is replaced. Any thread.
     pub fn follow(&self, key: Key, replace: bool) {
         self.send(Event::Converge(key, replace));
     }
@@ -178,8 +178,35 @@ impl Handle {
     }
 }
 
-/// Starts the reconciler's thread, which waits for [`Handle::begin`].
+/// The reconciler's thread, before it has anything to do. Started on the thread that opens the journal: on a poller of
+/// MediaServer it would inherit that one's real-time priority and processor. Dropped, it ends.
+pub struct Idle {
+    driver: Sender<Driver>,
+    thread: JoinHandle<()>,
+}
+
+impl Idle {
+    pub fn spawn() -> Result<Idle> {
+        let (driver, given) = channel::<Driver>();
+        let thread = thread::Builder::new()
+            .name("zlmj-reconcile".to_owned())
+            .spawn(move || {
+                let Ok(driver) = given.recv() else { return };
+                let shared = Arc::clone(&driver.shared);
+                if catch_unwind(AssertUnwindSafe(|| driver.run())).is_err() {
+                    let error = "the reconciler ended in a panic: nothing is restored or healed until a restart";
+                    log::error!("journal: {error}");
+                    *shared.last_error.lock() = Some(error.to_owned());
+                }
+            })
+            .map_err(|error| Error::new(Code::Storage, format!("cannot start the reconciler: {error}")))?;
+        Ok(Idle { driver, thread })
+    }
+}
+
+/// Starts the reconciler, which waits for [`Handle::begin`].
 pub fn start(
+    idle: Idle,
     host: Arc<dyn Host>,
     intent: Arc<dyn Intent>,
     limits: Limits,
@@ -202,18 +229,9 @@ pub fn start(
         next_line: SECOND,
         reported: false,
     };
-    let thread = thread::Builder::new()
-        .name("zlmj-reconcile".to_owned())
-        .spawn(move || {
-            let shared = Arc::clone(&driver.shared);
-            if catch_unwind(AssertUnwindSafe(|| driver.run())).is_err() {
-                let error = "the reconciler ended in a panic: nothing is restored or healed until a restart";
-                log::error!("journal: {error}");
-                *shared.last_error.lock() = Some(error.to_owned());
-            }
-        })
-        .map_err(|error| Error::new(Code::Storage, format!("cannot start the reconciler: {error}")))?;
-    Ok(Arc::new(Handle { events: sender, shared, thread: Mutex::new(Some(thread)) }))
+    let ended = |_| Error::new(Code::Panic, "the reconciler's thread has ended");
+    idle.driver.send(driver).map_err(ended)?;
+    Ok(Arc::new(Handle { events: sender, shared, thread: Mutex::new(Some(idle.thread)) }))
 }
 
 struct Driver {

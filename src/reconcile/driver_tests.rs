@@ -1,8 +1,8 @@
 //! The thread that carries the plan out, with servers that are a few lines each.
 
-use super::super::plan::Start;
 use super::*;
 use crate::model::Args;
+use crate::settings::RestoreMode;
 
 /// A server that refuses all adds with the words of a real one.
 #[derive(Default)]
@@ -67,13 +67,21 @@ impl Intent for Cameras {
     }
 }
 
-const LIMITS: Limits =
-    Limits { start: Start::All, per_second: 1000, per_origin: 0, processes: 0, revive: Duration::ZERO, seed: 1 };
+const LIMITS: Limits = Limits {
+    mode: RestoreMode::Eager,
+    per_second: 1000,
+    per_origin: 0,
+    processes: 0,
+    revive: Duration::ZERO,
+    seed: 1,
+};
 
 #[test]
 fn all_are_compared_however_many_pages_they_fill() {
     for count in [0, PAGE as u64 - 1, PAGE as u64, 2 * PAGE as u64 + 1] {
-        let handle = start(Arc::new(Half), Arc::new(Cameras(count)), LIMITS, OwnAddress::default()).unwrap();
+        let handle =
+            start(Idle::spawn().unwrap(), Arc::new(Half), Arc::new(Cameras(count)), LIMITS, OwnAddress::default())
+                .unwrap();
         handle.begin();
         while handle.shared.plan.lock().wake_to_look() == Duration::ZERO {
             thread::sleep(Duration::from_millis(1));
@@ -88,7 +96,7 @@ fn all_are_compared_however_many_pages_they_fill() {
 fn what_the_server_says_is_told_without_the_password_of_the_proxy() {
     let host = Arc::new(Refusing::default());
     let (server, intent) = (Arc::clone(&host) as Arc<dyn Host>, Arc::new(Cameras(1)));
-    let handle = start(server, intent, LIMITS, OwnAddress::default()).unwrap();
+    let handle = start(Idle::spawn().unwrap(), server, intent, LIMITS, OwnAddress::default()).unwrap();
     *host.0.lock() = Some(Arc::clone(&handle));
     handle.begin();
     let shown = loop {
@@ -123,7 +131,8 @@ fn media_that_have_gone_again_are_no_news() {
     for (does_by_then, playing) in [(Listed::Connecting, 0), (Listed::Playing, 1)] {
         let host = Arc::new(Alike(Mutex::new(Listed::Connecting)));
         let server = Arc::clone(&host) as Arc<dyn Host>;
-        let handle = start(server, Arc::new(Cameras(1)), LIMITS, OwnAddress::default()).unwrap();
+        let handle =
+            start(Idle::spawn().unwrap(), server, Arc::new(Cameras(1)), LIMITS, OwnAddress::default()).unwrap();
         handle.begin();
         while handle.shared.plan.lock().wake_to_look() == Duration::ZERO {
             thread::sleep(Duration::from_millis(1));

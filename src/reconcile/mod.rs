@@ -14,8 +14,8 @@ mod simulation;
 
 use std::sync::Arc;
 
-pub use self::driver::{Handle, ReconcileStatus, start};
-pub use self::plan::{Key, Limits, Start, Wanted};
+pub use self::driver::{Handle, Idle, ReconcileStatus, start};
+pub use self::plan::{Key, Limits, Wanted};
 pub use self::progress::{Progress, SourceReport};
 pub use self::proxy::{PhaseCounts, UnhealthyProxy};
 use crate::model::Kind;

@@ -20,6 +20,7 @@ use super::{Added, Listed};
 use crate::memory::give_back;
 use crate::model::url::OwnAddress;
 use crate::model::{Args, Kind};
+use crate::settings::RestoreMode;
 
 pub type Key = (Kind, Arc<str>);
 
@@ -64,20 +65,12 @@ pub struct Wanted {
     pub dark_since: Option<i64>,
 }
 
-/// Which of the wanted are started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    All,
-    /// Those that a player, a stream to be pushed on or an operator asks for, and those that have run since the start.
-    Asked,
-    /// Those that an operator asks for, and those that have run since the start.
-    Commanded,
-}
-
 /// How fast, how often and how many.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    pub start: Start,
+    /// Which of the enabled are started. What a player, a stream to be pushed on (not with `Off`) or an operator asks for is
+    /// in any case, and so is what has run since the start.
+    pub mode: RestoreMode,
     /// Proxies started a second, at least 1.
     pub per_second: u64,
     /// First connects under way at once to one source host; 0: no limit.
@@ -136,7 +129,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// `own` is where this server can be reached: what goes in a circle through it is not started.
+    /// `own` is where this server can be reached: a proxy loop through it is not started.
     pub fn new(limits: Limits, own: OwnAddress) -> Self {
         Self {
             limits,
@@ -151,7 +144,7 @@ impl Plan {
             actions: VecDeque::new(),
             meter: Meter::default(),
             census: PhaseCounts::default(),
-            restoring: limits.start == Start::All,
+            restoring: limits.mode == RestoreMode::Eager,
             asking: None,
             looks: 0,
             next_look: Duration::ZERO,
@@ -160,16 +153,16 @@ impl Plan {
         }
     }
 
-    /// Has all be started that is wanted, whatever [`Limits::start`] says, beginning with the next look.
+    /// Starts every enabled proxy, whatever [`Limits::mode`] says, beginning with the next look.
     pub fn restore_all(&mut self, now: Duration) {
-        self.limits.start = Start::All;
+        self.limits.mode = RestoreMode::Eager;
         self.restoring = true;
         self.next_look = now;
     }
 
     /// Other limits from now on; what is started and the jitter stay.
     pub fn set_limits(&mut self, limits: Limits, now: Duration) {
-        self.limits = Limits { start: self.limits.start, seed: self.limits.seed, ..limits };
+        self.limits = Limits { mode: self.limits.mode, seed: self.limits.seed, ..limits };
         self.queue.set_places(limits.per_origin, limits.processes);
         self.look_by(now);
     }
@@ -197,7 +190,7 @@ impl Plan {
 
     /// So many are wanted: makes room for those of them that are started by themselves, and says how many these are.
     pub fn expect(&mut self, wanted: usize) -> usize {
-        let count = if self.limits.start == Start::All { wanted } else { 0 };
+        let count = if self.limits.mode == RestoreMode::Eager { wanted } else { 0 };
         self.proxies.reserve(count);
         count
     }
@@ -208,7 +201,7 @@ impl Plan {
         self.looks += 1;
         self.asking = Some(Duration::ZERO);
         if self.restoring {
-            // Also in the midst of another one, which this one takes over.
+            // Also during another one, which this one takes over.
             self.proxies.values_mut().for_each(|proxy| proxy.part = None);
             self.calls.values_mut().for_each(|call| call.counted = false);
             self.meter.begin(now);
@@ -266,7 +259,7 @@ impl Plan {
         let news = self.news(&want, there);
         if self.proxies.get(&key).is_none_or(|proxy| proxy.seq != seq) {
             self.drop_proxy(&key);
-            let has_its_turn = self.limits.start == Start::All;
+            let has_its_turn = self.limits.mode == RestoreMode::Eager;
             if there.is_none() && (!has_its_turn || !self.is_bearable(&want)) {
                 return;
             }
@@ -388,7 +381,7 @@ impl Plan {
         Some(Action::Start { call, key, seq, replace })
     }
 
-    /// What goes in a circle is told, and what no longer does is started.
+    /// What is in a proxy loop is told, and what no longer is, is started.
     fn settle_circles(&mut self) {
         let (closed, opened) = self.chains.news();
         for (key, circle) in closed {

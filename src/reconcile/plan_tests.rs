@@ -3,7 +3,7 @@
 use super::*;
 
 const LIMITS: Limits = Limits {
-    start: Start::All,
+    mode: RestoreMode::Eager,
     per_second: u32::MAX as u64,
     per_origin: 8,
     processes: 2,
@@ -300,7 +300,7 @@ fn a_player_who_waits_for_what_we_think_plays_has_the_server_looked_at() {
 
 #[test]
 fn asked_for_only_nothing_is_started_by_itself_but_what_runs_is_kept_running() {
-    let mut plan = new(Limits { start: Start::Asked, ..LIMITS });
+    let mut plan = new(Limits { mode: RestoreMode::Lazy, ..LIMITS });
     let both = || wanted(&["a", "b"]);
     look(&mut plan, both(), &HashMap::new(), secs(0));
     assert!(plan.is_restored() && start(&mut plan, secs(0)).is_empty());
@@ -493,7 +493,7 @@ fn a_start_that_goes_well_releases_what_was_set_aside_once() {
 
 #[test]
 fn what_is_released_waits_to_be_asked_for_where_nothing_starts_by_itself() {
-    let mut plan = new(Limits { start: Start::Asked, ..LIMITS });
+    let mut plan = new(Limits { mode: RestoreMode::Lazy, ..LIMITS });
     look(&mut plan, vec![], &HashMap::new(), secs(0));
     assert_eq!(act(&mut plan, WELL), ["release"]);
     plan.released(suspect("a", 4, 2), WELL);
@@ -620,8 +620,8 @@ fn a_source_that_comes_while_the_server_says_it_is_not_there_is_not_missed() {
 
 #[test]
 fn with_off_a_source_starts_only_what_has_run_since_the_start() {
-    for (start_with, started) in [(Start::Asked, vec![TO]), (Start::Commanded, vec![])] {
-        let mut plan = new(Limits { start: start_with, ..LIMITS });
+    for (start_with, started) in [(RestoreMode::Lazy, vec![TO]), (RestoreMode::Off, vec![])] {
+        let mut plan = new(Limits { mode: start_with, ..LIMITS });
         look(&mut plan, vec![push(TO, 1)], &HashMap::new(), secs(0));
         plan.source_came(push(TO, 1), secs(1));
         assert_eq!(start(&mut plan, secs(1)), started);
@@ -661,7 +661,7 @@ fn a_circle_is_told_and_not_started_until_it_is_opened() {
     assert_eq!(start(&mut plan, secs(0)), ["c", "d"]);
     assert_eq!((plan.progress().blocked, plan.progress().waiting, plan.census().blocked), (2, 0, 2));
     let trouble = &plan.troubles(Some("a"), 1, secs(0))[0];
-    assert!(trouble.state == "blocked" && trouble.last_error.contains("circle"), "{trouble:?}");
+    assert!(trouble.state == "blocked" && trouble.last_error.contains("proxy loop"), "{trouble:?}");
     // Not even when somebody asks.
     plan.ask_for(pull("a", "b", 1), secs(5));
     assert_eq!(start(&mut plan, secs(5)), [""; 0]);
@@ -723,12 +723,12 @@ fn of_what_does_not_play_the_worst_are_shown_first_and_the_older_before_the_newe
 
 #[test]
 fn a_restore_is_not_over_while_its_first_look_goes_on() {
-    for limits in [LIMITS, Limits { start: Start::Asked, ..LIMITS }] {
+    for limits in [LIMITS, Limits { mode: RestoreMode::Lazy, ..LIMITS }] {
         let mut plan = new(limits);
         plan.begin_look(secs(0), 0);
         plan.compare([(want("a", 1), Some(Listed::Playing))], secs(0), secs(0), 0);
         assert!(!plan.is_restored(), "{limits:?}");
-        if limits.start == Start::All {
+        if limits.mode == RestoreMode::Eager {
             assert_eq!(plan.eta(secs(0)), None);
         }
         plan.compare([(want("b", 2), Some(Listed::Playing))], secs(0), secs(0), 0);

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::proxy::Part;
-use super::queue::Origin;
+use super::queue::RemoteHost;
 
 /// The pace is that of the last so many seconds.
 const RECENT: Duration = Duration::from_secs(5);
@@ -82,7 +82,7 @@ pub struct Meter {
     began: Duration,
     /// How much was done at some recent moments.
     samples: VecDeque<(Duration, usize)>,
-    sources: HashMap<Origin, SourceReport>,
+    sources: HashMap<RemoteHost, SourceReport>,
 }
 
 impl Meter {
@@ -107,13 +107,13 @@ impl Meter {
     }
 
     /// One more of `origin` belongs to this restore.
-    pub fn counts(&mut self, origin: Origin) {
+    pub fn counts(&mut self, remote_host: RemoteHost) {
         self.progress.total += 1;
-        self.sources.entry(origin).or_default().total += 1;
+        self.sources.entry(remote_host).or_default().total += 1;
     }
 
-    pub fn failed(&mut self, origin: Origin, why: &str) {
-        let source = self.sources.entry(origin).or_default();
+    pub fn failed(&mut self, remote_host: RemoteHost, why: &str) {
+        let source = self.sources.entry(remote_host).or_default();
         source.failing += 1;
         why.clone_into(&mut source.last_error);
     }
@@ -157,9 +157,9 @@ impl Meter {
     }
 
     /// The sources with the most failures, the worst first, less their names.
-    pub fn worst(&self, most: usize) -> Vec<(Origin, SourceReport)> {
+    pub fn worst(&self, most: usize) -> Vec<(RemoteHost, SourceReport)> {
         let mut bad: Vec<_> = self.sources.iter().filter(|(_, source)| source.failing > 0).collect();
-        bad.sort_by_key(|(origin, source)| (std::cmp::Reverse(source.failing), **origin));
-        bad.into_iter().take(most).map(|(origin, source)| (*origin, source.clone())).collect()
+        bad.sort_by_key(|(remote_host, source)| (std::cmp::Reverse(source.failing), **remote_host));
+        bad.into_iter().take(most).map(|(remote_host, source)| (*remote_host, source.clone())).collect()
     }
 }

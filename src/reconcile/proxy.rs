@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::plan::Key;
-use super::queue::{Origin, Rank};
+use super::queue::{Rank, RemoteHost};
 
 /// A proxy that should play and does not, as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub enum Part {
 
 pub struct Proxy {
     pub seq: u64,
-    pub origin: Origin,
+    pub remote_host: RemoteHost,
     /// In how many crashes of the server running it was being worked on.
     pub crashes: u32,
     pub phase: Phase,

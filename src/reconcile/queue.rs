@@ -32,12 +32,12 @@ pub struct Rank {
 
 /// A source host by its place in the queue's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Origin(usize);
+pub struct RemoteHost(usize);
 
 /// What has no host, such as a file; never limited.
-const NO_ORIGIN: Origin = Origin(0);
+const NO_HOST: RemoteHost = RemoteHost(0);
 /// What is a process on this machine, whatever it connects to.
-pub const PROCESSES: Origin = Origin(1);
+pub const PROCESSES: RemoteHost = RemoteHost(1);
 
 #[derive(Default)]
 struct Source {
@@ -62,13 +62,13 @@ pub struct Queue {
     /// Processes that are being started at once, each until its result; 0: no limit.
     processes: usize,
     sources: Vec<Source>,
-    by_host: HashMap<String, Origin>,
+    by_host: HashMap<String, RemoteHost>,
     /// The first of every source that may be connected to now.
-    open: BTreeSet<(Rank, Origin)>,
+    open: BTreeSet<(Rank, RemoteHost)>,
     /// Calls in the order in which they took a place, some of them answered already.
     places: VecDeque<(Duration, u64)>,
     /// Calls that still keep a place.
-    keeping: HashMap<u64, Origin>,
+    keeping: HashMap<u64, RemoteHost>,
     group: Group,
     /// When the suspect that `pop` has just refused may be started for all that.
     suspect_at: Duration,
@@ -97,46 +97,46 @@ impl Queue {
     /// So many places from now on; see [`Queue::new`].
     pub fn set_places(&mut self, per_origin: usize, processes: usize) {
         (self.per_origin, self.processes) = (per_origin, processes);
-        (0..self.sources.len()).for_each(|number| self.offer(Origin(number)));
+        (0..self.sources.len()).for_each(|number| self.offer(RemoteHost(number)));
     }
 
     /// The origin that a host is, known from now on.
-    pub fn origin(&mut self, host: Option<String>) -> Origin {
-        let Some(host) = host else { return NO_ORIGIN };
+    pub fn remote_host(&mut self, host: Option<String>) -> RemoteHost {
+        let Some(host) = host else { return NO_HOST };
         let Queue { sources, by_host, .. } = self;
         *by_host.entry(host).or_insert_with_key(|host| {
             sources.push(Source { host: host.clone(), ..Source::default() });
-            Origin(sources.len() - 1)
+            RemoteHost(sources.len() - 1)
         })
     }
 
     /// The host that an origin is; empty for what has none.
-    pub fn host(&self, origin: Origin) -> &str {
-        self.sources.get(origin.0).map_or("", |source| &source.host)
+    pub fn host(&self, remote_host: RemoteHost) -> &str {
+        self.sources.get(remote_host.0).map_or("", |source| &source.host)
     }
 
-    pub fn push(&mut self, origin: Origin, rank: Rank, key: Key) {
-        let Some(source) = self.sources.get_mut(origin.0) else { return };
+    pub fn push(&mut self, remote_host: RemoteHost, rank: Rank, key: Key) {
+        let Some(source) = self.sources.get_mut(remote_host.0) else { return };
         if source.ready.insert(rank, key).is_none() {
             self.len += 1;
             self.innocent += usize::from(rank.crashes == 0);
         }
-        self.offer(origin);
+        self.offer(remote_host);
     }
 
-    pub fn remove(&mut self, origin: Origin, rank: Rank) {
-        let Some(source) = self.sources.get_mut(origin.0) else { return };
+    pub fn remove(&mut self, remote_host: RemoteHost, rank: Rank) {
+        let Some(source) = self.sources.get_mut(remote_host.0) else { return };
         if source.ready.remove(&rank).is_some() {
             self.len -= 1;
             self.innocent -= usize::from(rank.crashes == 0);
         }
-        self.offer(origin);
+        self.offer(remote_host);
     }
 
     /// The next one that may be started now; it is started as `call`.
     pub fn pop(&mut self, call: u64, now: Duration) -> Option<Key> {
         self.free_places(now);
-        let (rank, origin) = self.open.first().copied()?;
+        let (rank, remote_host) = self.open.first().copied()?;
         if rank.crashes > 0 {
             if rank.crashes > 1 && self.innocent > 0 {
                 self.suspect_at = Duration::MAX;
@@ -152,18 +152,18 @@ impl Queue {
             self.group.started += 1;
             self.group.open.insert(call);
         }
-        let source = self.sources.get_mut(origin.0)?;
+        let source = self.sources.get_mut(remote_host.0)?;
         let key = source.ready.remove(&rank)?;
         self.len -= 1;
         self.innocent -= usize::from(rank.crashes == 0);
-        if self.places_of(origin) > 0 {
-            self.sources.get_mut(origin.0)?.connecting += 1;
-            self.keeping.insert(call, origin);
-            if origin != PROCESSES {
+        if self.places_of(remote_host) > 0 {
+            self.sources.get_mut(remote_host.0)?.connecting += 1;
+            self.keeping.insert(call, remote_host);
+            if remote_host != PROCESSES {
                 self.places.push_back((now, call));
             }
         }
-        self.offer(origin);
+        self.offer(remote_host);
         Some(key)
     }
 
@@ -191,9 +191,9 @@ impl Queue {
     }
 
     /// How many may be under way at once; 0: no limit.
-    fn places_of(&self, origin: Origin) -> usize {
-        match origin {
-            NO_ORIGIN => 0,
+    fn places_of(&self, remote_host: RemoteHost) -> usize {
+        match remote_host {
+            NO_HOST => 0,
             PROCESSES => self.processes,
             _ => self.per_origin,
         }
@@ -211,27 +211,27 @@ impl Queue {
     }
 
     fn free_place(&mut self, call: u64) {
-        let Some(origin) = self.keeping.remove(&call) else { return };
+        let Some(remote_host) = self.keeping.remove(&call) else { return };
         give_back(&mut self.keeping);
-        if let Some(source) = self.sources.get_mut(origin.0) {
+        if let Some(source) = self.sources.get_mut(remote_host.0) {
             source.connecting -= 1;
         }
-        self.offer(origin);
+        self.offer(remote_host);
     }
 
     /// Has a source stand in `open` with its first, or not at all.
-    fn offer(&mut self, origin: Origin) {
-        let places = self.places_of(origin);
-        let Some(source) = self.sources.get_mut(origin.0) else { return };
+    fn offer(&mut self, remote_host: RemoteHost) {
+        let places = self.places_of(remote_host);
+        let Some(source) = self.sources.get_mut(remote_host.0) else { return };
         let full = places > 0 && source.connecting >= places;
         let first = source.ready.first_key_value().map(|(rank, _)| *rank).filter(|_| !full);
         let offered = std::mem::replace(&mut source.offered, first);
         if offered != first {
             if let Some(rank) = offered {
-                self.open.remove(&(rank, origin));
+                self.open.remove(&(rank, remote_host));
             }
             if let Some(rank) = first {
-                self.open.insert((rank, origin));
+                self.open.insert((rank, remote_host));
             }
         }
     }
@@ -266,11 +266,11 @@ mod tests {
     #[test]
     fn what_played_last_goes_first_then_age_and_before_all_what_a_player_waits_for() {
         let mut queue = Queue::new(0, 0);
-        let origin = queue.origin(Some("nvr".into()));
+        let remote_host = queue.remote_host(Some("nvr".into()));
         for (last_played, seq) in [(0, 1), (i64::MAX, 2), (5, 3), (i64::MAX, 4), (5, 5)] {
-            queue.push(origin, rank(0, last_played, seq), key(seq));
+            queue.push(remote_host, rank(0, last_played, seq), key(seq));
         }
-        queue.push(origin, Rank { nobody_waits: false, ..rank(0, 0, 6) }, key(6));
+        queue.push(remote_host, Rank { nobody_waits: false, ..rank(0, 0, 6) }, key(6));
         assert_eq!(pop_all(&mut queue, &mut 0, ms(0)), [6, 2, 4, 3, 5, 1]);
         assert_eq!(queue.len, 0);
     }
@@ -278,8 +278,8 @@ mod tests {
     #[test]
     fn a_source_has_so_many_places_freed_by_a_result_or_by_time() {
         let mut queue = Queue::new(2, 0);
-        let (nvr, other) = (queue.origin(Some("nvr".into())), queue.origin(Some("other".into())));
-        let none = queue.origin(None);
+        let (nvr, other) = (queue.remote_host(Some("nvr".into())), queue.remote_host(Some("other".into())));
+        let none = queue.remote_host(None);
         for seq in 1..=6 {
             queue.push(nvr, rank(0, 0, seq), key(seq));
         }
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn places_may_become_more_or_fewer_while_some_are_taken() {
         let mut queue = Queue::new(2, 1);
-        let nvr = queue.origin(Some("nvr".into()));
+        let nvr = queue.remote_host(Some("nvr".into()));
         (1..=9).for_each(|seq| queue.push(nvr, rank(0, 0, seq), key(seq)));
         (10..=12).for_each(|seq| queue.push(PROCESSES, rank(0, 0, seq), key(seq)));
         let mut calls = 0;
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn a_process_keeps_its_place_until_its_result_whatever_it_connects_to() {
         let mut queue = Queue::new(1, 2);
-        let nvr = queue.origin(Some("nvr".into()));
+        let nvr = queue.remote_host(Some("nvr".into()));
         (1..=4).for_each(|seq| queue.push(PROCESSES, rank(0, 0, seq), key(seq)));
         queue.push(nvr, rank(0, 0, 5), key(5));
         let mut calls = 0;
@@ -339,10 +339,10 @@ mod tests {
     #[test]
     fn suspects_come_last_the_worst_alone() {
         let mut queue = Queue::new(0, 0);
-        let origin = queue.origin(None);
+        let remote_host = queue.remote_host(None);
         for seq in 1..=50 {
             let crashes = if seq == 50 { 2 } else { u32::from(seq <= 40) };
-            queue.push(origin, rank(crashes, 0, seq), key(seq));
+            queue.push(remote_host, rank(crashes, 0, seq), key(seq));
         }
         let mut calls = 0;
         // The innocent, and at most 32 of those with one crash; none of them answers.
@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn suspects_of_one_source_share_its_places() {
         let mut queue = Queue::new(8, 0);
-        let nvr = queue.origin(Some("nvr".into()));
+        let nvr = queue.remote_host(Some("nvr".into()));
         (1..=20).for_each(|seq| queue.push(nvr, rank(1, 0, seq), key(seq)));
         assert_eq!(pop_all(&mut queue, &mut 0, ms(0)).len(), 8);
     }
@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn of_two_that_crashed_it_twice_the_second_waits_for_the_first_and_both_for_the_innocent() {
         let mut queue = Queue::new(1, 0);
-        let (nvr, bad) = (queue.origin(Some("nvr".into())), queue.origin(Some("bad".into())));
+        let (nvr, bad) = (queue.remote_host(Some("nvr".into())), queue.remote_host(Some("bad".into())));
         (1..=2).for_each(|seq| queue.push(nvr, rank(0, 0, seq), key(seq)));
         (3..=4).for_each(|seq| queue.push(bad, rank(2, 0, seq), key(seq)));
         let mut calls = 0;

@@ -5,10 +5,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::plan::{Action, Key, Limits, Plan, Start, Wanted};
+use super::plan::{Action, Key, Limits, Plan, Wanted};
 use super::{Added, Listed};
 use crate::model::url::OwnAddress;
 use crate::model::{Args, Kind};
+use crate::settings::RestoreMode;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Camera {
@@ -193,7 +194,14 @@ impl Simulation {
 }
 
 fn limits(per_second: u64) -> Limits {
-    Limits { start: Start::All, per_second, per_origin: 8, processes: 2, revive: Duration::from_secs(30), seed: 1 }
+    Limits {
+        mode: RestoreMode::Eager,
+        per_second,
+        per_origin: 8,
+        processes: 2,
+        revive: Duration::from_secs(30),
+        seed: 1,
+    }
 }
 
 fn seed() -> u64 {

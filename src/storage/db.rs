@@ -125,7 +125,7 @@ impl Store {
         let (id, version) = (pragma("application_id")?, pragma("user_version")?);
         if id != APPLICATION_ID || version < 1 {
             return Err(Error::corrupt(format!(
-                "{} is no journal of zlm-journal (application_id {id}, user_version {version})",
+                "{} is not a journal of zlm-journal (application_id {id}, user_version {version})",
                 path.display()
             )));
         }
@@ -254,7 +254,7 @@ impl Store {
         }
         let stored = Digest {
             count: meta("count")?,
-            xor: u32::try_from(meta("digest")?).map_err(|_| Error::corrupt("the digest is no number"))?,
+            xor: u32::try_from(meta("digest")?).map_err(|_| Error::corrupt("the digest is not a number"))?,
         };
         // Once sealed, they are others.
         let digest = if cipher.is_some() { Digest::of(&entries) } else { found };

@@ -195,7 +195,7 @@ impl Intent {
         self.by_path.extend(paths.into_iter().map(|path| (path, (kind, Arc::clone(key)))));
     }
 
-    /// The same with all that was read back from disk, which proves to be `digest`; for one that has nothing yet. AppliedMutation at
+    /// The same with all that was read back from disk, which proves to be `digest`; for one that has nothing yet. Made at
     /// once, since a tree that grows in the order of its keys stays half empty.
     pub fn filled(mut self, entries: Vec<(Key, Entry)>, digest: Digest) -> Self {
         for ((kind, key), entry) in &entries {

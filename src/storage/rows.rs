@@ -174,20 +174,20 @@ impl<'a> Value<'a> {
     fn integer(self) -> Result<i64> {
         match self {
             Value::Integer(number) => Ok(number),
-            other => Err(Error::corrupt(format!("{other:?} is no number"))),
+            other => Err(Error::corrupt(format!("{other:?} is not a number"))),
         }
     }
 
     fn text(self) -> Result<&'a str> {
         match self {
             Value::Text(text) => Ok(text),
-            other => Err(Error::corrupt(format!("{other:?} is no text"))),
+            other => Err(Error::corrupt(format!("{other:?} is not text"))),
         }
     }
 
     fn named<T>(self, parse: fn(&str) -> Option<T>) -> Result<T> {
         let text = self.text()?;
-        parse(text).ok_or_else(|| Error::corrupt(format!("{text:?} is no value of its column")))
+        parse(text).ok_or_else(|| Error::corrupt(format!("{text:?} is not a value of its column")))
     }
 }
 

@@ -290,7 +290,7 @@ static void api_calls_are_answered(const char *dir) {
     CHECK(ask(handle, "restoreJournal", "", &asker) == 0);
     CHECK(strstr(asker.body, "the server is still starting") != NULL);
     CHECK(ask(handle, "noSuchCall", "", &asker) == 0);
-    CHECK(strstr(asker.body, "no API call") != NULL);
+    CHECK(strstr(asker.body, "not an API call") != NULL);
     /* Whatever goes wrong, there is a reply. */
     CHECK(zlm_journal_api_call(handle, NULL, text(""), on_reply, &asker) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(asker.replies == 2 && strstr(asker.body, "\"code\":-300") != NULL);

@@ -795,3 +795,48 @@ fn the_metrics_say_what_is_wanted_what_is_and_what_it_costs() {
     let said = support::run(std::process::Command::new("promtool").args(["check", "rules"]).arg(rules));
     assert!(said.contains("5 rules found"), "{said}");
 }
+
+#[test]
+#[ignore = "slow: just test-e2e"]
+fn api_names_count_in_any_case() {
+    let fixture = Fixture::start(&[]);
+    let item = json!({"vhost": "__defaultVhost__", "app": "live", "stream": "a", "url": "rtsp://127.0.0.1:1/a"});
+    for (api, body) in
+        [("ADDSTREAMPROXIES", json!([item])), ("syncjournal", json!([])), ("SetJournalstate", json!([]))]
+    {
+        let reply = fixture.server.post_body(api, &[("state", "disabled")], &body);
+        assert_eq!(reply["code"], 0, "{api}: {reply}");
+    }
+    assert_eq!(fixture.server.get("GETJOURNALSTATUS", &[])["data"]["seq"], 2);
+}
+
+/// A thread that a poller starts has its real-time priority and its one processor, where MediaServer runs as root.
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "slow: just test-e2e"]
+fn threads_of_the_journal_are_ordinary_ones() {
+    let fixture = Fixture::start(&[]);
+    fixture.server.wait_until_started();
+    assert_eq!(fixture.server.post_body("syncJournal", &[], &json!([]))["code"], 0);
+    let process = format!("/proc/{}", fixture.server.pid());
+    let allowed = |path: &str| -> String {
+        let status = std::fs::read_to_string(format!("{path}/status")).unwrap();
+        status.lines().find(|line| line.starts_with("Cpus_allowed_list")).unwrap().to_owned()
+    };
+    let mut names = Vec::new();
+    for task in std::fs::read_dir(format!("{process}/task")).unwrap() {
+        let path = task.unwrap().path().display().to_string();
+        let name = std::fs::read_to_string(format!("{path}/comm")).unwrap().trim().to_owned();
+        if !name.starts_with("zlmj-") {
+            continue;
+        }
+        let stat = std::fs::read_to_string(format!("{path}/stat")).unwrap();
+        // proc(5): the 41st field, of which the third comes after the name.
+        let policy = stat.rsplit(')').next().unwrap().split_whitespace().nth(38).unwrap().to_owned();
+        assert_eq!((policy.as_str(), allowed(&path)), ("0", allowed(&process)), "{name}");
+        names.push(name);
+    }
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names, ["zlmj-api", "zlmj-reconcile", "zlmj-upkeep", "zlmj-writer"]);
+}

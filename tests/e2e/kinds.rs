@@ -227,7 +227,7 @@ fn a_chain_through_the_server_is_back_link_by_link() {
     for stream in ["a", "b", "c"] {
         fixture.server.wait_for_stream(stream);
     }
-    assert!(!fixture.server.log().contains("circle"));
+    assert!(!fixture.server.log().contains("proxy loop"));
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn what_goes_in_a_circle_is_told_and_not_tried() {
             &fixture.server.get("getJournalStatus", &[("key", &key(stream))])["data"]["now"]["proxies"][0];
         let error = trouble["last_error"].as_str().unwrap();
         assert!(
-            error.contains(&format!("in a circle: {} → ", key(if stream == "a" { "b" } else { "a" }))),
+            error.contains(&format!("proxy loop: {} → ", key(if stream == "a" { "b" } else { "a" }))),
             "{error}"
         );
     }

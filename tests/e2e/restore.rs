@@ -171,19 +171,26 @@ fn pull_plays_when_media_come_and_not_when_it_has_connected() {
     // MediaServer gives it five seconds; release 8.0 does not say so.
     let status =
         fixture.server.wait_for_status("the restore to end", |status| status["restore"]["phase"] == "done");
-    let counts = |status: &Value| (status["restore"]["connected"].clone(), status["restore"]["failing"].clone());
     let is_told = !HOST.is_old;
     let a = |status: &Value| {
         status["now"]["proxies"].as_array().unwrap().iter().find(|proxy| proxy["key"] == key("a")).cloned()
     };
-    assert_eq!(counts(&status), if is_told { (0.into(), 1.into()) } else { (1.into(), 0.into()) }, "{status}");
+    let count = |name: &str| status["restore"][name].as_u64().unwrap();
+    let (connected, failing) = (count("connected"), count("failing"));
+    // MediaServer is late where the machine is starved.
+    assert_eq!(connected + failing, 1, "{status}");
+    assert!(is_told || failing == 0, "{status}");
+    let state = if is_told { "retrying" } else { "connecting" };
+    let status = fixture
+        .server
+        .wait_for_status("it to be told", |status| a(status).is_some_and(|shown| shown["state"] == state));
     let shown = a(&status).unwrap();
-    assert_eq!(shown["state"], if is_told { "retrying" } else { "connecting" }, "{status}");
     assert_eq!(shown["last_error"].as_str().unwrap().is_empty(), !is_told, "{status}");
     assert_eq!(shown["attempts"].as_u64() >= Some(1), is_told, "{status}");
     camera.switch(&fixture, true);
     let status = fixture.server.wait_for_status("its media", |status| a(status).is_none());
-    assert_eq!(status["restore"]["live"], if is_told { 1 } else { 2 }, "{status}");
+    // What the restore has counted as failed, it leaves so.
+    assert_eq!(status["restore"]["live"], 2 - failing, "{status}");
 }
 
 /// With general.resetWhenRePlay=0, as whoever wants to keep viewers over a reconnect has it, MediaServer keeps the sources.

@@ -98,10 +98,7 @@ fn settings_are_taken_over_while_the_server_runs_where_that_is_possible() {
     set("revive_sec", "soon");
     let errors = |status: &serde_json::Value| status["settings_errors"].as_array().unwrap().len();
     let status = server.wait_for_status("the errors", |status| errors(status) == 2);
-    assert!(
-        status["settings_errors"].to_string().contains("path counts as it is from the next start on"),
-        "{status}"
-    );
+    assert!(status["settings_errors"].to_string().contains("path takes effect after a restart"), "{status}");
     assert_eq!(status["file"], server.journal_file().display().to_string());
     server.wait_for("the log", || server.log().contains("[journal] revive_sec="));
 

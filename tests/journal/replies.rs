@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use zlm_journal::journal::{Done, Persisted};
+use zlm_journal::journal::{Done, Persisted, Reply};
 use zlm_journal::model::Op;
 
 use super::{Disk, call};
@@ -23,9 +23,7 @@ fn replies_of_one_commit_leave_after_all_were_told_and_all_but_the_last_say_that
         let done = Done::with_reply(move |ack| {
             assert_eq!(ack.result, Ok(Persisted::Yes));
             told.send(("told", n, false)).unwrap();
-            has_reply.then(|| -> Box<dyn FnOnce(bool) + Send> {
-                Box::new(move |more| told.send(("reply", n, more)).unwrap())
-            })
+            has_reply.then(|| Reply::new(move |more| told.send(("reply", n, more)).unwrap()))
         });
         journal.record(call(Op::Add, &format!("v/live/{n}"), "rtsp://c"), done);
     };

@@ -36,7 +36,7 @@ impl Plan {
         }
         if let Some(proxy) = its {
             proxy.changed = now;
-            let (origin, source_moved) = (proxy.origin, proxy.source_moved);
+            let (remote_host, source_moved) = (proxy.remote_host, proxy.source_moved);
             match answer {
                 Added::Accepted => self.plays(&key, wall),
                 Added::Connected => {
@@ -55,14 +55,14 @@ impl Plan {
                 Added::Unwanted => self.drop_proxy(&key),
                 Added::Retrying(why) => {
                     if counted {
-                        self.meter.failed(origin, &why);
+                        self.meter.failed(remote_host, &why);
                     }
                     proxy.failures += 1;
                     self.retries(&key, 1, Some(why), wall);
                 }
                 Added::Failed(ref why) | Added::Threw(ref why) => {
                     if counted {
-                        self.meter.failed(origin, why);
+                        self.meter.failed(remote_host, why);
                     }
                     self.fails(&key, why.clone(), matches!(answer, Added::Threw(_)), now, wall);
                 }

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::{ASKED_AGAIN, Key, Phase, Plan, Start, Wanted};
+use super::{ASKED_AGAIN, Key, Phase, Plan, Wanted};
+use crate::settings::RestoreMode;
 
 impl Plan {
     /// A player waits for a stream that is not there, or an operator asks for it: it is tried before all others.
@@ -30,7 +31,7 @@ impl Plan {
 
     /// What was set aside is wanted again.
     pub fn released(&mut self, want: Wanted, now: Duration) {
-        if self.limits.start == Start::All {
+        if self.limits.mode == RestoreMode::Eager {
             self.ask_for(want, now);
         }
     }
@@ -54,7 +55,7 @@ impl Plan {
             proxy.phase
         });
         match phase {
-            None if self.limits.start == Start::Commanded => {}
+            None if self.limits.mode == RestoreMode::Off => {}
             None => self.ask_for(want, now),
             Some(Phase::Down { .. }) => self.enqueue(&key, true, false),
             // Then it ran on the stream that was there before, and ends with that.

@@ -17,14 +17,14 @@ impl Plan {
         let phase = Phase::Down { since, not_before, blocked: false };
         let info = want.key.0.info();
         let args = want.args.read();
-        let origin = match info.is_process {
+        let remote_host = match info.is_process {
             true => PROCESSES,
-            false => self.queue.origin(args.get(info.connects_to).and_then(host_of)),
+            false => self.queue.remote_host(args.get(info.connects_to).and_then(host_of)),
         };
         self.chains.add(&want.key, &args);
         let proxy = Proxy {
             seq: want.seq,
-            origin,
+            remote_host,
             crashes: want.crashes,
             phase,
             failures: 0,
@@ -44,7 +44,7 @@ impl Plan {
     pub(super) fn count(&mut self, key: &Key) {
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         if proxy.part.replace(Part::Waiting).is_none() {
-            self.meter.counts(proxy.origin);
+            self.meter.counts(proxy.remote_host);
             self.meter.progress.waiting += 1;
         }
     }
@@ -74,7 +74,7 @@ impl Plan {
         if self.counts_as(key, |part| part != Part::Waiting, |progress| &mut progress.failing)
             && let Some(proxy) = self.proxies.get(key)
         {
-            self.meter.failed(proxy.origin, why);
+            self.meter.failed(proxy.remote_host, why);
         }
     }
 
@@ -162,9 +162,9 @@ impl Plan {
         let Some(proxy) = self.proxies.get(key) else { return };
         let rank =
             Rank { crashes: proxy.crashes, nobody_waits, last_played: Reverse(proxy.last_played), seq: proxy.seq };
-        let origin = proxy.origin;
+        let remote_host = proxy.remote_host;
         self.move_to(key, Phase::Waiting { rank, replace });
-        self.queue.push(origin, rank, key.clone());
+        self.queue.push(remote_host, rank, key.clone());
     }
 
     pub(super) fn drop_proxy(&mut self, key: &Key) {
@@ -173,7 +173,7 @@ impl Plan {
         self.chains.remove(key);
         *self.census.of(&proxy.phase) -= 1;
         if let Phase::Waiting { rank, .. } = proxy.phase {
-            self.queue.remove(proxy.origin, rank);
+            self.queue.remove(proxy.remote_host, rank);
         }
     }
 
@@ -182,7 +182,7 @@ impl Plan {
         *self.census.of(&proxy.phase) -= 1;
         *self.census.of(&phase) += 1;
         if let Phase::Waiting { rank, .. } = std::mem::replace(&mut proxy.phase, phase) {
-            self.queue.remove(proxy.origin, rank);
+            self.queue.remove(proxy.remote_host, rank);
         }
     }
 }

@@ -43,7 +43,8 @@ impl Plan {
 
     /// The hosts with the most failures at the restore, the worst first.
     pub fn worst(&self, most: usize) -> Vec<SourceReport> {
-        let named = |(origin, report)| SourceReport { host: self.queue.host(origin).to_owned(), ..report };
+        let named =
+            |(remote_host, report)| SourceReport { host: self.queue.host(remote_host).to_owned(), ..report };
         self.meter.worst(most).into_iter().map(named).collect()
     }
 
