@@ -840,3 +840,49 @@ fn threads_of_the_journal_are_ordinary_ones() {
     names.dedup();
     assert_eq!(names, ["zlmj-api", "zlmj-reconcile", "zlmj-upkeep", "zlmj-writer"]);
 }
+
+/// The members of `documented`, and of what is in it, that `real` has otherwise.
+fn differences(path: &str, documented: &Value, real: &Value, found: &mut Vec<String>) {
+    match (documented, real) {
+        (Value::Object(documented), Value::Object(real)) => {
+            for name in documented.keys().filter(|name| !real.contains_key(*name)) {
+                found.push(format!("{path}.{name} is documented only"));
+            }
+            for (name, value) in real {
+                match documented.get(name) {
+                    Some(known) => differences(&format!("{path}.{name}"), known, value, found),
+                    None => found.push(format!("{path}.{name} is not documented")),
+                }
+            }
+        }
+        (Value::Array(documented), Value::Array(real)) => {
+            if let (Some(known), Some(value)) = (documented.first(), real.first()) {
+                differences(&format!("{path}[0]"), known, value, found);
+            }
+        }
+        // What may be absent is null, and a number may be whole.
+        (Value::Null, _) | (_, Value::Null) => {}
+        _ if std::mem::discriminant(documented) == std::mem::discriminant(real) => {}
+        _ => found.push(format!("{path}: {documented} is documented, {real} is real")),
+    }
+}
+
+#[test]
+#[ignore = "slow: just test-e2e"]
+fn documented_status_is_a_real_one() {
+    let mut fixture = Fixture::prepare(&[]);
+    let url = format!("rtsp://127.0.0.1:{}/off", server::free_port());
+    fixture.journaled([("gate".to_owned(), url.as_str(), [].as_slice())]);
+    fixture.server.start();
+    let status = fixture.server.wait_for_status("the worst host", |status| {
+        status["restore"]["worst_origins"].as_array().is_some_and(|worst| !worst.is_empty())
+            && status["now"]["proxies"].as_array().is_some_and(|proxies| !proxies.is_empty())
+    });
+    let page = std::fs::read_to_string(support::root().join("docs/api.md")).unwrap();
+    let section = page.split("\n## ").find(|section| section.starts_with("getJournalStatus")).unwrap();
+    let documented = section.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let documented: Value = serde_json::from_str(documented).unwrap();
+    let mut found = Vec::new();
+    differences("data", &documented["data"], &status, &mut found);
+    assert_eq!(found, [""; 0]);
+}
