@@ -45,7 +45,7 @@ pub fn child() {
         }
     });
     let args = [("limit".to_owned(), "0".to_owned())];
-    let status = || api::answer(&plugin, "getJournalStatus", &Request { args: &args, body: b"", origin: "" }).body;
+    let status = || api::answer(&plugin, "getJournalStatus", &Request { args: &args, body: b"", caller: "" }).body;
     while !status().contains("\"phase\":\"done\"") {
         thread::sleep(Duration::from_millis(20));
     }

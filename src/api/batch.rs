@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{INVALID_ARGS, OTHER_FAILED, Reply, Request, add_of, refusal, replied};
-use crate::error::{Error, Result};
+use super::{INVALID_ARGS, OTHER_FAILED, Reply, Request, add_of, key_of, no_key, refusal, replied};
+use crate::error::Result;
 use crate::journal::Mutation;
 use crate::model::{Kind, Op};
 use crate::plugin::Plugin;
@@ -40,10 +40,8 @@ pub fn add(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
 pub fn remove(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let (mut changes, mut answers) = (Vec::new(), Vec::new());
     for item in request.items()? {
-        let key = item.as_str().or_else(|| item.get("key")?.as_str());
-        let Some(key) = key else {
-            let error = Error::invalid("expected a key or an object with `key`");
-            answers.push(refusal(INVALID_ARGS, error.message));
+        let Some(key) = key_of(&item) else {
+            answers.push(no_key());
             continue;
         };
         let flag = plugin.journal().get(Kind::Pull, key).is_some();

@@ -37,7 +37,7 @@ pub struct Request<'a> {
     pub args: &'a [(String, String)],
     pub body: &'a [u8],
     /// Who calls: `ip:port`.
-    pub origin: &'a str,
+    pub caller: &'a str,
 }
 
 /// The whole reply to a call.
@@ -129,7 +129,7 @@ impl Request<'_> {
     }
 
     fn cause(&self, reason: &str) -> Cause {
-        Cause { origin: self.origin.to_owned(), reason: reason.to_owned() }
+        Cause { origin: self.caller.to_owned(), reason: reason.to_owned() }
     }
 }
 
@@ -147,6 +147,16 @@ fn add_of(kind: Kind, item: &Value) -> Result<(String, Args)> {
     let key = kind.key_of(value);
     crate::model::check_key(&key)?;
     Ok((key, args))
+}
+
+/// The key that an item of a body names: a text, or an object with a member `key`.
+fn key_of(item: &Value) -> Option<&str> {
+    item.as_str().or_else(|| item.get("key")?.as_str())
+}
+
+/// The answer to an item that names none.
+fn no_key() -> Value {
+    refusal(INVALID_ARGS, "expected a key or an object with `key`")
 }
 
 fn refusal(code: i64, message: impl Into<String>) -> Value {

@@ -129,7 +129,7 @@ impl Router {
         };
         let plugin = Arc::clone(&self.plugin);
         lane.submit(call.reply, move |reply| {
-            let request = Request { args: &call.args, body: &call.body, origin: &call.caller };
+            let request = Request { args: &call.args, body: &call.body, caller: &call.caller };
             reply.send(&answer(&plugin, &call.name, &request));
         });
     }

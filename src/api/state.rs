@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{INVALID_ARGS, NOT_FOUND, Reply, Request, refusal, replied};
+use super::{NOT_FOUND, Reply, Request, key_of, no_key, replied};
 use crate::error::{Error, Result};
 use crate::journal::Mutation;
 use crate::model::{Kind, Op, State};
@@ -25,9 +25,8 @@ pub fn set(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     };
     let (mut changes, mut answers) = (Vec::new(), Vec::new());
     for item in items {
-        let key = item.as_str().or_else(|| item.get("key")?.as_str());
-        let Some(key) = key else {
-            answers.push(refusal(INVALID_ARGS, "expected a key or an object with `key`"));
+        let Some(key) = key_of(&item) else {
+            answers.push(no_key());
             continue;
         };
         let only = item.get("kind").and_then(Value::as_str);

@@ -31,7 +31,7 @@ fuzz_target!(|data: &[u8]| {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let body = parts.next().unwrap_or_default();
-    let reply = api::answer(plugin(), name, &Request { args: &args, body, origin: "127.0.0.1:1" }).body;
+    let reply = api::answer(plugin(), name, &Request { args: &args, body, caller: "127.0.0.1:1" }).body;
     if name == "getJournalMetrics" {
         assert!(reply.starts_with("# HELP") && reply.ends_with('\n'));
         return;
