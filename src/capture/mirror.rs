@@ -100,7 +100,9 @@ pub struct Present {
     pub error: Option<Arc<str>>,
     /// Nobody watched it then, and it has not started anew since.
     idle_since: Option<Instant>,
-    taken_is_gone: bool,
+    /// The stream that it takes has gone. It does nothing any more, whatever comes under that name later: MediaServer ends
+    /// it, or has forgotten to.
+    has_lost_input: bool,
 }
 
 /// Why the server ended a proxy by itself.
@@ -128,7 +130,7 @@ impl Present {
             failures: 0,
             error: None,
             idle_since: None,
-            taken_is_gone: false,
+            has_lost_input: false,
         }
     }
 
@@ -172,7 +174,7 @@ impl Present {
 
     pub fn own_end(&self, facts: &HostFacts) -> OwnEnd {
         if self.nature.taken.is_some() {
-            return if self.nature.can_give_up && !self.taken_is_gone { OwnEnd::GaveUp } else { OwnEnd::Other };
+            return if self.nature.can_give_up && !self.has_lost_input { OwnEnd::GaveUp } else { OwnEnd::Other };
         }
         let was_idle =
             self.idle_since.is_some_and(|since| facts.tells_failures || since.elapsed() <= facts.idle_answer);
@@ -247,6 +249,11 @@ impl Mirror {
         self.proxies.get(key)
     }
 
+    /// One of which something may come yet: for the reconciler, nothing else is there.
+    pub fn working(&self, key: &Key) -> Option<&Present> {
+        self.get(key).filter(|present| !present.has_lost_input)
+    }
+
     pub fn get_mut(&mut self, key: &Key) -> Option<&mut Present> {
         self.proxies.get_mut(key)
     }
@@ -282,8 +289,7 @@ impl Mirror {
         let takers = self.takers.get(&(schema.to_owned(), stream.clone())).map_or(&[][..], Vec::as_slice);
         for key in takers {
             if let Some(present) = self.proxies.get_mut(key) {
-                present.taken_is_gone = !is_there;
-                present.playing &= is_there;
+                present.has_lost_input |= !is_there;
             }
         }
         changed

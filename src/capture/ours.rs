@@ -92,10 +92,14 @@ impl Capture {
             Ask::Start { call, key, add } => {
                 let instead = if !self.journal.wants(key.0, &key.1, add.seq) {
                     Added::Unwanted
-                } else if state.mirror.get(key).is_some() && !add.replace {
+                } else if state.mirror.working(key).is_some() && !add.replace {
                     Added::Present
                 } else {
-                    told.adds.push((id, add.clone()));
+                    let mut add = Arc::clone(add);
+                    if !add.replace && state.mirror.get(key).is_some() {
+                        Arc::make_mut(&mut add).replace = true;
+                    }
+                    told.adds.push((id, add));
                     return true;
                 };
                 told.added.push((*call, instead));
@@ -146,7 +150,7 @@ impl reconcile::Host for Capture {
     fn actual(&self, keys: &[&Key]) -> Vec<Option<Listed>> {
         self.with_state(|state, told| {
             self.settle_doubts(state, told);
-            keys.iter().map(|key| state.mirror.get(key).map(Present::does)).collect()
+            keys.iter().map(|key| state.mirror.working(key).map(Present::does)).collect()
         })
     }
 }

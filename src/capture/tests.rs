@@ -1,5 +1,7 @@
 //! Effects against calls: in each test the server does something that its replies alone would not tell.
 
+mod ours;
+mod pushes;
 mod states;
 
 use std::sync::mpsc::{Receiver, channel};
@@ -125,14 +127,6 @@ impl Bench {
     fn is_over(&self, close: &Caller, ok: bool) {
         self.capture.answered(close.id, ok);
         self.capture.settled(close.id);
-    }
-
-    /// Added and journaled.
-    fn pushed(&self, more: &[(&str, &str)]) {
-        let add = self.call("addStreamPusherProxy", &[&PUSH[..], more].concat());
-        self.capture.made(Kind::Push, &push_key());
-        self.capture.answered(add.id, true);
-        assert!(add.is_persisted());
     }
 
     fn source(&self, is_there: bool) {
@@ -442,74 +436,6 @@ fn stream_of_the_record_app_is_closed_without_an_event() {
     }
 }
 
-const PUSH: [(&str, &str); 6] = [
-    ("schema", "rtmp"),
-    ("vhost", "__defaultVhost__"),
-    ("app", "live"),
-    ("stream", "a"),
-    ("dst_url", "rtmp://cdn/live/a"),
-    ("retry_count", "1"),
-];
-
-fn push_key() -> String {
-    Kind::Push.key_of(|name| PUSH.iter().find(|(its, _)| *its == name).unwrap().1)
-}
-
-#[test]
-fn push_is_kept_when_its_source_goes_and_answered_success_twice() {
-    let bench = Bench::new();
-    let (args, key) = (PUSH, push_key());
-    let absent = bench.call("addStreamPusherProxy", &[&args[..], &[("force", "1")]].concat());
-    bench.capture.answered(absent.id, false);
-    assert!(!absent.outcome().is_journaled);
-
-    let add = bench.call("addStreamPusherProxy", &args);
-    bench.capture.made(Kind::Push, &key);
-    // Said yes to while the first is still connecting: nothing is certain yet.
-    let early = bench.call("addStreamPusherProxy", &args);
-    bench.capture.answered(early.id, true);
-    assert!(early.outcome().result.is_err());
-    bench.capture.answered(add.id, true);
-    assert!(add.is_persisted());
-    let seq = bench.journal.seq();
-    let again = bench.call("addStreamPusherProxy", &args);
-    bench.capture.answered(again.id, true);
-    assert!(again.is_persisted() && bench.journal.seq() == seq);
-
-    bench.capture.stream_changed("rtmp", &stream("live", "a"), false);
-    bench.capture.ended(Kind::Push, &key, 0);
-    assert!(bench.journal.wants(Kind::Push, &key, 0));
-}
-
-#[test]
-fn push_is_forgotten_for_its_tries_alone_and_not_for_a_source_whose_end_is_told_late() {
-    let bench = Bench::with(&[("on_give_up", "forget")]);
-    let key = push_key();
-    let ended = || {
-        bench.pushed(&[]);
-        bench.capture.ended(Kind::Push, &key, 0);
-    };
-    let much_later = || {
-        bench.capture.state.lock().doubts.iter_mut().for_each(|doubt| doubt.since -= DOUBT);
-        let _ = reconcile::Host::actual(&bench.capture, &[]);
-        bench.journal.wants(Kind::Push, &key, 0)
-    };
-    for comes_anew in [false, true] {
-        ended();
-        bench.capture.stream_changed("rtmp", &stream("live", "a"), comes_anew);
-        assert!(much_later());
-    }
-    // Added again since.
-    ended();
-    bench.pushed(&[("rtp_type", "1")]);
-    assert!(much_later());
-    bench.capture.ended(Kind::Push, &key, 0);
-    bench.capture.stream_changed("rtsp", &stream("live", "a"), false);
-    let _ = reconcile::Host::actual(&bench.capture, &[]);
-    assert!(bench.journal.wants(Kind::Push, &key, 0), "its source may still have gone");
-    assert!(!much_later());
-}
-
 #[test]
 fn pull_that_is_given_another_name_is_closed_by_either() {
     for name in ["a", "b"] {
@@ -558,17 +484,6 @@ fn every_open_call_is_told_of_the_end() {
 }
 
 #[test]
-fn push_of_what_is_closed_is_kept_though_it_ends_in_the_handler_of_the_close() {
-    let bench = Bench::new();
-    let key = push_key();
-    bench.pushed(&[]);
-    let close = bench.call("close_streams", &[("app", "live"), ("stream", "a")]);
-    bench.capture.ended(Kind::Push, &key, close.id);
-    bench.is_over(&close, true);
-    assert!(!close.outcome().is_journaled && bench.journal.wants(Kind::Push, &key, 0));
-}
-
-#[test]
 fn call_that_is_dropped_without_an_answer_holds_up_nobody() {
     let bench = Bench::new();
     let dropped = bench.add("rtsp://1", &[]);
@@ -588,55 +503,4 @@ fn what_is_no_call_of_ours_passes() {
     ] {
         assert!(matches!(bench.open(name, args).0, Verdict::Pass), "{name}");
     }
-}
-
-/// MediaServer as calls of ours reach it.
-struct Called(std::sync::mpsc::Sender<(u64, String)>);
-
-impl Server for Called {
-    fn add(&self, call: u64, add: &Add) {
-        self.0.send((call, format!("add {}", add.key))).unwrap();
-    }
-    fn remove(&self, call: u64, _: Kind, key: &str) {
-        self.0.send((call, format!("remove {key}"))).unwrap();
-    }
-}
-
-#[test]
-fn start_of_ours_takes_its_turn_and_is_ended_when_it_is_not_wanted_any_more() {
-    let bench = Bench::new();
-    let (told, calls) = channel();
-    bench.capture.set_server(Box::new(Called(told)));
-    bench.playing(&[]);
-    bench.capture.ended(Kind::Pull, KEY, 0);
-    let seq = bench.journal.get(Kind::Pull, KEY).unwrap().seq;
-    let start = |call: u64| {
-        let add = Add { kind: Kind::Pull, key: KEY.into(), seq, replace: false, body: b"{}".to_vec() };
-        reconcile::Host::add(&bench.capture, call, add);
-    };
-    let client = bench.add("rtsp://2", &[]);
-    start(7);
-    assert!(calls.try_recv().is_err(), "the client comes first");
-    bench.capture.answered(client.id, false);
-    let (ours, what) = calls.try_recv().unwrap();
-    assert_eq!(what, format!("add {KEY}"));
-    // Meanwhile a client deletes it, and another adds it anew.
-    let delete = bench.call("delStreamProxy", &[("key", KEY)]);
-    bench.capture.answered(delete.id, true);
-    let anew = bench.add("rtsp://3", &[]);
-    bench.capture.made(Kind::Pull, KEY);
-    let (end, what) = calls.try_recv().unwrap();
-    assert_eq!((what, anew.waits()), (format!("remove {KEY}"), true), "before the other's turn comes");
-    bench.capture.ended(Kind::Pull, KEY, end);
-    bench.capture.removed(end);
-    assert!(!anew.waits());
-    bench.capture.started(ours, Added::Accepted);
-    bench.capture.made(Kind::Pull, KEY);
-    bench.capture.answered(anew.id, true);
-    assert!(anew.is_persisted());
-    assert_eq!(bench.url().unwrap(), "rtsp://3");
-    // What is there already is not started.
-    start(8);
-    assert!(calls.try_recv().is_err());
-    assert!(bench.capture.state.lock().is_idle());
 }

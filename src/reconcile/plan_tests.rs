@@ -684,6 +684,21 @@ fn a_push_that_still_seems_to_run_when_its_source_comes_anew_is_looked_at_soon()
 }
 
 #[test]
+fn a_push_whose_target_fails_waits_for_its_source_when_that_goes_too() {
+    let mut plan = new(LIMITS);
+    look(&mut plan, vec![push(TO, 1)], &HashMap::new(), secs(0));
+    assert_eq!(start(&mut plan, secs(0)), [TO]);
+    plan.answered(1, failed(), secs(1), 0);
+    assert_eq!((plan.census().down, plan.census().blocked), (1, 0));
+    plan.source_gone(&push(TO, 1).key, secs(2));
+    assert_eq!((plan.census().down, plan.census().blocked), (0, 1));
+    look(&mut plan, vec![push(TO, 1)], &HashMap::new(), secs(60));
+    assert_eq!(start(&mut plan, secs(60)), [""; 0]);
+    plan.source_came(push(TO, 1), secs(61));
+    assert_eq!(start(&mut plan, secs(61)), [TO]);
+}
+
+#[test]
 fn what_waits_for_its_source_has_nobody_look_more_often() {
     let mut plan = new(LIMITS);
     look(&mut plan, vec![push(TO, 1)], &HashMap::new(), secs(0));

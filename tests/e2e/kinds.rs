@@ -183,6 +183,41 @@ fn a_push_does_not_play_while_its_target_is_off() {
 
 #[test]
 #[ignore = "slow: just test-e2e"]
+fn a_push_that_loses_its_target_and_then_its_source_is_back_with_both() {
+    // 8.0 tries it for ever then, in vain; newer ones end it at the next try.
+    for lacks in if HOST.real { &[""][..] } else { &["", "push_end"] } {
+        let mut fixture = Fixture::prepare(&[]);
+        fixture.server.env = vec![("STANDIN_LACKS".into(), (*lacks).into())];
+        fixture.server.start();
+        let server = &fixture.server;
+        let mut sink = fixture.source();
+        let (address, dst) = (sink.address(), sink.takes("ext"));
+        let mut publisher = Publisher::to(server, "ext");
+        assert_persisted(&add_push(server, "ext", &dst, &[]));
+        wait_for_playing(server, 1);
+        // Its source comes back before the server has tried it again, and after that.
+        for (round, waits) in [false, true].into_iter().enumerate() {
+            drop(sink);
+            server.wait_for_status("the push to be retried", |status| count(status, "retrying") == 1);
+            drop(publisher);
+            server.wait_for_status("the push to wait", |status| count(status, "blocked") == 1);
+            if waits {
+                server.wait_for("the server to have tried", || {
+                    pushes(server).is_empty() || server.log().contains("push url not match")
+                });
+            }
+            sink = Source::live_at(&fixture.dir.path().join(round.to_string()), address);
+            publisher = Publisher::to(server, "ext");
+            wait_for_playing(server, 1);
+            server.wait_for("the target to get it", || sink.gets("ext"));
+            assert_eq!(pushes(server).len(), 1);
+        }
+        assert_eq!(fixture.sqlite3("select op from journal"), "add\n");
+    }
+}
+
+#[test]
+#[ignore = "slow: just test-e2e"]
 fn a_push_whose_target_is_off_is_tried_again_and_one_that_gave_up_is_kept_or_forgotten_as_set() {
     for (give_up, kept) in [("keep", true), ("forget", false)] {
         let mut fixture = Fixture::start(&[("revive_sec", "1"), ("on_give_up", give_up)]);

@@ -186,7 +186,7 @@ pub struct Source {
     stop: Arc<AtomicBool>,
     connects: Arc<AtomicUsize>,
     // For a real server: the stock one that serves the stream, and what pushes into it.
-    _server: Option<Server>,
+    server: Option<Server>,
     _push: Option<Killed>,
 }
 
@@ -265,13 +265,18 @@ impl Source {
         format!("rtmp://{}/live/{stream}", self.address)
     }
 
+    /// Whether a push to it as that stream has come.
+    pub fn gets(&self, stream: &str) -> bool {
+        self.server.as_ref().map_or_else(|| self.connects() > 0, |server| server.has_stream(stream))
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// That of a real server: from now on it says nothing, while its connections stay open and the kernel makes new ones.
     pub fn freeze(&self) {
-        if let Some(server) = &self._server {
+        if let Some(server) = &self.server {
             Server::signal(server.pid(), "STOP");
         }
     }
@@ -326,7 +331,7 @@ impl Source {
                 connections.push(connection);
             }
         });
-        Source { url: format!("rtsp://{address}/live"), address, stop, connects, _server: None, _push: None }
+        Source { url: format!("rtsp://{address}/live"), address, stop, connects, server: None, _push: None }
     }
 
     fn real(dir: &Path, address: SocketAddr) -> Source {
@@ -348,7 +353,7 @@ impl Source {
             address,
             stop: Arc::new(AtomicBool::new(false)),
             connects: Arc::default(),
-            _server: Some(server),
+            server: Some(server),
             _push: Some(push),
         }
     }
@@ -385,7 +390,7 @@ impl Drop for Source {
     fn drop(&mut self) {
         // Wakes the listening thread, which then closes the port and every connection.
         self.stop.store(true, Ordering::SeqCst);
-        if self._server.is_none()
+        if self.server.is_none()
             && let Ok(mut connection) = TcpStream::connect(self.address)
         {
             let _ = connection.set_read_timeout(Some(Duration::from_secs(5)));

@@ -68,7 +68,7 @@ impl Plan {
     pub fn source_gone(&mut self, key: &Key, now: Duration) {
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         proxy.source_moved = Some(now);
-        if matches!(proxy.phase, Phase::Connected | Phase::Playing | Phase::Retrying { .. }) {
+        if !matches!(proxy.phase, Phase::Waiting { .. } | Phase::Connecting { .. }) {
             proxy.changed = now;
             self.waits_for(key, "the stream that it takes is gone".to_owned(), now);
         }

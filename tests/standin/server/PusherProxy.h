@@ -94,10 +94,14 @@ private:
         if (getSrc() && (_retry_count < 0 || _failed < _retry_count)) {
             ++_republish_count;
             const std::weak_ptr<PusherProxy> weak = shared_from_this();
-            _poller->doDelayTask(pauseMs(_failed++), [weak]() -> uint64_t {
+            const auto pause = pauseMs(_failed++);
+            _poller->doDelayTask(pause, [weak, pause]() -> uint64_t {
                 const auto self = weak.lock();
                 if (self && self->getSrc()) {
                     self->connect();
+                } else if (self && lacks("push_end")) {
+                    WarnL << "media source (schema) and  push url not match";
+                    return pause;
                 } else if (self) {
                     self->_on_close(released());
                 }
