@@ -15,8 +15,8 @@ use crate::capture::{Capture, HostFacts, Server};
 use crate::error::{Code, Error, Result};
 use crate::journal::{Ack, AppliedMutation, Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
 use crate::model::url::OwnAddress;
-use crate::model::{Kind, Op, State, Stream};
-use crate::reconcile::{self, Handle, Host, Key, Limits};
+use crate::model::{Kind, Op, ProxyKey, State, Stream};
+use crate::reconcile::{self, Handle, Host, Limits};
 use crate::settings::{RestoreMode, Settings};
 
 /// Proxies started a second for each poller thread of the host, where the ini leaves it open.
@@ -148,7 +148,7 @@ impl Plugin {
 
     /// Answers an add that no journal can hold; with `on_error=reject` it is undone.
     pub fn refuse(&self, kind: Kind, key: &str, error: Error, done: Done) {
-        let key: Key = (kind, key.into());
+        let key: ProxyKey = (kind, key.into());
         let ack = self.capture.refusal(&key, error);
         if let Some(reconciler) = self.reconciler().filter(|_| ack.undone) {
             reconciler.converge(key);

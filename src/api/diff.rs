@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::journal::Mutation;
-use crate::model::{Args, Entry, Op, State};
-use crate::reconcile::Key;
+use crate::model::{Args, Entry, Op, ProxyKey, State};
 
 /// How a proxy is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,9 +22,9 @@ impl From<Entry> for Desired {
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Diff {
-    pub added: Vec<Key>,
-    pub updated: Vec<Key>,
-    pub removed: Vec<Key>,
+    pub added: Vec<ProxyKey>,
+    pub updated: Vec<ProxyKey>,
+    pub removed: Vec<ProxyKey>,
     pub unchanged: usize,
     /// In the order of keys; the first on a key fails where the proxy was changed since.
     pub mutations: Vec<Mutation>,
@@ -34,8 +33,8 @@ pub struct Diff {
 impl Diff {
     /// `present` is what the journal has of it. What is not desired is removed, or else left as it is.
     pub fn between(
-        mut desired: BTreeMap<Key, Desired>,
-        present: impl IntoIterator<Item = (Key, Entry)>,
+        mut desired: BTreeMap<ProxyKey, Desired>,
+        present: impl IntoIterator<Item = (ProxyKey, Entry)>,
         removes: bool,
     ) -> Diff {
         let mut diff = Diff::default();
@@ -59,7 +58,7 @@ impl Diff {
         diff
     }
 
-    fn update(&mut self, key: Key, desired: Desired, entry: &Entry) {
+    fn update(&mut self, key: ProxyKey, desired: Desired, entry: &Entry) {
         let expected = Some(entry.seq);
         let is_same_call = desired.args == entry.args;
         match desired.state {
@@ -81,7 +80,7 @@ impl Diff {
         }
     }
 
-    fn push(&mut self, key: &Key, op: Op, args: Option<Args>, expected: Option<u64>) {
+    fn push(&mut self, key: &ProxyKey, op: Op, args: Option<Args>, expected: Option<u64>) {
         self.mutations.push(Mutation { key: key.clone(), op, args, expected });
     }
 }
@@ -95,16 +94,16 @@ mod tests {
         Args::from_pairs([(b"url".as_slice(), url.as_bytes())]).unwrap()
     }
 
-    fn key(name: &str) -> Key {
+    fn key(name: &str) -> ProxyKey {
         (Kind::Pull, name.into())
     }
 
-    fn present(entries: &[(&str, &str, State)]) -> Vec<(Key, Entry)> {
+    fn present(entries: &[(&str, &str, State)]) -> Vec<(ProxyKey, Entry)> {
         let entry = |url, state, seq| Entry { args: args(url), state, seq, created_at: 0, updated_at: 0 };
         entries.iter().zip(1..).map(|((name, url, state), seq)| (key(name), entry(url, *state, seq))).collect()
     }
 
-    fn desired(entries: &[(&str, &str, Option<State>)]) -> BTreeMap<Key, Desired> {
+    fn desired(entries: &[(&str, &str, Option<State>)]) -> BTreeMap<ProxyKey, Desired> {
         entries.iter().map(|(name, url, state)| (key(name), Desired { args: args(url), state: *state })).collect()
     }
 

@@ -9,9 +9,8 @@ use super::diff::{Desired, Diff};
 use super::versions::summary;
 use super::{Reply, Request, add_of, replied, set};
 use crate::error::{Error, Result};
-use crate::model::{Entry, Kind, State};
+use crate::model::{Entry, Kind, ProxyKey, State};
 use crate::plugin::Plugin;
-use crate::reconcile::Key;
 
 /// Of the documents that this version writes, and the newest that it reads.
 const VERSION: u64 = 1;
@@ -59,7 +58,7 @@ pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
 }
 
 /// What a body wants, whichever of the known forms it has.
-fn read(body: &[u8]) -> Result<BTreeMap<Key, Entry>> {
+fn read(body: &[u8]) -> Result<BTreeMap<ProxyKey, Entry>> {
     let text = std::str::from_utf8(body)
         .map_err(|error| Error::invalid(format!("the body is not UTF-8 text: {error}: save it as UTF-8")))?;
     let text = text.trim_start_matches('\u{feff}').trim();
@@ -181,7 +180,7 @@ fn from_csv(text: &str) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-fn entry_of(item: &Value) -> Result<(Key, Entry)> {
+fn entry_of(item: &Value) -> Result<(ProxyKey, Entry)> {
     let text = |name: &str| item.get(name).and_then(Value::as_str);
     let kind =
         text("kind").and_then(Kind::from_name).ok_or_else(|| Error::invalid("it has no kind that is known"))?;
@@ -204,7 +203,7 @@ mod tests {
     use super::*;
 
     fn keys(body: &str) -> std::result::Result<Vec<String>, String> {
-        let names = |(kind, key): &Key| format!("{} {key}", kind.name());
+        let names = |(kind, key): &ProxyKey| format!("{} {key}", kind.name());
         read(body.as_bytes()).map(|wanted| wanted.keys().map(names).collect()).map_err(|error| error.message)
     }
 

@@ -8,9 +8,8 @@ use super::diff::{Desired, Diff};
 use super::{Reply, Request, add_of, replied};
 use crate::error::{Error, Result};
 use crate::journal::Precondition;
-use crate::model::{Args, Kind, LABEL};
+use crate::model::{Args, Kind, LABEL, ProxyKey};
 use crate::plugin::Plugin;
-use crate::reconcile::Key;
 
 /// What a caller speaks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +52,7 @@ pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         .filter(|(key, entry)| desired.contains_key(key) || (prune && scope.has(key.0, &entry.args)));
     let present: Vec<_> = present.collect();
     let diff = Diff::between(desired, present, prune);
-    let keys = |keys: &[Key]| keys.iter().map(|(_, key)| Value::from(key.as_ref())).collect::<Vec<_>>();
+    let keys = |keys: &[ProxyKey]| keys.iter().map(|(_, key)| Value::from(key.as_ref())).collect::<Vec<_>>();
     let data = json!({
         "added": keys(&diff.added),
         "updated": keys(&diff.updated),
@@ -72,7 +71,7 @@ pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
 }
 
 /// What is desired, by its key. One invalid item rejects the whole call.
-fn desired(scope: &Scope, items: Vec<Value>) -> Result<BTreeMap<Key, Desired>> {
+fn desired(scope: &Scope, items: Vec<Value>) -> Result<BTreeMap<ProxyKey, Desired>> {
     let mut desired = BTreeMap::new();
     for (index, mut item) in items.into_iter().enumerate() {
         if let (Some(label), Value::Object(object)) = (&scope.label, &mut item) {

@@ -1,6 +1,7 @@
 //! Snapshots, and the way back to what was wanted once: as a difference that is journaled like any other change, so that
 //! it can be undone in the same way.
 
+use crate::model::ProxyKey;
 use serde_json::{Value, json};
 
 use super::diff::{Desired, Diff};
@@ -8,7 +9,6 @@ use super::{Reply, Request, replied, set};
 use crate::error::{Error, Result};
 use crate::journal::{PointInTime, SnapshotFile};
 use crate::plugin::Plugin;
-use crate::reconcile::Key;
 
 fn shown(snapshot: &SnapshotFile) -> Value {
     json!({"seq": snapshot.seq, "at": snapshot.at, "file": snapshot.path.display().to_string()})
@@ -27,7 +27,7 @@ pub fn take(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
 
 /// A diff as rollbackJournal and importJournal show it: whatever kind the proxies are of.
 pub fn summary(diff: &Diff) -> Value {
-    let names = |keys: &[Key]| -> Vec<Value> {
+    let names = |keys: &[ProxyKey]| -> Vec<Value> {
         keys.iter().map(|(kind, key)| json!({"kind": kind.name(), "key": key.as_ref()})).collect()
     };
     json!({

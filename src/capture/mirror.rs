@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::model::{Endpoint, Kind, NamingRules, Stream};
-use crate::reconcile::{Key, Listed};
+use crate::model::{Endpoint, Kind, NamingRules, ProxyKey, Stream};
+use crate::reconcile::Listed;
 
 /// What the server was known to be like when a proxy ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -204,10 +204,10 @@ pub struct Filter {
 
 #[derive(Default)]
 pub struct Mirror {
-    proxies: HashMap<Key, Present>,
+    proxies: HashMap<ProxyKey, Present>,
     /// Those that make a source, and those that take one by name.
-    producers: HashMap<Arc<Stream>, Vec<Key>>,
-    takers: HashMap<Arc<Taken>, Vec<Key>>,
+    producers: HashMap<Arc<Stream>, Vec<ProxyKey>>,
+    takers: HashMap<Arc<Taken>, Vec<ProxyKey>>,
     made: u64,
 }
 
@@ -223,7 +223,7 @@ impl Mirror {
         self.producers.reserve(count);
     }
 
-    pub fn insert(&mut self, key: Key, present: Present) {
+    pub fn insert(&mut self, key: ProxyKey, present: Present) {
         self.remove(&key);
         for stream in present.nature.streams.iter().flatten() {
             add_to(&mut self.producers, stream, key.clone());
@@ -234,7 +234,7 @@ impl Mirror {
         self.proxies.insert(key, present);
     }
 
-    pub fn remove(&mut self, key: &Key) -> Option<Present> {
+    pub fn remove(&mut self, key: &ProxyKey) -> Option<Present> {
         let present = self.proxies.remove(key)?;
         for stream in present.nature.streams.iter().flatten() {
             drop_from(&mut self.producers, stream, key);
@@ -245,21 +245,27 @@ impl Mirror {
         Some(present)
     }
 
-    pub fn get(&self, key: &Key) -> Option<&Present> {
+    pub fn get(&self, key: &ProxyKey) -> Option<&Present> {
         self.proxies.get(key)
     }
 
     /// One of which something may come yet: for the reconciler, nothing else is there.
-    pub fn working(&self, key: &Key) -> Option<&Present> {
+    pub fn working(&self, key: &ProxyKey) -> Option<&Present> {
         self.get(key).filter(|present| !present.has_lost_input)
     }
 
-    pub fn get_mut(&mut self, key: &Key) -> Option<&mut Present> {
+    pub fn get_mut(&mut self, key: &ProxyKey) -> Option<&mut Present> {
         self.proxies.get_mut(key)
     }
 
     /// A source came or went. False where that is news of nobody here; `came` gets those that play from now on.
-    pub fn source_moved(&mut self, schema: &str, stream: &Stream, is_there: bool, came: &mut Vec<Key>) -> bool {
+    pub fn source_moved(
+        &mut self,
+        schema: &str,
+        stream: &Stream,
+        is_there: bool,
+        came: &mut Vec<ProxyKey>,
+    ) -> bool {
         let bit = bit_of(schema);
         let producers = self.producers.get(stream).map_or(&[][..], Vec::as_slice);
         let mut changed = false;
@@ -307,7 +313,7 @@ impl Mirror {
 
     /// It has connected. What makes a source anew plays when that comes; what has kept its sources (`general.resetWhenRePlay`
     /// is 0), or makes none, plays now. False where it has played already, or does not yet.
-    pub fn connected(&mut self, key: &Key) -> bool {
+    pub fn connected(&mut self, key: &ProxyKey) -> bool {
         let Some(present) = self.proxies.get_mut(key) else { return false };
         let plays = present.has_media() || !present.nature.tells_media;
         if plays {
@@ -317,7 +323,7 @@ impl Mirror {
     }
 
     /// A connect failed or a connection was lost. False where that is news of nobody here.
-    pub fn failed(&mut self, key: &Key, error: &str) -> bool {
+    pub fn failed(&mut self, key: &ProxyKey, error: &str) -> bool {
         let Some(present) = self.proxies.get_mut(key) else { return false };
         (present.failed, present.error) = (true, Some(error.into()).filter(|error: &Arc<str>| !error.is_empty()));
         present.failures += 1;
@@ -357,12 +363,12 @@ fn direct_of(url: &str) -> u16 {
     }
 }
 
-fn add_to<T: std::hash::Hash + Eq>(index: &mut HashMap<Arc<T>, Vec<Key>>, at: &Arc<T>, key: Key) {
+fn add_to<T: std::hash::Hash + Eq>(index: &mut HashMap<Arc<T>, Vec<ProxyKey>>, at: &Arc<T>, key: ProxyKey) {
     // Nearly always the only one.
     index.entry(Arc::clone(at)).or_insert_with(|| Vec::with_capacity(1)).push(key);
 }
 
-fn drop_from<T: std::hash::Hash + Eq>(index: &mut HashMap<Arc<T>, Vec<Key>>, at: &Arc<T>, key: &Key) {
+fn drop_from<T: std::hash::Hash + Eq>(index: &mut HashMap<Arc<T>, Vec<ProxyKey>>, at: &Arc<T>, key: &ProxyKey) {
     if let Some(keys) = index.get_mut(at) {
         keys.retain(|its| its != key);
         if keys.is_empty() {

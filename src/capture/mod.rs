@@ -28,8 +28,8 @@ pub use self::waiting::{Client, Outcome};
 use crate::error::{Code, Error, Result};
 use crate::journal::{Ack, Call, Cause, Done, Journal};
 use crate::model::State::Dormant;
-use crate::model::{Args, Kind, Op, Stream};
-use crate::reconcile::{Add, Handle, Key};
+use crate::model::{Args, Kind, Op, ProxyKey, Stream};
+use crate::reconcile::{Add, Handle};
 use crate::settings::{OnError, OnGiveUp, OnIdleClose, RestoreMode};
 
 /// The end of a source is told so long after that of a push that takes it, at most.
@@ -182,7 +182,7 @@ impl Capture {
         });
     }
 
-    fn add_answered(&self, state: &mut State, told: &mut Told, key: &Key, open: &mut Open, ok: bool) {
+    fn add_answered(&self, state: &mut State, told: &mut Told, key: &ProxyKey, open: &mut Open, ok: bool) {
         let Ask::Add { args, .. } = &open.ask else { return };
         let its = state.mirror.get_mut(key).filter(|present| Some(present.number) == open.made);
         let is_there = its.is_some();
@@ -208,7 +208,7 @@ impl Capture {
         }
     }
 
-    fn record_add(&self, told: &mut Told, open: &Open, key: &Key, args: Result<Args>) {
+    fn record_add(&self, told: &mut Told, open: &Open, key: &ProxyKey, args: Result<Args>) {
         match args {
             Ok(args) => {
                 self.record(told, open, Op::Add, key, Some(args), false);
@@ -229,7 +229,7 @@ impl Capture {
     }
 
     /// The answer to an add that no journal can hold; with `on_error=reject` it is to be undone.
-    pub fn refusal(&self, (kind, key): &Key, error: Error) -> Ack {
+    pub fn refusal(&self, (kind, key): &ProxyKey, error: Error) -> Ack {
         let undone = self.journal.settings().on_error == OnError::Reject && !self.journal.wants(*kind, key, 0);
         Ack { undone, ..Ack::failed(error) }
     }
@@ -239,7 +239,7 @@ impl Capture {
         told: &mut Told,
         open: &Open,
         op: Op,
-        (kind, key): &Key,
+        (kind, key): &ProxyKey,
         args: Option<Args>,
         already_exists: bool,
     ) {
@@ -255,7 +255,7 @@ impl Capture {
     pub fn made(&self, kind: Kind, key: &str) -> u64 {
         self.with_state(|state, told| {
             let mut ours = 0;
-            let mut key: Key = (kind, key.into());
+            let mut key: ProxyKey = (kind, key.into());
             let number = state.mirror.next_number();
             let mut present = Present::new(number, None, Nature::unknown());
             let through = state.through(&key);
@@ -305,7 +305,7 @@ impl Capture {
     /// (0: in none).
     pub fn ended(&self, kind: Kind, key: &str, within: u64) {
         self.with_state(|state, told| {
-            let key: Key = (kind, key.into());
+            let key: ProxyKey = (kind, key.into());
             let Some(present) = state.mirror.remove(&key) else { return };
             told.has_changed = true;
             // Each close call that is open waits for the disk, whichever of them it was: the second changes nothing.
@@ -327,7 +327,7 @@ impl Capture {
     }
 
     /// Nobody asked for it.
-    fn ended_by_itself(&self, state: &mut State, told: &mut Told, key: &Key, present: &Present) {
+    fn ended_by_itself(&self, state: &mut State, told: &mut Told, key: &ProxyKey, present: &Present) {
         let settings = self.journal.settings();
         match present.own_end(&self.facts()) {
             OwnEnd::Idle => {
@@ -351,14 +351,14 @@ impl Capture {
         }
     }
 
-    fn forget_given_up(&self, told: &mut Told, key: &Key) {
+    fn forget_given_up(&self, told: &mut Told, key: &ProxyKey) {
         if self.record_own_end(told, key, Op::Remove, "the server gave it up (on_give_up=forget)") {
             told.given_up += 1;
         }
     }
 
     /// False where it is not wanted anyway.
-    fn record_own_end(&self, told: &mut Told, key: &Key, op: Op, reason: &str) -> bool {
+    fn record_own_end(&self, told: &mut Told, key: &ProxyKey, op: Op, reason: &str) -> bool {
         let is_wanted = self.journal.wants(key.0, &key.1, 0);
         if is_wanted {
             log::info!("journal: {} {}: {reason}", key.0.name(), key.1);

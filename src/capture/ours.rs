@@ -6,8 +6,8 @@ use super::mirror::Present;
 use super::state::{Ask, Doubt, Open, State, Told};
 use super::{Capture, DOUBT};
 use crate::journal::Cause;
-use crate::model::Kind;
-use crate::reconcile::{self, Add, Added, Key, Listed};
+use crate::model::{Kind, ProxyKey};
+use crate::reconcile::{self, Add, Added, Listed};
 
 impl Capture {
     /// The server has answered an add of ours, or never will.
@@ -75,7 +75,7 @@ impl Capture {
     }
 
     /// Lets the next call on a key go through, where this one is through.
-    pub(super) fn release(&self, state: &mut State, told: &mut Told, id: u64, key: &Key) {
+    pub(super) fn release(&self, state: &mut State, told: &mut Told, id: u64, key: &ProxyKey) {
         let mut through = id;
         while let Some(next) = state.next_after(through, key) {
             if self.goes_through(state, told, next) {
@@ -147,7 +147,7 @@ impl reconcile::Host for Capture {
         self.with_state(|state, _| state.mirror.expect(count));
     }
 
-    fn actual(&self, keys: &[&Key]) -> Vec<Option<Listed>> {
+    fn actual(&self, keys: &[&ProxyKey]) -> Vec<Option<Listed>> {
         self.with_state(|state, told| {
             self.settle_doubts(state, told);
             keys.iter().map(|key| state.mirror.working(key).map(Present::does)).collect()

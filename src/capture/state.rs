@@ -10,13 +10,13 @@ use super::waiting::Waiting;
 use crate::error::{Error, Result};
 use crate::journal::Cause;
 use crate::memory::give_back;
-use crate::model::{Args, DEFAULT_VHOST, Kind};
-use crate::reconcile::{Add, Added, Key};
+use crate::model::{Args, DEFAULT_VHOST, Kind, ProxyKey};
+use crate::reconcile::{Add, Added};
 
 /// What a call wants.
 pub enum Ask {
     Add {
-        key: Key,
+        key: ProxyKey,
         /// An error where no journal can hold them.
         args: Result<Args>,
         nature: Nature,
@@ -24,7 +24,7 @@ pub enum Ask {
         is_forced: bool,
     },
     Remove {
-        key: Key,
+        key: ProxyKey,
     },
     Close {
         filter: Filter,
@@ -32,12 +32,12 @@ pub enum Ask {
     /// Of the reconciler, as its call of that number.
     Start {
         call: u64,
-        key: Key,
+        key: ProxyKey,
         add: Arc<Add>,
     },
     /// Of the reconciler.
     End {
-        key: Key,
+        key: ProxyKey,
     },
 }
 
@@ -61,12 +61,12 @@ pub struct Told {
     pub go: Vec<Arc<Waiting>>,
     pub complete: Vec<Arc<Waiting>>,
     pub adds: Vec<(u64, Arc<Add>)>,
-    pub removes: Vec<(u64, Key)>,
+    pub removes: Vec<(u64, ProxyKey)>,
     pub added: Vec<(u64, Added)>,
-    pub came: Vec<Key>,
-    pub called: Vec<Key>,
-    pub converge: Vec<Key>,
-    pub replace: Vec<Key>,
+    pub came: Vec<ProxyKey>,
+    pub called: Vec<ProxyKey>,
+    pub converge: Vec<ProxyKey>,
+    pub replace: Vec<ProxyKey>,
     pub given_up: usize,
     pub has_changed: bool,
     /// The journal's writer is to be woken.
@@ -80,7 +80,7 @@ struct Turn {
 
 /// A push that has ended with a limit of tries. Its source may have ended, too, and nobody has told yet.
 pub struct Doubt {
-    pub key: Key,
+    pub key: ProxyKey,
     /// As what it was wanted.
     pub seq: u64,
     pub taken: Arc<Taken>,
@@ -97,7 +97,7 @@ pub struct State {
     /// The close calls among them.
     closes: Vec<u64>,
     /// Whose turn it is on each key that adds are under way of.
-    turns: HashMap<Key, Turn>,
+    turns: HashMap<ProxyKey, Turn>,
     last: u64,
 }
 
@@ -153,7 +153,7 @@ impl Ask {
     }
 
     /// The key on which it takes its turn.
-    pub fn key(&self) -> Option<&Key> {
+    pub fn key(&self) -> Option<&ProxyKey> {
         match self {
             Ask::Add { key, .. } | Ask::Start { key, .. } | Ask::End { key } => Some(key),
             Ask::Remove { .. } | Ask::Close { .. } => None,
@@ -230,12 +230,12 @@ impl State {
         self.calls.insert(id, open);
     }
 
-    pub fn through(&self, key: &Key) -> Option<u64> {
+    pub fn through(&self, key: &ProxyKey) -> Option<u64> {
         self.turns.get(key).map(|turn| turn.through)
     }
 
     /// What we have just made is not wanted any more: before anybody else's turn comes, it is ended.
-    pub fn end_next(&mut self, key: &Key) {
+    pub fn end_next(&mut self, key: &ProxyKey) {
         let Some(turn) = self.turns.get_mut(key) else { return };
         self.last += 1;
         turn.waiting.push_front(self.last);
@@ -243,7 +243,7 @@ impl State {
     }
 
     /// Ends the turn of a call that is through, and says whose it is now. None where it was not its turn, or nobody waits.
-    pub fn next_after(&mut self, id: u64, key: &Key) -> Option<u64> {
+    pub fn next_after(&mut self, id: u64, key: &ProxyKey) -> Option<u64> {
         let turn = self.turns.get_mut(key).filter(|turn| turn.through == id)?;
         if let Some(next) = turn.waiting.pop_front() {
             turn.through = next;

@@ -6,7 +6,7 @@ use super::Journal;
 use super::ack::{Ack, Done, Persisted};
 use super::inbox::{Access, Job, QUEUE_BYTES, QUEUE_CHANGES};
 use crate::error::{Code, Error, Result};
-use crate::model::{Args, Kind, Op};
+use crate::model::{Args, Kind, Op, ProxyKey};
 use crate::settings::Durability;
 use crate::storage::cipher::ArgsCipher;
 use crate::storage::intent::{Cause, Intent};
@@ -14,7 +14,7 @@ use crate::storage::intent::{Cause, Intent};
 /// One of many changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mutation {
-    pub key: (Kind, Arc<str>),
+    pub key: ProxyKey,
     pub op: Op,
     /// Of an add, and of nothing else.
     pub args: Option<Args>,
@@ -25,7 +25,7 @@ pub struct Mutation {
 /// One of them that changed something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppliedMutation {
-    pub key: (Kind, Arc<str>),
+    pub key: ProxyKey,
     pub seq: u64,
     /// There was a proxy before, and MediaServer would make something else of it now.
     pub replaced: bool,

@@ -7,11 +7,11 @@ use rusqlite::ToSql;
 
 use super::{Journal, SnapshotFile};
 use crate::error::{Error, Result};
-use crate::model::{self, Change, Kind};
+use crate::model::{self, Change, Kind, ProxyKey};
 use crate::storage::cipher::ArgsCipher;
 use crate::storage::db::Store;
 
-type Entry = ((Kind, Arc<str>), model::Entry);
+type Entry = (ProxyKey, model::Entry);
 
 /// A moment in the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

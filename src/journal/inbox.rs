@@ -10,7 +10,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use super::ack::Done;
 use super::gauges::Gauges;
 use crate::error::{Code, Error, Result};
-use crate::model::{Args, Change, Kind, Op};
+use crate::model::{Args, Change, Kind, Op, ProxyKey};
 use crate::settings::Settings;
 use crate::storage::cipher::ArgsCipher;
 use crate::storage::intent::{Applied, Cause, Intent};
@@ -104,7 +104,7 @@ pub enum Access {
     /// It was read, and must not be written.
     ReadOnly,
     /// It was not read yet. The calls since the start wait here, the last for each proxy.
-    Waiting { calls: BTreeMap<(Kind, Arc<str>), Waiting>, bytes: usize, begin: Option<Begin> },
+    Waiting { calls: BTreeMap<ProxyKey, Waiting>, bytes: usize, begin: Option<Begin> },
 }
 
 /// A call that came while the journal could not be opened.

@@ -28,7 +28,7 @@ use self::inbox::{Access, Core, Job, QUEUE_BYTES, QUEUE_CHANGES, Waiting};
 use self::upkeep::Maintenance;
 use self::writer::Writer;
 use crate::error::{Code, Error, Result};
-use crate::model::{Args, Entry, Kind, NamingRules, Op, State, Stream, check_key};
+use crate::model::{Args, Entry, Kind, NamingRules, Op, ProxyKey, State, Stream, check_key};
 use crate::settings::{Durability, OnError, Settings};
 pub use crate::storage::crash_counters::CrashCounters;
 pub use crate::storage::db::SCHEMA_VERSION;
@@ -284,7 +284,7 @@ impl Journal {
 
     /// What the server may have crashed of; counts its last crash. `known` is each proxy with its last change. Once a
     /// process.
-    pub fn suspects(&self, known: impl Iterator<Item = ((Kind, Arc<str>), u64)>) -> CrashCounters {
+    pub fn suspects(&self, known: impl Iterator<Item = (ProxyKey, u64)>) -> CrashCounters {
         CrashCounters::read(&self.core.paths, known)
     }
 
@@ -313,22 +313,22 @@ impl Journal {
     }
 
     /// The proxies with whose close this source of the server ends, and the other way round.
-    pub fn producers(&self, stream: &Stream, rules: &NamingRules) -> Vec<(Kind, Arc<str>)> {
+    pub fn producers(&self, stream: &Stream, rules: &NamingRules) -> Vec<ProxyKey> {
         self.core.inbox.lock().intent.producers(stream, rules)
     }
 
     /// The proxies that take this source of the server by name.
-    pub fn takers(&self, schema: &str, stream: &Stream, rules: &NamingRules) -> Vec<(Kind, Arc<str>)> {
+    pub fn takers(&self, schema: &str, stream: &Stream, rules: &NamingRules) -> Vec<ProxyKey> {
         self.core.inbox.lock().intent.takers(schema, stream, rules)
     }
 
     /// At most `most` entries after `cursor`, in the order of kind and key.
-    pub fn after(&self, cursor: Option<&(Kind, Arc<str>)>, most: usize) -> Vec<((Kind, Arc<str>), Entry)> {
+    pub fn after(&self, cursor: Option<&ProxyKey>, most: usize) -> Vec<(ProxyKey, Entry)> {
         self.core.inbox.lock().intent.after(cursor, most)
     }
 
     /// All entries, in the order of kind and key, a page at a time: whoever records waits for no more than one page.
-    pub fn entries(&self) -> impl Iterator<Item = ((Kind, Arc<str>), Entry)> + '_ {
+    pub fn entries(&self) -> impl Iterator<Item = (ProxyKey, Entry)> + '_ {
         const PAGE: usize = 1000;
         let mut cursor = None;
         std::iter::from_fn(move || {

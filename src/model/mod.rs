@@ -16,6 +16,9 @@ pub use self::redact::{redact, redact_all, redact_reason, redact_value};
 pub use self::stream::{DEFAULT_VHOST, NamingRules, Stream};
 use crate::error::{Error, Result};
 
+/// A proxy: its kind, and the key that MediaServer gave it.
+pub type ProxyKey = (Kind, Arc<str>);
+
 /// A key is `vhost/app/stream`; longer than this is no key of MediaServer's.
 pub const MAX_KEY_BYTES: usize = 4096;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::journal::{Cause, CrashCounters, Done, Journal, Mutation, OfflineHints};
-use crate::model::{Entry, Op, State};
-use crate::reconcile::{self, Key};
+use crate::model::{Entry, Op, ProxyKey, State};
+use crate::reconcile;
 
 /// The reconciler waits so long for the disk.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,13 +34,13 @@ impl JournaledIntent {
         ask(self.notes.lock().get_or_insert_with(read))
     }
 
-    fn want(&self, key: Key, entry: Entry) -> reconcile::Wanted {
+    fn want(&self, key: ProxyKey, entry: Entry) -> reconcile::Wanted {
         let seq = entry.seq;
         let (crashes, dark_since) = self.notes(|notes| (notes.suspects.crashes(&key, seq), notes.dark.of(seq)));
         reconcile::Wanted { key, seq, args: entry.args, crashes, dark_since }
     }
 
-    fn enabled(&self, (kind, key): &Key) -> Option<Entry> {
+    fn enabled(&self, (kind, key): &ProxyKey) -> Option<Entry> {
         self.journal.get(*kind, key).filter(|entry| entry.state == State::Enabled)
     }
 }
@@ -55,11 +55,11 @@ impl reconcile::Intent for JournaledIntent {
         usize::try_from(self.journal.count(State::Enabled)).unwrap_or(0)
     }
 
-    fn wants(&self, key: &Key) -> Option<reconcile::Wanted> {
+    fn wants(&self, key: &ProxyKey) -> Option<reconcile::Wanted> {
         self.enabled(key).map(|entry| self.want(key.clone(), entry))
     }
 
-    fn body(&self, key: &Key, seq: u64) -> Option<Vec<u8>> {
+    fn body(&self, key: &ProxyKey, seq: u64) -> Option<Vec<u8>> {
         let entry = self.enabled(key).filter(|entry| entry.seq == seq)?;
         entry
             .args
@@ -68,19 +68,19 @@ impl reconcile::Intent for JournaledIntent {
             .ok()
     }
 
-    fn acquit(&self, key: &Key, seq: u64) {
+    fn acquit(&self, key: &ProxyKey, seq: u64) {
         self.notes(|notes| notes.suspects.acquit(key, seq));
     }
 
-    fn set_aside(&self, key: &Key, seq: u64, reason: &str) -> bool {
+    fn set_aside(&self, key: &ProxyKey, seq: u64, reason: &str) -> bool {
         self.journal.change(key.0, &key.1, seq, Op::Set(State::Quarantined), reason);
         self.notes(|notes| notes.suspects.set_aside(key, seq))
     }
 
-    fn release(&self, crashes: u32) -> Vec<Key> {
+    fn release(&self, crashes: u32) -> Vec<ProxyKey> {
         let aside = self.journal.entries().filter(|(_, entry)| entry.state == State::Quarantined);
         let aside = aside.filter(|(key, _)| self.notes(|notes| notes.suspects.may_be_released(key)));
-        let mutation = |(key, entry): (Key, Entry)| Mutation {
+        let mutation = |(key, entry): (ProxyKey, Entry)| Mutation {
             key,
             op: Op::Set(State::Enabled),
             args: None,

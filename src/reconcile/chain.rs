@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::plan::Key;
 use crate::model::url::OwnAddress;
-use crate::model::{Endpoint, Read};
+use crate::model::{Endpoint, ProxyKey, Read};
 
 /// A proxy that takes its stream from this server and brings it back to it.
 struct Link {
@@ -14,11 +13,11 @@ struct Link {
 
 pub struct Chains {
     own: OwnAddress,
-    links: HashMap<Key, Link>,
+    links: HashMap<ProxyKey, Link>,
     /// Those in a loop, and which.
-    circles: HashMap<Key, String>,
+    circles: HashMap<ProxyKey, String>,
     /// Those of them that were told.
-    told: HashSet<Key>,
+    told: HashSet<ProxyKey>,
     /// The circles are to be found anew.
     changed: bool,
 }
@@ -28,7 +27,7 @@ impl Chains {
         Self { own, links: HashMap::new(), circles: HashMap::new(), told: HashSet::new(), changed: false }
     }
 
-    pub fn add(&mut self, key: &Key, args: &Read) {
+    pub fn add(&mut self, key: &ProxyKey, args: &Read) {
         let info = key.0.info();
         let stream = |end: Endpoint| match end {
             Endpoint::Url(name) => self.own.stream_of(args.get(name)?),
@@ -43,13 +42,13 @@ impl Chains {
         }
     }
 
-    pub fn remove(&mut self, key: &Key) {
+    pub fn remove(&mut self, key: &ProxyKey) {
         self.changed |= self.links.remove(key).is_some();
     }
 
     /// Those that have come to be part of a circle since this was last asked, with it in words, and those that no longer
     /// are.
-    pub fn news(&mut self) -> (Vec<(Key, String)>, Vec<Key>) {
+    pub fn news(&mut self) -> (Vec<(ProxyKey, String)>, Vec<ProxyKey>) {
         self.find_circles();
         let Self { circles, told, .. } = self;
         let closed = circles.iter().filter(|(key, _)| !told.contains(*key));
@@ -60,7 +59,7 @@ impl Chains {
     }
 
     /// The circle that a proxy is part of, in words; none where it is not.
-    pub fn circle(&mut self, key: &Key) -> Option<&str> {
+    pub fn circle(&mut self, key: &ProxyKey) -> Option<&str> {
         self.find_circles();
         self.circles.get(key).map(String::as_str)
     }
@@ -70,7 +69,7 @@ impl Chains {
         if !std::mem::take(&mut self.changed) {
             return;
         }
-        let mut left: HashMap<&Key, &Link> = self.links.iter().collect();
+        let mut left: HashMap<&ProxyKey, &Link> = self.links.iter().collect();
         loop {
             let made: HashSet<&str> = left.values().map(|link| link.output.as_str()).collect();
             let taken: HashSet<&str> = left.values().map(|link| link.input.as_str()).collect();
@@ -127,11 +126,11 @@ mod tests {
         Chains::new(OwnAddress { hosts: vec![], ports: vec![1935] })
     }
 
-    fn pull(chains: &mut Chains, stream: &str, url: &str) -> Key {
+    fn pull(chains: &mut Chains, stream: &str, url: &str) -> ProxyKey {
         add(chains, Kind::Pull, stream, &[("app", "live"), ("stream", stream), ("url", url)])
     }
 
-    fn push(chains: &mut Chains, stream: &str, url: &str) -> Key {
+    fn push(chains: &mut Chains, stream: &str, url: &str) -> ProxyKey {
         add(
             chains,
             Kind::Push,
@@ -140,8 +139,8 @@ mod tests {
         )
     }
 
-    fn add(chains: &mut Chains, kind: Kind, name: &str, args: &[(&str, &str)]) -> Key {
-        let key: Key = (kind, name.into());
+    fn add(chains: &mut Chains, kind: Kind, name: &str, args: &[(&str, &str)]) -> ProxyKey {
+        let key: ProxyKey = (kind, name.into());
         let pairs = args.iter().chain(&[("vhost", "__defaultVhost__")]);
         let pairs = pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         chains.add(&key, &Args::from_pairs(pairs).unwrap().read());

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::plan::{Action, Key, Limits, Plan, Wanted};
+use super::host::{Add, Added, Host, Intent, Listed, Wanted};
+use super::plan::{Action, Limits, Plan};
 use super::progress::{Progress, SourceReport};
 use super::proxy::{PhaseCounts, UnhealthyProxy};
-use super::{Add, Added, Host, Intent, Listed};
 use crate::error::{Code, Error, Result};
 use crate::model::url::OwnAddress;
-use crate::model::{Kind, redact_reason};
+use crate::model::{Kind, ProxyKey, redact_reason};
 
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,12 +31,12 @@ enum Event {
     Look,
     GivenUp,
     /// With true, what the server has is to be replaced.
-    Converge(Key, bool),
-    Ask(Key),
-    Called(Key),
-    MediaCame(Key),
-    SourceCame(Key),
-    SourceGone(Key),
+    Converge(ProxyKey, bool),
+    Ask(ProxyKey),
+    Called(ProxyKey),
+    MediaCame(ProxyKey),
+    SourceCame(ProxyKey),
+    SourceGone(ProxyKey),
     RestoreAll,
     Limits(Limits),
     Stop,
@@ -100,32 +100,32 @@ impl Handle {
     }
 
     /// Brings the server back to intent for one proxy, whose call was undone. Any thread.
-    pub fn converge(&self, key: Key) {
+    pub fn converge(&self, key: ProxyKey) {
         self.follow(key, false);
     }
 
     /// Brings the server to intent for one proxy; with `replace`, what it has under that key is replaced. Any thread.
-    pub fn follow(&self, key: Key, replace: bool) {
+    pub fn follow(&self, key: ProxyKey, replace: bool) {
         self.send(Event::Converge(key, replace));
     }
 
     /// Someone waits for this proxy. Any thread.
-    pub fn ask_for(&self, key: Key) {
+    pub fn ask_for(&self, key: ProxyKey) {
         self.send(Event::Ask(key));
     }
 
     /// A client has added this proxy. Of use where not all is started by itself. Any thread.
-    pub fn called_for(&self, key: Key) {
+    pub fn called_for(&self, key: ProxyKey) {
         self.send(Event::Called(key));
     }
 
     /// The media of this proxy have come. Any thread.
-    pub fn media_came(&self, key: Key) {
+    pub fn media_came(&self, key: ProxyKey) {
         self.send(Event::MediaCame(key));
     }
 
     /// The stream that this proxy takes from the server has come or gone. Any thread.
-    pub fn source_moved(&self, key: Key, is_there: bool) {
+    pub fn source_moved(&self, key: ProxyKey, is_there: bool) {
         self.send(if is_there { Event::SourceCame(key) } else { Event::SourceGone(key) });
     }
 
@@ -313,7 +313,7 @@ impl Driver {
                 break;
             }
             let asked = self.began.elapsed();
-            let keys: Vec<&Key> = page.iter().map(|want| &want.key).collect();
+            let keys: Vec<&ProxyKey> = page.iter().map(|want| &want.key).collect();
             let actual = self.host.actual(&keys);
             let (said, wall) = (self.began.elapsed(), self.intent.now_ms());
             self.shared.plan.lock().compare(page.into_iter().zip(actual), asked, said, wall);

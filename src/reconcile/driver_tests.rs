@@ -1,7 +1,7 @@
 //! The thread that carries the plan out, with servers that are a few lines each.
 
 use super::*;
-use crate::model::Args;
+use crate::model::{Args, ProxyKey};
 use crate::settings::RestoreMode;
 
 /// A server that refuses all adds with the words of a real one.
@@ -15,7 +15,7 @@ impl Host for Refusing {
     }
     fn remove(&self, _: Kind, _: Arc<str>) {}
     fn expect(&self, _: usize) {}
-    fn actual(&self, keys: &[&Key]) -> Vec<Option<Listed>> {
+    fn actual(&self, keys: &[&ProxyKey]) -> Vec<Option<Listed>> {
         vec![None; keys.len()]
     }
 }
@@ -27,8 +27,8 @@ impl Host for Half {
     fn expect(&self, _: usize) {}
     fn add(&self, _: u64, _: Add) {}
     fn remove(&self, _: Kind, _: Arc<str>) {}
-    fn actual(&self, keys: &[&Key]) -> Vec<Option<Listed>> {
-        let is_there = |key: &&Key| key.1.parse::<usize>().unwrap().is_multiple_of(2);
+    fn actual(&self, keys: &[&ProxyKey]) -> Vec<Option<Listed>> {
+        let is_there = |key: &&ProxyKey| key.1.parse::<usize>().unwrap().is_multiple_of(2);
         keys.iter().map(|key| is_there(key).then_some(Listed::Playing)).collect()
     }
 }
@@ -48,17 +48,17 @@ impl Intent for Cameras {
     fn count(&self) -> usize {
         self.0 as usize
     }
-    fn wants(&self, _: &Key) -> Option<Wanted> {
+    fn wants(&self, _: &ProxyKey) -> Option<Wanted> {
         self.wanted().next()
     }
-    fn body(&self, _: &Key, _: u64) -> Option<Vec<u8>> {
+    fn body(&self, _: &ProxyKey, _: u64) -> Option<Vec<u8>> {
         Some(Vec::new())
     }
-    fn acquit(&self, _: &Key, _: u64) {}
-    fn set_aside(&self, _: &Key, _: u64, _: &str) -> bool {
+    fn acquit(&self, _: &ProxyKey, _: u64) {}
+    fn set_aside(&self, _: &ProxyKey, _: u64, _: &str) -> bool {
         false
     }
-    fn release(&self, _: u32) -> Vec<Key> {
+    fn release(&self, _: u32) -> Vec<ProxyKey> {
         Vec::new()
     }
     fn dark(&self, _: Vec<(u64, i64)>) {}
@@ -121,7 +121,7 @@ impl Host for Alike {
     fn expect(&self, _: usize) {}
     fn add(&self, _: u64, _: Add) {}
     fn remove(&self, _: Kind, _: Arc<str>) {}
-    fn actual(&self, keys: &[&Key]) -> Vec<Option<Listed>> {
+    fn actual(&self, keys: &[&ProxyKey]) -> Vec<Option<Listed>> {
         vec![Some(self.0.lock().clone()); keys.len()]
     }
 }

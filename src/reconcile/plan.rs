@@ -9,20 +9,17 @@ mod view;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::chain::Chains;
+use super::host::{Added, Listed, Wanted};
 use super::progress::{Meter, Progress, SourceReport};
 use super::proxy::{Part, Phase, PhaseCounts, Proxy, UnhealthyProxy};
 use super::queue::{PROCESSES, Queue, Rank};
-use super::{Added, Listed};
 use crate::memory::give_back;
 use crate::model::url::OwnAddress;
-use crate::model::{Args, Kind};
+use crate::model::{Kind, ProxyKey};
 use crate::settings::RestoreMode;
-
-pub type Key = (Kind, Arc<str>);
 
 /// The longest pause between two attempts at one proxy.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30 * 60);
@@ -51,20 +48,6 @@ const CATCH_UP: Duration = Duration::from_millis(5);
 /// "It played when last looked at."
 const PLAYED: i64 = i64::MAX;
 
-/// A proxy that should run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    pub key: Key,
-    /// The change that made it what it is.
-    pub seq: u64,
-    pub args: Args,
-    /// In how many crashes of the server running it was being worked on.
-    pub crashes: u32,
-    /// None where it played, or was not known yet, when the server was last looked at before this start; else when
-    /// it was last seen playing, 0 for never.
-    pub dark_since: Option<i64>,
-}
-
 /// How fast, how often and how many.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -87,32 +70,32 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Start it, as call `call`; where `anew`, end it first.
-    Start { call: u64, key: Key, seq: u64, replace: bool },
+    Start { call: u64, key: ProxyKey, seq: u64, replace: bool },
     /// It is not to be started any more.
-    SetAside { key: Key, seq: u64, why: String },
+    SetAside { key: ProxyKey, seq: u64, why: String },
     /// The server has lived through it: it is no suspect any more.
-    Acquit { key: Key, seq: u64 },
+    Acquit { key: ProxyKey, seq: u64 },
     /// The server does well without what was set aside, which is to be wanted once more, as what it has crashed of so often.
     Release { crashes: u32 },
 }
 
 struct Call {
-    key: Key,
+    key: ProxyKey,
     since: Duration,
     counted: bool,
 }
 
 pub struct Plan {
     limits: Limits,
-    proxies: HashMap<Key, Proxy>,
+    proxies: HashMap<ProxyKey, Proxy>,
     queue: Queue,
     chains: Chains,
     calls: HashMap<u64, Call>,
     last_call: u64,
     /// Calls for suspects that were answered, in that order, and when the server will have lived through each.
-    settling: VecDeque<(Duration, u64, Key, u64)>,
+    settling: VecDeque<(Duration, u64, ProxyKey, u64)>,
     /// What has connected in the restore, in that order, and until when its first media are waited for.
-    awaited: VecDeque<(Duration, Key)>,
+    awaited: VecDeque<(Duration, ProxyKey)>,
     /// What was set aside was released, as far as it may be.
     has_released: bool,
     actions: VecDeque<Action>,
@@ -228,7 +211,7 @@ impl Plan {
     pub fn end_look(&mut self, now: Duration) {
         let Some(asking) = self.asking.take() else { return };
         self.restoring = false;
-        let unwanted: Vec<Key> = self
+        let unwanted: Vec<ProxyKey> = self
             .proxies
             .iter()
             .filter(|(_, proxy)| proxy.look != self.looks)
@@ -308,7 +291,7 @@ impl Plan {
     }
 
     /// Makes one part of the restore of which only we know how it stands.
-    fn restore_unlisted(&mut self, key: &Key) {
+    fn restore_unlisted(&mut self, key: &ProxyKey) {
         match self.proxies.get(key).map(|proxy| proxy.phase) {
             Some(Phase::Connecting { call }) => {
                 let proxy = self.proxies.get_mut(key);
@@ -408,12 +391,12 @@ impl Plan {
         self.next_look = self.next_look.min(at.max(self.soonest_look));
     }
 
-    fn pause_after(&self, key: &Key) -> Duration {
+    fn pause_after(&self, key: &ProxyKey) -> Duration {
         self.pause(key, self.proxies.get(key).map_or(0, |proxy| proxy.failures))
     }
 
     /// How long to wait after so many failures running.
-    fn pause(&self, key: &Key, failures: u32) -> Duration {
+    fn pause(&self, key: &ProxyKey, failures: u32) -> Duration {
         let pause = self.limits.revive.saturating_mul(1 << failures.min(20)).min(LONGEST_BACKOFF);
         self.jittered(pause, (key, failures)).min(LONGEST_BACKOFF)
     }

@@ -1,6 +1,7 @@
 //! The plan by itself, one rule at a time.
 
 use super::*;
+use crate::model::Args;
 
 const LIMITS: Limits = Limits {
     mode: RestoreMode::Eager,
@@ -15,7 +16,7 @@ fn new(limits: Limits) -> Plan {
     Plan::new(limits, OwnAddress { hosts: vec![], ports: vec![1935] })
 }
 
-fn key(name: &str) -> Key {
+fn key(name: &str) -> ProxyKey {
     (Kind::Pull, name.into())
 }
 
@@ -35,24 +36,30 @@ fn secs(secs: u64) -> Duration {
 
 const RETRYING: Listed = Listed::Retrying { failures: 0, error: None };
 
-fn playing(names: &[&str]) -> HashMap<Key, Listed> {
+fn playing(names: &[&str]) -> HashMap<ProxyKey, Listed> {
     listed(names, Listed::Playing)
 }
 
-fn retrying(names: &[&str]) -> HashMap<Key, Listed> {
+fn retrying(names: &[&str]) -> HashMap<ProxyKey, Listed> {
     listed(names, RETRYING)
 }
 
-fn listed(names: &[&str], does: Listed) -> HashMap<Key, Listed> {
+fn listed(names: &[&str], does: Listed) -> HashMap<ProxyKey, Listed> {
     names.iter().map(|name| (key(name), does.clone())).collect()
 }
 
-fn look(plan: &mut Plan, wanted: Vec<Wanted>, listed: &HashMap<Key, Listed>, at: Duration) {
+fn look(plan: &mut Plan, wanted: Vec<Wanted>, listed: &HashMap<ProxyKey, Listed>, at: Duration) {
     observe(plan, wanted, listed, at, at);
 }
 
 /// A whole look, of one page.
-fn observe(plan: &mut Plan, wanted: Vec<Wanted>, listed: &HashMap<Key, Listed>, asked: Duration, now: Duration) {
+fn observe(
+    plan: &mut Plan,
+    wanted: Vec<Wanted>,
+    listed: &HashMap<ProxyKey, Listed>,
+    asked: Duration,
+    now: Duration,
+) {
     plan.begin_look(asked, 1_000_000);
     let there = |want: Wanted| {
         let there = listed.get(&want.key).cloned();
@@ -572,7 +579,7 @@ fn blocked() -> Added {
 
 const TO: &str = "rtmp://cdn/live/a";
 
-fn lists(wanted: &Wanted, playing: bool) -> HashMap<Key, Listed> {
+fn lists(wanted: &Wanted, playing: bool) -> HashMap<ProxyKey, Listed> {
     HashMap::from([(wanted.key.clone(), if playing { Listed::Playing } else { RETRYING })])
 }
 

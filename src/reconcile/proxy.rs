@@ -1,14 +1,14 @@
 //! One proxy as the reconciler knows it: what it does now and what was tried. Pure.
 
+use crate::model::ProxyKey;
 use std::time::Duration;
 
-use super::plan::Key;
 use super::queue::{Rank, RemoteHost};
 
 /// A proxy that should play and does not, as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnhealthyProxy {
-    pub key: Key,
+    pub key: ProxyKey,
     /// waiting: its turn has not come; connecting: no media have come yet; retrying: the server has it and connects again;
     /// down: the server has lost it; blocked: it cannot be started as things are.
     pub state: &'static str,
@@ -87,7 +87,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    pub fn trouble(&self, key: &Key, now: Duration) -> UnhealthyProxy {
+    pub fn trouble(&self, key: &ProxyKey, now: Duration) -> UnhealthyProxy {
         let (state, next_try) = match self.phase {
             Phase::Waiting { .. } => ("waiting", None),
             Phase::Connecting { .. } | Phase::Connected => ("connecting", None),

@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::plan::Key;
 use crate::memory::give_back;
+use crate::model::ProxyKey;
 
 /// A first connect that has no result yet keeps its place at its source for so long.
 const SLOT: Duration = Duration::from_secs(2);
@@ -42,7 +42,7 @@ pub const PROCESSES: RemoteHost = RemoteHost(1);
 #[derive(Default)]
 struct Source {
     host: String,
-    ready: BTreeMap<Rank, Key>,
+    ready: BTreeMap<Rank, ProxyKey>,
     connecting: usize,
     /// Its entry in `Queue::open`.
     offered: Option<Rank>,
@@ -115,7 +115,7 @@ impl Queue {
         self.sources.get(remote_host.0).map_or("", |source| &source.host)
     }
 
-    pub fn push(&mut self, remote_host: RemoteHost, rank: Rank, key: Key) {
+    pub fn push(&mut self, remote_host: RemoteHost, rank: Rank, key: ProxyKey) {
         let Some(source) = self.sources.get_mut(remote_host.0) else { return };
         if source.ready.insert(rank, key).is_none() {
             self.len += 1;
@@ -134,7 +134,7 @@ impl Queue {
     }
 
     /// The next one that may be started now; it is started as `call`.
-    pub fn pop(&mut self, call: u64, now: Duration) -> Option<Key> {
+    pub fn pop(&mut self, call: u64, now: Duration) -> Option<ProxyKey> {
         self.free_places(now);
         let (rank, remote_host) = self.open.first().copied()?;
         if rank.crashes > 0 {
@@ -240,9 +240,9 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Kind;
+    use crate::model::{Kind, ProxyKey};
 
-    fn key(seq: u64) -> Key {
+    fn key(seq: u64) -> ProxyKey {
         (Kind::Pull, format!("{seq}").into())
     }
 

@@ -5,10 +5,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::plan::{Action, Key, Limits, Plan, Wanted};
-use super::{Added, Listed};
+use super::host::{Added, Listed, Wanted};
+use super::plan::{Action, Limits, Plan};
 use crate::model::url::OwnAddress;
-use crate::model::{Args, Kind};
+use crate::model::{Args, Kind, ProxyKey};
 use crate::settings::RestoreMode;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,25 +32,25 @@ const LATER: Duration = Duration::from_millis(700);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     /// A first connect has its result.
-    Connected(u64, Key, bool),
+    Connected(u64, ProxyKey, bool),
 }
 
 struct Simulation {
     now: Duration,
     plan: Plan,
-    intent: BTreeMap<Key, (u64, Args, Option<i64>)>,
-    cameras: HashMap<Key, Camera>,
-    server: HashMap<Key, Running>,
+    intent: BTreeMap<ProxyKey, (u64, Args, Option<i64>)>,
+    cameras: HashMap<ProxyKey, Camera>,
+    server: HashMap<ProxyKey, Running>,
     events: BinaryHeap<Reverse<(Duration, Event)>>,
     per_origin: usize,
     /// First connects of each host that are unanswered and less than 2 s old.
     fresh: HashMap<String, VecDeque<(Duration, u64)>>,
-    starts: Vec<(Duration, Key)>,
+    starts: Vec<(Duration, ProxyKey)>,
     dice: fastrand::Rng,
     seq: u64,
 }
 
-fn host(key: &Key) -> String {
+fn host(key: &ProxyKey) -> String {
     key.1.split('/').next().unwrap().to_owned()
 }
 
@@ -71,8 +71,8 @@ impl Simulation {
         }
     }
 
-    fn want(&mut self, host: &str, name: usize, camera: Camera, dark_since: Option<i64>) -> Key {
-        let key: Key = (Kind::Pull, format!("{host}/{name}").into());
+    fn want(&mut self, host: &str, name: usize, camera: Camera, dark_since: Option<i64>) -> ProxyKey {
+        let key: ProxyKey = (Kind::Pull, format!("{host}/{name}").into());
         let url = format!("rtsp://{}", key.1);
         let args = Args::from_pairs([(b"url".as_slice(), url.as_bytes())]).unwrap();
         self.seq += 1;
@@ -82,7 +82,7 @@ impl Simulation {
     }
 
     fn wanted(&self) -> Vec<Wanted> {
-        let want = |(key, (seq, args, dark_since)): (&Key, &(u64, Args, Option<i64>))| Wanted {
+        let want = |(key, (seq, args, dark_since)): (&ProxyKey, &(u64, Args, Option<i64>))| Wanted {
             key: key.clone(),
             seq: *seq,
             args: args.clone(),
@@ -179,7 +179,7 @@ impl Simulation {
     }
 
     /// As the server does by itself.
-    fn retry(&mut self, key: Key, after: Duration) {
+    fn retry(&mut self, key: ProxyKey, after: Duration) {
         let good = matches!(self.cameras[&key], Camera::On(_));
         self.events.push(Reverse((self.now + after, Event::Connected(0, key, good))));
     }
@@ -268,7 +268,7 @@ fn whatever_happens_the_server_ends_up_with_what_is_wanted() {
     }
     sim.run_until(Duration::from_millis(300));
     for round in 0..400 {
-        let keys: Vec<Key> = sim.intent.keys().cloned().collect();
+        let keys: Vec<ProxyKey> = sim.intent.keys().cloned().collect();
         let key = keys[sim.dice.usize(..keys.len())].clone();
         if sim.dice.u32(..20) == 0 {
             sim.plan.restore_all(sim.now);
@@ -327,8 +327,8 @@ fn whatever_happens_the_server_ends_up_with_what_is_wanted() {
         *camera = Camera::On(Duration::from_millis(30));
     }
     sim.run_until(sim.now + Duration::from_secs(3 * 3600));
-    let wanted: Vec<&Key> = sim.intent.keys().collect();
-    let mut there: Vec<&Key> = sim.server.keys().collect();
+    let wanted: Vec<&ProxyKey> = sim.intent.keys().collect();
+    let mut there: Vec<&ProxyKey> = sim.server.keys().collect();
     there.sort();
     assert_eq!(there, wanted, "ZLMJ_SEED={seed}");
     assert!(sim.server.values().all(|running| running.does == Listed::Playing), "ZLMJ_SEED={seed}");

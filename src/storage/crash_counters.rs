@@ -12,14 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use super::env::Env;
 use super::paths::{JournalPaths, with_suffix};
-use crate::model::Kind;
-
-type Key = (Kind, Arc<str>);
+use crate::model::{Kind, ProxyKey};
 
 pub struct CrashCounters {
     env: Arc<dyn Env>,
     path: PathBuf,
-    of: BTreeMap<Key, Record>,
+    of: BTreeMap<ProxyKey, Record>,
     failed: bool,
 }
 
@@ -45,7 +43,7 @@ struct Line {
 impl CrashCounters {
     /// Reads what the processes before have left, and counts the crash of the last, if that is what it died of. `known` is
     /// each proxy of the journal with its last change.
-    pub fn read(paths: &JournalPaths, known: impl Iterator<Item = (Key, u64)>) -> Self {
+    pub fn read(paths: &JournalPaths, known: impl Iterator<Item = (ProxyKey, u64)>) -> Self {
         let path = paths.suspects();
         let text = paths.env.read(&path).unwrap_or_default();
         let lines: Vec<Line> = serde_json::from_slice(&text).unwrap_or_default();
@@ -54,7 +52,7 @@ impl CrashCounters {
         if lines.is_empty() && accused.is_empty() {
             return suspects;
         }
-        let known: HashMap<Key, u64> = known.collect();
+        let known: HashMap<ProxyKey, u64> = known.collect();
         for Line { kind, key, seq, crashes, released } in lines {
             let key = Kind::from_name(&kind).map(|kind| (kind, key.into()));
             if let Some(key) = key.filter(|key| known.contains_key(key)) {
@@ -71,18 +69,18 @@ impl CrashCounters {
         suspects
     }
 
-    fn record(&self, key: &Key, seq: u64) -> Record {
+    fn record(&self, key: &ProxyKey, seq: u64) -> Record {
         let found = self.of.get(key).filter(|record| record.seq == seq);
         found.copied().unwrap_or(Record { seq, crashes: 0, released: false })
     }
 
     /// In how many crashes running it was being worked on.
-    pub fn crashes(&self, key: &Key, seq: u64) -> u32 {
+    pub fn crashes(&self, key: &ProxyKey, seq: u64) -> u32 {
         self.record(key, seq).crashes
     }
 
     /// The server has lived through its start.
-    pub fn acquit(&mut self, key: &Key, seq: u64) {
+    pub fn acquit(&mut self, key: &ProxyKey, seq: u64) {
         if self.of.get(key).is_some_and(|record| record.seq == seq) {
             self.of.remove(key);
             self.write();
@@ -90,7 +88,7 @@ impl CrashCounters {
     }
 
     /// It is not to be started any more. True where that is for good, since it was released once before.
-    pub fn set_aside(&mut self, key: &Key, seq: u64) -> bool {
+    pub fn set_aside(&mut self, key: &ProxyKey, seq: u64) -> bool {
         let released = self.record(key, seq).released;
         if self.of.get(key).is_some_and(|record| record.seq != seq) {
             self.of.remove(key);
@@ -100,12 +98,12 @@ impl CrashCounters {
     }
 
     /// What was set aside has not been released yet.
-    pub fn may_be_released(&self, key: &Key) -> bool {
+    pub fn may_be_released(&self, key: &ProxyKey) -> bool {
         self.of.get(key).is_none_or(|record| !record.released)
     }
 
     /// It is wanted again, by change `seq`, but one crash short of being set aside for good.
-    pub fn release(&mut self, key: &Key, seq: u64, crashes: u32) {
+    pub fn release(&mut self, key: &ProxyKey, seq: u64, crashes: u32) {
         self.of.insert(key.clone(), Record { seq, crashes, released: true });
         self.write();
     }
@@ -129,7 +127,7 @@ impl CrashCounters {
                 _ => Ok(()),
             };
         }
-        let line = |((kind, key), record): (&Key, &Record)| {
+        let line = |((kind, key), record): (&ProxyKey, &Record)| {
             let Record { seq, crashes, released } = *record;
             Line { kind: kind.name().to_owned(), key: key.to_string(), seq, crashes, released }
         };

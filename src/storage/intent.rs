@@ -7,9 +7,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::cipher::ArgsCipher;
-use crate::model::{Args, Change, DEFAULT_VHOST, Endpoint, Entry, Kind, NamingRules, Op, State, Stream, url};
-
-type Key = (Kind, Arc<str>);
+use crate::model::{
+    Args, Change, DEFAULT_VHOST, Endpoint, Entry, Kind, NamingRules, Op, ProxyKey, State, Stream, url,
+};
 
 /// So many removals and replacements are remembered, for those who ask whether a scope has changed.
 const REMEMBERED: usize = 10_000;
@@ -22,7 +22,7 @@ pub struct Digest {
 }
 
 impl Digest {
-    pub fn of(entries: &[(Key, Entry)]) -> Digest {
+    pub fn of(entries: &[(ProxyKey, Entry)]) -> Digest {
         let mut digest = Digest::default();
         entries.iter().for_each(|((kind, key), entry)| digest.add(*kind, key, entry));
         digest
@@ -68,10 +68,10 @@ impl Applied {
 #[derive(Clone, Default)]
 pub struct Intent {
     cipher: Option<Arc<ArgsCipher>>,
-    entries: BTreeMap<Key, Entry>,
+    entries: BTreeMap<ProxyKey, Entry>,
     /// By `app/stream` of what they make or take: the proxies whose key does not say it, or not all of it, as the server
     /// names it.
-    by_path: BTreeSet<(String, Key)>,
+    by_path: BTreeSet<(String, ProxyKey)>,
     by_state: BTreeMap<State, u64>,
     digest: Digest,
     seq: u64,
@@ -136,7 +136,7 @@ impl Intent {
 
     /// At most `most` entries that follow `cursor` in the order of kind and key, so that a long walk holds no
     /// lock for long.
-    pub fn after(&self, cursor: Option<&Key>, most: usize) -> Vec<(Key, Entry)> {
+    pub fn after(&self, cursor: Option<&ProxyKey>, most: usize) -> Vec<(ProxyKey, Entry)> {
         let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
         self.entries
             .range((from, Bound::Unbounded))
@@ -146,25 +146,25 @@ impl Intent {
     }
 
     /// The proxies with whose close this source of the server ends, and the other way round.
-    pub fn producers(&self, stream: &Stream, rules: &NamingRules) -> Vec<Key> {
+    pub fn producers(&self, stream: &Stream, rules: &NamingRules) -> Vec<ProxyKey> {
         let name: Arc<str> = stream.to_string().into();
         let named = Kind::ALL.iter().filter(|kind| kind.key_is_stream()).map(|kind| (*kind, Arc::clone(&name)));
         let found = named.chain(self.on_path(stream).filter(|(_, key)| *key != name));
-        let makes = |(kind, key): &Key| {
+        let makes = |(kind, key): &ProxyKey| {
             self.get(*kind, key).is_some_and(|entry| kind.own_streams(&entry.args, rules).contains(stream))
         };
         found.filter(makes).collect()
     }
 
     /// The proxies that take this source of the server by name.
-    pub fn takers(&self, schema: &str, stream: &Stream, rules: &NamingRules) -> Vec<Key> {
+    pub fn takers(&self, schema: &str, stream: &Stream, rules: &NamingRules) -> Vec<ProxyKey> {
         let takers = Kind::ALL.iter().filter(|kind| kind.info().input == Endpoint::Named);
         let prefix: Arc<str> = format!("{schema}/{stream}/").into();
         let named = takers.flat_map(|kind| {
             let from = self.entries.range((*kind, Arc::clone(&prefix))..).map(|(key, _)| key);
             from.take_while(|(its, key)| *its == *kind && key.starts_with(&*prefix)).cloned().collect::<Vec<_>>()
         });
-        let takes = |(kind, key): &Key| {
+        let takes = |(kind, key): &ProxyKey| {
             let taken = self.get(*kind, key).and_then(|entry| kind.taken_stream(&entry.args, rules));
             taken.is_some_and(|(its, taken)| its == schema && taken == *stream)
         };
@@ -172,7 +172,7 @@ impl Intent {
         named.chain(others).filter(takes).collect()
     }
 
-    fn on_path(&self, stream: &Stream) -> impl Iterator<Item = Key> {
+    fn on_path(&self, stream: &Stream) -> impl Iterator<Item = ProxyKey> {
         let path = stream.path().to_owned();
         let from = (path.clone(), (Kind::Pull, Arc::from("")));
         self.by_path.range(from..).take_while(move |(its, _)| *its == path).map(|(_, key)| key.clone())
@@ -197,7 +197,7 @@ impl Intent {
 
     /// The same with all that was read back from disk, which proves to be `digest`; for one that has nothing yet. Made at
     /// once, since a tree that grows in the order of its keys stays half empty.
-    pub fn filled(mut self, entries: Vec<(Key, Entry)>, digest: Digest) -> Self {
+    pub fn filled(mut self, entries: Vec<(ProxyKey, Entry)>, digest: Digest) -> Self {
         for ((kind, key), entry) in &entries {
             self.seq = self.seq.max(entry.seq);
             self.index(*kind, key, entry);

@@ -13,7 +13,7 @@ use super::paths::{JournalPaths, QuarantineReason, log_of};
 use super::rows::{Incident, Row};
 use super::salvage::Pages;
 use crate::error::{Code, Error, Result};
-use crate::model::{Change, Entry, Kind};
+use crate::model::{Change, Entry, Kind, ProxyKey};
 
 /// Change numbers that a recovery leaves out. The lost rows may have carried numbers that somebody was told; none
 /// of those is given twice.
@@ -243,7 +243,7 @@ fn prove(intent: &mut Intent, sums: &[Digest]) -> bool {
 /// where it was removed.
 #[derive(Default)]
 struct Evidence {
-    keys: BTreeMap<(Kind, Arc<str>), (u64, Option<Entry>)>,
+    keys: BTreeMap<ProxyKey, (u64, Option<Entry>)>,
     history: BTreeMap<u64, Change>,
     incidents: BTreeSet<Incident>,
     numbers: BTreeSet<u64>,

@@ -97,7 +97,7 @@ fn push_that_has_lost_its_source_is_there_no_more_and_replaced_when_it_is_starte
     let bench = Bench::with(&[("on_give_up", "forget")]);
     let (told, calls) = channel();
     bench.capture.set_server(Box::new(Called(told)));
-    let key: Key = (Kind::Push, push_key().into());
+    let key: ProxyKey = (Kind::Push, push_key().into());
     let actual = || reconcile::Host::actual(&bench.capture, &[&key]).pop().flatten();
     bench.pushed(&[]);
     let start = |call: u64| {

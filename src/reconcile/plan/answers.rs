@@ -1,13 +1,14 @@
 //! What becomes of a call: its answer, the first media after it, or nothing.
 
+use crate::model::ProxyKey;
 use std::time::Duration;
 
-use super::{Added, Call, FIRST_MEDIA, Key, LOST, Part, Phase, Plan, Proxy, SETTLES};
+use super::{Added, Call, FIRST_MEDIA, LOST, Part, Phase, Plan, Proxy, SETTLES};
 use crate::memory::give_back;
 
 impl Plan {
     /// What a call is about, until it is answered.
-    pub fn called(&self, call: u64) -> Option<Key> {
+    pub fn called(&self, call: u64) -> Option<ProxyKey> {
         self.calls.get(&call).map(|call| call.key.clone())
     }
 
@@ -72,7 +73,7 @@ impl Plan {
     }
 
     /// A call has its answer: a suspect is none any more once the server has lived on for a moment.
-    fn settle(&mut self, call: u64, key: &Key, is_over: bool, now: Duration) {
+    fn settle(&mut self, call: u64, key: &ProxyKey, is_over: bool, now: Duration) {
         let suspect = self.proxies.get(key).filter(|proxy| is_over && proxy.crashes > 0);
         match suspect.filter(|proxy| proxy.phase == Phase::Connecting { call }).map(|proxy| proxy.seq) {
             Some(seq) => self.settling.push_back((now + SETTLES, call, key.clone(), seq)),
@@ -81,7 +82,7 @@ impl Plan {
     }
 
     /// The media of what has connected, for the first time or again, have come.
-    pub fn media_came(&mut self, key: &Key, now: Duration, wall: i64) {
+    pub fn media_came(&mut self, key: &ProxyKey, now: Duration, wall: i64) {
         let waits = |proxy: &&mut Proxy| matches!(proxy.phase, Phase::Connected | Phase::Retrying { .. });
         if let Some(proxy) = self.proxies.get_mut(key).filter(waits) {
             proxy.changed = now;
@@ -91,7 +92,7 @@ impl Plan {
     }
 
     /// It has connected, and there was time enough for its media to come.
-    pub(super) fn sends_nothing(&mut self, key: &Key, now: Duration) {
+    pub(super) fn sends_nothing(&mut self, key: &ProxyKey, now: Duration) {
         if self.counts_as(key, |part| part == Part::Connecting, |progress| &mut progress.connected) {
             self.proxies.entry(key.clone()).and_modify(|proxy| proxy.part = Some(Part::Connected));
             self.meter.note(now);

@@ -1,9 +1,10 @@
 //! What comes between two looks at the server: somebody adds or asks for a proxy, one is released, or the stream that one
 //! takes comes or goes.
 
+use crate::model::ProxyKey;
 use std::time::Duration;
 
-use super::{ASKED_AGAIN, Key, Phase, Plan, Wanted};
+use super::{ASKED_AGAIN, Phase, Plan, Wanted};
 use crate::settings::RestoreMode;
 
 impl Plan {
@@ -65,7 +66,7 @@ impl Plan {
     }
 
     /// The stream that a proxy takes from this server is gone: it ends with that, and waits for it.
-    pub fn source_gone(&mut self, key: &Key, now: Duration) {
+    pub fn source_gone(&mut self, key: &ProxyKey, now: Duration) {
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         proxy.source_moved = Some(now);
         if !matches!(proxy.phase, Phase::Waiting { .. } | Phase::Connecting { .. }) {

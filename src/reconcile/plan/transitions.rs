@@ -4,11 +4,11 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::{
-    Action, BLOCKED_AGAIN, Key, LOOK_AT_MOST, MOST_CRASHES, PLAYED, PROCESSES, Part, Phase, Plan, Progress, Proxy,
+    Action, BLOCKED_AGAIN, LOOK_AT_MOST, MOST_CRASHES, PLAYED, PROCESSES, Part, Phase, Plan, Progress, Proxy,
     Rank, Wanted,
 };
-use crate::model::redact_reason;
 use crate::model::url::host_of;
+use crate::model::{ProxyKey, redact_reason};
 use crate::reconcile::Listed;
 
 impl Plan {
@@ -41,7 +41,7 @@ impl Plan {
     }
 
     /// Makes it part of the restore.
-    pub(super) fn count(&mut self, key: &Key) {
+    pub(super) fn count(&mut self, key: &ProxyKey) {
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         if proxy.part.replace(Part::Waiting).is_none() {
             self.meter.counts(proxy.remote_host);
@@ -50,7 +50,7 @@ impl Plan {
     }
 
     /// The restore has nothing to do for it: it was there, or someone else was faster.
-    pub(super) fn is_here(&mut self, key: &Key) {
+    pub(super) fn is_here(&mut self, key: &ProxyKey) {
         self.counts_as(key, |part| part == Part::Waiting, |progress| &mut progress.present);
     }
 
@@ -58,7 +58,7 @@ impl Plan {
     /// where it is none.
     pub(super) fn counts_as(
         &mut self,
-        key: &Key,
+        key: &ProxyKey,
         from: impl FnOnce(Part) -> bool,
         to: impl FnOnce(&mut Progress) -> &mut usize,
     ) -> bool {
@@ -70,7 +70,7 @@ impl Plan {
     }
 
     /// Where it had connected and no media had come.
-    pub(super) fn has_failed(&mut self, key: &Key, why: &str) {
+    pub(super) fn has_failed(&mut self, key: &ProxyKey, why: &str) {
         if self.counts_as(key, |part| part != Part::Waiting, |progress| &mut progress.failing)
             && let Some(proxy) = self.proxies.get(key)
         {
@@ -78,7 +78,7 @@ impl Plan {
         }
     }
 
-    pub(super) fn plays(&mut self, key: &Key, wall: i64) {
+    pub(super) fn plays(&mut self, key: &ProxyKey, wall: i64) {
         self.is_here(key);
         self.counts_as(key, |part| part != Part::Waiting, |progress| &mut progress.live);
         let Some(proxy) = self.proxies.get_mut(key) else { return };
@@ -86,7 +86,7 @@ impl Plan {
         self.move_to(key, Phase::Playing);
     }
 
-    pub(super) fn fails(&mut self, key: &Key, why: String, threw: bool, now: Duration, wall: i64) {
+    pub(super) fn fails(&mut self, key: &ProxyKey, why: String, threw: bool, now: Duration, wall: i64) {
         let not_before = now + self.pause_after(key);
         self.has_failed(key, &why);
         let Some(proxy) = self.proxies.get_mut(key) else { return };
@@ -116,7 +116,7 @@ impl Plan {
     }
 
     /// The server has it, and connects again by itself.
-    pub(super) fn retries(&mut self, key: &Key, failures: u32, why: Option<String>, wall: i64) {
+    pub(super) fn retries(&mut self, key: &ProxyKey, failures: u32, why: Option<String>, wall: i64) {
         self.has_failed(key, why.as_deref().unwrap_or("it connected and sent nothing"));
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         if let Some(why) = why {
@@ -129,7 +129,7 @@ impl Plan {
     }
 
     /// It cannot be started as things are, which is no failure of its own.
-    pub(super) fn waits_for(&mut self, key: &Key, why: String, now: Duration) {
+    pub(super) fn waits_for(&mut self, key: &ProxyKey, why: String, now: Duration) {
         let not_before = now + self.jittered(BLOCKED_AGAIN, (key, now));
         self.counts_as(key, |_| true, |progress| &mut progress.blocked);
         let Some(proxy) = self.proxies.get_mut(key) else { return };
@@ -138,7 +138,7 @@ impl Plan {
     }
 
     /// It is not what we take it for: due, should the next look not find it.
-    pub(super) fn look_anew(&mut self, key: &Key, now: Duration) {
+    pub(super) fn look_anew(&mut self, key: &ProxyKey, now: Duration) {
         self.move_to(key, Phase::Down { since: now, not_before: now, blocked: false });
         self.look_by(now + LOOK_AT_MOST);
     }
@@ -152,13 +152,13 @@ impl Plan {
         want.crashes < MOST_CRASHES
     }
 
-    pub(super) fn set_aside(&mut self, key: Key, seq: u64, why: String) {
+    pub(super) fn set_aside(&mut self, key: ProxyKey, seq: u64, why: String) {
         self.drop_proxy(&key);
         self.meter.progress.quarantined += 1;
         self.actions.push_back(Action::SetAside { key, seq, why });
     }
 
-    pub(super) fn enqueue(&mut self, key: &Key, nobody_waits: bool, replace: bool) {
+    pub(super) fn enqueue(&mut self, key: &ProxyKey, nobody_waits: bool, replace: bool) {
         let Some(proxy) = self.proxies.get(key) else { return };
         let rank =
             Rank { crashes: proxy.crashes, nobody_waits, last_played: Reverse(proxy.last_played), seq: proxy.seq };
@@ -167,7 +167,7 @@ impl Plan {
         self.queue.push(remote_host, rank, key.clone());
     }
 
-    pub(super) fn drop_proxy(&mut self, key: &Key) {
+    pub(super) fn drop_proxy(&mut self, key: &ProxyKey) {
         self.counts_as(key, |_| true, |progress| &mut progress.unwanted);
         let Some(proxy) = self.proxies.remove(key) else { return };
         self.chains.remove(key);
@@ -177,7 +177,7 @@ impl Plan {
         }
     }
 
-    pub(super) fn move_to(&mut self, key: &Key, phase: Phase) {
+    pub(super) fn move_to(&mut self, key: &ProxyKey, phase: Phase) {
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         *self.census.of(&proxy.phase) -= 1;
         *self.census.of(&phase) += 1;

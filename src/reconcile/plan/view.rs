@@ -1,9 +1,10 @@
 //! What an operator sees of the plan.
 
+use crate::model::ProxyKey;
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::{Key, Kind, PLAYED, Phase, PhaseCounts, Plan, Progress, Proxy, SourceReport, UnhealthyProxy};
+use super::{Kind, PLAYED, Phase, PhaseCounts, Plan, Progress, Proxy, SourceReport, UnhealthyProxy};
 
 impl Plan {
     pub fn progress(&self) -> &Progress {
@@ -58,7 +59,7 @@ impl Plan {
             .iter()
             .filter(|((_, key), proxy)| only.map_or(proxy.phase != Phase::Playing, |only| only == key.as_ref()))
             .collect();
-        let worst = |(_, proxy): &(&Key, &Proxy)| (Reverse(proxy.attempts()), proxy.seq);
+        let worst = |(_, proxy): &(&ProxyKey, &Proxy)| (Reverse(proxy.attempts()), proxy.seq);
         if found.len() > most {
             // Of 100,000, only those that are shown are sorted.
             found.select_nth_unstable_by_key(most, worst);
