@@ -27,6 +27,27 @@ impl Ack {
     }
 }
 
+/// Why a submission was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub error: Error,
+    /// As in [`Ack`].
+    pub seq: u64,
+    pub undone: bool,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal { error, seq: 0, undone: false }
+    }
+}
+
+impl From<Refusal> for Ack {
+    fn from(Refusal { error, seq, undone }: Refusal) -> Ack {
+        Ack { seq, result: Err(error), undone }
+    }
+}
+
 /// The reply to one call, which may leave now: told to leave exactly once. With `true` another one follows at once on this
 /// thread: a wake-up that this one causes may wait for that one. Dropped, it leaves all the same.
 pub struct Reply(Option<Box<dyn FnOnce(bool) + Send>>);

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use super::Journal;
-use super::ack::{Ack, Done, Persisted};
-use super::inbox::{Access, Job, QUEUE_BYTES, QUEUE_CHANGES};
+use super::ack::Done;
+use super::inbox::{Changed, Standing};
 use crate::error::{Code, Error, Result};
 use crate::model::{Args, Kind, Op, ProxyKey};
-use crate::settings::Durability;
 use crate::storage::cipher::ArgsCipher;
-use crate::storage::intent::{Cause, Intent};
+use crate::storage::intent::{Cause, Edit, Intent};
 
 /// One of many changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,65 +50,48 @@ impl Journal {
     ) -> Result<Vec<AppliedMutation>> {
         let at = self.now_ms();
         // Not while others wait for the lock.
-        let mutations: Vec<Mutation> = match self.core.cipher() {
+        let mutations: Vec<Mutation> = match self.core.inbox.cipher() {
             Some(cipher) => mutations.into_iter().map(|step| step.sealed(&cipher)).collect(),
             None => mutations,
         };
-        let mut inbox = self.core.inbox.lock();
-        if inbox.closing {
-            return Err(Error::new(Code::Closed, "the journal is closed: the server is stopping"));
-        }
-        if !matches!(inbox.access, Access::Open) {
-            return Err(self.core.last_failure());
-        }
-        check(&inbox.intent, &mutations, precondition)?;
-        // However many they are: those before them must not be too many.
-        if inbox.queue.len() >= QUEUE_CHANGES || inbox.queued_bytes > QUEUE_BYTES {
-            return Err(Error::new(
-                Code::QueueFull,
-                format!("{} changes wait for the disk already: it is too slow or stuck", inbox.queue.len()),
-            ));
-        }
-        let mut changed = Vec::with_capacity(mutations.len());
-        for Mutation { key: (kind, key), op, args, .. } in mutations {
-            let Some(applied) = inbox.intent.change(at, op, kind, &key, args, cause.clone()) else { continue };
-            let before = applied.before.as_ref().map(|entry| entry.args.clone());
-            let (seq, args) = (applied.change.seq, applied.change.args.clone());
-            changed.push((kind, key, seq, before.zip(args)));
-            self.core.queue(&mut inbox, Job::of(applied));
-        }
-        let seq = inbox.intent.seq();
-        let (now, later) = match self.core.options().durability {
-            Durability::Full => (None, Some(done)),
-            Durability::Async => (Some(done), None),
-        };
-        match inbox.queue.last_mut().filter(|job| changed.last().is_some_and(|last| last.2 == job.seq)) {
-            Some(job) => job.done = later,
-            None => self.core.queue(&mut inbox, Job { seq, applied: None, relies_on: None, done: later }),
-        }
-        drop(inbox);
-        self.core.wake_writer.notify_one();
-        if let Some(done) = now {
-            done.call(Ack { seq, result: Ok(Persisted::Soon), undone: false });
-        }
-        let applied = |(kind, key, seq, args): (_, _, _, Option<(Args, Args)>)| AppliedMutation {
-            key: (kind, key),
+        let submitted = self.core.submit(done, |turn| {
+            if turn.standing() != Standing::Written {
+                return Err(self.core.last_failure().into());
+            }
+            check(turn.intent(), &mutations, precondition)?;
+            // However many they are: those before them must not be too many.
+            turn.has_room(0)?;
+            let make = |Mutation { key: (kind, key), op, args, .. }| {
+                let edit = Edit { at, op, args, cause: cause.clone() };
+                let Changed { seq, before, after } = turn.change(edit, kind, &key)?;
+                Some(((kind, key), seq, before.zip(after)))
+            };
+            Ok(mutations.into_iter().filter_map(make).collect::<Vec<_>>())
+        });
+        self.wake();
+        let made = submitted.map_err(|(done, refusal)| {
+            done.call(refusal.clone().into());
+            refusal.error
+        })?;
+        let applied = |(key, seq, args): (_, _, Option<(Args, Args)>)| AppliedMutation {
+            key,
             seq,
             replaced: args.is_some_and(|(before, after)| !before.call_the_same(&after)),
         };
-        Ok(changed.into_iter().map(applied).collect())
+        Ok(made.into_iter().map(applied).collect())
     }
 
     /// Says whether a scope is as it was, and which change is the last of all now.
     pub fn check_unchanged(&self, precondition: Option<Precondition<'_>>) -> Result<u64> {
-        let inbox = self.core.inbox.lock();
-        check(&inbox.intent, &[], precondition)?;
-        Ok(inbox.intent.seq())
+        self.core.inbox.look(|intent| {
+            check(intent, &[], precondition)?;
+            Ok(intent.seq())
+        })
     }
 
     /// The last change.
     pub fn seq(&self) -> u64 {
-        self.core.inbox.lock().intent.seq()
+        self.core.inbox.look(Intent::seq)
     }
 }
 

@@ -42,7 +42,7 @@ impl Journal {
     /// The changes that are on disk, the last first; those that are pruned are gone. Blocks on the disk: not for media
     /// threads.
     pub fn history(&self, filter: &HistoryFilter) -> Result<Vec<Change>> {
-        let cipher = self.core.cipher();
+        let cipher = self.core.inbox.cipher();
         // The files are not moved while they are read.
         let _files = self.core.files.lock();
         let store = Store::open_for_reading(&self.core.paths, &self.core.paths.file)?;
@@ -53,7 +53,7 @@ impl Journal {
     /// What was wanted at a moment in the past, and the change that it ends with. Fails where history does not lead there
     /// any more. Blocks on the disk: not for media threads.
     pub fn past(&self, moment: PointInTime) -> Result<(u64, Vec<Entry>)> {
-        let cipher = self.core.cipher();
+        let cipher = self.core.inbox.cipher();
         let _files = self.core.files.lock();
         let paths = &self.core.paths;
         let store = Store::open_for_reading(paths, &paths.file)?;

@@ -5,6 +5,7 @@
 
 mod ack;
 mod batch;
+mod core;
 mod gauges;
 mod history;
 mod inbox;
@@ -20,21 +21,23 @@ use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
 
+use self::ack::Refusal;
 pub use self::ack::{Ack, Done, Persisted, Reply};
 pub use self::batch::{AppliedMutation, Mutation, Precondition};
+use self::core::Core;
 pub use self::gauges::Reading;
 pub use self::history::{HistoryFilter, PointInTime};
-use self::inbox::{Access, Core, Job, QUEUE_BYTES, QUEUE_CHANGES, Waiting};
+use self::inbox::{QUEUE_CHANGES, Standing, Turn};
 use self::upkeep::Maintenance;
 use self::writer::Writer;
 use crate::error::{Code, Error, Result};
 use crate::model::{Args, Entry, Kind, NamingRules, Op, ProxyKey, State, Stream, check_key};
-use crate::settings::{Durability, OnError, Settings};
+use crate::settings::{OnError, Settings};
 pub use crate::storage::crash_counters::CrashCounters;
 pub use crate::storage::db::SCHEMA_VERSION;
 use crate::storage::env::{Env, System};
-use crate::storage::intent::Applied;
 pub use crate::storage::intent::Cause;
+use crate::storage::intent::Edit;
 pub use crate::storage::offline_hints::OfflineHints;
 pub use crate::storage::paths::SnapshotFile;
 use crate::storage::paths::{JournalPaths, log_of};
@@ -127,14 +130,7 @@ impl Journal {
 
     /// Has `begin` told once when intent is known: at once, or on the writer thread when the journal could be opened.
     pub fn on_loaded(&self, told: impl FnOnce() + Send + 'static) {
-        {
-            let mut inbox = self.core.inbox.lock();
-            if let Access::Waiting { begin, .. } = &mut inbox.access {
-                *begin = Some(Box::new(told));
-                return;
-            }
-        }
-        told();
+        self.core.inbox.on_loaded(Box::new(told));
     }
 
     /// Has `told` called, on the writer thread, for every proxy whose change was undone. The first call counts.
@@ -160,95 +156,61 @@ impl Journal {
 
     /// The same for a caller who holds a lock that others wait for: [`Journal::wake`] is to follow when it is released.
     pub fn queue(&self, call: Call<'_>, done: Done) {
-        if let Err((done, ack)) = self.enqueue(call, done) {
-            done.call(ack);
+        let (kind, key) = (call.kind, call.key);
+        let checked = check_key(key).and(match (call.op, &call.args) {
+            (Op::Add, Some(_)) | (Op::Remove | Op::Set(_), None) => Ok(()),
+            _ => Err(Error::invalid("an add has arguments, and no other call has")),
+        });
+        let submitted = match checked {
+            Ok(()) => self.core.submit(done, |turn| self.take_in(turn, call)),
+            Err(error) => Err((done, error.into())),
+        };
+        if let Err((done, refusal)) = submitted {
+            if refusal.undone {
+                self.core.undone(kind, &key.into());
+            }
+            done.call(refusal.into());
         }
     }
 
     /// Has what was queued written.
     pub fn wake(&self) {
-        self.core.wake_writer.notify_one();
+        self.core.inbox.wake();
     }
 
-    fn enqueue(&self, call: Call<'_>, done: Done) -> std::result::Result<(), (Done, Ack)> {
-        let reject = self.core.options().on_error == OnError::Reject;
-        let checked = check_key(call.key).and(match (call.op, &call.args) {
-            (Op::Add, Some(_)) | (Op::Remove | Op::Set(_), None) => Ok(()),
-            _ => Err(Error::invalid("an add has arguments, and no other call has")),
-        });
-        if let Err(error) = checked {
-            return Err((done, Ack::failed(error)));
-        }
-        let at = self.now_ms();
-        let mut inbox = self.core.inbox.lock();
-        if inbox.closing {
-            let error = Error::new(Code::Closed, "the journal is closed: the server is stopping");
-            return Err((done, Ack::failed(error)));
-        }
-        if reject && !matches!(inbox.access, Access::Open) {
-            drop(inbox);
-            self.core.undone(call.kind, &call.key.into());
-            return Err((done, Ack { undone: true, ..Ack::failed(self.core.last_failure()) }));
-        }
-        if let Access::Waiting { calls, bytes, .. } = &mut inbox.access {
-            let error = self.core.last_failure();
-            let size = call.key.len() + call.args.as_ref().map_or(0, |args| args.as_str().len());
-            if calls.len() < QUEUE_CHANGES && *bytes + size <= QUEUE_BYTES {
-                *bytes += size;
-                let waiting = Waiting { at, op: call.op, args: call.args, cause: call.cause };
-                calls.insert((call.kind, call.key.into()), waiting);
-            }
-            return Err((done, Ack::failed(error)));
-        }
+    fn take_in(&self, turn: &mut Turn<'_>, call: Call<'_>) -> std::result::Result<(), Refusal> {
+        let Call { op, kind, key, args, already_exists, cause } = call;
+        let is_undone = self.core.options().on_error == OnError::Reject;
         let durable = self.core.durable_seq.load(Ordering::Acquire);
         // One that is not on disk may yet be undone, and this call must then be undone with it.
-        let is_the_same = |entry: &Entry| call.args.as_ref() == Some(&entry.args) && entry.seq <= durable;
-        let wanted = inbox.intent.get(call.kind, call.key).filter(|entry| entry.state == State::Enabled);
-        let relies_on = wanted
-            .filter(|entry| call.op == Op::Add && (call.already_exists || is_the_same(entry)))
-            .map(|entry| entry.seq);
-        let applied = match relies_on {
-            Some(_) => None,
-            None => inbox.intent.change(at, call.op, call.kind, call.key, call.args, call.cause),
-        };
-        let seq = inbox.intent.seq();
-        if matches!(inbox.access, Access::ReadOnly) {
-            return Err((done, Ack { seq, ..Ack::failed(self.core.last_failure()) }));
-        }
-        let bytes = applied.as_ref().map_or(0, Applied::bytes);
-        if inbox.queue.len() >= QUEUE_CHANGES || inbox.queued_bytes + bytes > QUEUE_BYTES {
-            let error = Error::new(
-                Code::QueueFull,
-                format!("{} changes wait for the disk already: it is too slow or stuck", inbox.queue.len()),
-            );
-            let undone = reject && applied.is_some();
-            match applied {
-                Some(applied) if reject => {
-                    inbox.intent.take_back(&applied);
-                    drop(inbox);
-                    self.core.undone(applied.change.kind, &applied.change.key);
-                }
-                // Memory has it, the queue does not: the writer will bring the whole of memory to disk instead.
-                applied => {
-                    inbox.missed(applied);
-                    inbox.needs_rewrite = true;
-                    self.core.wake_writer.notify_one();
-                }
+        let is_the_same = |entry: &Entry| args.as_ref() == Some(&entry.args) && entry.seq <= durable;
+        let wanted = turn.intent().get(kind, key).filter(|entry| entry.state == State::Enabled);
+        let relies_on = wanted.filter(|entry| op == Op::Add && (already_exists || is_the_same(entry)));
+        let relies_on = relies_on.map(|entry| entry.seq);
+        let edit = Edit { at: self.now_ms(), op, args, cause };
+        match (turn.standing(), turn.has_room(edit.bytes(key)), relies_on) {
+            (Standing::Written, Ok(()), Some(seq)) => turn.relies_on(seq),
+            (Standing::Written, Ok(()), None) => drop(turn.change(edit, kind, key)),
+            (Standing::Written, Err(error), _) if is_undone => {
+                return Err(Refusal { undone: true, ..error.into() });
             }
-            return Err((done, Ack { seq, result: Err(error), undone }));
-        }
-        let (now, later) = match self.core.options().durability {
-            Durability::Full => (None, Some(done)),
-            Durability::Async => (Some(done), None),
-        };
-        self.core.queue(&mut inbox, Job { seq, applied, relies_on, done: later });
-        drop(inbox);
-        if let Some(done) = now {
-            let result = match &self.core.health.lock().failure {
-                Some((_, error)) => Err(error.clone()),
-                None => Ok(Persisted::Soon),
-            };
-            done.call(Ack { seq, result, undone: false });
+            (Standing::Written, Err(error), _) => {
+                if relies_on.is_none() {
+                    turn.change_unwritten(edit, kind, key);
+                }
+                return Err(Refusal { seq: turn.intent().seq(), ..error.into() });
+            }
+            _ if is_undone => return Err(Refusal { undone: true, ..self.core.last_failure().into() }),
+            (Standing::NotRead, ..) => {
+                turn.keep(edit, (kind, key.into()));
+                return Err(self.core.last_failure().into());
+            }
+            (Standing::ReadOnly, ..) => {
+                if relies_on.is_none() {
+                    turn.change(edit, kind, key);
+                }
+                return Err(Refusal { seq: turn.intent().seq(), ..self.core.last_failure().into() });
+            }
         }
         Ok(())
     }
@@ -256,20 +218,15 @@ impl Journal {
     /// Changes what is wanted by ourselves, without a call of anybody's. False when that changes nothing, or the proxy
     /// is no longer wanted as change `seq` left it. Touches no storage.
     pub fn change(&self, kind: Kind, key: &str, seq: u64, op: Op, reason: &str) -> bool {
-        let at = self.now_ms();
-        let mut inbox = self.core.inbox.lock();
-        if inbox.intent.get(kind, key).is_none_or(|entry| entry.seq != seq) {
-            return false;
-        }
         let cause = Cause { origin: "zlm-journal".to_owned(), reason: reason.to_owned() };
-        let Some(applied) = inbox.intent.change(at, op, kind, key, None, cause) else {
-            return false;
-        };
-        if matches!(inbox.access, Access::Open) {
-            self.core.queue(&mut inbox, Job::of(applied));
-            self.core.wake_writer.notify_one();
-        }
-        true
+        let edit = Edit { at: self.now_ms(), op, args: None, cause };
+        let submitted = self.core.submit(Done::new(drop), |turn| {
+            let is_as_expected = turn.intent().get(kind, key).is_some_and(|entry| entry.seq == seq);
+            let changed = is_as_expected.then(|| turn.change(edit, kind, key)).flatten();
+            changed.ok_or_else(|| Refusal::from(Error::new(Code::Conflict, "it is not as it was")))
+        });
+        self.wake();
+        submitted.is_ok()
     }
 
     /// Milliseconds since 1970-01-01 UTC, as the machine has it.
@@ -295,36 +252,35 @@ impl Journal {
 
     /// True while the proxy is wanted exactly as change `seq` left it; with 0, in whatever way.
     pub fn wants(&self, kind: Kind, key: &str, seq: u64) -> bool {
-        let inbox = self.core.inbox.lock();
-        inbox
-            .intent
-            .get(kind, key)
-            .is_some_and(|entry| (entry.seq == seq || seq == 0) && entry.state == State::Enabled)
+        self.core.inbox.look(|intent| {
+            let entry = intent.get(kind, key);
+            entry.is_some_and(|entry| (entry.seq == seq || seq == 0) && entry.state == State::Enabled)
+        })
     }
 
     /// How many there are in a state.
     pub fn count(&self, state: State) -> u64 {
-        self.core.inbox.lock().intent.count(state)
+        self.core.inbox.look(|intent| intent.count(state))
     }
 
     /// A copy of one entry.
     pub fn get(&self, kind: Kind, key: &str) -> Option<Entry> {
-        self.core.inbox.lock().intent.get(kind, key).cloned()
+        self.core.inbox.look(|intent| intent.get(kind, key).cloned())
     }
 
     /// The proxies with whose close this source of the server ends, and the other way round.
     pub fn producers(&self, stream: &Stream, rules: &NamingRules) -> Vec<ProxyKey> {
-        self.core.inbox.lock().intent.producers(stream, rules)
+        self.core.inbox.look(|intent| intent.producers(stream, rules))
     }
 
     /// The proxies that take this source of the server by name.
     pub fn takers(&self, schema: &str, stream: &Stream, rules: &NamingRules) -> Vec<ProxyKey> {
-        self.core.inbox.lock().intent.takers(schema, stream, rules)
+        self.core.inbox.look(|intent| intent.takers(schema, stream, rules))
     }
 
     /// At most `most` entries after `cursor`, in the order of kind and key.
     pub fn after(&self, cursor: Option<&ProxyKey>, most: usize) -> Vec<(ProxyKey, Entry)> {
-        self.core.inbox.lock().intent.after(cursor, most)
+        self.core.inbox.look(|intent| intent.after(cursor, most))
     }
 
     /// All entries, in the order of kind and key, a page at a time: whoever records waits for no more than one page.
@@ -364,15 +320,18 @@ impl Journal {
     }
 
     pub fn report(&self) -> Report {
-        let inbox = self.core.inbox.lock();
-        let by_state = State::ALL.iter().map(|&state| (state.name(), inbox.intent.count(state))).collect();
-        let (seq, queue) = (inbox.intent.seq(), inbox.queue.len());
+        let inbox = &self.core.inbox;
+        let (queue, standing) = inbox.standing();
+        let (by_state, seq, encrypted) = inbox.look(|intent| {
+            let by_state = State::ALL.iter().map(|&state| (state.name(), intent.count(state))).collect();
+            (by_state, intent.seq(), intent.cipher().is_some())
+        });
         let health = self.core.health.lock();
-        let condition = match (&inbox.access, &health.failure) {
-            (Access::Open, None) => Condition::Healthy,
-            (Access::Open, Some(_)) => Condition::StorageFailed,
-            (Access::Waiting { .. }, _) => Condition::Unavailable,
-            (Access::ReadOnly, _) => Condition::ReadOnly,
+        let condition = match (standing, &health.failure) {
+            (Standing::Written, None) => Condition::Healthy,
+            (Standing::Written, Some(_)) => Condition::StorageFailed,
+            (Standing::NotRead, _) => Condition::Unavailable,
+            (Standing::ReadOnly, _) => Condition::ReadOnly,
         };
         Report {
             file: self.core.paths.file.clone(),
@@ -384,7 +343,7 @@ impl Journal {
             queue,
             queue_capacity: QUEUE_CHANGES,
             snapshot: health.snapshot.clone(),
-            encrypted: inbox.intent.cipher().is_some(),
+            encrypted,
             last_error: health.last_error.clone(),
         }
     }
@@ -395,8 +354,7 @@ impl Journal {
         *self.core.stop_maintenance.lock() = true;
         self.core.wake_maintenance.notify_all();
         join(&self.maintenance);
-        self.core.inbox.lock().closing = true;
-        self.core.wake_writer.notify_all();
+        self.core.inbox.close();
         join(&self.writer);
     }
 }

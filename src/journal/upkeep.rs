@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::inbox::Core;
+use super::core::Core;
 use crate::error::{Code, Result};
 use crate::storage::db::{self, Content, Store};
 use crate::storage::paths::{QuarantineReason, SnapshotFile};
@@ -81,8 +81,7 @@ impl Maintenance {
     fn look_after_files(&self) {
         if let Err(error) = self.core.files_are_there() {
             self.core.noted(error);
-            self.core.inbox.lock().needs_rewrite = true;
-            self.core.wake_writer.notify_one();
+            self.core.inbox.order_rewrite();
         }
     }
 
@@ -114,8 +113,7 @@ impl Core {
         }
         self.dirty.store(false, Ordering::Relaxed);
         self.copy_log(&Store::open(&self.paths, &self.paths.file)?)?;
-        self.inbox.lock().chores.finish_checkpoint = true;
-        self.wake_writer.notify_one();
+        self.inbox.order(|due| due.finish_checkpoint = true);
         Ok(())
     }
 
@@ -143,7 +141,7 @@ impl Core {
         let newest = self.paths.list_snapshots().into_iter().next();
         // Rows are checked one by one as they are read: a snapshot is also the test of the journal itself.
         let intent = Store::open_for_reading(&self.paths, &self.paths.file)
-            .and_then(|store| store.load(self.cipher().as_ref()));
+            .and_then(|store| store.load(self.inbox.cipher().as_ref()));
         let intent = self
             .rewrite_if_corrupt(intent)
             .map_err(|error| error.context(format!("no snapshot of {}", self.paths.file.display())))?;
@@ -162,7 +160,7 @@ impl Core {
     /// With a key, no file of ours is to give a camera away: snapshots from before are sealed as well, and files that were
     /// replaced by sealed ones go. Damaged ones are the operator's to remove, who may still need them.
     fn seal_what_is_old(&self) -> Result<()> {
-        let Some(cipher) = self.cipher() else { return Ok(()) };
+        let Some(cipher) = self.inbox.cipher() else { return Ok(()) };
         let _files = self.files.lock();
         let is_sealed = |path: &Path| {
             let key_id = Store::open_for_reading(&self.paths, path).and_then(|store| store.key_id());
@@ -206,8 +204,7 @@ impl Core {
         {
             log::error!("journal: {error}. It is written afresh from memory");
             self.noted(error.clone());
-            self.inbox.lock().needs_rewrite = true;
-            self.wake_writer.notify_one();
+            self.inbox.order_rewrite();
         }
         read
     }
@@ -222,8 +219,7 @@ impl Core {
         if let Some(older) = snapshots.get(1) {
             let history = i64::try_from(self.options().history.as_millis()).unwrap_or(i64::MAX);
             let before = self.paths.env.now_ms().saturating_sub(history);
-            self.inbox.lock().chores.prune = Some((older.seq, before));
-            self.wake_writer.notify_one();
+            self.inbox.order(|due| due.prune = Some((older.seq, before)));
         }
         Ok(())
     }

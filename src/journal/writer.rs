@@ -9,12 +9,10 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
-
 use super::ack::{Ack, Done, Persisted};
-use super::inbox::{Access, Chores, Core, Inbox, Job};
+use super::core::Core;
+use super::inbox::{Chores, Job, Repair};
 use crate::error::{Code, Error, Result};
-use crate::model::{Op, State};
 use crate::settings::OnError;
 use crate::storage::cipher::ArgsCipher;
 use crate::storage::db::{Content, LOG_PAGES, Store};
@@ -24,8 +22,6 @@ use crate::storage::recover::{self, Opened};
 use crate::storage::rows::Incident;
 
 const PRUNE_ROWS: u32 = 1000;
-/// More changes at once are rare.
-const USUAL_BATCH: usize = 256;
 /// Between two attempts to write, or open, a journal that failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// A child that the server before forked as it died may have the lock for a moment.
@@ -33,11 +29,6 @@ const LOCK_ATTEMPTS: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// How long a log that was deleted may be written to before that is noticed: a look costs a twentieth of a commit.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// So many callers at once share their commits: the next one waits for the changes of as many, but for no more than
-/// share its costs well, and not for long.
-const SHARED_FROM: usize = 5;
-const SHARED_WELL: usize = 16;
-const SHARE_WAIT: Duration = Duration::from_millis(1);
 /// The log says again that it still fails after this many.
 const SAY_EVERY: u32 = 60;
 
@@ -53,24 +44,6 @@ pub struct Writer {
     looked_at: Instant,
     /// Who was acknowledged by the last commit, or came while it was made.
     callers: usize,
-}
-
-/// What one turn of the loop has to do.
-struct Work {
-    /// When they were taken, as the gauges have it.
-    taken: u64,
-    jobs: Vec<Job>,
-    chores: Chores,
-    repair: Repair,
-    last: bool,
-}
-
-enum Repair {
-    None,
-    /// The file must be rewritten: intent as of the jobs taken.
-    Rewrite(Intent),
-    /// The file was never opened.
-    Open,
 }
 
 impl Writer {
@@ -93,7 +66,7 @@ impl Writer {
 
     pub fn run(mut self) {
         loop {
-            let work = self.wait();
+            let work = self.core.inbox.next(self.store.is_some(), self.retry_at, self.callers);
             let rewritten = match &work.repair {
                 Repair::None => false,
                 Repair::Rewrite(intent) => {
@@ -107,70 +80,12 @@ impl Writer {
             };
             let jobs = work.jobs.len();
             self.settle(work.jobs, rewritten);
-            {
-                let inbox = self.core.inbox.lock();
-                self.callers = jobs + inbox.queue.len();
-                self.core.gauges.answered(work.taken, inbox.queue.is_empty());
-            }
+            self.callers = jobs + self.core.inbox.answered(work.taken);
             self.do_chores(work.chores);
-            if work.last {
+            if work.is_last {
                 return;
             }
         }
-    }
-
-    fn wait(&mut self) -> Work {
-        let core = Arc::clone(&self.core);
-        let mut inbox = core.inbox.lock();
-        loop {
-            let broken = match inbox.access {
-                Access::Open => self.store.is_none() || inbox.needs_rewrite,
-                Access::Waiting { .. } => !inbox.closing,
-                Access::ReadOnly => false,
-            };
-            let due = broken && (inbox.closing || self.retry_at.is_none_or(|at| at <= Instant::now()));
-            let idle = inbox.queue.is_empty() && !inbox.chores.finish_checkpoint && inbox.chores.prune.is_none();
-            if due || !idle || inbox.closing {
-                if !due && !inbox.closing && !inbox.queue.is_empty() {
-                    self.wait_for_others(&mut inbox);
-                }
-                // Media threads fill the next one: as long as this one was, it need not grow under them.
-                let room = Vec::with_capacity(inbox.queue.len().min(USUAL_BATCH));
-                let queue = std::mem::replace(&mut inbox.queue, room);
-                inbox.queued_bytes = 0;
-                inbox.needs_rewrite &= !due;
-                let repair = match inbox.access {
-                    _ if !due => Repair::None,
-                    Access::Waiting { .. } => Repair::Open,
-                    _ => Repair::Rewrite(inbox.intent.clone()),
-                };
-                return Work {
-                    taken: self.core.gauges.now(),
-                    jobs: queue,
-                    chores: std::mem::take(&mut inbox.chores),
-                    repair,
-                    last: inbox.closing,
-                };
-            }
-            match self.retry_at.filter(|_| broken) {
-                Some(at) => {
-                    self.core.wake_writer.wait_until(&mut inbox, at);
-                }
-                None => self.core.wake_writer.wait(&mut inbox),
-            }
-        }
-    }
-
-    /// Who was just told that his change is on disk has the next one under way. A commit costs as much of the processors,
-    /// which the pollers need, as several changes do.
-    fn wait_for_others(&self, inbox: &mut MutexGuard<'_, Inbox>) {
-        let awaited = self.callers.min(SHARED_WELL);
-        if awaited < SHARED_FROM || inbox.queue.len() >= awaited {
-            return;
-        }
-        inbox.awaited = awaited;
-        self.core.all_queued.wait_for(inbox, SHARE_WAIT);
-        inbox.awaited = 0;
     }
 
     /// Writes the jobs unless a rewrite has just done so, and tells every caller how it ended.
@@ -223,34 +138,13 @@ impl Writer {
         }));
     }
 
-    /// What was not written is undone where the settings say so, the newest change first. One that a later call on
-    /// the same key has built on is left to that call. Returns the numbers of those undone.
+    /// What was not written is undone where the settings say so. Returns the numbers of those undone.
     fn take_back(&self, batch: Vec<Applied>) -> BTreeSet<u64> {
-        let mut undone = Vec::new();
-        {
-            let mut inbox = self.core.inbox.lock();
-            if self.core.options().on_error == OnError::Accept {
-                for applied in batch {
-                    inbox.missed(Some(applied));
-                }
-                return BTreeSet::new();
-            }
-            let later: BTreeSet<_> = inbox
-                .queue
-                .iter()
-                .filter_map(|job| job.applied.as_ref())
-                .map(|applied| (applied.change.kind, Arc::clone(&applied.change.key)))
-                .collect();
-            for applied in batch.into_iter().rev() {
-                let set_aside = applied.change.op == Op::Set(State::Quarantined);
-                if set_aside || later.contains(&(applied.change.kind, Arc::clone(&applied.change.key))) {
-                    inbox.missed(Some(applied));
-                } else {
-                    inbox.intent.take_back(&applied);
-                    undone.push(applied);
-                }
-            }
+        if self.core.options().on_error == OnError::Accept {
+            self.core.inbox.missed(batch);
+            return BTreeSet::new();
         }
+        let undone = self.core.inbox.take_back(batch);
         for applied in &undone {
             self.core.undone(applied.change.kind, &applied.change.key);
         }
@@ -341,35 +235,14 @@ impl Writer {
                 health.last_error = Some((core.paths.env.now_ms(), Error::corrupt(report)));
             }
         }
-        self.known(opened.intent, Access::Open);
+        core.inbox.loaded(opened.intent, true);
     }
 
     fn opened_read_only(&mut self, intent: Intent, error: Error) {
         log::error!("journal: {error}. {} proxies are restored from it", intent.digest().count);
         self.core.durable_seq.store(intent.seq(), Ordering::Release);
         self.core.failed(error);
-        self.known(intent, Access::ReadOnly);
-    }
-
-    /// The file's intent is that of memory from now on, with the calls that have come meanwhile on top.
-    fn known(&self, mut intent: Intent, access: Access) {
-        let begin = {
-            let mut inbox = self.core.inbox.lock();
-            let Access::Waiting { calls, begin, .. } = std::mem::replace(&mut inbox.access, access) else {
-                return;
-            };
-            for ((kind, key), call) in calls {
-                let applied = intent.change(call.at, call.op, kind, &key, call.args, call.cause);
-                if matches!(inbox.access, Access::Open) {
-                    inbox.queue.extend(applied.map(Job::of));
-                }
-            }
-            inbox.intent = intent;
-            begin
-        };
-        if let Some(begin) = begin {
-            begin();
-        }
+        self.core.inbox.loaded(intent, false);
     }
 
     // ---- failing and healing
@@ -389,7 +262,7 @@ impl Writer {
                 );
                 self.store = Some(store);
                 core.snapshot_due.store(true, Ordering::Relaxed);
-                core.inbox.lock().unwritten.retain(|change| change.seq > intent.seq());
+                core.inbox.rewritten(intent.seq());
                 core.durable_seq.fetch_max(intent.seq(), Ordering::Release);
                 core.file_seq.store(intent.seq(), Ordering::Release);
                 self.healed();
@@ -407,7 +280,7 @@ impl Writer {
         }
         let durable = self.core.durable_seq.load(Ordering::Acquire);
         let (mut history, mut incidents) = recover::salvage_history(paths, durable, intent.cipher());
-        history.extend(self.core.inbox.lock().unwritten.iter().map(|change| (change.seq, change.clone())));
+        history.extend(self.core.inbox.unwritten().into_iter().map(|change| (change.seq, change)));
         let at = paths.env.now_ms();
         let report = self.core.health.lock().last_error.as_ref().map_or_else(
             || "The file was rewritten from memory".to_owned(),
@@ -460,7 +333,7 @@ impl Writer {
             match store.prune(seq, before, PRUNE_ROWS) {
                 // Not all of it yet: the rest after whoever is waiting.
                 Ok(rows) if rows == PRUNE_ROWS as usize => {
-                    self.core.inbox.lock().chores.prune = chores.prune;
+                    self.core.inbox.order(|due| due.prune = chores.prune);
                 }
                 Ok(_) => {}
                 Err(error) => outcome = Err(error),

@@ -58,6 +58,23 @@ pub struct Applied {
     pub digest: Digest,
 }
 
+/// What a recorded call or event asks for.
+pub struct Edit {
+    /// Milliseconds since 1970-01-01 UTC.
+    pub at: i64,
+    pub op: Op,
+    /// Of an add.
+    pub args: Option<Args>,
+    pub cause: Cause,
+}
+
+impl Edit {
+    /// About the memory that it takes while it waits.
+    pub fn bytes(&self, key: &str) -> usize {
+        self.args.as_ref().map_or(0, |args| args.as_str().len()) + key.len()
+    }
+}
+
 impl Applied {
     /// About the memory that it takes while it waits.
     pub fn bytes(&self) -> usize {
@@ -248,16 +265,8 @@ impl Intent {
         self.take(kind, key).is_some()
     }
 
-    /// What a recorded call or event asks for. None when that changes nothing, or an add comes without arguments.
-    pub fn change(
-        &mut self,
-        at: i64,
-        op: Op,
-        kind: Kind,
-        key: &str,
-        args: Option<Args>,
-        cause: Cause,
-    ) -> Option<Applied> {
+    /// None when it changes nothing, or an add comes without arguments.
+    pub fn change(&mut self, Edit { at, op, args, cause }: Edit, kind: Kind, key: &str) -> Option<Applied> {
         match op {
             Op::Add => Some(self.add(at, kind, key, args?, cause)),
             Op::Remove => self.remove(at, kind, key, cause),
