@@ -16,43 +16,12 @@ namespace zlm_journal {
 namespace {
 
 const char kPrefix[] = "/index/api/";
-const int kException = -400;
 
 } // namespace
 
-Json::Value parseObject(const std::string &text) {
-    // A reader is dear to make.
-    static const Json::CharReaderBuilder builder;
-    thread_local std::unique_ptr<Json::CharReader> reader(builder.newCharReader());
-    Json::Value root;
-    std::string errors;
-    const bool good = reader->parse(text.data(), text.data() + text.size(), &root, &errors);
-    return good && root.isObject() ? root : Json::Value();
-}
-
-Reply::Reply(int code, const std::string &message) {
-    Json::Value object(Json::objectValue);
-    object["code"] = code;
-    object["msg"] = message;
-    body = object.toStyledString();
+Reply::Reply(std::string body)
+    : body(std::move(body)) {
     headers.emplace("Content-Type", "application/json; charset=utf-8");
-}
-
-int Reply::code() const {
-    // So it stands in what toStyledString() writes, and nowhere else: texts have no line break in them. Replies are many,
-    // and to parse each would cost as much as the rest of what is done with it.
-    static const std::string name = "\n\t\"code\" : ";
-    const auto at = body.find(name);
-    if (at != std::string::npos) {
-        return atoi(body.c_str() + at + name.size());
-    }
-    const auto object = parseObject(body);
-    return object["code"].isInt() ? object["code"].asInt() : kException;
-}
-
-std::string Reply::message() const {
-    const auto object = parseObject(body);
-    return object["msg"].isString() ? object["msg"].asString() : std::string();
 }
 
 Invoker captureReply(std::function<void(Reply)> done) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "WebApi.h"
 #include "zlm_journal_hooks.h"
@@ -23,17 +24,9 @@ struct Reply {
     std::string body;
 
     Reply() = default;
-    // What MediaServer answers with where a handler refuses or fails.
-    Reply(int code, const std::string &message);
-
-    // `code` of the object that the body is; -400 (API::Exception) where there is none.
-    int code() const;
-    // `msg` of it, or nothing.
-    std::string message() const;
+    // One of JSON.
+    explicit Reply(std::string body);
 };
-
-// The object that a text is; null where it is none.
-Json::Value parseObject(const std::string &text);
 
 // An invoker that hands over the whole reply, on whatever thread it comes.
 Invoker captureReply(std::function<void(Reply)> done);

@@ -73,30 +73,6 @@ Outbox &outbox() {
     return *outbox;
 }
 
-std::string quoted(const std::string &text) {
-    return Json::valueToQuotedString(text.c_str());
-}
-
-// `body` is the text of a JSON object: the same with one more member. Nothing is written anew: replies are many.
-std::string withMember(const std::string &body, const std::string &name, const std::string &value) {
-    const auto end = body.rfind('}');
-    auto last = end == std::string::npos || end == 0 ? std::string::npos : body.find_last_not_of(" \t\r\n", end - 1);
-    if (last == std::string::npos) {
-        return body;
-    }
-    const bool is_empty = body[last] == '{';
-    return body.substr(0, last + 1) + (is_empty ? "" : ",") + "\n\t" + quoted(name) + " : " + value + "\n}\n";
-}
-
-// What a reply says of the journal.
-std::string journalMember(uint64_t seq, bool is_there, const std::string &error) {
-    return "{ \"seq\" : " + std::to_string(seq) + ", \"persisted\" : " + (is_there ? "true" : "false")
-        + (!error.empty() ? ", \"error\" : " + quoted(error)
-               : is_there ? ""
-                          : ", \"pending\" : true")
-        + " }";
-}
-
 } // namespace
 
 Scope::Scope(uint64_t call)
@@ -117,20 +93,15 @@ uint64_t Scope::current() {
 struct ClientCall::Answer {
     explicit Answer(ClientCall::Ptr call)
         : call(std::move(call)) {}
-    ~Answer() { call->answered(nullptr); }
+    ~Answer() { call->answered(ZLM_JOURNAL_DROPPED, 0, Reply(std::string())); }
 
     const ClientCall::Ptr call;
 };
 
-ClientCall::ClientCall(zlm_journal_handle journal, const Invoker &client, const EventPoller::Ptr &poller, bool closes)
+ClientCall::ClientCall(zlm_journal_handle journal, const Invoker &client, const EventPoller::Ptr &poller)
     : _journal(journal)
     , _client(client)
-    , _poller(poller)
-    , _closes(closes) {}
-
-Reply ClientCall::refusal(const std::string &why) {
-    return Reply(-1, "journal: " + why); // API::OtherFailed
-}
+    , _poller(poller) {}
 
 bool ClientCall::begin(
     const std::string &name, const std::vector<zlm_journal_pair> &args, const Handler &handler, const Parser &parser,
@@ -139,30 +110,27 @@ bool ClientCall::begin(
     const zlm_journal_request request{textOf(name), args.data(), args.size(), textOf(caller)};
     auto *context = new Ptr(shared_from_this());
     const zlm_journal_client client{context, go, done};
-    uint32_t verdict = ZLM_JOURNAL_PASS;
-    const int code = zlm_journal_call_open(_journal, &request, &client, &_number, &verdict);
-    if (code == 0 && verdict != ZLM_JOURNAL_PASS) {
-        if (verdict == ZLM_JOURNAL_GO) {
-            run(handler, parser, sender);
-        } else {
-            // Whoever tells it to go queues that on this poller, for a later turn.
+    zlm_journal_verdict verdict{0, ZLM_JOURNAL_PASS, false};
+    if (zlm_journal_call_open(_journal, &request, &client, &verdict) != 0) {
+        ErrorL << "journal: " << name << " is not journaled: " << lastError();
+    }
+    _number = verdict.call;
+    switch (verdict.verdict) {
+        case ZLM_JOURNAL_GO: try { run(handler, parser, sender, verdict.settles);
+            } catch (const ApiRetException &) {
+                // MediaServer replies.
+                std::lock_guard<std::mutex> lock(_mutex);
+                _is_sent = true;
+                throw;
+            }
+            return true;
+        // Whoever tells it to go queues that on this poller, for a later turn.
+        case ZLM_JOURNAL_WAIT:
             _kept.reset(new Kept{handler, parser, static_cast<SocketHelper &>(sender).shared_from_this()});
-        }
-        return true;
+            return true;
+        case ZLM_JOURNAL_REFUSE: return true;
+        default: delete context; return false;
     }
-    delete context;
-    if (code == 0) {
-        return false;
-    }
-    const std::string error = lastError();
-    if (code == ZLM_JOURNAL_CODE_CLOSED || code == ZLM_JOURNAL_CODE_INVALID_HANDLE || code == ZLM_JOURNAL_CODE_PANIC) {
-        // The call is carried out all the same, and is told that it is not on disk.
-        ErrorL << "journal: " << name << " is not journaled: " << error;
-        run(handler, parser, sender);
-    } else {
-        reply(refusal(error));
-    }
-    return true;
 }
 
 void ClientCall::go(void *context) {
@@ -174,38 +142,32 @@ void ClientCall::go(void *context) {
 void ClientCall::runKept() {
     const std::unique_ptr<Kept> kept = std::move(_kept);
     try {
-        run(kept->handler, kept->parser, *kept->sender);
+        run(kept->handler, kept->parser, *kept->sender, false);
     } catch (ApiRetException &refused) {
-        reply(Reply(refused.code(), refused.what()));
+        // Its reply is on its way to this poller.
         const auto sender = kept->sender;
         const std::string why = refused.what();
         _poller->async([sender, why] { sender->shutdown(SockException(Err_shutdown, why)); }, false);
     }
 }
 
-void ClientCall::run(const Handler &handler, const Parser &parser, SockInfo &sender) {
+void ClientCall::run(const Handler &handler, const Parser &parser, SockInfo &sender, bool settles) {
     const auto answer = std::make_shared<Answer>(shared_from_this());
     try {
         const Scope scope(_number);
         handler(
-            parser, captureReply([answer](Reply reply) {
-                answer->call->answered(std::unique_ptr<Reply>(new Reply(std::move(reply))));
-            }),
+            parser,
+            captureReply([answer](Reply reply) { answer->call->answered(ZLM_JOURNAL_REPLIED, 0, std::move(reply)); }),
             sender);
-    } catch (const ApiRetException &) {
-        // Nothing was done: it is refused for its secret or for what it lacks, or its stream is not there.
-        {
-            std::lock_guard<std::mutex> lock(_mutex);
-            _is_thrown = true;
-        }
-        answered(nullptr);
+    } catch (ApiRetException &refused) {
+        // For its secret, or for what it lacks: nothing was done.
+        answered(ZLM_JOURNAL_REFUSED, refused.code(), Reply(refused.what()));
         (void)zlm_journal_call_settled(_journal, _number);
         throw;
     } catch (const std::exception &error) {
-        // It may have done half of it, so its reply waits for the disk as any other.
-        answered(std::unique_ptr<Reply>(new Reply(-400, error.what()))); // API::Exception
+        answered(ZLM_JOURNAL_THREW, 0, Reply(error.what()));
     }
-    if (_closes) {
+    if (settles) {
         settleWhenAllPollersHaveTurned();
     }
 }
@@ -222,9 +184,8 @@ void ClientCall::settleWhenAllPollersHaveTurned() const {
     });
 }
 
-// The server's reply, or none where there will be none. The first counts.
-void ClientCall::answered(std::unique_ptr<Reply> reply) {
-    const bool success = reply && reply->code() == 0;
+// The first answer counts.
+void ClientCall::answered(uint32_t outcome, int code, Reply reply) {
     {
         std::lock_guard<std::mutex> lock(_mutex);
         if (_is_answered) {
@@ -233,73 +194,46 @@ void ClientCall::answered(std::unique_ptr<Reply> reply) {
         _is_answered = true;
         _reply = std::move(reply);
     }
-    if (_number == 0 || zlm_journal_call_answered(_journal, _number, success) != 0) {
-        {
-            std::lock_guard<std::mutex> lock(_mutex);
-            _journal_member = journalMember(0, false, "the journal is closed: the server is stopping");
-        }
+    // It is copied before anybody can be told to send it.
+    const zlm_journal_answer answer{outcome, code, textOf(_reply.body)};
+    if (zlm_journal_call_answered(_journal, _number, &answer) != 0) {
+        // The journal has failed, or is closed, and then has told us before: the server's own reply leaves.
         const auto self = shared_from_this();
-        outbox().put(_poller, [self] { self->send(); });
+        const std::string body = _reply.body;
+        outbox().put(_poller, [self, body] { self->send(body); });
         outbox().wake();
     }
 }
 
 // On the journal's thread, or within any call of it.
-void ClientCall::done(void *context, const zlm_journal_ack *ack) {
+void ClientCall::done(void *context, zlm_journal_text body, bool more) {
     const auto call = static_cast<Ptr *>(context);
     try {
-        (*call)->take(*ack);
         // The call, and what the server has bound to its invoker, end on the poller as well.
-        outbox().put((*call)->_poller, [call] {
+        const std::string text = stringOf(body);
+        outbox().put((*call)->_poller, [call, text] {
             const std::unique_ptr<Ptr> its(call);
-            (*its)->send();
+            (*its)->send(text);
         });
     } catch (const std::exception &error) {
         ErrorL << "journal: a reply was lost: " << error.what();
     }
-    if (!ack->more) {
+    if (!more) {
         outbox().wake();
     }
 }
 
-void ClientCall::take(const zlm_journal_ack &ack) {
-    const std::string error(ack.error.data ? ack.error.data : "", ack.error.len);
-    std::lock_guard<std::mutex> lock(_mutex);
-    if (ack.undone) {
-        _undone = error;
-    }
-    if (ack.is_journaled) {
-        _journal_member = journalMember(ack.seq, ack.persisted == ZLM_JOURNAL_PERSISTED, error);
-    }
-}
-
-void ClientCall::send() {
-    std::unique_ptr<Reply> its;
-    std::string member, undone;
+void ClientCall::send(const std::string &body) {
+    Reply reply;
     {
         std::lock_guard<std::mutex> lock(_mutex);
-        if (_is_sent || _is_thrown) {
+        if (_is_sent) {
             return;
         }
         _is_sent = true;
-        its = std::move(_reply);
-        member = _journal_member;
-        undone = _undone;
+        reply = std::move(_reply);
     }
-    if (!its) {
-        its.reset(new Reply(refusal("the server has dropped this call, or stops, without an answer to it")));
-    }
-    if (!undone.empty()) {
-        its->body = refusal(undone).body;
-    }
-    if (!member.empty()) {
-        its->body = withMember(its->body, "journal", member);
-    }
-    reply(*its);
-}
-
-void ClientCall::reply(const Reply &reply) const {
-    _client(reply.status, reply.headers, reply.body);
+    _client(reply.status, reply.headers, body);
 }
 
 } // namespace zlm_journal

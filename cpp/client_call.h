@@ -18,8 +18,7 @@ class ClientCall : public std::enable_shared_from_this<ClientCall> {
 public:
     using Ptr = std::shared_ptr<ClientCall>;
 
-    // `closes`: its handler leaves work on other pollers, which its reply does not wait for.
-    ClientCall(zlm_journal_handle journal, const Invoker &client, const toolkit::EventPoller::Ptr &poller, bool closes);
+    ClientCall(zlm_journal_handle journal, const Invoker &client, const toolkit::EventPoller::Ptr &poller);
 
     // Takes the call in, with all that its handler finds, on the poller of its connection. False where it is none of the
     // journal's; then nothing has happened. True: it was handed to the handler, or will be, or was refused. What the handler
@@ -27,9 +26,6 @@ public:
     bool begin(
         const std::string &name, const std::vector<zlm_journal_pair> &args, const Handler &handler,
         const mediakit::Parser &parser, toolkit::SockInfo &sender);
-
-    // What a client is told of a call that does not count, in the words of MediaServer's own refusals.
-    static Reply refusal(const std::string &why);
 
 private:
     struct Answer;
@@ -41,36 +37,28 @@ private:
         std::shared_ptr<toolkit::SocketHelper> sender;
     };
 
-    void run(const Handler &handler, const mediakit::Parser &parser, toolkit::SockInfo &sender);
+    void run(const Handler &handler, const mediakit::Parser &parser, toolkit::SockInfo &sender, bool settles);
     void runKept();
     void settleWhenAllPollersHaveTurned() const;
-    void answered(std::unique_ptr<Reply> reply);
-    void send();
+    // `reply` has the text of the answer, and what the journal's reply is sent with.
+    void answered(uint32_t outcome, int code, Reply reply);
     // To the client, on the poller of its connection.
-    void reply(const Reply &reply) const;
-
-    void take(const zlm_journal_ack &ack);
+    void send(const std::string &body);
 
     static void go(void *context);
-    static void done(void *context, const zlm_journal_ack *ack);
+    static void done(void *context, zlm_journal_text body, bool more);
 
     const zlm_journal_handle _journal;
     const Invoker _client;
     const toolkit::EventPoller::Ptr _poller;
-    const bool _closes;
     uint64_t _number = 0;
     std::unique_ptr<Kept> _kept;
 
     std::mutex _mutex;
     bool _is_answered = false;
-    // Somebody else answers the client.
-    bool _is_thrown = false;
+    // By us or by somebody else.
     bool _is_sent = false;
-    std::unique_ptr<Reply> _reply;
-    // What the reply says of the journal, as JSON; nothing where it says nothing.
-    std::string _journal_member;
-    // Not empty: on_error=reject, and this is why.
-    std::string _undone;
+    Reply _reply;
 };
 
 // While it lives, what this thread ends in MediaServer is the doing of that call.

@@ -1,7 +1,6 @@
 // The plugin's part that does what the journal asks of MediaServer: start a proxy, end one.
 #include <atomic>
 #include <exception>
-#include <map>
 
 #include "Common/MediaSource.h"
 #include "Poller/EventPoller.h"
@@ -20,16 +19,6 @@ using namespace mediakit;
 
 namespace zlm_journal {
 
-std::vector<Kind> Kind::all() {
-    std::vector<Kind> all;
-    for (const auto &row : kinds()) {
-        all.push_back(
-            {std::string(row.name), std::string(row.add), std::string(row.remove), row.takes_named_stream,
-             std::string(row.names_setting)});
-    }
-    return all;
-}
-
 namespace {
 
 // Answers for an add of ours once: by its reply, or when the server has dropped it without one.
@@ -37,15 +26,21 @@ struct Start {
     Start(zlm_journal_handle journal, uint64_t call)
         : journal(journal)
         , call(call) {}
-    ~Start() { answer(ZLM_JOURNAL_FAILED, "the server has dropped the call without an answer"); }
+    ~Start() { answer(ZLM_JOURNAL_DROPPED, std::string()); }
 
     // The first counts.
-    void answer(uint32_t outcome, const std::string &reason) {
-        if (_answered.exchange(true)) {
-            return;
+    void answer(uint32_t outcome, const std::string &text) {
+        if (!_answered.exchange(true)) {
+            const zlm_journal_answer answer{outcome, 0, textOf(text)};
+            crash::answered(call, outcome == ZLM_JOURNAL_REPLIED);
+            (void)zlm_journal_host_added(journal, call, &answer);
         }
-        crash::answered(call, outcome == ZLM_JOURNAL_ACCEPTED);
-        (void)zlm_journal_host_added(journal, call, outcome, textOf(reason));
+    }
+
+    void blocked(uint32_t lacking) {
+        _answered = true;
+        crash::answered(call, false);
+        (void)zlm_journal_host_blocked(journal, call, lacking);
     }
 
     const zlm_journal_handle journal;
@@ -55,107 +50,82 @@ private:
     std::atomic<bool> _answered{false};
 };
 
-using Args = std::map<std::string, std::string, StrCaseCompare>;
-
-// The arguments of a call by its body.
-Args argsOf(const std::string &body) {
-    Args args;
-    const Json::Value object = parseObject(body);
-    for (const auto &name : object.getMemberNames()) {
-        args[name] = object[name].asString();
-    }
-    return args;
-}
-
 } // namespace
 
-// Why an add with these arguments can do no good now; empty where it can.
-std::string Plugin::whatIsMissing(const Kind &kind, const std::string &body) const {
-    if (!_api->has(kind.add) || !_api->has(kind.remove)) {
-        return "this MediaServer lacks " + kind.add + " or " + kind.remove;
-    }
-    if (!kind.takes_named_stream && kind.names_setting.empty()) {
-        return "";
-    }
-    auto args = argsOf(body);
-    if (kind.takes_named_stream && !MediaSource::find(args["schema"], args["vhost"], args["app"], args["stream"])) {
-        return "the stream that it takes, " + args["schema"] + "/" + args["vhost"] + "/" + args["app"] + "/"
-            + args["stream"] + ", is not there";
-    }
-    const std::string setting = kind.names_setting.empty() ? std::string() : args[kind.names_setting];
-    if (!setting.empty() && mINI::Instance().find(setting) == mINI::Instance().end()) {
-        return "config.ini has no " + setting + ", which its argument " + kind.names_setting
-            + " names: put it back, restart the server or call restoreJournal";
-    }
-    return "";
-}
+// What an add needs to be carried out, which is valid only while the journal hands it over.
+struct Plugin::Add {
+    explicit Add(const zlm_journal_add &add)
+        : key(stringOf(add.key))
+        , seq(add.seq)
+        , replace(add.replace)
+        , add_api(stringOf(add.add_api))
+        , remove_api(stringOf(add.remove_api))
+        , schema(stringOf(add.schema))
+        , vhost(stringOf(add.stream.vhost))
+        , app(stringOf(add.stream.app))
+        , stream(stringOf(add.stream.stream))
+        , setting(stringOf(add.setting))
+        , body(stringOf(add.body)) {}
 
-void Plugin::hostAdd(void *self, uint64_t call, const zlm_journal_add *add) {
+    const std::string key;
+    const uint64_t seq;
+    const bool replace;
+    const std::string add_api, remove_api;
+    const std::string schema, vhost, app, stream;
+    const std::string setting;
+    const std::string body;
+};
+
+void Plugin::hostAdd(void *self, uint64_t call, const zlm_journal_add *handed) {
     auto *plugin = static_cast<Plugin *>(self);
-    const std::string kind = stringOf(add->kind), key = stringOf(add->key), body = stringOf(add->body);
-    const uint64_t seq = add->seq;
-    const bool replace = add->replace;
+    const auto add = std::make_shared<Add>(*handed);
     // On a poller, as a client's call would be, and on each in turn.
-    EventPollerPool::Instance().getPoller(false)->async(
-        [plugin, call, kind, key, seq, replace, body] { plugin->start(call, kind, key, seq, replace, body); }, false);
+    EventPollerPool::Instance().getPoller(false)->async([plugin, call, add] { plugin->start(call, *add); }, false);
 }
 
-void Plugin::start(
-    uint64_t call, const std::string &kind_name, const std::string &key, uint64_t seq, bool replace,
-    const std::string &body) const {
-    const crash::Dispatch dispatch(call, seq);
+void Plugin::start(uint64_t call, const Add &add) const {
+    const crash::Dispatch dispatch(call, add.seq);
     const auto start = std::make_shared<Start>(_journal, call);
     try {
-        const Kind &kind = kindOf(kind_name);
-        const std::string missing = whatIsMissing(kind, body);
-        if (!missing.empty()) {
-            start->answer(ZLM_JOURNAL_BLOCKED, missing);
-            return;
+        if (!_api->has(add.add_api) || !_api->has(add.remove_api)) {
+            start->blocked(ZLM_JOURNAL_NO_API);
+        } else if (!add.schema.empty() && !MediaSource::find(add.schema, add.vhost, add.app, add.stream)) {
+            start->blocked(ZLM_JOURNAL_NO_STREAM);
+        } else if (!add.setting.empty() && mINI::Instance().find(add.setting) == mINI::Instance().end()) {
+            start->blocked(ZLM_JOURNAL_NO_SETTING);
+        } else {
+            if (add.replace) {
+                end(call, add.remove_api, add.key);
+            }
+            _api->dispatch(add.add_api, add.body, captureReply([start](Reply reply) {
+                               start->answer(ZLM_JOURNAL_REPLIED, reply.body);
+                           }));
         }
-        if (replace) {
-            end(call, kind, key);
-        }
-        _api->dispatch(kind.add, body, captureReply([start](Reply reply) {
-                           const bool success = reply.code() == 0;
-                           start->answer(
-                               success ? ZLM_JOURNAL_ACCEPTED : ZLM_JOURNAL_FAILED, success ? "" : reply.message());
-                       }));
     } catch (const ApiRetException &refusal) {
-        start->answer(ZLM_JOURNAL_FAILED, refusal.what());
+        start->answer(ZLM_JOURNAL_REFUSED, refusal.what());
     } catch (const std::exception &error) {
         start->answer(ZLM_JOURNAL_THREW, error.what());
     }
 }
 
-void Plugin::hostRemove(void *self, uint64_t call, zlm_journal_text kind_text, zlm_journal_text key_text) {
+void Plugin::hostRemove(void *self, uint64_t call, zlm_journal_text remove_api, zlm_journal_text key_text) {
     auto *plugin = static_cast<Plugin *>(self);
-    const std::string kind = stringOf(kind_text), key = stringOf(key_text);
+    const std::string api = stringOf(remove_api), key = stringOf(key_text);
     EventPollerPool::Instance().getPoller(false)->async(
-        [plugin, call, kind, key] {
+        [plugin, call, api, key] {
             try {
-                plugin->end(call, plugin->kindOf(kind), key);
+                plugin->end(call, api, key);
             } catch (const std::exception &error) {
-                ErrorL << "journal: the end of " << kind << " " << key << ": " << error.what();
+                ErrorL << "journal: " << api << " " << key << ": " << error.what();
             }
             (void)zlm_journal_host_removed(plugin->_journal, call);
         },
         false);
 }
 
-void Plugin::end(uint64_t call, const Kind &kind, const std::string &key) const {
-    Json::Value args(Json::objectValue);
-    args["key"] = key;
+void Plugin::end(uint64_t call, const std::string &remove_api, const std::string &key) const {
     const Scope scope(call);
-    _api->dispatch(kind.remove, args.toStyledString(), captureReply([](Reply) {}));
-}
-
-const Kind &Plugin::kindOf(const std::string &name) const {
-    for (const auto &kind : _kinds) {
-        if (kind.name == name) {
-            return kind;
-        }
-    }
-    throw std::invalid_argument(name + " is not a kind of proxy");
+    _api->dispatch(remove_api, "{\"key\":" + Json::valueToQuotedString(key.c_str()) + "}", captureReply([](Reply) {}));
 }
 
 } // namespace zlm_journal

@@ -119,11 +119,10 @@ bool Plugin::intercept(
     }
     _api->learn(lookup);
     const std::string name = apiName(parser);
-    if (_journaled.count(name)) {
+    if (_watched.count(name)) {
         const auto take_in = [&](const std::vector<zlm_journal_pair> &args) {
-            const bool closes = isSame(name, "close_stream") || isSame(name, "close_streams");
             const auto poller = static_cast<SocketHelper &>(sender).getPoller();
-            const auto call = std::make_shared<ClientCall>(_journal, invoker, poller, closes);
+            const auto call = std::make_shared<ClientCall>(_journal, invoker, poller);
             return call->begin(name, args, handler, parser, sender);
         };
         // Most calls have all in the URL, which is read already. Of a name that it has twice, the server sorts out the last.

@@ -56,9 +56,6 @@ Plugin &Plugin::Instance() {
     return *plugin;
 }
 
-Plugin::Plugin()
-    : _kinds(Kind::all()) {}
-
 Plugin::Config Plugin::Config::read() {
     Config config;
     const std::pair<std::string, Section &> sections[] = {{kSection, config.journal}, {kProtocol, config.protocol}};
@@ -156,11 +153,9 @@ void Plugin::open() {
             answer(name, allArgs.args, allArgs.parser.content(), headerOut, sender, invoker);
         });
     }
-    for (const auto &kind : _kinds) {
-        _journaled.insert(kind.add);
-        _journaled.insert(kind.remove);
+    for (const auto &call : watched_calls()) {
+        _watched.insert(std::string(call));
     }
-    _journaled.insert({"close_stream", "close_streams"});
     crash::watch(std::string(crash_file(_journal)));
     _api.reset(new ApiCalls);
     listen();

@@ -16,17 +16,6 @@
 
 namespace zlm_journal {
 
-// One kind of proxy as the glue meets it: see KindRow in src/ffi/bridge.rs.
-struct Kind {
-    std::string name;
-    std::string add;
-    std::string remove;
-    bool takes_named_stream;
-    std::string names_setting;
-
-    static std::vector<Kind> all();
-};
-
 class Plugin {
 public:
     static Plugin &Instance();
@@ -59,8 +48,6 @@ private:
         zlm_journal_facts facts(const std::vector<zlm_journal_pair> &protocol) const;
     };
 
-    Plugin();
-
     void expectItems(const mediakit::Parser &parser, mediakit::HttpSession &sender) const;
     // Has the journal answer one of its own API calls.
     void answer(
@@ -76,24 +63,20 @@ private:
 
     // The host, as the C API calls it.
     static void hostAdd(void *self, uint64_t call, const zlm_journal_add *add);
-    static void hostRemove(void *self, uint64_t call, zlm_journal_text kind, zlm_journal_text key);
+    static void hostRemove(void *self, uint64_t call, zlm_journal_text remove_api, zlm_journal_text key);
     static void log(void *, uint32_t level, zlm_journal_text line);
-    void start(
-        uint64_t call, const std::string &kind_name, const std::string &key, uint64_t seq, bool replace,
-        const std::string &body) const;
-    void end(uint64_t call, const Kind &kind, const std::string &key) const;
-    std::string whatIsMissing(const Kind &kind, const std::string &body) const;
-    const Kind &kindOf(const std::string &name) const;
+    struct Add;
+    void start(uint64_t call, const Add &add) const;
+    void end(uint64_t call, const std::string &remove_api, const std::string &key) const;
 
     enum class Phase { kOff, kOpen, kClosing, kClosed };
 
-    const std::vector<Kind> _kinds;
     std::atomic<Phase> _phase{Phase::kOff};
     zlm_journal_handle _journal = 0;
     // None where the journal is off: then every call goes its stock way.
     std::unique_ptr<ApiCalls> _api;
-    // The calls of MediaServer that the journal follows, and those that it answers by itself.
-    std::set<std::string, mediakit::StrCaseCompare> _journaled, _api_calls;
+    // The calls of MediaServer that the journal watches, and those that it answers by itself.
+    std::set<std::string, mediakit::StrCaseCompare> _watched, _api_calls;
     // config.ini as it was read again and has not been taken over yet.
     std::atomic<const Config *> _reloaded{nullptr};
 };

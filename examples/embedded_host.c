@@ -70,19 +70,21 @@ static void server_insert(server *self, const char *key, size_t len) {
 
 /* ---- what the journal asks of the server */
 
+static const zlm_journal_answer accepted = {ZLM_JOURNAL_ACCEPTED, 0, {NULL, 0}};
+
 static void host_add(void *context, uint64_t call, const zlm_journal_add *add) {
     server *self = (server *)context;
     /* A real server would connect here, on a thread of its own, with the options in add->body. */
     pthread_mutex_lock(&self->mutex);
     server_insert(self, add->key.data, add->key.len);
     pthread_mutex_unlock(&self->mutex);
-    (void)zlm_journal_host_added(self->journal, call, ZLM_JOURNAL_ACCEPTED, text(""));
+    (void)zlm_journal_host_added(self->journal, call, &accepted);
 }
 
-static void host_remove(void *context, uint64_t call, zlm_journal_text kind, zlm_journal_text key) {
+static void host_remove(void *context, uint64_t call, zlm_journal_text remove_api, zlm_journal_text key) {
     /* Only what is undone (on_error=reject) or changed by syncJournal and its like, which this server does not have. */
     server *self = (server *)context;
-    (void)kind;
+    (void)remove_api;
     (void)key;
     (void)zlm_journal_host_removed(self->journal, call);
 }

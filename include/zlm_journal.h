@@ -21,7 +21,7 @@
 /*
  The version of this header. It grows with every change that an old caller would not understand.
  */
-#define ZLM_JOURNAL_ABI 11
+#define ZLM_JOURNAL_ABI 12
 
 /*
  `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
@@ -56,19 +56,49 @@
 #define ZLM_JOURNAL_PERSISTED_SOON 2
 
 /*
- `zlm_journal_call_open`: nothing that is journaled, or the server will refuse it for what it lacks. Let it pass as it is.
+ `zlm_journal_verdict`: nothing that is journaled, or the server will refuse it for what it lacks. Let it pass as it is.
  */
 #define ZLM_JOURNAL_PASS 0
 
 /*
- `zlm_journal_call_open`: run the server's handler now.
+ `zlm_journal_verdict`: run the server's handler now.
  */
 #define ZLM_JOURNAL_GO 1
 
 /*
- `zlm_journal_call_open`: another add of that key is under way. Run the server's handler when `go` is called.
+ `zlm_journal_verdict`: another add of that key is under way. Run the server's handler when `go` is called.
  */
 #define ZLM_JOURNAL_WAIT 2
+
+/*
+ `zlm_journal_verdict`: it is refused, and its reply has left already.
+ */
+#define ZLM_JOURNAL_REFUSE 3
+
+/*
+ `zlm_journal_answer`: with success, and no words.
+ */
+#define ZLM_JOURNAL_ACCEPTED 1
+
+/*
+ `zlm_journal_answer`: with a reply, a success where its `code` is 0.
+ */
+#define ZLM_JOURNAL_REPLIED 2
+
+/*
+ `zlm_journal_answer`: the handler has refused it at once, for the secret or for what it lacks.
+ */
+#define ZLM_JOURNAL_REFUSED 3
+
+/*
+ `zlm_journal_answer`: the handler threw an exception. After three running, the proxy of an add is set aside.
+ */
+#define ZLM_JOURNAL_THREW 4
+
+/*
+ `zlm_journal_answer`: the server has dropped the call, or stops.
+ */
+#define ZLM_JOURNAL_DROPPED 5
 
 /*
  The kinds of proxy, for zlm_journal_made and zlm_journal_ended.
@@ -80,26 +110,19 @@
 #define ZLM_JOURNAL_FFMPEG 2
 
 /*
- `zlm_journal_host_added`: the server has answered with success.
+ `zlm_journal_host_blocked`: the server lacks `add_api` or `remove_api`.
  */
-#define ZLM_JOURNAL_ACCEPTED 1
+#define ZLM_JOURNAL_NO_API 0
 
 /*
- `zlm_journal_host_added`: refused, or the first connect failed, or it will never be answered.
+ `zlm_journal_host_blocked`: the source that it takes is not there.
  */
-#define ZLM_JOURNAL_FAILED 2
+#define ZLM_JOURNAL_NO_STREAM 1
 
 /*
- `zlm_journal_host_added`: the server threw an exception out of the call. After three running, the proxy is set aside.
+ `zlm_journal_host_blocked`: the server's ini file has no such setting.
  */
-#define ZLM_JOURNAL_THREW 3
-
-/*
- `zlm_journal_host_added`: nothing was tried, since the proxy cannot be started as things are: the reason tells what is
- missing. It is started when that stream comes (zlm_journal_stream_changed), on demand, and in any case tried again about
- every five minutes.
- */
-#define ZLM_JOURNAL_BLOCKED 4
+#define ZLM_JOURNAL_NO_SETTING 2
 
 /*
  What went wrong, as a number that callers in any language can rely on.
@@ -312,14 +335,6 @@ typedef struct zlm_journal_ack {
    */
   bool undone;
   /*
-   The reply has something to say about the journal: the call changed what is wanted or relies on it, or should have.
-   */
-  bool is_journaled;
-  /*
-   Another ack is told at once after this one, on this thread: a wake-up that this one causes may wait for that one.
-   */
-  bool more;
-  /*
    Empty, or the error in words. Valid until the callback returns.
    */
   struct zlm_journal_text error;
@@ -368,10 +383,48 @@ typedef struct zlm_journal_client {
    */
   void (*go)(void *context);
   /*
-   The server has answered, and all that the call changed is on disk, or the ack says why not: the reply may leave.
+   The server has answered, and all that the call changed is on disk, or the reply says why not: this body may leave,
+   with HTTP status 200. Valid until the callback returns. With `more` another client is told at once after this one, on
+   this thread: a wake-up that this one causes may wait for that one.
    */
-  void (*done)(void *context, const struct zlm_journal_ack *ack);
+  void (*done)(void *context, struct zlm_journal_text body, bool more);
 } zlm_journal_client;
+
+/*
+ What is to become of a call.
+ */
+typedef struct zlm_journal_verdict {
+  /*
+   Its number, from 1; 0 with ZLM_JOURNAL_PASS and _REFUSE.
+   */
+  uint64_t call;
+  /*
+   One of ZLM_JOURNAL_PASS, _GO, _WAIT, _REFUSE.
+   */
+  uint32_t verdict;
+  /*
+   Its handler leaves work on other threads: zlm_journal_call_settled is to follow.
+   */
+  bool settles;
+} zlm_journal_verdict;
+
+/*
+ How the server has answered a call.
+ */
+typedef struct zlm_journal_answer {
+  /*
+   One of ZLM_JOURNAL_ACCEPTED, _REPLIED, _REFUSED, _THREW, _DROPPED.
+   */
+  uint32_t outcome;
+  /*
+   Of ZLM_JOURNAL_REFUSED: the code that the server would reply with.
+   */
+  int32_t code;
+  /*
+   The body of the reply, one JSON object; or why it was refused, or threw.
+   */
+  struct zlm_journal_text text;
+} zlm_journal_answer;
 
 /*
  The name of a media source, as the server has it.
@@ -398,6 +451,20 @@ typedef struct zlm_journal_add {
    */
   bool replace;
   /*
+   The server's calls that start and end it.
+   */
+  struct zlm_journal_text add_api;
+  struct zlm_journal_text remove_api;
+  /*
+   The source of the server that it takes by name, without which it cannot be started; with an empty schema, none.
+   */
+  struct zlm_journal_text schema;
+  struct zlm_journal_stream stream;
+  /*
+   The key of the server's ini file without which it is not to be started; empty, none.
+   */
+  struct zlm_journal_text setting;
+  /*
    The arguments of the call, as the text of one JSON object whose values are all strings. A value that was
    not UTF-8 when it was recorded is not UTF-8 here.
    */
@@ -413,16 +480,17 @@ typedef struct zlm_journal_host {
   void *context;
   /*
    Start a proxy, on a thread of the host's. No other add of its key is under way then. Answer with
-   zlm_journal_host_added. Whatever it ends before (`anew`) is told with `call` as zlm_journal_ended's `within`.
+   zlm_journal_host_added or, where what it needs is not there, with zlm_journal_host_blocked, and do nothing then.
+   Whatever it ends before (`replace`) is told with `call` as zlm_journal_ended's `within`.
    */
   void (*add)(void *context, uint64_t call, const struct zlm_journal_add *add);
   /*
-   End a proxy that is not wanted, on a thread of the host's, with `call` as zlm_journal_ended's `within`. Then say so
-   with zlm_journal_host_removed.
+   End a proxy that is not wanted by the server's call `remove_api`, on a thread of the host's, with `call` as
+   zlm_journal_ended's `within`. Then say so with zlm_journal_host_removed.
    */
   void (*remove)(void *context,
                  uint64_t call,
-                 struct zlm_journal_text kind,
+                 struct zlm_journal_text remove_api,
                  struct zlm_journal_text key);
 } zlm_journal_host;
 
@@ -515,10 +583,9 @@ int32_t zlm_journal_last_error(char *buffer,
                                size_t *len);
 
 /*
- Takes in a call that is about to be handed to the server, and sets `*verdict` to one of ZLM_JOURNAL_PASS, _GO, _WAIT,
- and, but for _PASS, `*call` to its number, from 1. With _PASS and with an error `client` is not used. Errors: with
- on_error=reject and a journal that cannot be written now, that error: refuse the call with its text;
- ZLM_JOURNAL_CODE_INVALID_HANDLE after the close.
+ Takes in a call that is about to be handed to the server, and sets `*verdict`. With ZLM_JOURNAL_PASS and with an error
+ `client` is not used, and the call goes its stock way; with ZLM_JOURNAL_REFUSE (on_error=reject, and a journal that
+ cannot be written now) `client.done` has been called.
 
  # Safety
  Pointers are NULL or point to what their types say.
@@ -526,16 +593,17 @@ int32_t zlm_journal_last_error(char *buffer,
 int32_t zlm_journal_call_open(zlm_journal_handle handle,
                               const struct zlm_journal_request *request,
                               const struct zlm_journal_client *client,
-                              uint64_t *call,
-                              uint32_t *verdict);
+                              struct zlm_journal_verdict *verdict);
 
 /*
- The server has answered a call, with success (`code` 0) or not; or it threw an exception out of its handler, or has
- dropped the call without an answer: that is none. Once for each call.
+ The server has answered a call. Once for each.
+
+ # Safety
+ `answer` is NULL or valid, with its text, until this returns.
  */
 int32_t zlm_journal_call_answered(zlm_journal_handle handle,
                                   uint64_t call,
-                                  bool success);
+                                  const struct zlm_journal_answer *answer);
 
 /*
  All that the handler of close_stream or close_streams has queued on the server's threads has run. Once for each of
@@ -635,16 +703,23 @@ int32_t zlm_journal_start(zlm_journal_handle handle,
                           const struct zlm_journal_host *host);
 
 /*
- Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED, _THREW or _BLOCKED (these with the reason).
- Once; what comes later is ignored. Any thread, also from within the callback.
+ Answers zlm_journal_host.add. Once; what comes later is ignored. Any thread, also from within the callback.
 
  # Safety
- `reason` is valid until this returns.
+ `answer` is NULL or valid, with its text, until this returns.
  */
 int32_t zlm_journal_host_added(zlm_journal_handle handle,
                                uint64_t call,
-                               uint32_t outcome,
-                               struct zlm_journal_text reason);
+                               const struct zlm_journal_answer *answer);
+
+/*
+ Answers zlm_journal_host.add: nothing was tried, since what it cannot do without is missing, one of ZLM_JOURNAL_NO_API,
+ _NO_STREAM and _NO_SETTING. It is started when that stream comes (zlm_journal_stream_changed), on demand, and in any case
+ tried again about every five minutes. As zlm_journal_host_added.
+ */
+int32_t zlm_journal_host_blocked(zlm_journal_handle handle,
+                                 uint64_t call,
+                                 uint32_t lacking);
 
 /*
  Says that zlm_journal_host.remove was carried out. Any thread, also from within the callback.

@@ -10,6 +10,7 @@
 
 mod mirror;
 mod ours;
+mod reply;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -22,10 +23,13 @@ use parking_lot::{Mutex, RwLock};
 
 pub use self::mirror::{Filter, HostFacts, PROTOCOLS, is_true};
 use self::mirror::{Nature, OwnEnd, Present};
+pub use self::ours::Lacking;
+pub use self::reply::{Answer, refusal, reply};
+pub use self::state::CLOSES;
 use self::state::{Ask, Doubt, Open, State, Told};
 use self::waiting::Waiting;
 pub use self::waiting::{Client, Outcome};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::journal::{Ack, Call, Cause, Done, Journal};
 use crate::model::State::Dormant;
 use crate::model::{Args, Kind, Op, ProxyKey, Stream};
@@ -56,11 +60,12 @@ pub struct Request<'a> {
 /// What to do with it.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Hand it to the server now.
-    Go(u64),
+    /// Hand it to the server now. Where it settles, [`Capture::settled`] is to follow.
+    Go { call: u64, settles: bool },
     /// Hand it to the server when its client is told to go.
-    Wait(u64),
-    /// Nothing that is journaled, or the server will refuse it for what it lacks: let it pass as it is.
+    Wait { call: u64 },
+    /// Nothing that is journaled, or the server will refuse it for what it lacks, or the journal is closed: let it pass as
+    /// it is.
     Pass,
 }
 
@@ -110,14 +115,16 @@ impl Capture {
         let Some(ask) = Ask::of(request, &facts) else { return Ok(Verdict::Pass) };
         self.journal.admit()?;
         let cause = Cause { origin: request.caller.to_owned(), reason: request.name.to_owned() };
+        let settles = matches!(ask, Ask::Close { .. });
         self.with_state(|state, _| {
+            // The server is stopping: it has its stock way.
             if state.is_closed {
-                return Err(Error::new(Code::Closed, "the journal is closed: the server is stopping"));
+                return Ok(Verdict::Pass);
             }
             let open = Open::new(ask, cause, Some(Waiting::new(client())));
             Ok(match state.open(open) {
-                (id, true) => Verdict::Go(id),
-                (id, false) => Verdict::Wait(id),
+                (call, true) => Verdict::Go { call, settles },
+                (call, false) => Verdict::Wait { call },
             })
         })
     }
@@ -132,10 +139,14 @@ impl Capture {
         });
     }
 
-    /// The server has answered a client's call, with success or not; or it never will, or threw.
-    pub fn answered(&self, id: u64, ok: bool) {
+    /// The server has answered a client's call, or never will.
+    pub fn answered(&self, id: u64, answer: Answer) {
+        let ok = answer.is_success();
         self.with_state(|state, told| {
             let Some(mut open) = state.take(id) else { return };
+            if let Some(waiting) = &open.waiting {
+                waiting.answered(answer);
+            }
             match &open.ask {
                 Ask::Add { key, .. } => {
                     let key = key.clone();

@@ -9,7 +9,47 @@ use crate::journal::Cause;
 use crate::model::{Kind, ProxyKey};
 use crate::reconcile::{self, Add, Added, Listed};
 
+/// What an add cannot be started without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lacking {
+    /// One of the server's calls for its kind.
+    Api,
+    /// The stream that it takes.
+    Stream,
+    /// The setting that one of its arguments names.
+    Setting,
+}
+
+impl Lacking {
+    fn words(self, add: &Add) -> String {
+        let info = add.kind.info();
+        match self {
+            Lacking::Api => format!("this MediaServer lacks {} or {}", info.add, info.remove),
+            Lacking::Stream => {
+                let [schema, vhost, app, stream] =
+                    add.takes.as_ref().map_or([""; 4], |its| its.each_ref().map(|it| &**it));
+                format!("the stream that it takes, {schema}/{vhost}/{app}/{stream}, is not there")
+            }
+            Lacking::Setting => format!(
+                "config.ini has no {}, which its argument {} names: put it back, restart the server or call \
+                 restoreJournal",
+                add.setting.as_deref().unwrap_or_default(),
+                info.names_setting.unwrap_or_default()
+            ),
+        }
+    }
+}
+
 impl Capture {
+    /// An add of ours cannot be started as things are.
+    pub fn blocked(&self, id: u64, lacking: Lacking) {
+        let why = match self.state.lock().calls.get(&id).map(|open| &open.ask) {
+            Some(Ask::Start { add, .. }) => lacking.words(add),
+            _ => return,
+        };
+        self.started(id, Added::Blocked(why));
+    }
+
     /// The server has answered an add of ours, or never will.
     pub fn started(&self, id: u64, outcome: Added) {
         self.with_state(|state, told| {

@@ -13,6 +13,9 @@ use crate::memory::give_back;
 use crate::model::{Args, DEFAULT_VHOST, Kind, ProxyKey};
 use crate::reconcile::{Add, Added};
 
+/// MediaServer's calls that close the one source of these names, and all that have those names that are given.
+pub const CLOSES: [&str; 2] = ["close_stream", "close_streams"];
+
 /// What a call wants.
 pub enum Ask {
     Add {
@@ -139,10 +142,7 @@ impl Ask {
                 is_forced: info.has_force && facts.tells_failures && is_true(&text("force")),
             });
         }
-        let is_one = request.name.eq_ignore_ascii_case("close_stream");
-        if !is_one && !request.name.eq_ignore_ascii_case("close_streams") {
-            return None;
-        }
+        let is_one = CLOSES.iter().position(|its| request.name.eq_ignore_ascii_case(its))? == 0;
         let mut filter =
             Filter { schema: text("schema"), vhost: text("vhost"), app: text("app"), stream: text("stream") };
         // That one finds its source as a player does, the other one takes what it is given (MediaSource.cpp).

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::reply::Answer;
 use crate::error::{Code, Error, Result};
 use crate::journal::{Ack, Done, Persisted, Reply};
 
@@ -25,7 +26,7 @@ pub trait Client: Send + Sync {
     /// The call, which had to wait, may be handed to the server now.
     fn go(&self);
     /// The reply may leave. With `more` another client is told the same at once, on this thread.
-    fn done(&self, outcome: Outcome, more: bool);
+    fn done(&self, answer: Answer, outcome: Outcome, more: bool);
 }
 
 pub struct Waiting {
@@ -35,15 +36,16 @@ pub struct Waiting {
 
 struct Tally {
     outstanding: usize,
-    complete: bool,
-    is_told: bool,
+    is_complete: bool,
+    /// What the client is told of; none when it was.
+    answer: Option<Answer>,
     outcome: Outcome,
 }
 
 impl Waiting {
     pub fn new(client: Box<dyn Client>) -> Arc<Waiting> {
         let outcome = Outcome { seq: 0, result: Ok(Persisted::Yes), undone: false, is_journaled: false };
-        let tally = Tally { outstanding: 0, complete: false, is_told: false, outcome };
+        let tally = Tally { outstanding: 0, is_complete: false, answer: Some(Answer::Dropped), outcome };
         Arc::new(Waiting { client, tally: Mutex::new(tally) })
     }
 
@@ -62,7 +64,7 @@ impl Waiting {
     }
 
     fn acknowledged(self: Arc<Self>, Ack { seq, result, undone }: Ack) -> Option<Reply> {
-        let outcome = self.after(|tally| {
+        let (answer, outcome) = self.after(|tally| {
             tally.outstanding -= 1;
             let outcome = &mut tally.outcome;
             outcome.seq = outcome.seq.max(seq);
@@ -73,7 +75,7 @@ impl Waiting {
                 (Ok(_), _) => {}
             }
         })?;
-        Some(Reply::new(move |more| self.client.done(outcome, more)))
+        Some(Reply::new(move |more| self.client.done(answer, outcome, more)))
     }
 
     /// The reply has to say that the journal does not have what the server said yes to.
@@ -83,18 +85,23 @@ impl Waiting {
         tally.outcome.result = Err(Error::new(Code::Conflict, why));
     }
 
-    /// The server has answered, and no more change will be expected.
+    pub fn answered(&self, answer: Answer) {
+        self.tally.lock().answer.replace(answer);
+    }
+
+    /// No more change will be expected.
     pub fn complete(&self) {
-        if let Some(outcome) = self.after(|tally| tally.complete = true) {
-            self.client.done(outcome, false);
+        if let Some((answer, outcome)) = self.after(|tally| tally.is_complete = true) {
+            self.client.done(answer, outcome, false);
         }
     }
 
     /// How the call ended, for the client, once nothing is waited for after this.
-    fn after(&self, change: impl FnOnce(&mut Tally)) -> Option<Outcome> {
+    fn after(&self, change: impl FnOnce(&mut Tally)) -> Option<(Answer, Outcome)> {
         let mut tally = self.tally.lock();
         change(&mut tally);
-        let is_over = tally.complete && tally.outstanding == 0;
-        (is_over && !std::mem::replace(&mut tally.is_told, true)).then(|| tally.outcome.clone())
+        let is_over = tally.is_complete && tally.outstanding == 0;
+        let answer = tally.answer.take_if(|_| is_over)?;
+        Some((answer, tally.outcome.clone()))
     }
 }

@@ -3,8 +3,9 @@
 use super::guard::guarded;
 use super::handles;
 use crate::api;
+use crate::capture::CLOSES;
 use crate::error::Result;
-use crate::model::{Endpoint, Kind};
+use crate::model::Kind;
 use crate::settings::KEYS;
 
 #[cxx::bridge(namespace = "zlm_journal")]
@@ -15,17 +16,6 @@ mod ffi {
         value: String,
     }
 
-    /// What of one kind of proxy the glue needs: MediaServer's names for its calls and their arguments.
-    struct KindRow {
-        name: String,
-        add: String,
-        remove: String,
-        /// It can be added only while the source of this server that its arguments name is there.
-        takes_named_stream: bool,
-        /// The argument that names a key of the ini; empty where there is none.
-        names_setting: String,
-    }
-
     extern "Rust" {
         /// The file in which a handler of crash signals is to note what the server was working on: the `seq` of each
         /// zlm_journal_add, in digits, on a line of its own. The next start reads it and takes it away. Any thread.
@@ -34,8 +24,9 @@ mod ffi {
         fn api_calls() -> Result<Vec<String>>;
         /// All keys of the ini section. Any thread, any time, also before anything is open.
         fn settings() -> Result<Vec<Setting>>;
-        /// All kinds of proxy that are journaled, in the order of ZLM_JOURNAL_PULL and so on. Any thread, any time.
-        fn kinds() -> Result<Vec<KindRow>>;
+        /// The names of the server's own API calls that the journal watches: each goes to zlm_journal_call_open(). Any
+        /// thread, any time.
+        fn watched_calls() -> Result<Vec<String>>;
     }
 }
 
@@ -56,20 +47,9 @@ fn settings() -> Result<Vec<ffi::Setting>> {
     })
 }
 
-fn kinds() -> Result<Vec<ffi::KindRow>> {
-    guarded("kinds", || {
-        Ok(Kind::ALL
-            .iter()
-            .map(|kind| {
-                let info = kind.info();
-                ffi::KindRow {
-                    name: info.name.to_owned(),
-                    add: info.add.to_owned(),
-                    remove: info.remove.to_owned(),
-                    takes_named_stream: info.input == Endpoint::Named,
-                    names_setting: info.names_setting.unwrap_or_default().to_owned(),
-                }
-            })
-            .collect())
+fn watched_calls() -> Result<Vec<String>> {
+    guarded("watched_calls", || {
+        let of_kinds = Kind::ALL.iter().flat_map(|kind| [kind.info().add, kind.info().remove]);
+        Ok(of_kinds.chain(CLOSES).map(str::to_owned).collect())
     })
 }

@@ -20,7 +20,7 @@ use crate::model::{Args, Kind, NamingRules, Op};
 use crate::plugin::Plugin;
 
 /// The version of this header. It grows with every change that an old caller would not understand.
-pub const ZLM_JOURNAL_ABI: u32 = 11;
+pub const ZLM_JOURNAL_ABI: u32 = 12;
 
 /// `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
 /// argument, enabled and on disk.
@@ -117,10 +117,6 @@ pub struct zlm_journal_ack {
     /// on_error=reject, and not persisted: what is wanted is again what was wanted before the call. Answer it as
     /// refused; zlm_journal_host brings the server back.
     pub undone: bool,
-    /// The reply has something to say about the journal: the call changed what is wanted or relies on it, or should have.
-    pub is_journaled: bool,
-    /// Another ack is told at once after this one, on this thread: a wake-up that this one causes may wait for that one.
-    pub more: bool,
     /// Empty, or the error in words. Valid until the callback returns.
     pub error: zlm_journal_text,
 }
@@ -406,7 +402,7 @@ fn tell(done: extern "C" fn(*mut c_void, *const zlm_journal_ack), context: Conte
 }
 
 /// What `result` points to has to outlive it.
-pub(super) fn ack_of(seq: u64, result: &Result<Persisted>, undone: bool) -> zlm_journal_ack {
+fn ack_of(seq: u64, result: &Result<Persisted>, undone: bool) -> zlm_journal_ack {
     let (persisted, code, error) = match result {
         Ok(Persisted::Yes) => (ZLM_JOURNAL_PERSISTED, 0, zlm_journal_text::NULL),
         Ok(Persisted::Soon) => (ZLM_JOURNAL_PERSISTED_SOON, 0, zlm_journal_text::NULL),
@@ -414,5 +410,5 @@ pub(super) fn ack_of(seq: u64, result: &Result<Persisted>, undone: bool) -> zlm_
             (ZLM_JOURNAL_NOT_PERSISTED, error.code as i32, zlm_journal_text::of(error.message.as_bytes()))
         }
     };
-    zlm_journal_ack { seq, persisted, code, undone, is_journaled: true, more: false, error }
+    zlm_journal_ack { seq, persisted, code, undone, error }
 }

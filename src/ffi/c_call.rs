@@ -7,20 +7,33 @@
 
 use std::ffi::c_void;
 
-use super::c_api::{ack_of, zlm_journal_ack, zlm_journal_handle};
+use super::c_api::zlm_journal_handle;
 use super::guard::c_result;
 use super::handles;
 use super::values::{Context, by_pointer, slice, write_out, zlm_journal_pair, zlm_journal_text};
-use crate::capture::{Client, Outcome, Request, Verdict};
+use crate::capture::{Answer, Client, Outcome, Request, Verdict, refusal, reply};
 use crate::error::{Error, Result};
 use crate::model::Kind;
 
-/// `zlm_journal_call_open`: nothing that is journaled, or the server will refuse it for what it lacks. Let it pass as it is.
+/// `zlm_journal_verdict`: nothing that is journaled, or the server will refuse it for what it lacks. Let it pass as it is.
 pub const ZLM_JOURNAL_PASS: u32 = 0;
-/// `zlm_journal_call_open`: run the server's handler now.
+/// `zlm_journal_verdict`: run the server's handler now.
 pub const ZLM_JOURNAL_GO: u32 = 1;
-/// `zlm_journal_call_open`: another add of that key is under way. Run the server's handler when `go` is called.
+/// `zlm_journal_verdict`: another add of that key is under way. Run the server's handler when `go` is called.
 pub const ZLM_JOURNAL_WAIT: u32 = 2;
+/// `zlm_journal_verdict`: it is refused, and its reply has left already.
+pub const ZLM_JOURNAL_REFUSE: u32 = 3;
+
+/// `zlm_journal_answer`: with success, and no words.
+pub const ZLM_JOURNAL_ACCEPTED: u32 = 1;
+/// `zlm_journal_answer`: with a reply, a success where its `code` is 0.
+pub const ZLM_JOURNAL_REPLIED: u32 = 2;
+/// `zlm_journal_answer`: the handler has refused it at once, for the secret or for what it lacks.
+pub const ZLM_JOURNAL_REFUSED: u32 = 3;
+/// `zlm_journal_answer`: the handler threw an exception. After three running, the proxy of an add is set aside.
+pub const ZLM_JOURNAL_THREW: u32 = 4;
+/// `zlm_journal_answer`: the server has dropped the call, or stops.
+pub const ZLM_JOURNAL_DROPPED: u32 = 5;
 
 /// The kinds of proxy, for zlm_journal_made and zlm_journal_ended.
 pub const ZLM_JOURNAL_PULL: u32 = 0;
@@ -39,6 +52,28 @@ pub struct zlm_journal_request {
     pub caller: zlm_journal_text,
 }
 
+/// What is to become of a call.
+#[repr(C)]
+pub struct zlm_journal_verdict {
+    /// Its number, from 1; 0 with ZLM_JOURNAL_PASS and _REFUSE.
+    pub call: u64,
+    /// One of ZLM_JOURNAL_PASS, _GO, _WAIT, _REFUSE.
+    pub verdict: u32,
+    /// Its handler leaves work on other threads: zlm_journal_call_settled is to follow.
+    pub settles: bool,
+}
+
+/// How the server has answered a call.
+#[repr(C)]
+pub struct zlm_journal_answer {
+    /// One of ZLM_JOURNAL_ACCEPTED, _REPLIED, _REFUSED, _THREW, _DROPPED.
+    pub outcome: u32,
+    /// Of ZLM_JOURNAL_REFUSED: the code that the server would reply with.
+    pub code: i32,
+    /// The body of the reply, one JSON object; or why it was refused, or threw.
+    pub text: zlm_journal_text,
+}
+
 /// Who waits for the end of a call. Both functions are called from any thread, also from within any function of this
 /// header, each at most once. They must return at once, must not call back and must not throw. `context` belongs to the
 /// caller until `done` is called, after which it is not used any more.
@@ -48,14 +83,15 @@ pub struct zlm_journal_client {
     pub context: *mut c_void,
     /// The handler may be run now. Only after ZLM_JOURNAL_WAIT.
     pub go: Option<extern "C" fn(context: *mut c_void)>,
-    /// The server has answered, and all that the call changed is on disk, or the ack says why not: the reply may leave.
-    pub done: Option<extern "C" fn(context: *mut c_void, ack: *const zlm_journal_ack)>,
+    /// The server has answered, and all that the call changed is on disk, or the reply says why not: this body may leave,
+    /// with HTTP status 200. Valid until the callback returns. With `more` another client is told at once after this one, on
+    /// this thread: a wake-up that this one causes may wait for that one.
+    pub done: Option<extern "C" fn(context: *mut c_void, body: zlm_journal_text, more: bool)>,
 }
 
-/// Takes in a call that is about to be handed to the server, and sets `*verdict` to one of ZLM_JOURNAL_PASS, _GO, _WAIT,
-/// and, but for _PASS, `*call` to its number, from 1. With _PASS and with an error `client` is not used. Errors: with
-/// on_error=reject and a journal that cannot be written now, that error: refuse the call with its text;
-/// ZLM_JOURNAL_CODE_INVALID_HANDLE after the close.
+/// Takes in a call that is about to be handed to the server, and sets `*verdict`. With ZLM_JOURNAL_PASS and with an error
+/// `client` is not used, and the call goes its stock way; with ZLM_JOURNAL_REFUSE (on_error=reject, and a journal that
+/// cannot be written now) `client.done` has been called.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -64,10 +100,10 @@ pub unsafe extern "C" fn zlm_journal_call_open(
     handle: zlm_journal_handle,
     request: *const zlm_journal_request,
     client: *const zlm_journal_client,
-    call: *mut u64,
-    verdict: *mut u32,
+    verdict: *mut zlm_journal_verdict,
 ) -> i32 {
     c_result("zlm_journal_call_open", || {
+        let verdict_out = verdict;
         // SAFETY: as promised by the caller, here and below.
         let (request, client) = unsafe { (by_pointer(request, "request")?, *by_pointer(client, "client")?) };
         let pairs = unsafe { slice(request.args, request.args_len) }?;
@@ -76,31 +112,63 @@ pub unsafe extern "C" fn zlm_journal_call_open(
             args.push((unsafe { pair.name.bytes() }?, unsafe { pair.value.bytes() }?));
         }
         let caller = String::from_utf8_lossy(unsafe { request.caller.bytes() }?).into_owned();
+        let context = Context(client.context);
         let (Some(go), Some(done)) = (client.go, client.done) else {
             return Err(Error::invalid("client.go and client.done must both be set"));
         };
-        unsafe { write_out(call, 0) }?;
-        unsafe { write_out(verdict, ZLM_JOURNAL_PASS) }?;
-        let request = Request { name: unsafe { request.name.utf8("name") }?, args: &args, caller: &caller };
-        let client = || -> Box<dyn Client> { Box::new(CClient { context: Context(client.context), go, done }) };
-        let (number, say) = match handles::get(handle)?.capture().open(&request, client)? {
-            Verdict::Pass => return Ok(()),
-            Verdict::Go(number) => (number, ZLM_JOURNAL_GO),
-            Verdict::Wait(number) => (number, ZLM_JOURNAL_WAIT),
+        let say = |call, verdict, settles| unsafe {
+            write_out(verdict_out, zlm_journal_verdict { call, verdict, settles })
         };
-        unsafe { write_out(call, number) }?;
-        unsafe { write_out(verdict, say) }
+        say(0, ZLM_JOURNAL_PASS, false)?;
+        let plugin = handles::get(handle)?;
+        let request = Request { name: unsafe { request.name.utf8("name") }?, args: &args, caller: &caller };
+        let client = || -> Box<dyn Client> { Box::new(CClient { context, go, done }) };
+        match plugin.capture().open(&request, client) {
+            Ok(Verdict::Pass) => Ok(()),
+            Ok(Verdict::Go { call, settles }) => say(call, ZLM_JOURNAL_GO, settles),
+            Ok(Verdict::Wait { call }) => say(call, ZLM_JOURNAL_WAIT, false),
+            Err(error) => {
+                say(0, ZLM_JOURNAL_REFUSE, false)?;
+                done(context.get(), zlm_journal_text::of(&refusal(&error.message)), false);
+                Ok(())
+            }
+        }
     })
 }
 
-/// The server has answered a call, with success (`code` 0) or not; or it threw an exception out of its handler, or has
-/// dropped the call without an answer: that is none. Once for each call.
+/// The server has answered a call. Once for each.
+///
+/// # Safety
+/// `answer` is NULL or valid, with its text, until this returns.
 #[unsafe(no_mangle)]
-pub extern "C" fn zlm_journal_call_answered(handle: zlm_journal_handle, call: u64, success: bool) -> i32 {
+pub unsafe extern "C" fn zlm_journal_call_answered(
+    handle: zlm_journal_handle,
+    call: u64,
+    answer: *const zlm_journal_answer,
+) -> i32 {
     c_result("zlm_journal_call_answered", || {
-        handles::get(handle)?.capture().answered(call, success);
+        // SAFETY: as promised by the caller.
+        let answer = unsafe { answer_of(answer) }?;
+        handles::get(handle)?.capture().answered(call, answer);
         Ok(())
     })
+}
+
+/// # Safety
+/// `answer` is NULL or valid, with its text.
+pub(super) unsafe fn answer_of(answer: *const zlm_journal_answer) -> Result<Answer> {
+    // SAFETY: as promised by the caller, here and below.
+    let answer = unsafe { by_pointer(answer, "answer") }?;
+    let bytes = unsafe { answer.text.bytes() }?;
+    let words = || String::from_utf8_lossy(bytes).into_owned();
+    match answer.outcome {
+        ZLM_JOURNAL_ACCEPTED => Ok(Answer::Replied(br#"{"code":0}"#.to_vec())),
+        ZLM_JOURNAL_REPLIED => Ok(Answer::Replied(bytes.to_vec())),
+        ZLM_JOURNAL_REFUSED => Ok(Answer::Refused(answer.code, words())),
+        ZLM_JOURNAL_THREW => Ok(Answer::Threw(words())),
+        ZLM_JOURNAL_DROPPED => Ok(Answer::Dropped),
+        other => Err(Error::invalid(format!("{other} is no outcome of a call"))),
+    }
 }
 
 /// All that the handler of close_stream or close_streams has queued on the server's threads has run. Once for each of
@@ -279,7 +347,7 @@ unsafe fn names<'a>(stream: *const zlm_journal_stream) -> Result<[&'a str; 3]> {
 struct CClient {
     context: Context,
     go: extern "C" fn(*mut c_void),
-    done: extern "C" fn(*mut c_void, *const zlm_journal_ack),
+    done: extern "C" fn(*mut c_void, zlm_journal_text, bool),
 }
 
 impl Client for CClient {
@@ -287,9 +355,7 @@ impl Client for CClient {
         (self.go)(self.context.get());
     }
 
-    fn done(&self, outcome: Outcome, more: bool) {
-        let Outcome { seq, result, undone, is_journaled } = outcome;
-        let ack = zlm_journal_ack { is_journaled, more, ..ack_of(seq, &result, undone) };
-        (self.done)(self.context.get(), &ack);
+    fn done(&self, answer: Answer, outcome: Outcome, more: bool) {
+        (self.done)(self.context.get(), zlm_journal_text::of(&reply(answer, &outcome)), more);
     }
 }

@@ -7,25 +7,21 @@
 use std::ffi::c_void;
 
 use super::c_api::zlm_journal_handle;
+use super::c_call::{answer_of, zlm_journal_answer, zlm_journal_stream};
 use super::guard::c_result;
 use super::handles;
 use super::values::{Context, by_pointer, zlm_journal_text};
-use crate::capture::Server;
+use crate::capture::{Answer, Lacking, Server};
 use crate::error::Error;
 use crate::model::Kind;
 use crate::reconcile::{Add, Added};
 
-/// `zlm_journal_host_added`: the server has answered with success.
-pub const ZLM_JOURNAL_ACCEPTED: u32 = 1;
-/// `zlm_journal_host_added`: refused, or the first connect failed, or it will never be answered.
-pub const ZLM_JOURNAL_FAILED: u32 = 2;
-/// `zlm_journal_host_added`: the server threw an exception out of the call. After three running, the proxy is set aside.
-pub const ZLM_JOURNAL_THREW: u32 = 3;
-
-/// `zlm_journal_host_added`: nothing was tried, since the proxy cannot be started as things are: the reason tells what is
-/// missing. It is started when that stream comes (zlm_journal_stream_changed), on demand, and in any case tried again about
-/// every five minutes.
-pub const ZLM_JOURNAL_BLOCKED: u32 = 4;
+/// `zlm_journal_host_blocked`: the server lacks `add_api` or `remove_api`.
+pub const ZLM_JOURNAL_NO_API: u32 = 0;
+/// `zlm_journal_host_blocked`: the source that it takes is not there.
+pub const ZLM_JOURNAL_NO_STREAM: u32 = 1;
+/// `zlm_journal_host_blocked`: the server's ini file has no such setting.
+pub const ZLM_JOURNAL_NO_SETTING: u32 = 2;
 
 /// A proxy that the journal wants the host to start.
 #[repr(C)]
@@ -37,6 +33,14 @@ pub struct zlm_journal_add {
     pub seq: u64,
     /// The server has this proxy, but it does nothing any more: end it first.
     pub replace: bool,
+    /// The server's calls that start and end it.
+    pub add_api: zlm_journal_text,
+    pub remove_api: zlm_journal_text,
+    /// The source of the server that it takes by name, without which it cannot be started; with an empty schema, none.
+    pub schema: zlm_journal_text,
+    pub stream: zlm_journal_stream,
+    /// The key of the server's ini file without which it is not to be started; empty, none.
+    pub setting: zlm_journal_text,
     /// The arguments of the call, as the text of one JSON object whose values are all strings. A value that was
     /// not UTF-8 when it was recorded is not UTF-8 here.
     pub body: zlm_journal_text,
@@ -50,12 +54,14 @@ pub struct zlm_journal_add {
 pub struct zlm_journal_host {
     pub context: *mut c_void,
     /// Start a proxy, on a thread of the host's. No other add of its key is under way then. Answer with
-    /// zlm_journal_host_added. Whatever it ends before (`anew`) is told with `call` as zlm_journal_ended's `within`.
+    /// zlm_journal_host_added or, where what it needs is not there, with zlm_journal_host_blocked, and do nothing then.
+    /// Whatever it ends before (`replace`) is told with `call` as zlm_journal_ended's `within`.
     pub add: Option<extern "C" fn(context: *mut c_void, call: u64, add: *const zlm_journal_add)>,
-    /// End a proxy that is not wanted, on a thread of the host's, with `call` as zlm_journal_ended's `within`. Then say so
-    /// with zlm_journal_host_removed.
-    pub remove:
-        Option<extern "C" fn(context: *mut c_void, call: u64, kind: zlm_journal_text, key: zlm_journal_text)>,
+    /// End a proxy that is not wanted by the server's call `remove_api`, on a thread of the host's, with `call` as
+    /// zlm_journal_ended's `within`. Then say so with zlm_journal_host_removed.
+    pub remove: Option<
+        extern "C" fn(context: *mut c_void, call: u64, remove_api: zlm_journal_text, key: zlm_journal_text),
+    >,
 }
 
 /// Begins the restore: from here on the host is asked to start what the journal has. Call it when the server accepts
@@ -75,29 +81,41 @@ pub unsafe extern "C" fn zlm_journal_start(handle: zlm_journal_handle, host: *co
     })
 }
 
-/// Answers zlm_journal_host.add: `outcome` is ZLM_JOURNAL_ACCEPTED, _FAILED, _THREW or _BLOCKED (these with the reason).
-/// Once; what comes later is ignored. Any thread, also from within the callback.
+/// Answers zlm_journal_host.add. Once; what comes later is ignored. Any thread, also from within the callback.
 ///
 /// # Safety
-/// `reason` is valid until this returns.
+/// `answer` is NULL or valid, with its text, until this returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zlm_journal_host_added(
     handle: zlm_journal_handle,
     call: u64,
-    outcome: u32,
-    reason: zlm_journal_text,
+    answer: *const zlm_journal_answer,
 ) -> i32 {
     c_result("zlm_journal_host_added", || {
         // SAFETY: as promised by the caller.
-        let reason = String::from_utf8_lossy(unsafe { reason.bytes() }?).into_owned();
-        let outcome = match outcome {
-            ZLM_JOURNAL_ACCEPTED => Added::Accepted,
-            ZLM_JOURNAL_FAILED => Added::Failed(reason),
-            ZLM_JOURNAL_THREW => Added::Threw(reason),
-            ZLM_JOURNAL_BLOCKED => Added::Blocked(reason),
-            other => return Err(Error::invalid(format!("{other} is not an outcome of an add"))),
+        let added = match unsafe { answer_of(answer) }? {
+            answer if answer.is_success() => Added::Accepted,
+            Answer::Threw(why) => Added::Threw(why),
+            answer => Added::Failed(answer.error()),
         };
-        handles::get(handle)?.capture().started(call, outcome);
+        handles::get(handle)?.capture().started(call, added);
+        Ok(())
+    })
+}
+
+/// Answers zlm_journal_host.add: nothing was tried, since what it cannot do without is missing, one of ZLM_JOURNAL_NO_API,
+/// _NO_STREAM and _NO_SETTING. It is started when that stream comes (zlm_journal_stream_changed), on demand, and in any case
+/// tried again about every five minutes. As zlm_journal_host_added.
+#[unsafe(no_mangle)]
+pub extern "C" fn zlm_journal_host_blocked(handle: zlm_journal_handle, call: u64, lacking: u32) -> i32 {
+    c_result("zlm_journal_host_blocked", || {
+        let lacking = match lacking {
+            ZLM_JOURNAL_NO_API => Lacking::Api,
+            ZLM_JOURNAL_NO_STREAM => Lacking::Stream,
+            ZLM_JOURNAL_NO_SETTING => Lacking::Setting,
+            other => return Err(Error::invalid(format!("{other} is nothing that an add needs"))),
+        };
+        handles::get(handle)?.capture().blocked(call, lacking);
         Ok(())
     })
 }
@@ -120,18 +138,27 @@ struct CHost {
 
 impl Server for CHost {
     fn add(&self, call: u64, add: &Add) {
+        let text = |text: &str| zlm_journal_text::of(text.as_bytes());
+        let info = add.kind.info();
+        let [schema, vhost, app, stream] =
+            add.takes.as_ref().map_or([""; 4], |its| its.each_ref().map(|it| &**it));
         let add_c = zlm_journal_add {
-            kind: zlm_journal_text::of(add.kind.name().as_bytes()),
-            key: zlm_journal_text::of(add.key.as_bytes()),
+            kind: text(info.name),
+            key: text(&add.key),
             seq: add.seq,
             replace: add.replace,
+            add_api: text(info.add),
+            remove_api: text(info.remove),
+            schema: text(schema),
+            stream: zlm_journal_stream { vhost: text(vhost), app: text(app), stream: text(stream) },
+            setting: text(add.setting.as_deref().unwrap_or_default()),
             body: zlm_journal_text::of(&add.body),
         };
         (self.add)(self.context.get(), call, &add_c);
     }
 
     fn remove(&self, call: u64, kind: Kind, key: &str) {
-        let kind = zlm_journal_text::of(kind.name().as_bytes());
-        (self.remove)(self.context.get(), call, kind, zlm_journal_text::of(key.as_bytes()));
+        let text = |text: &str| zlm_journal_text::of(text.as_bytes());
+        (self.remove)(self.context.get(), call, text(kind.info().remove), text(key));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::journal::{Cause, CrashCounters, Done, Journal, Mutation, OfflineHints};
-use crate::model::{Entry, Op, ProxyKey, State};
+use crate::model::{Endpoint, Entry, Op, ProxyKey, State};
 use crate::reconcile;
 
 /// The reconciler waits so long for the disk.
@@ -59,13 +59,18 @@ impl reconcile::Intent for JournaledIntent {
         self.enabled(key).map(|entry| self.want(key.clone(), entry))
     }
 
-    fn body(&self, key: &ProxyKey, seq: u64) -> Option<Vec<u8>> {
+    fn add(&self, key: &ProxyKey, seq: u64, replace: bool) -> Option<reconcile::Add> {
         let entry = self.enabled(key).filter(|entry| entry.seq == seq)?;
-        entry
-            .args
-            .request_body(key.0.info().replay)
+        let info = key.0.info();
+        let body = entry.args.request_body(info.replay);
+        let body = body
             .inspect_err(|error| log::error!("journal: {} {} cannot be replayed: {error}", key.0.name(), key.1))
-            .ok()
+            .ok()?;
+        let args = entry.args.read();
+        let named = |name: &str| args.get(name).unwrap_or_default().to_owned();
+        let takes = (info.input == Endpoint::Named).then(|| ["schema", "vhost", "app", "stream"].map(named));
+        let setting = info.names_setting.map(named).filter(|name| !name.is_empty());
+        Some(reconcile::Add { kind: key.0, key: Arc::clone(&key.1), seq, replace, takes, setting, body })
     }
 
     fn acquit(&self, key: &ProxyKey, seq: u64) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::host::{Add, Added, Host, Intent, Listed, Wanted};
+use super::host::{Added, Host, Intent, Listed, Wanted};
 use super::plan::{Action, Limits, Plan};
 use super::progress::{Progress, SourceReport};
 use super::proxy::{PhaseCounts, UnhealthyProxy};
@@ -332,8 +332,8 @@ impl Driver {
         loop {
             let Some(action) = self.shared.plan.lock().next(now) else { return };
             match action {
-                Action::Start { call, key, seq, replace } => match self.intent.body(&key, seq) {
-                    Some(body) => self.host.add(call, Add { kind: key.0, key: key.1, seq, replace, body }),
+                Action::Start { call, key, seq, replace } => match self.intent.add(&key, seq, replace) {
+                    Some(add) => self.host.add(call, add),
                     None => self.answered(call, Added::Unwanted),
                 },
                 Action::SetAside { key, seq, why } => {

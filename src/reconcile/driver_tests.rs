@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{Args, ProxyKey};
+use crate::reconcile::Add;
 use crate::settings::RestoreMode;
 
 /// A server that refuses all adds with the words of a real one.
@@ -51,8 +52,9 @@ impl Intent for Cameras {
     fn wants(&self, _: &ProxyKey) -> Option<Wanted> {
         self.wanted().next()
     }
-    fn body(&self, _: &ProxyKey, _: u64) -> Option<Vec<u8>> {
-        Some(Vec::new())
+    fn add(&self, key: &ProxyKey, seq: u64, replace: bool) -> Option<Add> {
+        let (kind, key) = key.clone();
+        Some(Add { kind, key, seq, replace, takes: None, setting: None, body: Vec::new() })
     }
     fn acquit(&self, _: &ProxyKey, _: u64) {}
     fn set_aside(&self, _: &ProxyKey, _: u64, _: &str) -> bool {

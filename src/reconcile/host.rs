@@ -28,6 +28,9 @@ pub struct Add {
     pub seq: u64,
     /// The server has it, but it does nothing any more: it is to be ended first.
     pub replace: bool,
+    /// What must be there for it to be started: a source of the server (schema, virtual host, app, stream), and a setting.
+    pub takes: Option<[String; 4]>,
+    pub setting: Option<String>,
     /// The arguments, one JSON object, without the secret.
     pub body: Vec<u8>,
 }
@@ -107,8 +110,8 @@ pub trait Intent: Send + Sync {
     fn count(&self) -> usize;
     /// One of them; none where it is not to run.
     fn wants(&self, key: &ProxyKey) -> Option<Wanted>;
-    /// The body of the call that starts it; none when it is no longer wanted as change `seq` left it.
-    fn body(&self, key: &ProxyKey, seq: u64) -> Option<Vec<u8>>;
+    /// What starts it; none when it is no longer wanted as change `seq` left it.
+    fn add(&self, key: &ProxyKey, seq: u64, replace: bool) -> Option<Add>;
     /// The server has lived through the start of a suspect, which is none any more.
     fn acquit(&self, key: &ProxyKey, seq: u64);
     /// It is not to be started any more, for that reason. True where that is for good, since it was released once before.

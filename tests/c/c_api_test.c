@@ -19,6 +19,9 @@ typedef struct media {
     char body[KEYS][256];
 } media;
 
+static const zlm_journal_answer accepted = {ZLM_JOURNAL_ACCEPTED, 0, {NULL, 0}};
+static const zlm_journal_answer no_answer = {9, 0, {NULL, 0}};
+
 static void copy(char *to, size_t room, zlm_journal_text from) {
     size_t len = from.len < room - 1 ? from.len : room - 1;
     memcpy(to, from.data, len);
@@ -43,9 +46,9 @@ typedef struct caller_closes {
     int closed;
 } caller_closes;
 
-static void media_remove(void *context, uint64_t call, zlm_journal_text kind, zlm_journal_text key) {
+static void media_remove(void *context, uint64_t call, zlm_journal_text remove_api, zlm_journal_text key) {
     media *self = (media *)context;
-    CHECK(kind.len == 4 && memcmp(kind.data, "pull", 4) == 0 && key.len > 0);
+    CHECK(remove_api.len == 14 && memcmp(remove_api.data, "delStreamProxy", 14) == 0 && key.len > 0);
     pthread_mutex_lock(&self->mutex);
     self->removes += 1;
     self->call = call;
@@ -119,7 +122,7 @@ static void restored_after_restart(const char *dir) {
     pthread_mutex_unlock(&server.mutex);
     CHECK(zlm_journal_made(server.handle, ZLM_JOURNAL_PULL, text(server.key[0]), &made) == 0);
     CHECK(made == server.call && server.seq == 1);
-    CHECK(zlm_journal_host_added(server.handle, server.call, ZLM_JOURNAL_ACCEPTED, text("")) == 0);
+    CHECK(zlm_journal_host_added(server.handle, server.call, &accepted) == 0);
     CHECK(zlm_journal_close(server.handle) == 0);
     CHECK(server.adds == 1);
     CHECK(strcmp(server.key[0], "__defaultVhost__/live/1") == 0);
@@ -179,7 +182,10 @@ static void misuse_is_an_error(const char *dir) {
     CHECK(told.ack.code == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
 
     CHECK(zlm_journal_wants(handle, text("pull"), text("v/a/s"), 1, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
-    CHECK(zlm_journal_host_added(handle, 1, 9, text("")) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_host_added(handle, 1, &no_answer) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_host_added(handle, 1, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_host_blocked(handle, 1, 3) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_host_blocked(handle, 4711, ZLM_JOURNAL_NO_STREAM) == 0);
     CHECK(zlm_journal_close(handle) == 0);
 
     CHECK(zlm_journal_close(handle) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
@@ -373,8 +379,7 @@ static uint64_t open_call(zlm_journal_handle handle, const char *name, const cha
     zlm_journal_pair args[4];
     zlm_journal_request request;
     zlm_journal_client client;
-    uint64_t call = 0;
-    uint32_t verdict = 99;
+    zlm_journal_verdict verdict = {99, 99, true};
 
     args[0] = pair("vhost", "__defaultVhost__");
     args[1] = pair("app", "live");
@@ -388,10 +393,16 @@ static uint64_t open_call(zlm_journal_handle handle, const char *name, const cha
     waiter_init(told);
     client.context = told;
     client.go = on_go;
-    client.done = on_ack;
-    CHECK(zlm_journal_call_open(handle, &request, &client, &call, &verdict) == 0);
-    CHECK(verdict == expected && (call != 0) == (expected != ZLM_JOURNAL_PASS));
-    return call;
+    client.done = on_client_reply;
+    CHECK(zlm_journal_call_open(handle, &request, &client, &verdict) == 0);
+    CHECK(verdict.verdict == expected && (verdict.call != 0) == (expected != ZLM_JOURNAL_PASS));
+    CHECK(verdict.settles == (strcmp(name, "close_streams") == 0));
+    return verdict.call;
+}
+
+static void answer(zlm_journal_handle handle, uint64_t call, const char *body) {
+    const zlm_journal_answer replied = {ZLM_JOURNAL_REPLIED, 0, text(body)};
+    CHECK(zlm_journal_call_answered(handle, call, &replied) == 0);
 }
 
 /* A client's call counts by what it makes and ends, not by its answer. */
@@ -402,8 +413,8 @@ static void calls_count_by_their_effects(const char *dir) {
     zlm_journal_client client;
     zlm_journal_stream stream;
     waiter first, second, closing, deleting;
-    uint64_t add, again, close, del, call, made;
-    uint32_t verdict;
+    zlm_journal_verdict verdict;
+    uint64_t add, again, close, del, made;
     bool wanted;
 
     CHECK(open_in(dir, &handle) == 0);
@@ -411,13 +422,14 @@ static void calls_count_by_their_effects(const char *dir) {
     again = open_call(handle, "ADDSTREAMPROXY", "rtsp://2", &second, ZLM_JOURNAL_WAIT);
     CHECK(zlm_journal_made(handle, ZLM_JOURNAL_PULL, key, &made) == 0 && gone == 1 && made == 0);
     CHECK(zlm_journal_made(handle, ZLM_JOURNAL_PULL, key, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
-    CHECK(zlm_journal_call_answered(handle, again, false) == 0);
+    answer(handle, again, "{\"code\":-1}");
     wait_ack(&second);
-    CHECK(!second.ack.is_journaled);
-    CHECK(zlm_journal_call_answered(handle, add, true) == 0);
+    CHECK(strcmp(second.reply, "{\"code\":-1}") == 0);
+    answer(handle, add, "{\"code\":0}");
     wait_ack(&first);
-    CHECK(first.ack.is_journaled && first.ack.persisted == ZLM_JOURNAL_PERSISTED);
-    CHECK(zlm_journal_wants(handle, text("pull"), key, first.ack.seq, &wanted) == 0 && wanted);
+    CHECK(strstr(first.reply, "{\"code\":0,") == first.reply);
+    CHECK(strstr(first.reply, "\"journal\" : {\"seq\":1,\"persisted\":true}") != NULL);
+    CHECK(zlm_journal_wants(handle, text("pull"), key, 1, &wanted) == 0 && wanted);
 
     /* The server ends it by itself: it is wanted all the same. */
     stream.vhost = text("__defaultVhost__");
@@ -433,27 +445,28 @@ static void calls_count_by_their_effects(const char *dir) {
 
     /* A close call that hits nothing has nothing to say; a delete counts also for what is not there. */
     close = open_call(handle, "close_streams", NULL, &closing, ZLM_JOURNAL_GO);
-    CHECK(zlm_journal_call_answered(handle, close, true) == 0);
+    CHECK(zlm_journal_call_answered(handle, close, &accepted) == 0);
     CHECK(closing.times == 0);
     CHECK(zlm_journal_call_settled(handle, close) == 0);
     wait_ack(&closing);
-    CHECK(!closing.ack.is_journaled);
+    CHECK(strcmp(closing.reply, "{\"code\":0}") == 0);
     del = open_call(handle, "delStreamProxy", NULL, &deleting, ZLM_JOURNAL_GO);
-    CHECK(zlm_journal_call_answered(handle, del, true) == 0);
+    CHECK(zlm_journal_call_answered(handle, del, &accepted) == 0);
     wait_ack(&deleting);
-    CHECK(deleting.ack.persisted == ZLM_JOURNAL_PERSISTED);
+    CHECK(strstr(deleting.reply, "\"persisted\":true") != NULL);
     CHECK(zlm_journal_wants(handle, text("pull"), key, 0, &wanted) == 0 && !wanted);
 
     open_call(handle, "getMediaList", NULL, &first, ZLM_JOURNAL_PASS);
     CHECK(first.times == 0);
     memset(&request, 0, sizeof request);
     memset(&client, 0, sizeof client);
-    CHECK(zlm_journal_call_open(handle, NULL, &client, &call, &verdict) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
-    CHECK(zlm_journal_call_open(handle, &request, &client, &call, &verdict) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_call_open(handle, NULL, &client, &verdict) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_call_open(handle, &request, &client, &verdict) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_made(handle, 3, key, &made) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_ended(handle, 77, key, 0) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_stream_changed(handle, text("rtsp"), NULL, true) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
-    CHECK(zlm_journal_call_answered(handle, 4711, true) == 0);
+    CHECK(zlm_journal_call_answered(handle, 4711, &accepted) == 0);
+    CHECK(zlm_journal_call_answered(handle, 4711, &no_answer) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_close(handle) == 0);
     CHECK(zlm_journal_made(handle, ZLM_JOURNAL_PULL, key, &made) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
 }

@@ -39,6 +39,7 @@ typedef struct waiter {
     int times;
     zlm_journal_ack ack;
     char error[256];
+    char reply[256];
 } waiter;
 
 static inline void waiter_init(waiter *self) {
@@ -56,6 +57,18 @@ static inline void on_ack(void *context, const zlm_journal_ack *ack) {
         memcpy(self->error, ack->error.data, len);
     }
     self->error[len] = 0;
+    self->times += 1;
+    pthread_cond_signal(&self->told);
+    pthread_mutex_unlock(&self->mutex);
+}
+
+static inline void on_client_reply(void *context, zlm_journal_text body, bool more) {
+    waiter *self = (waiter *)context;
+    size_t len = body.len < sizeof self->reply - 1 ? body.len : sizeof self->reply - 1;
+    (void)more;
+    pthread_mutex_lock(&self->mutex);
+    memcpy(self->reply, body.data, len);
+    self->reply[len] = 0;
     self->times += 1;
     pthread_cond_signal(&self->told);
     pthread_mutex_unlock(&self->mutex);

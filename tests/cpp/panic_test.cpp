@@ -32,8 +32,9 @@ static std::set<std::string> names(const std::string &source, const char *patter
 extern "C" void no_add(void *, uint64_t, const zlm_journal_add *) {}
 extern "C" void no_remove(void *, uint64_t, zlm_journal_text, zlm_journal_text) {}
 extern "C" void no_go(void *) {}
-extern "C" void no_done(void *, const zlm_journal_ack *) {}
+extern "C" void no_done(void *, zlm_journal_text, bool) {}
 
+static const zlm_journal_answer dropped{ZLM_JOURNAL_DROPPED, 0, {nullptr, 0}};
 static zlm_journal_handle handle;
 static const char *dir;
 
@@ -71,9 +72,8 @@ static int open_call() {
     memset(&request, 0, sizeof request);
     request.name = text("close_streams");
     zlm_journal_client client{nullptr, no_go, no_done};
-    uint64_t call;
-    uint32_t verdict;
-    return zlm_journal_call_open(handle, &request, &client, &call, &verdict);
+    zlm_journal_verdict verdict;
+    return zlm_journal_call_open(handle, &request, &client, &verdict);
 }
 
 static zlm_journal_stream stream() {
@@ -98,10 +98,11 @@ int main() {
              bool wanted;
              return zlm_journal_wants(handle, text("pull"), text("v/a/s"), 1, &wanted);
          }},
-        {"zlm_journal_host_added", [] { return zlm_journal_host_added(handle, 1, ZLM_JOURNAL_ACCEPTED, text("")); }},
+        {"zlm_journal_host_added", [] { return zlm_journal_host_added(handle, 1, &dropped); }},
+        {"zlm_journal_host_blocked", [] { return zlm_journal_host_blocked(handle, 1, ZLM_JOURNAL_NO_API); }},
         {"zlm_journal_host_removed", [] { return zlm_journal_host_removed(handle, 1); }},
         {"zlm_journal_call_open", open_call},
-        {"zlm_journal_call_answered", [] { return zlm_journal_call_answered(handle, 1, true); }},
+        {"zlm_journal_call_answered", [] { return zlm_journal_call_answered(handle, 1, &dropped); }},
         {"zlm_journal_call_settled", [] { return zlm_journal_call_settled(handle, 1); }},
         {"zlm_journal_made",
          [] {
@@ -142,7 +143,7 @@ int main() {
         {"crash_file", [] { return bridged([] { zlm_journal::crash_file(handle); }); }},
         {"api_calls", [] { return bridged([] { zlm_journal::api_calls(); }); }},
         {"settings", [] { return bridged([] { zlm_journal::settings(); }); }},
-        {"kinds", [] { return bridged([] { zlm_journal::kinds(); }); }},
+        {"watched_calls", [] { return bridged([] { zlm_journal::watched_calls(); }); }},
     };
 
     std::set<std::string> exported = names(read(ZLM_JOURNAL_HEADER), "int32_t (zlm_journal_[a-z_]+)\\(");

@@ -26,18 +26,26 @@ fn start_of_ours_takes_its_turn_and_is_ended_when_it_is_not_wanted_any_more() {
     bench.capture.ended(Kind::Pull, KEY, 0);
     let seq = bench.journal.get(Kind::Pull, KEY).unwrap().seq;
     let start = |call: u64| {
-        let add = Add { kind: Kind::Pull, key: KEY.into(), seq, replace: false, body: b"{}".to_vec() };
+        let add = Add {
+            kind: Kind::Pull,
+            key: KEY.into(),
+            seq,
+            replace: false,
+            takes: None,
+            setting: None,
+            body: b"{}".to_vec(),
+        };
         reconcile::Host::add(&bench.capture, call, add);
     };
     let client = bench.add("rtsp://2", &[]);
     start(7);
     assert!(calls.try_recv().is_err(), "the client comes first");
-    bench.capture.answered(client.id, false);
+    bench.capture.answered(client.id, answer(false));
     let (ours, what) = calls.try_recv().unwrap();
     assert_eq!(what, format!("add {KEY}"));
     // Meanwhile a client deletes it, and another adds it anew.
     let delete = bench.call("delStreamProxy", &[("key", KEY)]);
-    bench.capture.answered(delete.id, true);
+    bench.capture.answered(delete.id, answer(true));
     let anew = bench.add("rtsp://3", &[]);
     bench.capture.made(Kind::Pull, KEY);
     let (end, what) = calls.try_recv().unwrap();
@@ -47,7 +55,7 @@ fn start_of_ours_takes_its_turn_and_is_ended_when_it_is_not_wanted_any_more() {
     assert!(!anew.waits());
     bench.capture.started(ours, Added::Accepted);
     bench.capture.made(Kind::Pull, KEY);
-    bench.capture.answered(anew.id, true);
+    bench.capture.answered(anew.id, answer(true));
     assert!(anew.is_persisted());
     assert_eq!(bench.url().unwrap(), "rtsp://3");
     // What is there already is not started.

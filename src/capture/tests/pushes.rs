@@ -21,7 +21,7 @@ impl Bench {
     fn pushed(&self, more: &[(&str, &str)]) {
         let add = self.call("addStreamPusherProxy", &[&PUSH[..], more].concat());
         self.capture.made(Kind::Push, &push_key());
-        self.capture.answered(add.id, true);
+        self.capture.answered(add.id, answer(true));
         assert!(add.is_persisted());
     }
 }
@@ -31,20 +31,20 @@ fn push_is_kept_when_its_source_goes_and_answered_success_twice() {
     let bench = Bench::new();
     let (args, key) = (PUSH, push_key());
     let absent = bench.call("addStreamPusherProxy", &[&args[..], &[("force", "1")]].concat());
-    bench.capture.answered(absent.id, false);
+    bench.capture.answered(absent.id, answer(false));
     assert!(!absent.outcome().is_journaled);
 
     let add = bench.call("addStreamPusherProxy", &args);
     bench.capture.made(Kind::Push, &key);
     // Said yes to while the first is still connecting: nothing is certain yet.
     let early = bench.call("addStreamPusherProxy", &args);
-    bench.capture.answered(early.id, true);
+    bench.capture.answered(early.id, answer(true));
     assert!(early.outcome().result.is_err());
-    bench.capture.answered(add.id, true);
+    bench.capture.answered(add.id, answer(true));
     assert!(add.is_persisted());
     let seq = bench.journal.seq();
     let again = bench.call("addStreamPusherProxy", &args);
-    bench.capture.answered(again.id, true);
+    bench.capture.answered(again.id, answer(true));
     assert!(again.is_persisted() && bench.journal.seq() == seq);
 
     bench.capture.stream_changed("rtmp", &stream("live", "a"), false);
@@ -102,7 +102,15 @@ fn push_that_has_lost_its_source_is_there_no_more_and_replaced_when_it_is_starte
     bench.pushed(&[]);
     let start = |call: u64| {
         let seq = bench.journal.get(key.0, &key.1).unwrap().seq;
-        let add = Add { kind: key.0, key: Arc::clone(&key.1), seq, replace: false, body: b"{}".to_vec() };
+        let add = Add {
+            kind: key.0,
+            key: Arc::clone(&key.1),
+            seq,
+            replace: false,
+            takes: None,
+            setting: None,
+            body: b"{}".to_vec(),
+        };
         reconcile::Host::add(&bench.capture, call, add);
     };
     start(1);

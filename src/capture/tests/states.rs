@@ -9,7 +9,7 @@ fn a_pull_plays_when_media_come_and_one_that_makes_no_source_when_it_has_connect
     let add = bench.add("rtsp://1", &[]);
     bench.capture.made(Kind::Pull, KEY);
     assert_eq!(does(), Listed::Connecting);
-    bench.capture.answered(add.id, true);
+    bench.capture.answered(add.id, answer(true));
     assert!(add.is_persisted());
     assert_eq!(does(), Listed::Connecting, "it has connected and sent nothing");
     bench.source(true);
@@ -36,7 +36,7 @@ fn a_pull_plays_when_media_come_and_one_that_makes_no_source_when_it_has_connect
 
     let add = bench.add("rtsp://2", &[]);
     bench.capture.made(Kind::Pull, KEY);
-    bench.capture.answered(add.id, true);
+    bench.capture.answered(add.id, answer(true));
     assert!(add.is_persisted());
     bench.capture.failed(Kind::Pull, KEY, "no media");
     assert_eq!(does(), retrying(1, Some("no media")), "it has sent nothing for too long");
@@ -47,7 +47,7 @@ fn a_pull_plays_when_media_come_and_one_that_makes_no_source_when_it_has_connect
     let add = bench.add("rtsp://3", &off);
     bench.capture.made(Kind::Pull, KEY);
     assert_eq!(does(), Listed::Connecting);
-    bench.capture.answered(add.id, true);
+    bench.capture.answered(add.id, answer(true));
     assert!(add.is_persisted());
     assert_eq!(does(), Listed::Playing);
     bench.capture.failed(Kind::Pull, KEY, "it hung up");
@@ -58,7 +58,7 @@ fn a_pull_plays_when_media_come_and_one_that_makes_no_source_when_it_has_connect
 
     let add = bench.add("rtsp://4", &[&off[..], &[("enable_hls_fmp4", "1")]].concat());
     bench.capture.made(Kind::Pull, KEY);
-    bench.capture.answered(add.id, true);
+    bench.capture.answered(add.id, answer(true));
     assert!(add.is_persisted());
     assert_eq!(does(), Listed::Connecting);
 }
@@ -71,7 +71,7 @@ fn a_pull_that_failed_does_not_play_again_because_one_of_its_sources_goes() {
     let is_playing = || does() == Listed::Playing;
     let add = bench.add("rtsp://1", &[]);
     bench.capture.made(Kind::Pull, KEY);
-    bench.capture.answered(add.id, true);
+    bench.capture.answered(add.id, answer(true));
     for is_first in [true, false] {
         moves("rtsp", true);
         if is_first {

@@ -1,0 +1,182 @@
+//! What a client is told: MediaServer's own reply, or what stands for it, with the journal's word on the call. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use super::waiting::Outcome;
+use crate::journal::Persisted;
+
+/// MediaServer's codes (API::OtherFailed, API::Exception).
+const OTHER_FAILED: i32 = -1;
+const EXCEPTION: i32 = -400;
+
+/// How MediaServer has answered a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// With this body.
+    Replied(Vec<u8>),
+    /// Its handler has refused it at once, with this code.
+    Refused(i32, String),
+    /// Its handler has thrown an exception, and may have done half of it.
+    Threw(String),
+    /// Never: it has dropped the call, or stops.
+    Dropped,
+}
+
+#[derive(Deserialize)]
+struct Code {
+    code: i32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Failure {
+    #[serde(default)]
+    code: i32,
+    msg: String,
+}
+
+#[derive(Serialize)]
+struct Word<'a> {
+    seq: u64,
+    persisted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending: Option<bool>,
+}
+
+impl Answer {
+    pub fn is_success(&self) -> bool {
+        match self {
+            Answer::Replied(body) => serde_json::from_slice(body).is_ok_and(|Code { code }| code == 0),
+            Answer::Refused(..) | Answer::Threw(_) | Answer::Dropped => false,
+        }
+    }
+
+    /// Why it is none of success, in the server's words.
+    pub fn error(self) -> String {
+        match self {
+            Answer::Replied(body) => {
+                let failure = serde_json::from_str::<Failure>(&String::from_utf8_lossy(&body));
+                failure.map(|failure| failure.msg).unwrap_or_default()
+            }
+            Answer::Refused(_, why) | Answer::Threw(why) => why,
+            Answer::Dropped => "the server has dropped the call without an answer".to_owned(),
+        }
+    }
+
+    fn body(self) -> Vec<u8> {
+        match self {
+            Answer::Replied(body) => body,
+            Answer::Refused(code, msg) => failure(code, msg),
+            Answer::Threw(msg) => failure(EXCEPTION, msg),
+            Answer::Dropped => refusal("the server has dropped this call, or stops, without an answer to it"),
+        }
+    }
+}
+
+/// The reply to a call that does not count, in the form of MediaServer's own refusals.
+pub fn refusal(why: &str) -> Vec<u8> {
+    failure(OTHER_FAILED, format!("journal: {why}"))
+}
+
+fn failure(code: i32, msg: String) -> Vec<u8> {
+    json(&Failure { code, msg })
+}
+
+/// The whole reply to a call that has ended so for the journal.
+pub fn reply(answer: Answer, Outcome { seq, result, undone, is_journaled }: &Outcome) -> Vec<u8> {
+    let error = result.as_ref().err().map(|error| error.message.as_str());
+    let body = match error.filter(|_| *undone) {
+        Some(error) => refusal(error),
+        None => answer.body(),
+    };
+    if !is_journaled {
+        return body;
+    }
+    let pending = (*result == Ok(Persisted::Soon)).then_some(true);
+    with_member(
+        body,
+        "journal",
+        &json(&Word { seq: *seq, persisted: *result == Ok(Persisted::Yes), error, pending }),
+    )
+}
+
+/// The text of a JSON object with one more member. Nothing is written anew: replies are many.
+fn with_member(mut body: Vec<u8>, name: &str, value: &[u8]) -> Vec<u8> {
+    let Some(end) = body.iter().rposition(|byte| *byte == b'}') else { return body };
+    body.truncate(end);
+    let last = body.trim_ascii_end().len();
+    body.truncate(last);
+    let comma = if body.ends_with(b"{") { "" } else { "," };
+    body.extend_from_slice(format!("{comma}\n\t\"{name}\" : ").as_bytes());
+    body.extend_from_slice(value);
+    body.extend_from_slice(b"\n}\n");
+    body
+}
+
+/// None of what is written here can fail to be.
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    fn told(answer: Answer, outcome: &Outcome) -> String {
+        String::from_utf8(reply(answer, outcome)).unwrap()
+    }
+
+    #[test]
+    fn the_servers_reply_gains_the_journals_word_and_keeps_its_own() {
+        let styled = b"{\n\t\"code\" : 0,\n\t\"data\" : \n\t{\n\t\t\"key\" : \"a}b\"\n\t}\n}\n";
+        let mut outcome = Outcome { seq: 7, result: Ok(Persisted::Yes), undone: false, is_journaled: true };
+        let all = told(Answer::Replied(styled.to_vec()), &outcome);
+        let read: serde_json::Value = serde_json::from_str(&all).unwrap();
+        let expected = serde_json::json!({
+            "code": 0, "data": {"key": "a}b"}, "journal": {"seq": 7, "persisted": true}
+        });
+        assert_eq!(read, expected);
+        outcome.result = Ok(Persisted::Soon);
+        assert!(told(Answer::Replied(b"{}".to_vec()), &outcome).contains(r#""persisted":false,"pending":true"#));
+        outcome.result = Err(Error::invalid("a \"quote\""));
+        let read: serde_json::Value =
+            serde_json::from_str(&told(Answer::Replied(b"{ }".to_vec()), &outcome)).unwrap();
+        assert_eq!(read["journal"]["error"], "a \"quote\"");
+        outcome.is_journaled = false;
+        assert_eq!(told(Answer::Replied(styled.to_vec()), &outcome).as_bytes(), styled);
+        for none in [&b""[..], b"}", b"no object", b"\xff}"] {
+            reply(Answer::Replied(none.to_vec()), &Outcome { is_journaled: true, ..outcome.clone() });
+        }
+    }
+
+    #[test]
+    fn what_is_undone_is_refused_and_what_threw_says_so() {
+        let error = Err(Error::invalid("the disk is full"));
+        let outcome = Outcome { seq: 0, result: error, undone: true, is_journaled: true };
+        let read: serde_json::Value =
+            serde_json::from_str(&told(Answer::Replied(b"{\"code\":0}".to_vec()), &outcome)).unwrap();
+        assert_eq!((&read["code"], &read["msg"]), (&(-1).into(), &"journal: the disk is full".into()));
+        let outcome = Outcome { undone: false, is_journaled: false, ..outcome };
+        assert_eq!(told(Answer::Refused(-300, "no".into()), &outcome), r#"{"code":-300,"msg":"no"}"#);
+        assert_eq!(told(Answer::Threw("oh".into()), &outcome), r#"{"code":-400,"msg":"oh"}"#);
+        assert!(told(Answer::Dropped, &outcome).contains("dropped"));
+    }
+
+    #[test]
+    fn success_is_a_code_of_zero_and_nothing_else() {
+        for (body, is_success) in [
+            (&b"{\n\t\"code\" : 0,\n\t\"data\" : {}\n}\n"[..], true),
+            (b"{\"data\":{\"code\":0},\"code\":-1}", false),
+            (b"{\"msg\":\"\xc4\xe3\",\"code\":0}", true),
+            (b"{\"code\":\"0\"}", false),
+            (b"[]", false),
+            (b"", false),
+        ] {
+            assert_eq!(Answer::Replied(body.to_vec()).is_success(), is_success, "{body:?}");
+        }
+        assert_eq!(Answer::Replied(b"{\"code\":-1,\"msg\":\"why\"}".to_vec()).error(), "why");
+        assert_eq!(Answer::Replied(b"{\"code\":-1,\"msg\":\"\xc4\"}".to_vec()).error(), "\u{fffd}");
+    }
+}
