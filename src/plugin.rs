@@ -237,14 +237,12 @@ impl Plugin {
                 "the disk has not answered yet: the changes stand, and are written later",
             ))
         });
-        let (persisted, error) = match ack.result {
-            Ok(Persisted::Yes) => (true, None),
-            Ok(Persisted::Soon) => (false, None),
+        let result = match ack.result {
             Err(error) if ack.undone => return Err(error),
-            Err(error) => (false, Some(error)),
+            result => result,
         };
         let seq = made.last().map_or_else(|| self.journal.seq(), |last| last.seq);
-        Ok(Changed { count: made.len(), seq, persisted, error })
+        Ok(Changed { count: made.len(), seq, result })
     }
 
     /// Restores all that is enabled and not there, or the proxies of one key, dormant or not, whatever the settings say
@@ -282,7 +280,6 @@ pub struct Changed {
     pub count: usize,
     /// The last of them, or the last change of all where they changed nothing.
     pub seq: u64,
-    /// On disk. Where they are not, and there is no error, they are on their way (durability=async).
-    pub persisted: bool,
-    pub error: Option<Error>,
+    /// Whether they are on disk.
+    pub result: Result<Persisted>,
 }

@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
-
-use super::{INVALID_ARGS, OTHER_FAILED, Reply, Request, add_of, key_of, no_key, refusal, replied};
+use super::reply::{INVALID_ARGS, OTHER_FAILED, Outcome};
+use super::{Reply, Request, add_of, key_of};
 use crate::error::Result;
 use crate::journal::Mutation;
 use crate::model::{Kind, Op};
@@ -17,9 +16,9 @@ pub fn add(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let (mut changes, mut answers, mut added) = (Vec::new(), Vec::new(), HashSet::new());
     for item in request.items()? {
         answers.push(match add_of(Kind::Pull, &item) {
-            Err(error) => refusal(INVALID_ARGS, error.message),
+            Err(error) => Outcome::refused(INVALID_ARGS, error.message),
             Ok((key, _)) if plugin.journal().wants(Kind::Pull, &key, 0) || !added.insert(key.clone()) => {
-                json!({"code": OTHER_FAILED, "msg": "This stream already exists", "key": key})
+                Outcome { key: Some(key), ..Outcome::refused(OTHER_FAILED, "This stream already exists") }
             }
             Ok((key, args)) => {
                 changes.push(Mutation {
@@ -28,12 +27,12 @@ pub fn add(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
                     args: Some(args),
                     expected: None,
                 });
-                json!({"code": 0, "key": key})
+                Outcome::of(&key)
             }
         });
     }
     let changed = plugin.change_all(changes, None, &request.cause("addStreamProxies"))?;
-    Ok(replied(Value::Array(answers), &changed))
+    Ok(Reply::changed(&changed, answers))
 }
 
 /// Keys, as texts or as objects with a member `key`.
@@ -41,13 +40,13 @@ pub fn remove(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let (mut changes, mut answers) = (Vec::new(), Vec::new());
     for item in request.items()? {
         let Some(key) = key_of(&item) else {
-            answers.push(no_key());
+            answers.push(Outcome::no_key());
             continue;
         };
         let flag = plugin.journal().get(Kind::Pull, key).is_some();
-        answers.push(json!({"code": 0, "key": key, "flag": flag}));
+        answers.push(Outcome { flag: Some(flag), ..Outcome::of(key) });
         changes.push(Mutation { key: (Kind::Pull, key.into()), op: Op::Remove, args: None, expected: None });
     }
     let changed = plugin.change_all(changes, None, &request.cause("delStreamProxies"))?;
-    Ok(replied(Value::Array(answers), &changed))
+    Ok(Reply::changed(&changed, answers))
 }

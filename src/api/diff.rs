@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use crate::journal::Mutation;
 use crate::model::{Args, Entry, Op, ProxyKey, State};
 
@@ -30,7 +32,43 @@ pub struct Diff {
     pub mutations: Vec<Mutation>,
 }
 
+/// A difference as a reply has it.
+#[derive(Serialize)]
+pub struct Shown<N> {
+    added: Vec<N>,
+    updated: Vec<N>,
+    removed: Vec<N>,
+    unchanged: usize,
+    dry_run: bool,
+    #[serde(flatten)]
+    point: Option<Point>,
+}
+
+/// Of the way back: to which change, and from which.
+#[derive(Serialize)]
+pub struct Point {
+    pub to: u64,
+    pub before: u64,
+}
+
 impl Diff {
+    pub fn shown<'a, N>(
+        &'a self,
+        name: impl Fn(&'a ProxyKey) -> N,
+        dry_run: bool,
+        point: Option<Point>,
+    ) -> Shown<N> {
+        let names = |keys: &'a [ProxyKey]| keys.iter().map(&name).collect();
+        Shown {
+            added: names(&self.added),
+            updated: names(&self.updated),
+            removed: names(&self.removed),
+            unchanged: self.unchanged,
+            dry_run,
+            point,
+        }
+    }
+
     /// `present` is what the journal has of it. What is not desired is removed, or else left as it is.
     pub fn between(
         mut desired: BTreeMap<ProxyKey, Desired>,

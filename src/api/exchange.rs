@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::diff::{Desired, Diff};
-use super::versions::summary;
-use super::{Reply, Request, add_of, replied, set};
+use super::reply::Name;
+use super::{Reply, Request, add_of};
 use crate::error::{Error, Result};
 use crate::model::{Entry, Kind, ProxyKey, State};
 use crate::plugin::Plugin;
@@ -18,43 +19,74 @@ const FORMAT: &str = "zlm-journal";
 /// The most that one document takes in.
 const MOST_ENTRIES: usize = 100_000;
 
+#[derive(Deserialize)]
+struct Export {
+    kind: Option<Kind>,
+    #[serde(default)]
+    reveal: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    format: &'static str,
+    version: u64,
+    seq: u64,
+    entries: Vec<Exported>,
+}
+
+#[derive(Serialize)]
+struct Exported {
+    kind: Kind,
+    key: Arc<str>,
+    state: State,
+    args: Value,
+}
+
 /// Of all entries, or of a kind. Without `reveal=1` there are no credentials in it, and it can be looked at but not
 /// imported.
 pub fn export(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
-    let (kind, reveal) = (request.kind()?, request.flag("reveal", false)?);
-    let entries = plugin.journal().entries().filter(|((its, _), _)| kind.is_none_or(|kind| kind == *its));
-    let entries: Vec<Value> = entries
-        .map(|((kind, key), entry)| {
-            json!({
-                "kind": kind.name(),
-                "key": key.as_ref(),
-                "state": entry.state.name(),
-                "args": super::list::shown(&entry.args, reveal),
-            })
-        })
-        .collect();
-    let data = json!({"format": FORMAT, "version": VERSION, "seq": plugin.journal().seq(), "entries": entries});
-    Ok(Reply::json(&json!({"code": 0, "data": data})))
+    let Export { kind: only, reveal } = request.args()?;
+    let entries = plugin.journal().entries().filter(|((kind, _), _)| only.is_none_or(|only| only == *kind));
+    let exported = |((kind, key), entry): (ProxyKey, Entry)| Exported {
+        kind,
+        key,
+        state: entry.state,
+        args: super::list::shown(&entry.args, reveal),
+    };
+    let entries = entries.map(exported).collect();
+    Ok(Reply::success(Document { format: FORMAT, version: VERSION, seq: plugin.journal().seq(), entries }))
 }
 
-/// `mode=merge`, the default, adds and replaces; `mode=replace` also removes what the document does not have. A document
-/// that is no good in any part changes nothing.
+#[derive(Deserialize)]
+struct Import {
+    #[serde(default)]
+    mode: Mode,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Deserialize, Default, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    /// Adds and replaces.
+    #[default]
+    Merge,
+    /// Removes as well what the document does not have.
+    Replace,
+}
+
+/// A document that is no good in any part changes nothing.
 pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
-    let dry_run = request.flag("dry_run", false)?;
-    let replaces = match request.text("mode") {
-        None | Some("merge") => false,
-        Some("replace") => true,
-        Some(other) => return Err(Error::invalid(format!("mode={other:?} is neither merge nor replace"))),
-    };
+    let Import { mode, dry_run } = request.args()?;
     let desired = read(request.body)?.into_iter().map(|(key, entry)| (key, Desired::from(entry))).collect();
-    let diff = Diff::between(desired, plugin.journal().entries(), replaces);
-    let mut data = summary(&diff);
-    set(&mut data, "dry_run", Value::from(dry_run));
+    let mut diff = Diff::between(desired, plugin.journal().entries(), mode == Mode::Replace);
+    let mutations = std::mem::take(&mut diff.mutations);
+    let shown = diff.shown(Name::from, dry_run, None);
     if dry_run {
-        return Ok(Reply::json(&json!({"code": 0, "data": data})));
+        return Ok(Reply::success(shown));
     }
-    let changed = plugin.change_all(diff.mutations, None, &request.cause("importJournal"))?;
-    Ok(replied(data, &changed))
+    let changed = plugin.change_all(mutations, None, &request.cause("importJournal"))?;
+    Ok(Reply::changed(&changed, shown))
 }
 
 /// What a body wants, whichever of the known forms it has.

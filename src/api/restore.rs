@@ -1,18 +1,29 @@
 //! Starts what is enabled and not there.
 
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
-use super::{NOT_FOUND, Reply, Request, refusal};
+use super::reply::{NOT_FOUND, Outcome};
+use super::{Reply, Request};
 use crate::error::Result;
 use crate::plugin::Plugin;
 
+#[derive(Deserialize)]
+struct Args<'a> {
+    key: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Begun {
+    wanted: u64,
+}
+
 /// All of it, or the proxies of one `key`, dormant or not.
 pub fn restore(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
-    let key = request.text("key");
+    let Args { key } = request.args()?;
     let wanted = plugin.restore(key)?;
     if let Some(key) = key.filter(|_| wanted == 0) {
         let why = format!("journal: no proxy {key:?} is enabled or dormant: listJournal has all");
-        return Ok(Reply::json(&refusal(NOT_FOUND, why)));
+        return Ok(Reply::json(&Outcome::refused(NOT_FOUND, why)));
     }
-    Ok(Reply::json(&json!({"code": 0, "data": {"wanted": wanted}})))
+    Ok(Reply::success(Begun { wanted }))
 }

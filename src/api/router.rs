@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Reply, Request, batch, exchange, failure, list, metrics, restore, state, status, sync, versions};
+use super::{Reply, Request, batch, exchange, list, metrics, restore, state, status, sync, versions};
 use crate::error::{Code, Error, Result};
 use crate::plugin::Plugin;
 
@@ -57,7 +57,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// Carries a call out on this thread.
 pub fn answer(plugin: &Plugin, name: &str, request: &Request<'_>) -> Reply {
     let answered = route(name).and_then(|route| (route.handler)(plugin, request));
-    answered.unwrap_or_else(|error| failure(&error))
+    answered.unwrap_or_else(|error| Reply::failure(&error))
 }
 
 fn route(name: &str) -> Result<&'static Route> {
@@ -93,14 +93,17 @@ impl ReplyTo {
     }
 
     pub fn fail(self, error: &Error) {
-        self.send(&failure(error));
+        self.send(&Reply::failure(error));
     }
 }
 
 impl Drop for ReplyTo {
     fn drop(&mut self) {
         if let Some(to) = self.0.take() {
-            to(&failure(&Error::new(Code::Closed, "this call was not carried out to its end: see the log")));
+            to(&Reply::failure(&Error::new(
+                Code::Closed,
+                "this call was not carried out to its end: see the log",
+            )));
         }
     }
 }

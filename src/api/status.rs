@@ -2,27 +2,34 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 
+use super::versions::Snapshot;
 use super::{Reply, Request};
 use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
-use crate::journal::{Condition, Report, SCHEMA_VERSION};
-use crate::model::{redact, redact_all};
+use crate::journal::{Condition, SCHEMA_VERSION};
+use crate::model::{Kind, redact, redact_all};
 use crate::plugin::Plugin;
-use crate::reconcile::{ReconcileStatus, SourceReport, UnhealthyProxy};
+use crate::reconcile::{PhaseCounts, Progress, ReconcileStatus, SourceReport, UnhealthyProxy};
 use crate::settings::{RestoreMode, Settings};
 
 /// Of the proxies that do not play, so many are shown where the call does not say how many.
 const SHOWN: u64 = 20;
-const MOST_SHOWN: u64 = 10_000;
+const MOST_SHOWN: usize = 10_000;
+
+#[derive(Deserialize)]
+struct Args<'a> {
+    limit: Option<u64>,
+    key: Option<&'a str>,
+}
 
 /// With at most `limit` of the proxies that do not play, or with those of one `key`.
 pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
-    let most = request.number("limit")?.unwrap_or(SHOWN).min(MOST_SHOWN) as usize;
+    let Args { limit, key } = request.args()?;
+    let most = usize::try_from(limit.unwrap_or(SHOWN)).map_or(MOST_SHOWN, |limit| limit.min(MOST_SHOWN));
     let journal = plugin.journal();
-    let shown = plugin.reconciler().map(|reconciler| reconciler.shown(request.text("key"), most));
+    let shown = plugin.reconciler().map(|reconciler| reconciler.shown(key, most));
     let (settings, problems, report) = (journal.settings(), plugin.problems(), journal.report());
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
@@ -38,7 +45,7 @@ pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         },
         durability: settings.durability.name(),
         encrypted: report.encrypted,
-        snapshot: SnapshotStatus::of(&report),
+        snapshot: report.snapshot.as_ref().map(Snapshot::from),
         queue: QueueStatus { depth: report.queue, capacity: report.queue_capacity },
         restore: RestoreStatus::new(&settings, shown.as_ref()),
         now: NowStatus::new(&shown.unwrap_or_default(), journal.now_ms()),
@@ -52,7 +59,7 @@ pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let status = serde_json::to_value(&status)
         .map_err(|error| Error::new(Code::Panic, format!("cannot write the status: {error}")))?;
     // Errors quote what the server said of a camera.
-    Ok(Reply::json(&json!({"code": 0, "data": redact_all(status, redact)})))
+    Ok(Reply::success(redact_all(status, redact)))
 }
 
 #[derive(Serialize)]
@@ -69,29 +76,12 @@ struct Status<'a> {
     seq: u64,
     durable_seq: u64,
     file_seq: u64,
-    snapshot: Option<SnapshotStatus>,
+    snapshot: Option<Snapshot>,
     queue: QueueStatus,
     restore: RestoreStatus,
     now: NowStatus,
     last_error: Option<ErrorStatus>,
     settings_errors: &'a [String],
-}
-
-#[derive(Serialize)]
-struct SnapshotStatus {
-    seq: u64,
-    at: i64,
-    file: String,
-}
-
-impl SnapshotStatus {
-    fn of(report: &Report) -> Option<Self> {
-        report.snapshot.as_ref().map(|snapshot| SnapshotStatus {
-            seq: snapshot.seq,
-            at: snapshot.at,
-            file: snapshot.path.display().to_string(),
-        })
-    }
 }
 
 #[derive(Serialize)]
@@ -111,45 +101,24 @@ struct ErrorStatus {
 struct RestoreStatus {
     phase: &'static str,
     seconds: f64,
-    total: usize,
     done: usize,
-    present: usize,
-    started: usize,
-    live: usize,
-    connected: usize,
-    failing: usize,
-    connecting: usize,
-    waiting: usize,
-    blocked: usize,
-    unwanted: usize,
-    quarantined: usize,
+    #[serde(flatten)]
+    progress: Progress,
     /// Proxies answered for a second, of late.
     rate: f64,
     eta_sec: Option<f64>,
     to_50_sec: Option<f64>,
     to_95_sec: Option<f64>,
     to_100_sec: Option<f64>,
-    worst_origins: Vec<OriginStatus>,
+    worst_origins: Vec<SourceReport>,
     last_error: Option<String>,
-}
-
-#[derive(Serialize)]
-struct OriginStatus {
-    host: String,
-    total: usize,
-    failing: usize,
-    last_error: String,
 }
 
 /// Of all proxies that run or should.
 #[derive(Serialize)]
 struct NowStatus {
-    playing: usize,
-    retrying: usize,
-    connecting: usize,
-    waiting: usize,
-    down: usize,
-    blocked: usize,
+    #[serde(flatten)]
+    counts: PhaseCounts,
     revived: usize,
     asked: usize,
     given_up: usize,
@@ -158,7 +127,7 @@ struct NowStatus {
 
 #[derive(Serialize)]
 struct ProxyStatus {
-    kind: &'static str,
+    kind: Kind,
     key: String,
     state: &'static str,
     attempts: u32,
@@ -180,33 +149,16 @@ impl RestoreStatus {
         RestoreStatus {
             phase,
             seconds: seconds(shown.elapsed),
-            total: progress.total,
             done: progress.done(),
-            present: progress.present,
-            started: progress.started,
-            live: progress.live,
-            connected: progress.connected,
-            failing: progress.failing,
-            connecting: progress.connecting,
-            waiting: progress.waiting,
-            blocked: progress.blocked,
-            unwanted: progress.unwanted,
-            quarantined: progress.quarantined,
+            progress: progress.clone(),
             rate: (shown.rate * 10.0).round() / 10.0,
             eta_sec: shown.eta.map(seconds),
             to_50_sec: progress.half_after.map(seconds),
             to_95_sec: progress.most_after.map(seconds),
             to_100_sec: progress.all_after.map(seconds),
-            worst_origins: shown.worst.iter().map(OriginStatus::of).collect(),
+            worst_origins: shown.worst.clone(),
             last_error: shown.last_error.clone(),
         }
-    }
-}
-
-impl OriginStatus {
-    fn of(report: &SourceReport) -> Self {
-        let SourceReport { host, total, failing, last_error } = report.clone();
-        OriginStatus { host, total, failing, last_error }
     }
 }
 
@@ -214,12 +166,7 @@ impl NowStatus {
     fn new(shown: &ReconcileStatus, now_ms: i64) -> Self {
         let progress = &shown.progress;
         NowStatus {
-            playing: shown.now.playing,
-            retrying: shown.now.retrying,
-            connecting: shown.now.connecting,
-            waiting: shown.now.waiting,
-            down: shown.now.down,
-            blocked: shown.now.blocked,
+            counts: shown.now,
             revived: progress.revived,
             asked: progress.asked,
             given_up: progress.given_up,
@@ -232,7 +179,7 @@ impl ProxyStatus {
     fn of(trouble: &UnhealthyProxy, now_ms: i64) -> Self {
         let next_try = trouble.next_try.and_then(|pause| i64::try_from(pause.as_millis()).ok());
         ProxyStatus {
-            kind: trouble.key.0.name(),
+            kind: trouble.key.0,
             key: trouble.key.1.to_string(),
             state: trouble.state,
             attempts: trouble.attempts,

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::diff::{Desired, Diff};
-use super::{Reply, Request, add_of, replied};
+use super::{Reply, Request, add_of};
 use crate::error::{Error, Result};
 use crate::journal::Precondition;
 use crate::model::{Args, Kind, LABEL, ProxyKey};
@@ -35,39 +36,38 @@ impl Scope {
     }
 }
 
+#[derive(Deserialize)]
+struct Call {
+    kind: Option<Kind>,
+    vhost: Option<String>,
+    app: Option<String>,
+    label: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+    prune: Option<bool>,
+    if_seq: Option<u64>,
+}
+
 /// The body is an array of the arguments of adds, all that is wanted of the scope.
 pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
-    let scope = Scope {
-        kind: request.kind()?.unwrap_or(Kind::Pull),
-        vhost: request.text("vhost").map(str::to_owned),
-        app: request.text("app").map(str::to_owned),
-        label: request.text("label").map(str::to_owned),
-    };
-    let (dry_run, prune) = (request.flag("dry_run", false)?, request.flag("prune", true)?);
-    let if_seq = request.number("if_seq")?;
+    let Call { kind, vhost, app, label, dry_run, prune, if_seq } = request.args()?;
+    let (scope, prune) = (Scope { kind: kind.unwrap_or(Kind::Pull), vhost, app, label }, prune.unwrap_or(true));
     let desired = desired(&scope, request.items()?)?;
     let present = plugin
         .journal()
         .entries()
         .filter(|(key, entry)| desired.contains_key(key) || (prune && scope.has(key.0, &entry.args)));
     let present: Vec<_> = present.collect();
-    let diff = Diff::between(desired, present, prune);
-    let keys = |keys: &[ProxyKey]| keys.iter().map(|(_, key)| Value::from(key.as_ref())).collect::<Vec<_>>();
-    let data = json!({
-        "added": keys(&diff.added),
-        "updated": keys(&diff.updated),
-        "removed": keys(&diff.removed),
-        "unchanged": diff.unchanged,
-        "dry_run": dry_run,
-    });
+    let mut diff = Diff::between(desired, present, prune);
+    let mutations = std::mem::take(&mut diff.mutations);
+    let shown = diff.shown(|(_, key)| key.as_ref(), dry_run, None);
     let in_scope = |kind, args: &Args| scope.has(kind, args);
     let precondition = if_seq.map(|seq| Precondition { since: seq, scope: &in_scope });
     if dry_run {
-        let seq = plugin.journal().check_unchanged(precondition)?;
-        return Ok(Reply::json(&json!({"code": 0, "data": data, "journal": {"seq": seq}})));
+        return Ok(Reply::as_of(plugin.journal().check_unchanged(precondition)?, shown));
     }
-    let changed = plugin.change_all(diff.mutations, precondition, &request.cause("syncJournal"))?;
-    Ok(replied(data, &changed))
+    let changed = plugin.change_all(mutations, precondition, &request.cause("syncJournal"))?;
+    Ok(Reply::changed(&changed, shown))
 }
 
 /// What is desired, by its key. One invalid item rejects the whole call.

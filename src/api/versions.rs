@@ -1,50 +1,53 @@
 //! Snapshots, and the way back to what was wanted once: as a difference that is journaled like any other change, so that
 //! it can be undone in the same way.
 
-use crate::model::ProxyKey;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
-use super::diff::{Desired, Diff};
-use super::{Reply, Request, replied, set};
+use super::diff::{Desired, Diff, Point};
+use super::reply::Name;
+use super::{Reply, Request};
 use crate::error::{Error, Result};
 use crate::journal::{PointInTime, SnapshotFile};
 use crate::plugin::Plugin;
 
-fn shown(snapshot: &SnapshotFile) -> Value {
-    json!({"seq": snapshot.seq, "at": snapshot.at, "file": snapshot.path.display().to_string()})
+#[derive(Serialize)]
+pub struct Snapshot {
+    seq: u64,
+    at: i64,
+    file: String,
+}
+
+impl From<&SnapshotFile> for Snapshot {
+    fn from(SnapshotFile { seq, at, path }: &SnapshotFile) -> Snapshot {
+        Snapshot { seq: *seq, at: *at, file: path.display().to_string() }
+    }
 }
 
 pub fn snapshots(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
-    let snapshots: Vec<Value> = plugin.journal().snapshots().iter().map(shown).collect();
-    Ok(Reply::json(&json!({"code": 0, "data": snapshots})))
+    Ok(Reply::success(plugin.journal().snapshots().iter().map(Snapshot::from).collect::<Vec<_>>()))
 }
 
 /// The newest where nothing has changed since; none where nothing was ever journaled.
 pub fn take(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
-    let snapshot = plugin.journal().take_snapshot()?;
-    Ok(Reply::json(&json!({"code": 0, "data": snapshot.as_ref().map(shown)})))
+    Ok(Reply::success(plugin.journal().take_snapshot()?.as_ref().map(Snapshot::from)))
 }
 
-/// A diff as rollbackJournal and importJournal show it: whatever kind the proxies are of.
-pub fn summary(diff: &Diff) -> Value {
-    let names = |keys: &[ProxyKey]| -> Vec<Value> {
-        keys.iter().map(|(kind, key)| json!({"kind": kind.name(), "key": key.as_ref()})).collect()
-    };
-    json!({
-        "added": names(&diff.added),
-        "updated": names(&diff.updated),
-        "removed": names(&diff.removed),
-        "unchanged": diff.unchanged,
-    })
+#[derive(Deserialize)]
+struct Rollback {
+    to_seq: Option<u64>,
+    /// Milliseconds UTC.
+    to_time: Option<i64>,
+    /// The snapshot of this change.
+    to_snapshot: Option<u64>,
+    #[serde(default)]
+    dry_run: bool,
 }
 
-/// To the change `to_seq`, the time `to_time` (milliseconds UTC), or the snapshot of change `to_snapshot`.
 pub fn rollback(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
-    let (seq, time, snapshot) =
-        (request.number("to_seq")?, request.number("to_time")?, request.number("to_snapshot")?);
-    let moment = match (seq, time, snapshot) {
+    let Rollback { to_seq, to_time, to_snapshot, dry_run } = request.args()?;
+    let moment = match (to_seq, to_time, to_snapshot) {
         (Some(seq), None, None) => PointInTime::Seq(seq),
-        (None, Some(time), None) => PointInTime::Time(i64::try_from(time).unwrap_or(i64::MAX)),
+        (None, Some(time), None) => PointInTime::Time(time),
         (None, None, Some(seq)) if plugin.journal().snapshots().iter().any(|snapshot| snapshot.seq == seq) => {
             PointInTime::Seq(seq)
         }
@@ -53,18 +56,15 @@ pub fn rollback(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         }
         _ => return Err(Error::invalid("one of to_seq, to_time and to_snapshot says where to go back to")),
     };
-    let dry_run = request.flag("dry_run", false)?;
     let (to, then) = plugin.journal().past(moment)?;
     let before = plugin.journal().seq();
     let then = then.into_iter().map(|(key, entry)| (key, Desired::from(entry))).collect();
-    let diff = Diff::between(then, plugin.journal().entries(), true);
-    let mut data = summary(&diff);
-    for (name, value) in [("to", Value::from(to)), ("before", before.into()), ("dry_run", dry_run.into())] {
-        set(&mut data, name, value);
-    }
+    let mut diff = Diff::between(then, plugin.journal().entries(), true);
+    let mutations = std::mem::take(&mut diff.mutations);
+    let shown = diff.shown(Name::from, dry_run, Some(Point { to, before }));
     if dry_run {
-        return Ok(Reply::json(&json!({"code": 0, "data": data})));
+        return Ok(Reply::success(shown));
     }
-    let changed = plugin.change_all(diff.mutations, None, &request.cause(&format!("rollbackJournal to {to}")))?;
-    Ok(replied(data, &changed))
+    let changed = plugin.change_all(mutations, None, &request.cause(&format!("rollbackJournal to {to}")))?;
+    Ok(Reply::changed(&changed, shown))
 }

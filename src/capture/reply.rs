@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::waiting::Outcome;
-use crate::journal::Persisted;
+use crate::journal::JournalWord;
 
 /// MediaServer's codes (API::OtherFailed, API::Exception).
 const OTHER_FAILED: i32 = -1;
@@ -32,16 +32,6 @@ struct Failure {
     #[serde(default)]
     code: i32,
     msg: String,
-}
-
-#[derive(Serialize)]
-struct Word<'a> {
-    seq: u64,
-    persisted: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pending: Option<bool>,
 }
 
 impl Answer {
@@ -85,20 +75,11 @@ fn failure(code: i32, msg: String) -> Vec<u8> {
 
 /// The whole reply to a call that has ended so for the journal.
 pub fn reply(answer: Answer, Outcome { seq, result, undone, is_journaled }: &Outcome) -> Vec<u8> {
-    let error = result.as_ref().err().map(|error| error.message.as_str());
-    let body = match error.filter(|_| *undone) {
-        Some(error) => refusal(error),
-        None => answer.body(),
+    let body = match result {
+        Err(error) if *undone => refusal(&error.message),
+        _ => answer.body(),
     };
-    if !is_journaled {
-        return body;
-    }
-    let pending = (*result == Ok(Persisted::Soon)).then_some(true);
-    with_member(
-        body,
-        "journal",
-        &json(&Word { seq: *seq, persisted: *result == Ok(Persisted::Yes), error, pending }),
-    )
+    if *is_journaled { with_member(body, "journal", &json(&JournalWord::of(*seq, result))) } else { body }
 }
 
 /// The text of a JSON object with one more member. Nothing is written anew: replies are many.
@@ -123,6 +104,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::error::Error;
+    use crate::journal::Persisted;
 
     fn told(answer: Answer, outcome: &Outcome) -> String {
         String::from_utf8(reply(answer, outcome)).unwrap()

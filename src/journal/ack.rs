@@ -1,5 +1,7 @@
 //! How a recorded call ended, and the telling of it.
 
+use serde::Serialize;
+
 use crate::error::{Code, Error, Result};
 
 /// How an acknowledged change stands.
@@ -24,6 +26,30 @@ pub struct Ack {
 impl Ack {
     pub fn failed(error: Error) -> Ack {
         Ack { seq: 0, result: Err(error), undone: false }
+    }
+}
+
+/// What a reply says of the journal.
+#[derive(Debug, Serialize)]
+pub struct JournalWord<'a> {
+    seq: u64,
+    persisted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    /// On its way to disk.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pending: bool,
+}
+
+impl JournalWord<'_> {
+    pub fn of(seq: u64, result: &Result<Persisted>) -> JournalWord<'_> {
+        let error = result.as_ref().err().map(|error| error.message.as_str());
+        JournalWord {
+            seq,
+            persisted: *result == Ok(Persisted::Yes),
+            error,
+            pending: *result == Ok(Persisted::Soon),
+        }
     }
 }
 

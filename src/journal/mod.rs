@@ -22,7 +22,7 @@ use std::thread::{self, JoinHandle};
 use parking_lot::Mutex;
 
 use self::ack::Refusal;
-pub use self::ack::{Ack, Done, Persisted, Reply};
+pub use self::ack::{Ack, Done, JournalWord, Persisted, Reply};
 pub use self::batch::{AppliedMutation, Mutation, Precondition};
 use self::core::Core;
 pub use self::gauges::Reading;

@@ -1,10 +1,13 @@
 //! The kinds of proxy that are journaled, and what MediaServer calls what they do. [`Kind::info`] is the one table that
 //! says all about each; a further kind is one more row.
 
+use serde::{Deserialize, Serialize};
+
 use super::args::Args;
 use super::{NamingRules, Stream, url};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     Pull,
     Push,

@@ -10,6 +10,8 @@ pub mod url;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub use self::args::{Args, LABEL, MAX_ARGS_BYTES, Read, from_hex};
 pub use self::kind::{Endpoint, Kind};
 pub use self::redact::{redact, redact_all, redact_reason, redact_value};
@@ -23,7 +25,8 @@ pub type ProxyKey = (Kind, Arc<str>);
 pub const MAX_KEY_BYTES: usize = 4096;
 
 /// Where a proxy stands in intent. Only `Enabled` ones are restored; `Dormant` ones are enabled when a player asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum State {
     Enabled,
     Disabled,

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::proxy::Part;
 use super::queue::RemoteHost;
 
@@ -11,7 +13,7 @@ const RECENT: Duration = Duration::from_secs(5);
 const SAMPLES_APART: Duration = Duration::from_millis(250);
 
 /// The numbers are of proxies.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Progress {
     /// Wanted when the restore began.
     pub total: usize,
@@ -36,14 +38,20 @@ pub struct Progress {
     /// Started and not answered yet, or connected just now.
     pub connecting: usize,
     /// Started again after the restore: what the server had lost.
+    #[serde(skip)]
     pub revived: usize,
     /// Started outside the restore: a player or an operator asked, or it was set aside and released.
+    #[serde(skip)]
     pub asked: usize,
     /// Forgotten because the server gave it up (on_give_up=forget).
+    #[serde(skip)]
     pub given_up: usize,
     /// When so much was answered for, from the beginning.
+    #[serde(skip)]
     pub half_after: Option<Duration>,
+    #[serde(skip)]
     pub most_after: Option<Duration>,
+    #[serde(skip)]
     pub all_after: Option<Duration>,
 }
 
@@ -67,7 +75,7 @@ impl Progress {
 }
 
 /// What became of the proxies of one source host at the restore.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct SourceReport {
     pub host: String,
     pub total: usize,

@@ -3,6 +3,8 @@
 use crate::model::ProxyKey;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::queue::{Rank, RemoteHost};
 
 /// A proxy that should play and does not, as an operator sees it.
@@ -20,7 +22,7 @@ pub struct UnhealthyProxy {
 }
 
 /// How many there are now of each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct PhaseCounts {
     pub playing: usize,
     pub retrying: usize,

@@ -1,0 +1,120 @@
+//! The replies to calls, in MediaServer's form: `code`, and `data` or `msg`.
+
+use serde::Serialize;
+
+use crate::error::{Code, Error};
+use crate::journal::JournalWord;
+use crate::model::{Kind, ProxyKey};
+use crate::plugin::Changed;
+
+/// MediaServer's own numbers for refusals (its server/WebApi.h).
+pub const NOT_FOUND: i32 = -500;
+pub const INVALID_ARGS: i32 = -300;
+pub const OTHER_FAILED: i32 = -1;
+
+/// The whole reply to a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    pub content_type: &'static str,
+    pub body: String,
+}
+
+/// What became of one item of a call, or of a call that failed.
+#[derive(Debug, Default, Serialize)]
+pub struct Outcome {
+    pub code: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub msg: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Of a delete: it was there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flag: Option<bool>,
+    /// What was expected does not hold any more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub conflict: bool,
+}
+
+impl Outcome {
+    pub fn refused(code: i32, why: impl Into<String>) -> Outcome {
+        Outcome { code, msg: Some(why.into()), ..Outcome::default() }
+    }
+
+    pub fn of(key: &str) -> Outcome {
+        Outcome { key: Some(key.to_owned()), ..Outcome::default() }
+    }
+
+    /// Of an item that names no proxy.
+    pub fn no_key() -> Outcome {
+        Outcome::refused(INVALID_ARGS, "expected a key or an object with `key`")
+    }
+}
+
+/// A proxy by its names.
+#[derive(Serialize)]
+pub struct Name<'a> {
+    kind: Kind,
+    key: &'a str,
+}
+
+impl<'a> From<&'a ProxyKey> for Name<'a> {
+    fn from((kind, key): &'a ProxyKey) -> Name<'a> {
+        Name { kind: *kind, key }
+    }
+}
+
+#[derive(Serialize)]
+struct Success<T, J> {
+    code: i32,
+    data: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journal: Option<J>,
+}
+
+/// Where the journal stands.
+#[derive(Serialize)]
+struct At {
+    seq: u64,
+}
+
+#[derive(Serialize)]
+struct Page<T, N> {
+    code: i32,
+    data: Vec<T>,
+    /// Where the next one begins.
+    next: Option<N>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journal: Option<At>,
+}
+
+impl Reply {
+    pub fn success(data: impl Serialize) -> Reply {
+        Reply::json(&Success { code: 0, data, journal: None::<At> })
+    }
+
+    /// With the last change that it has seen.
+    pub fn as_of(seq: u64, data: impl Serialize) -> Reply {
+        Reply::json(&Success { code: 0, data, journal: Some(At { seq }) })
+    }
+
+    /// With what the journal says of the changes.
+    pub fn changed(changed: &Changed, data: impl Serialize) -> Reply {
+        Reply::json(&Success { code: 0, data, journal: Some(JournalWord::of(changed.seq, &changed.result)) })
+    }
+
+    pub fn page(data: Vec<impl Serialize>, next: Option<impl Serialize>, seq: Option<u64>) -> Reply {
+        Reply::json(&Page { code: 0, data, next, journal: seq.map(|seq| At { seq }) })
+    }
+
+    pub fn failure(error: &Error) -> Reply {
+        let code = if error.code == Code::InvalidArgument { INVALID_ARGS } else { OTHER_FAILED };
+        let conflict = error.code == Code::Conflict;
+        Reply::json(&Outcome { conflict, ..Outcome::refused(code, format!("journal: {error}")) })
+    }
+
+    pub fn json(reply: &impl Serialize) -> Reply {
+        // Numbers, texts, lists: none of the replies can fail to be written.
+        let body = serde_json::to_string(reply).unwrap_or_default();
+        Reply { content_type: "application/json; charset=utf-8", body }
+    }
+}
