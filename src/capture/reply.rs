@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::waiting::Outcome;
-use crate::journal::JournalWord;
+use crate::error::Result;
+use crate::journal::{JournalWord, Persisted};
 
 /// MediaServer's codes (API::OtherFailed, API::Exception).
 const OTHER_FAILED: i32 = -1;
@@ -20,6 +20,18 @@ pub enum Answer {
     Threw(String),
     /// Never: it has dropped the call, or stops.
     Dropped,
+}
+
+/// How a call ended for the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The last change that it made or stands on; 0 where there is none.
+    pub seq: u64,
+    pub result: Result<Persisted>,
+    /// `on_error=reject`: what is wanted is again what was wanted before.
+    pub undone: bool,
+    /// Its reply has something to say about the journal.
+    pub is_journaled: bool,
 }
 
 #[derive(Deserialize)]
@@ -104,7 +116,6 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::error::Error;
-    use crate::journal::Persisted;
 
     fn told(answer: Answer, outcome: &Outcome) -> String {
         String::from_utf8(reply(answer, outcome)).unwrap()

@@ -5,21 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::reply::Answer;
+use super::reply::{Answer, Outcome};
 use crate::error::{Code, Error, Result};
 use crate::journal::{Ack, Done, Persisted, Reply};
-
-/// How a call ended for the journal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// The last change that it made or stands on; 0 where there is none.
-    pub seq: u64,
-    pub result: Result<Persisted>,
-    /// `on_error=reject`: what is wanted is again what was wanted before.
-    pub undone: bool,
-    /// Its reply has something to say about the journal.
-    pub is_journaled: bool,
-}
 
 /// Who called. Both are told from any thread, at most once, and must neither block nor call back.
 pub trait Client: Send + Sync {
