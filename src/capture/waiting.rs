@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::reply::{Answer, Outcome};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error};
 use crate::journal::{Ack, Done, Persisted, Reply};
 
 /// Who called. Both are told from any thread, at most once, and must neither block nor call back.
