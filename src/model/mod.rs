@@ -10,7 +10,7 @@ pub mod url;
 
 use std::sync::Arc;
 
-pub use self::args::{Args, LABEL, MAX_ARGS_BYTES, Read, from_hex};
+pub use self::args::{Args, LABEL, MAX_ARGS_BYTES, Read};
 pub use self::kind::{Endpoint, Kind};
 pub use self::redact::{redact, redact_all, redact_reason, redact_value};
 pub use self::stream::{DEFAULT_VHOST, NamingRules, Stream};
