@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A business system that keeps its cameras in a table of its own, and MediaServer in step with it.
+"""Keeps MediaServer in step with a table of cameras.
 
     sync_cameras.py cameras.db http://127.0.0.1:80 SECRET
 
-Run it when the table has changed, by a timer, when MediaServer has started: it does what is missing and nothing else.
-It speaks for the streams with its label alone; what others have added stays. Python's standard library is all it takes.
+Run it when the table has changed, on a timer, or when MediaServer has started: it does what is missing and nothing else.
+It changes only the streams with its label; what others have added stays. It needs only Python's standard library.
 """
 import json
 import sqlite3

@@ -72,7 +72,7 @@ impl Args {
                 Ok(_) => push_json_string(&mut text, value),
                 Err(_) => {
                     text.extend_from_slice(b"{\"hex\":\"");
-                    text.extend(value.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()));
+                    text.extend_from_slice(hex::encode(value).as_bytes());
                     text.extend_from_slice(b"\"}");
                 }
             }
@@ -91,7 +91,7 @@ impl Args {
                 Value::Number(number) => Some(number.to_string().into_bytes()),
                 Value::Bool(truth) => Some(truth.to_string().into_bytes()),
                 Value::Null => Some(Vec::new()),
-                Value::Object(object) => object.get("hex").and_then(Value::as_str).and_then(from_hex),
+                Value::Object(object) => bytes_of(object),
                 Value::Array(_) => None,
             };
             let bytes = bytes
@@ -138,17 +138,12 @@ impl Args {
     /// The bytes of the seal; none where they are not sealed, or with what no seal can be.
     pub fn seal(&self) -> Option<Vec<u8>> {
         let text = self.sealed.as_deref()?.strip_prefix(SEALED.0)?.strip_suffix(SEALED.1)?;
-        from_hex(text)
+        hex::decode(text).ok()
     }
 
     /// The same, which the file is to have as these bytes.
     pub fn sealed_as(self, seal: &[u8]) -> Args {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = String::with_capacity(SEALED.0.len() + 2 * seal.len() + SEALED.1.len());
-        text.push_str(SEALED.0);
-        let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).map_or('0', |digit| char::from(*digit));
-        text.extend(seal.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
-        text.push_str(SEALED.1);
+        let text = [SEALED.0, &hex::encode(seal), SEALED.1].concat();
         Args { sealed: Some(text.into()), ..self }
     }
 
@@ -206,7 +201,7 @@ impl Args {
             .map(|(name, value)| {
                 let bytes = match &value {
                     Value::String(text) => Some(text.as_bytes().to_vec()),
-                    Value::Object(object) => object.get("hex").and_then(Value::as_str).and_then(from_hex),
+                    Value::Object(object) => bytes_of(object),
                     _ => None,
                 };
                 bytes
@@ -232,13 +227,9 @@ impl Read {
     }
 }
 
-/// The bytes that pairs of hexadecimal digits stand for.
-pub fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if !rest.is_empty() {
-        return None;
-    }
-    pairs.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+/// The value that is kept as `{"hex":"…"}`.
+fn bytes_of(object: &Map<String, Value>) -> Option<Vec<u8>> {
+    hex::decode(object.get("hex")?.as_str()?).ok()
 }
 
 /// JSON's string escapes, byte-wise: serde_json refuses what is not UTF-8, a camera's vendor does not.
@@ -293,6 +284,16 @@ mod tests {
         ]
         .concat();
         assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn what_is_not_pairs_of_hexadecimal_digits_is_damage() {
+        for (digits, bytes) in [("c4E3", Some(b"\xc4\xe3")), ("+4", None), ("c4e", None), ("c4 e", None)] {
+            let stored = Args::from_stored(&format!(r#"{{"gbk":{{"hex":"{digits}"}}}}"#));
+            let body = stored.and_then(|args| args.request_body(&[])).ok();
+            let expected = bytes.map(|bytes| [br#"{"gbk":""#.as_slice(), bytes, br#""}"#].concat());
+            assert_eq!(body, expected, "{digits}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::args::{Args, LABEL, MAX_ARGS_BYTES, Read, from_hex};
+pub use self::args::{Args, LABEL, MAX_ARGS_BYTES, Read};
 pub use self::kind::{Endpoint, Kind};
 pub use self::redact::{redact, redact_all, redact_reason, redact_value};
 pub use self::stream::{DEFAULT_VHOST, NamingRules, Stream};

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use chacha20poly1305::aead::{Aead, Generate, Payload};
-use chacha20poly1305::{Key, KeyInit, XChaCha20Poly1305, XNonce};
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use zeroize::Zeroizing;
 
 use super::env::Env;
 use crate::error::{Code, Error, Result};
@@ -14,15 +14,12 @@ use crate::model::{Args, Kind};
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
-/// Of a nonce, what is drawn once for each process; the rest counts, so that none is ever used twice.
-const DRAWN_BYTES: usize = NONCE_BYTES - size_of::<u64>();
 
 pub struct ArgsCipher {
+    /// Wipes the key when it is dropped.
     cipher: XChaCha20Poly1305,
     /// Tells the key from others, and nothing of what it is.
     pub id: i64,
-    drawn: [u8; DRAWN_BYTES],
-    count: AtomicU64,
 }
 
 impl ArgsCipher {
@@ -35,9 +32,10 @@ impl ArgsCipher {
             );
             Error::new(Code::KeyMissing, why)
         })?;
-        let text = String::from_utf8_lossy(&text);
-        let key: Option<[u8; KEY_BYTES]> = crate::model::from_hex(text.trim()).and_then(|key| key.try_into().ok());
-        let key = key.ok_or_else(|| {
+        let text = Zeroizing::new(text);
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        // The error of `hex` quotes a digit of the key, so it is not passed on.
+        hex::decode_to_slice(text.trim_ascii(), key.as_mut_slice()).map_err(|_| {
             let why = format!(
                 "[journal] key_file={} does not have a key in it, {} hexadecimal digits: make one with openssl rand -hex \
                  {KEY_BYTES}",
@@ -46,16 +44,15 @@ impl ArgsCipher {
             );
             Error::new(Code::KeyMissing, why)
         })?;
-        Self::new(key)
+        Self::new(&key)
     }
 
-    fn new(key: [u8; KEY_BYTES]) -> Result<Arc<ArgsCipher>> {
-        let cipher = XChaCha20Poly1305::new(&Key::from(key));
-        let no_randomness = |what: &dyn std::fmt::Display| {
-            Error::new(Code::Storage, format!("the system's random generator failed: {what}"))
-        };
-        let drawn = XNonce::try_generate().map_err(|error| no_randomness(&error))?;
-        let drawn = drawn.first_chunk().copied().ok_or_else(|| no_randomness(&"too few"))?;
+    fn new(key: &[u8; KEY_BYTES]) -> Result<Arc<ArgsCipher>> {
+        let cipher = XChaCha20Poly1305::new(key.into());
+        // Every seal needs a random nonce: where there are none, the journal is not opened.
+        XNonce::try_generate().map_err(|error| {
+            Error::new(Code::Storage, format!("the system's random generator failed: {error}"))
+        })?;
         // The tag of an empty message under a nonce that nothing else has.
         let payload = Payload { msg: b"", aad: b"zlm-journal: which key is this?" };
         let tag = cipher.encrypt(&XNonce::default(), payload).ok();
@@ -63,7 +60,7 @@ impl ArgsCipher {
         let id =
             first.ok_or_else(|| Error::new(Code::KeyMissing, "this key encrypts nothing: make another one"))?;
         let id = i64::from_le_bytes(*id);
-        Ok(Arc::new(ArgsCipher { cipher, id, drawn, count: AtomicU64::new(1) }))
+        Ok(Arc::new(ArgsCipher { cipher, id }))
     }
 
     /// The same, sealed for the file, unless they are already. Takes microseconds, touches no storage.
@@ -71,16 +68,15 @@ impl ArgsCipher {
         if args.stored() != args.as_str() {
             return args;
         }
-        let mut nonce = [0; NONCE_BYTES];
-        let count = self.count.fetch_add(1, Ordering::Relaxed).to_le_bytes();
-        for (to, from) in nonce.iter_mut().zip(self.drawn.iter().chain(&count)) {
-            *to = *from;
-        }
         let payload = Payload { msg: args.as_str().as_bytes(), aad: &bound_to(kind, key) };
-        // The cipher refuses nothing below 256 GiB. If it did, the write fails: neither plain text nor an empty seal is stored.
-        match self.cipher.encrypt(&XNonce::from(nonce), payload) {
-            Ok(sealed) => args.sealed_as(&[nonce.as_slice(), &sealed].concat()),
-            Err(_) => args.unstorable(),
+        let seal = XNonce::try_generate().ok().and_then(|nonce| {
+            let sealed = self.cipher.encrypt(&nonce, payload).ok()?;
+            Some([nonce.as_slice(), &sealed].concat())
+        });
+        // Without a nonce or a seal the write fails: neither plain text nor an empty seal is stored.
+        match seal {
+            Some(seal) => args.sealed_as(&seal),
+            None => args.unstorable(),
         }
     }
 
@@ -117,7 +113,7 @@ mod tests {
     use super::*;
 
     fn cipher(byte: u8) -> Arc<ArgsCipher> {
-        ArgsCipher::new([byte; KEY_BYTES]).unwrap()
+        ArgsCipher::new(&[byte; KEY_BYTES]).unwrap()
     }
 
     fn args() -> Args {
@@ -144,6 +140,16 @@ mod tests {
         }
     }
 
+    /// Made by the crate alone, with the nonce of 16 bytes and a counter that earlier versions drew.
+    #[test]
+    fn what_an_earlier_version_encrypted_is_decrypted() {
+        let seal = "0707070707070707070707070707070701000000000000002e350aae6d34c8082fdd7c6e4b103ce5\
+                    8f31e2ae0f41d0eba3769142695eb4f52a3d";
+        let stored = Args::from_stored(&format!(r#"{{"sealed":{{"xchacha20poly1305":"{seal}"}}}}"#)).unwrap();
+        let args = kept(Some(&cipher(1)), Kind::Pull, "v/a/s", stored).unwrap();
+        assert_eq!(args.as_str(), r#"{"url":"rtsp://1"}"#);
+    }
+
     #[test]
     fn every_altered_digit_breaks_the_seal() {
         let cipher = cipher(1);
@@ -158,16 +164,58 @@ mod tests {
     }
 
     #[test]
-    fn no_two_seals_are_alike_and_a_key_is_known_by_its_id() {
-        let (one, again, other) = (cipher(1), cipher(1), cipher(2));
-        assert_eq!(one.id, again.id);
-        assert_ne!(one.id, other.id);
-        let mut seals = std::collections::HashSet::new();
-        for cipher in [&one, &again] {
-            for _ in 0..1000 {
-                let sealed = kept(Some(cipher), Kind::Pull, "v/a/s", args()).unwrap();
-                assert!(seals.insert(sealed.seal().unwrap()[..NONCE_BYTES].to_vec()));
-            }
+    fn a_key_is_known_by_its_id() {
+        assert_eq!(cipher(1).id, cipher(1).id);
+        assert_ne!(cipher(1).id, cipher(2).id);
+    }
+
+    #[test]
+    fn a_key_file_has_pairs_of_hexadecimal_digits_and_blanks_around_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = |text: &str| {
+            let file = dir.path().join("key");
+            std::fs::write(&file, text).unwrap();
+            ArgsCipher::read(&crate::storage::env::System, &file)
+        };
+        assert_eq!(read(&format!(" {}\r\n", "0a".repeat(KEY_BYTES))).unwrap().id, cipher(10).id);
+        assert_eq!(read(&"0A".repeat(KEY_BYTES)).unwrap().id, cipher(10).id);
+        for wrong in ["+a".repeat(KEY_BYTES), "0g".repeat(KEY_BYTES), "0a".repeat(KEY_BYTES - 1), "0a".repeat(64)]
+        {
+            let error = read(&wrong).err().unwrap();
+            assert!(error.code == Code::KeyMissing && !error.message.contains(&wrong[..16]), "{error}");
         }
+    }
+
+    /// Compiles only while the cipher wipes its key.
+    #[test]
+    fn the_cipher_wipes_its_key_when_it_is_dropped() {
+        fn wiped<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+        wiped(&cipher(1).cipher);
+    }
+
+    /// In this process and in two more, which run this test alone and print theirs.
+    #[test]
+    fn no_part_of_a_nonce_ever_repeats() {
+        const PRINT: &str = "ZLMJ_PRINT_NONCES";
+        let cipher = cipher(1);
+        let own = (0..10_000).map(|_| {
+            let sealed = kept(Some(&cipher), Kind::Pull, "v/a/s", args()).unwrap();
+            hex::encode(&sealed.seal().unwrap()[..NONCE_BYTES])
+        });
+        if std::env::var_os(PRINT).is_some() {
+            own.for_each(|nonce| println!("\nnonce {nonce}"));
+            return;
+        }
+        let mut nonces: Vec<String> = own.collect();
+        for _ in 0..2 {
+            let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+            process.args(["no_part_of_a_nonce_ever_repeats", "--nocapture"]).env(PRINT, "1");
+            let output = String::from_utf8(process.output().unwrap().stdout).unwrap();
+            nonces.extend(output.lines().filter_map(|line| line.strip_prefix("nonce ")).map(str::to_owned));
+        }
+        assert_eq!(nonces.len(), 30_000);
+        // By halves: of a nonce that counts, one half stands still.
+        let halves = nonces.iter().flat_map(|nonce| [&nonce[..NONCE_BYTES], &nonce[NONCE_BYTES..]]);
+        assert_eq!(halves.collect::<std::collections::HashSet<_>>().len(), 60_000);
     }
 }
