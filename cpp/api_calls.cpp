@@ -1,7 +1,6 @@
 #include "api_calls.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <stdexcept>
 
 #include "Common/config.h"

@@ -116,7 +116,9 @@ bool ClientCall::begin(
     }
     _number = verdict.call;
     switch (verdict.verdict) {
-        case ZLM_JOURNAL_GO: try { run(handler, parser, sender, verdict.settles);
+        case ZLM_JOURNAL_GO: {
+            try {
+                run(handler, parser, sender, verdict.settles);
             } catch (const ApiRetException &) {
                 // MediaServer replies.
                 std::lock_guard<std::mutex> lock(_mutex);
@@ -124,6 +126,7 @@ bool ClientCall::begin(
                 throw;
             }
             return true;
+        }
         // Whoever tells it to go queues that on this poller, for a later turn.
         case ZLM_JOURNAL_WAIT:
             _kept.reset(new Kept{handler, parser, static_cast<SocketHelper &>(sender).shared_from_this()});
@@ -144,10 +147,11 @@ void ClientCall::runKept() {
     try {
         run(kept->handler, kept->parser, *kept->sender, false);
     } catch (ApiRetException &refused) {
-        // Its reply is on its way to this poller.
+        // Behind its reply.
         const auto sender = kept->sender;
         const std::string why = refused.what();
-        _poller->async([sender, why] { sender->shutdown(SockException(Err_shutdown, why)); }, false);
+        outbox().put(_poller, [sender, why] { sender->shutdown(SockException(Err_shutdown, why)); });
+        outbox().wake();
     }
 }
 
@@ -186,6 +190,7 @@ void ClientCall::settleWhenAllPollersHaveTurned() const {
 
 // The first answer counts.
 void ClientCall::answered(uint32_t outcome, int code, Reply reply) {
+    const std::string text = std::move(reply.body);
     {
         std::lock_guard<std::mutex> lock(_mutex);
         if (_is_answered) {
@@ -194,12 +199,12 @@ void ClientCall::answered(uint32_t outcome, int code, Reply reply) {
         _is_answered = true;
         _reply = std::move(reply);
     }
-    // It is copied before anybody can be told to send it.
-    const zlm_journal_answer answer{outcome, code, textOf(_reply.body)};
+    const zlm_journal_answer answer{outcome, code, textOf(text)};
     if (zlm_journal_call_answered(_journal, _number, &answer) != 0) {
-        // The journal has failed, or is closed, and then has told us before: the server's own reply leaves.
+        // The journal has failed, or is closed, and then has told us before: what the server has said leaves.
+        const std::string body =
+            outcome == ZLM_JOURNAL_REPLIED ? text : "{\"code\":-1,\"msg\":" + Json::valueToQuotedString(text.c_str()) + "}";
         const auto self = shared_from_this();
-        const std::string body = _reply.body;
         outbox().put(_poller, [self, body] { self->send(body); });
         outbox().wake();
     }

@@ -40,7 +40,7 @@ private:
     void run(const Handler &handler, const mediakit::Parser &parser, toolkit::SockInfo &sender, bool settles);
     void runKept();
     void settleWhenAllPollersHaveTurned() const;
-    // `reply` has the text of the answer, and what the journal's reply is sent with.
+    // `reply` has the text of the answer, and the status and headers that the journal's reply is sent with.
     void answered(uint32_t outcome, int code, Reply reply);
     // To the client, on the poller of its connection.
     void send(const std::string &body);
@@ -58,7 +58,8 @@ private:
     bool _is_answered = false;
     // By us or by somebody else.
     bool _is_sent = false;
-    Reply _reply;
+    // Status and headers.
+    Reply _reply{std::string()};
 };
 
 // While it lives, what this thread ends in MediaServer is the doing of that call.

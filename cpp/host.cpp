@@ -10,9 +10,7 @@
 #include "client_call.h"
 #include "crash.h"
 #include "plugin.h"
-#include "rust/cxx.h"
 #include "text.h"
-#include "zlm-journal/src/ffi/bridge.rs.h"
 
 using namespace toolkit;
 using namespace mediakit;
@@ -32,8 +30,9 @@ struct Start {
     void answer(uint32_t outcome, const std::string &text) {
         if (!_answered.exchange(true)) {
             const zlm_journal_answer answer{outcome, 0, textOf(text)};
-            crash::answered(call, outcome == ZLM_JOURNAL_REPLIED);
-            (void)zlm_journal_host_added(journal, call, &answer);
+            bool is_success = false;
+            (void)zlm_journal_host_added(journal, call, &answer, &is_success);
+            crash::answered(call, is_success);
         }
     }
 

@@ -184,7 +184,7 @@ void Plugin::close() {
         ErrorL << "journal: " << lastError();
     }
     crash::unwatch();
-    // The handle is kept: calls that come in from now on are answered with persisted:false.
+    // Calls that come in from now on go their stock way.
     if (result == 0 || result == ZLM_JOURNAL_CODE_INVALID_HANDLE) {
         _phase = Phase::kClosed;
     }

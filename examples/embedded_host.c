@@ -74,11 +74,12 @@ static const zlm_journal_answer accepted = {ZLM_JOURNAL_ACCEPTED, 0, {NULL, 0}};
 
 static void host_add(void *context, uint64_t call, const zlm_journal_add *add) {
     server *self = (server *)context;
+    bool success;
     /* A real server would connect here, on a thread of its own, with the options in add->body. */
     pthread_mutex_lock(&self->mutex);
     server_insert(self, add->key.data, add->key.len);
     pthread_mutex_unlock(&self->mutex);
-    (void)zlm_journal_host_added(self->journal, call, &accepted);
+    (void)zlm_journal_host_added(self->journal, call, &accepted, &success);
 }
 
 static void host_remove(void *context, uint64_t call, zlm_journal_text remove_api, zlm_journal_text key) {

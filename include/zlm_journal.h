@@ -91,7 +91,7 @@
 #define ZLM_JOURNAL_REFUSED 3
 
 /*
- `zlm_journal_answer`: the handler threw an exception. After three running, the proxy of an add is set aside.
+ `zlm_journal_answer`: the handler threw an exception.
  */
 #define ZLM_JOURNAL_THREW 4
 
@@ -384,8 +384,9 @@ typedef struct zlm_journal_client {
   void (*go)(void *context);
   /*
    The server has answered, and all that the call changed is on disk, or the reply says why not: this body may leave,
-   with HTTP status 200. Valid until the callback returns. With `more` another client is told at once after this one, on
-   this thread: a wake-up that this one causes may wait for that one.
+   with the status and headers of the server's reply, or as JSON with status 200 where the server has given none. It is
+   valid until the callback returns. With `more` another client is told at once after this one, on this thread: a
+   wake-up that this one causes may wait for that one.
    */
   void (*done)(void *context, struct zlm_journal_text body, bool more);
 } zlm_journal_client;
@@ -409,7 +410,8 @@ typedef struct zlm_journal_verdict {
 } zlm_journal_verdict;
 
 /*
- How the server has answered a call.
+ How the server has answered a call, of a client's (zlm_journal_call_answered) or of the journal's own
+ (zlm_journal_host_added).
  */
 typedef struct zlm_journal_answer {
   /*
@@ -417,7 +419,7 @@ typedef struct zlm_journal_answer {
    */
   uint32_t outcome;
   /*
-   Of ZLM_JOURNAL_REFUSED: the code that the server would reply with.
+   Of a client's call that is ZLM_JOURNAL_REFUSED: the code that the server would reply with.
    */
   int32_t code;
   /*
@@ -703,14 +705,16 @@ int32_t zlm_journal_start(zlm_journal_handle handle,
                           const struct zlm_journal_host *host);
 
 /*
- Answers zlm_journal_host.add. Once; what comes later is ignored. Any thread, also from within the callback.
+ Answers zlm_journal_host.add, and sets `*success` to whether that is a success. Once; what comes later is ignored. After
+ ZLM_JOURNAL_THREW three times running the proxy is set aside. Any thread, also from within the callback.
 
  # Safety
- `answer` is NULL or valid, with its text, until this returns.
+ `answer` is NULL or valid, with its text, until this returns; `success` is NULL or can be written.
  */
 int32_t zlm_journal_host_added(zlm_journal_handle handle,
                                uint64_t call,
-                               const struct zlm_journal_answer *answer);
+                               const struct zlm_journal_answer *answer,
+                               bool *success);
 
 /*
  Answers zlm_journal_host.add: nothing was tried, since what it cannot do without is missing, one of ZLM_JOURNAL_NO_API,

@@ -94,8 +94,9 @@ impl<'de> Deserializer<'de> for Argument<'de> {
     }
 
     fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> std::result::Result<V::Value, Unfit> {
-        let time = self.value.parse().ok().filter(|time| *time >= 0);
-        visitor.visit_i64(time.ok_or_else(|| self.unfit("is not a time in milliseconds"))?)
+        let number: u64 = self.value.parse().map_err(|_| self.unfit("is not a non-negative integer"))?;
+        let time = i64::try_from(number).map_err(|_| self.unfit("is not a time in milliseconds"))?;
+        visitor.visit_i64(time)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -169,6 +170,7 @@ mod tests {
             ("state", "on", "state=\"on\" is none of enabled, disabled, dormant, quarantined"),
             ("before", "-1", "before=\"-1\" is not a non-negative integer"),
             ("since", "9223372036854775808", "since=\"9223372036854775808\" is not a time in milliseconds"),
+            ("since", "-0", "since=\"-0\" is not a non-negative integer"),
             ("limit", "0", "limit=0 is not from 1 to 10000"),
             ("limit", "10001", "limit=10001 is not from 1 to 10000"),
         ] {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::args::Limit;
+use super::reply::{OTHER_FAILED, Outcome};
 use super::{Reply, Request};
 use crate::error::{Error, Result};
 use crate::journal::HistoryFilter;
@@ -139,6 +140,6 @@ pub fn shown(args: &Args, reveal: bool) -> Value {
     match serde_json::from_str(args.as_str()) {
         Ok(object @ Value::Object(_)) if reveal => object,
         Ok(object @ Value::Object(_)) => redact_all(object, redact_value),
-        _ => json!({"msg": "these arguments cannot be read"}),
+        _ => json!(Outcome::refused(OTHER_FAILED, "these arguments cannot be read")),
     }
 }

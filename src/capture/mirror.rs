@@ -315,6 +315,8 @@ impl Mirror {
     /// is 0), or makes none, plays now. False where it has played already, or does not yet.
     pub fn connected(&mut self, key: &ProxyKey) -> bool {
         let Some(present) = self.proxies.get_mut(key) else { return false };
+        // Then it was an older source of that name of which was told late that it has gone.
+        present.has_lost_input = false;
         let plays = present.has_media() || !present.nature.tells_media;
         if plays {
             present.recovers();

@@ -26,8 +26,7 @@ impl Lacking {
         match self {
             Lacking::Api => format!("this MediaServer lacks {} or {}", info.add, info.remove),
             Lacking::Stream => {
-                let [schema, vhost, app, stream] =
-                    add.takes.as_ref().map_or([""; 4], |its| its.each_ref().map(|it| &**it));
+                let [schema, vhost, app, stream] = add.taken();
                 format!("the stream that it takes, {schema}/{vhost}/{app}/{stream}, is not there")
             }
             Lacking::Setting => format!(

@@ -49,6 +49,7 @@ struct Failure {
 impl Answer {
     pub fn is_success(&self) -> bool {
         match self {
+            Answer::Replied(body) if !is_object(body) => false,
             Answer::Replied(body) => serde_json::from_slice(body).is_ok_and(|Code { code }| code == 0),
             Answer::Refused(..) | Answer::Threw(_) | Answer::Dropped => false,
         }
@@ -96,7 +97,7 @@ pub fn reply(answer: Answer, Outcome { seq, result, undone, is_journaled }: &Out
 
 /// The text of a JSON object with one more member. Nothing is written anew: replies are many.
 fn with_member(mut body: Vec<u8>, name: &str, value: &[u8]) -> Vec<u8> {
-    let Some(end) = body.iter().rposition(|byte| *byte == b'}') else { return body };
+    let Some(end) = body.iter().rposition(|byte| *byte == b'}').filter(|_| is_object(&body)) else { return body };
     body.truncate(end);
     let last = body.trim_ascii_end().len();
     body.truncate(last);
@@ -105,6 +106,10 @@ fn with_member(mut body: Vec<u8>, name: &str, value: &[u8]) -> Vec<u8> {
     body.extend_from_slice(value);
     body.extend_from_slice(b"\n}\n");
     body
+}
+
+fn is_object(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"{")
 }
 
 /// None of what is written here can fail to be.
@@ -140,7 +145,8 @@ mod tests {
         outcome.is_journaled = false;
         assert_eq!(told(Answer::Replied(styled.to_vec()), &outcome).as_bytes(), styled);
         for none in [&b""[..], b"}", b"no object", b"\xff}"] {
-            reply(Answer::Replied(none.to_vec()), &Outcome { is_journaled: true, ..outcome.clone() });
+            let outcome = Outcome { is_journaled: true, ..outcome.clone() };
+            assert_eq!(reply(Answer::Replied(none.to_vec()), &outcome), none);
         }
     }
 
@@ -165,6 +171,7 @@ mod tests {
             (b"{\"msg\":\"\xc4\xe3\",\"code\":0}", true),
             (b"{\"code\":\"0\"}", false),
             (b"[]", false),
+            (b"[0]", false),
             (b"", false),
         ] {
             assert_eq!(Answer::Replied(body.to_vec()).is_success(), is_success, "{body:?}");

@@ -30,7 +30,7 @@ pub const ZLM_JOURNAL_ACCEPTED: u32 = 1;
 pub const ZLM_JOURNAL_REPLIED: u32 = 2;
 /// `zlm_journal_answer`: the handler has refused it at once, for the secret or for what it lacks.
 pub const ZLM_JOURNAL_REFUSED: u32 = 3;
-/// `zlm_journal_answer`: the handler threw an exception. After three running, the proxy of an add is set aside.
+/// `zlm_journal_answer`: the handler threw an exception.
 pub const ZLM_JOURNAL_THREW: u32 = 4;
 /// `zlm_journal_answer`: the server has dropped the call, or stops.
 pub const ZLM_JOURNAL_DROPPED: u32 = 5;
@@ -63,12 +63,13 @@ pub struct zlm_journal_verdict {
     pub settles: bool,
 }
 
-/// How the server has answered a call.
+/// How the server has answered a call, of a client's (zlm_journal_call_answered) or of the journal's own
+/// (zlm_journal_host_added).
 #[repr(C)]
 pub struct zlm_journal_answer {
     /// One of ZLM_JOURNAL_ACCEPTED, _REPLIED, _REFUSED, _THREW, _DROPPED.
     pub outcome: u32,
-    /// Of ZLM_JOURNAL_REFUSED: the code that the server would reply with.
+    /// Of a client's call that is ZLM_JOURNAL_REFUSED: the code that the server would reply with.
     pub code: i32,
     /// The body of the reply, one JSON object; or why it was refused, or threw.
     pub text: zlm_journal_text,
@@ -84,8 +85,9 @@ pub struct zlm_journal_client {
     /// The handler may be run now. Only after ZLM_JOURNAL_WAIT.
     pub go: Option<extern "C" fn(context: *mut c_void)>,
     /// The server has answered, and all that the call changed is on disk, or the reply says why not: this body may leave,
-    /// with HTTP status 200. Valid until the callback returns. With `more` another client is told at once after this one, on
-    /// this thread: a wake-up that this one causes may wait for that one.
+    /// with the status and headers of the server's reply, or as JSON with status 200 where the server has given none. It is
+    /// valid until the callback returns. With `more` another client is told at once after this one, on this thread: a
+    /// wake-up that this one causes may wait for that one.
     pub done: Option<extern "C" fn(context: *mut c_void, body: zlm_journal_text, more: bool)>,
 }
 

@@ -10,7 +10,7 @@ use super::c_api::zlm_journal_handle;
 use super::c_call::{answer_of, zlm_journal_answer, zlm_journal_stream};
 use super::guard::c_result;
 use super::handles;
-use super::values::{Context, by_pointer, zlm_journal_text};
+use super::values::{Context, by_pointer, write_out, zlm_journal_text};
 use crate::capture::{Answer, Lacking, Server};
 use crate::error::Error;
 use crate::model::Kind;
@@ -81,25 +81,28 @@ pub unsafe extern "C" fn zlm_journal_start(handle: zlm_journal_handle, host: *co
     })
 }
 
-/// Answers zlm_journal_host.add. Once; what comes later is ignored. Any thread, also from within the callback.
+/// Answers zlm_journal_host.add, and sets `*success` to whether that is a success. Once; what comes later is ignored. After
+/// ZLM_JOURNAL_THREW three times running the proxy is set aside. Any thread, also from within the callback.
 ///
 /// # Safety
-/// `answer` is NULL or valid, with its text, until this returns.
+/// `answer` is NULL or valid, with its text, until this returns; `success` is NULL or can be written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zlm_journal_host_added(
     handle: zlm_journal_handle,
     call: u64,
     answer: *const zlm_journal_answer,
+    success: *mut bool,
 ) -> i32 {
     c_result("zlm_journal_host_added", || {
-        // SAFETY: as promised by the caller.
+        // SAFETY: as promised by the caller, here and below.
         let added = match unsafe { answer_of(answer) }? {
             answer if answer.is_success() => Added::Accepted,
             Answer::Threw(why) => Added::Threw(why),
             answer => Added::Failed(answer.error()),
         };
+        let is_success = added == Added::Accepted;
         handles::get(handle)?.capture().started(call, added);
-        Ok(())
+        unsafe { write_out(success, is_success) }
     })
 }
 
@@ -127,6 +130,10 @@ pub extern "C" fn zlm_journal_host_removed(handle: zlm_journal_handle, call: u64
         handles::get(handle)?.capture().removed(call);
         Ok(())
     })
+}
+
+fn text(text: &str) -> zlm_journal_text {
+    zlm_journal_text::of(text.as_bytes())
 }
 
 /// The host behind the C API.
@@ -158,7 +165,6 @@ impl Server for CHost {
     }
 
     fn remove(&self, call: u64, kind: Kind, key: &str) {
-        let text = |text: &str| zlm_journal_text::of(text.as_bytes());
         (self.remove)(self.context.get(), call, text(kind.info().remove), text(key));
     }
 }

@@ -42,6 +42,8 @@ struct State {
     /// Memory has a change that was not queued: the file must be rewritten.
     needs_rewrite: bool,
     is_closing: bool,
+    /// There is no writer any more: memory changes alone.
+    is_abandoned: bool,
     chores: Chores,
     access: Access,
     /// Changes that are in memory but not in the file: history, for the next rewrite.
@@ -138,7 +140,21 @@ impl Job {
     }
 }
 
+impl Access {
+    fn standing(&self) -> Standing {
+        match self {
+            Access::Open => Standing::Written,
+            Access::ReadOnly => Standing::ReadOnly,
+            Access::Waiting { .. } => Standing::NotRead,
+        }
+    }
+}
+
 impl State {
+    fn turn<'a>(&'a mut self, gauges: &'a Gauges) -> Turn<'a> {
+        Turn { state: self, gauges, relies_on: None, has_queued: false }
+    }
+
     fn push(&mut self, gauges: &Gauges, job: Job) {
         self.queued_bytes += job.applied.as_ref().map_or(0, Applied::bytes);
         self.queue.push(job);
@@ -159,10 +175,9 @@ impl Turn<'_> {
     }
 
     pub fn standing(&self) -> Standing {
-        match self.state.access {
-            Access::Open => Standing::Written,
-            Access::ReadOnly => Standing::ReadOnly,
-            Access::Waiting { .. } => Standing::NotRead,
+        match self.state.access.standing() {
+            Standing::Written if self.state.is_abandoned => Standing::ReadOnly,
+            standing => standing,
         }
     }
 
@@ -224,6 +239,7 @@ impl Inbox {
                 awaited: 0,
                 needs_rewrite: false,
                 is_closing: false,
+                is_abandoned: false,
                 chores: Chores::default(),
                 access: Access::Waiting { calls: BTreeMap::new(), bytes: 0, begin: None },
                 unwritten: Vec::new(),
@@ -237,8 +253,8 @@ impl Inbox {
     // ---- whoever wants something of it
 
     /// The only way in. `work` looks at intent and changes it, all at once for everybody else; `done` is told when all of
-    /// that is on disk, or handed back where `is_told_now`. Where `work` fails, nothing may have been changed. The writer
-    /// is to be woken, with [`Inbox::wake`].
+    /// that is on disk, or handed back where `is_told_now`. Where `work` fails, nothing of it is queued, whatever it has
+    /// changed in memory, and `done` is handed back. The writer is to be woken, with [`Inbox::wake`].
     pub fn submit<T>(
         &self,
         done: Done,
@@ -250,7 +266,7 @@ impl Inbox {
             let error = Error::new(Code::Closed, "the journal is closed: the server is stopping");
             return Err((done, error.into()));
         }
-        let mut turn = Turn { state: &mut state, gauges: &self.gauges, relies_on: None, has_queued: false };
+        let mut turn = state.turn(&self.gauges);
         let value = match work(&mut turn) {
             Ok(value) => value,
             Err(refusal) => return Err((done, refusal)),
@@ -276,12 +292,10 @@ impl Inbox {
         at(&self.state.lock().intent)
     }
 
-    /// How many changes wait for the disk, and whether those that come are written.
-    pub fn standing(&self) -> (usize, Standing) {
-        let mut state = self.state.lock();
-        let queued = state.queue.len();
-        let turn = Turn { state: &mut state, gauges: &self.gauges, relies_on: None, has_queued: false };
-        (queued, turn.standing())
+    /// Whether the changes that come are written, how many wait for the disk, and what stands in intent.
+    pub fn report<T>(&self, of: impl FnOnce(&Intent) -> T) -> (Standing, usize, T) {
+        let state = self.state.lock();
+        (state.access.standing(), state.queue.len(), of(&state.intent))
     }
 
     /// What intent is sealed with.
@@ -410,7 +424,7 @@ impl Inbox {
         let access = if is_written { Access::Open } else { Access::ReadOnly };
         let Access::Waiting { calls, begin, .. } = std::mem::replace(&mut state.access, access) else { return };
         state.intent = intent;
-        let mut turn = Turn { state: &mut state, gauges: &self.gauges, relies_on: None, has_queued: false };
+        let mut turn = state.turn(&self.gauges);
         for ((kind, key), edit) in calls {
             turn.change(edit, kind, &key);
         }
@@ -429,11 +443,11 @@ impl Inbox {
         self.state.lock().unwritten.clone()
     }
 
-    /// The writer is no more: nothing is taken in, and who waits is told so.
+    /// The writer is no more: nothing is written, and who waits is told so.
     pub fn abandon(&self) {
         let untold = {
             let mut state = self.state.lock();
-            state.is_closing = true;
+            state.is_abandoned = true;
             std::mem::take(&mut state.queue)
         };
         drop(untold);

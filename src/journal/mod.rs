@@ -187,30 +187,28 @@ impl Journal {
         let wanted = turn.intent().get(kind, key).filter(|entry| entry.state == State::Enabled);
         let relies_on = wanted.filter(|entry| op == Op::Add && (already_exists || is_the_same(entry)));
         let relies_on = relies_on.map(|entry| entry.seq);
+        let is_change = relies_on.is_none() && (op == Op::Add || turn.intent().get(kind, key).is_some());
         let edit = Edit { at: self.now_ms(), op, args, cause };
-        match (turn.standing(), turn.has_room(edit.bytes(key)), relies_on) {
-            (Standing::Written, Ok(()), Some(seq)) => turn.relies_on(seq),
-            (Standing::Written, Ok(()), None) => drop(turn.change(edit, kind, key)),
-            (Standing::Written, Err(error), _) if is_undone => {
-                return Err(Refusal { undone: true, ..error.into() });
+        if turn.standing() != Standing::Written {
+            let refusal = Refusal::from(self.core.last_failure());
+            match turn.standing() {
+                _ if is_undone => return Err(Refusal { undone: true, ..refusal }),
+                Standing::NotRead => turn.keep(edit, (kind, key.into())),
+                _ if is_change => drop(turn.change(edit, kind, key)),
+                _ => {}
             }
-            (Standing::Written, Err(error), _) => {
-                if relies_on.is_none() {
-                    turn.change_unwritten(edit, kind, key);
-                }
-                return Err(Refusal { seq: turn.intent().seq(), ..error.into() });
+            return Err(Refusal { seq: turn.intent().seq(), ..refusal });
+        }
+        if let Err(error) = turn.has_room(edit.bytes(key)) {
+            if is_change && !is_undone {
+                turn.change_unwritten(edit, kind, key);
             }
-            _ if is_undone => return Err(Refusal { undone: true, ..self.core.last_failure().into() }),
-            (Standing::NotRead, ..) => {
-                turn.keep(edit, (kind, key.into()));
-                return Err(self.core.last_failure().into());
-            }
-            (Standing::ReadOnly, ..) => {
-                if relies_on.is_none() {
-                    turn.change(edit, kind, key);
-                }
-                return Err(Refusal { seq: turn.intent().seq(), ..self.core.last_failure().into() });
-            }
+            let seq = turn.intent().seq();
+            return Err(Refusal { error, seq, undone: is_change && is_undone });
+        }
+        match relies_on {
+            Some(seq) => turn.relies_on(seq),
+            None => drop(turn.change(edit, kind, key)),
         }
         Ok(())
     }
@@ -320,9 +318,7 @@ impl Journal {
     }
 
     pub fn report(&self) -> Report {
-        let inbox = &self.core.inbox;
-        let (queue, standing) = inbox.standing();
-        let (by_state, seq, encrypted) = inbox.look(|intent| {
+        let (standing, queue, (by_state, seq, encrypted)) = self.core.inbox.report(|intent| {
             let by_state = State::ALL.iter().map(|&state| (state.name(), intent.count(state))).collect();
             (by_state, intent.seq(), intent.cipher().is_some())
         });

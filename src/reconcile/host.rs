@@ -35,6 +35,13 @@ pub struct Add {
     pub body: Vec<u8>,
 }
 
+impl Add {
+    /// Schema, virtual host, app and stream of the source that it takes; empty where it takes none.
+    pub fn taken(&self) -> [&str; 4] {
+        self.takes.as_ref().map_or([""; 4], |its| its.each_ref().map(String::as_str))
+    }
+}
+
 /// How an add ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Added {

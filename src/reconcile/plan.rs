@@ -69,7 +69,7 @@ pub struct Limits {
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Start it, as call `call`; where `anew`, end it first.
+    /// Start it, as call `call`; where `replace`, end it first.
     Start { call: u64, key: ProxyKey, seq: u64, replace: bool },
     /// It is not to be started any more.
     SetAside { key: ProxyKey, seq: u64, why: String },

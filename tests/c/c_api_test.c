@@ -20,6 +20,7 @@ typedef struct media {
 } media;
 
 static const zlm_journal_answer accepted = {ZLM_JOURNAL_ACCEPTED, 0, {NULL, 0}};
+static const zlm_journal_answer refused = {ZLM_JOURNAL_REPLIED, 0, {"{\"code\":-1}", 11}};
 static const zlm_journal_answer no_answer = {9, 0, {NULL, 0}};
 
 static void copy(char *to, size_t room, zlm_journal_text from) {
@@ -117,12 +118,15 @@ static void restored_after_restart(const char *dir) {
     CHECK(zlm_journal_reload(handle, args, 2, &facts) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
     pthread_mutex_lock(&server.mutex);
     while (server.adds == 0) {
+        bool success = true;
         pthread_cond_wait(&server.changed, &server.mutex);
     }
     pthread_mutex_unlock(&server.mutex);
     CHECK(zlm_journal_made(server.handle, ZLM_JOURNAL_PULL, text(server.key[0]), &made) == 0);
     CHECK(made == server.call && server.seq == 1);
-    CHECK(zlm_journal_host_added(server.handle, server.call, &accepted) == 0);
+    /* A number that is nobody's: what is said of it counts all the same. */
+    CHECK(zlm_journal_host_added(server.handle, 4711, &refused, &success) == 0 && !success);
+    CHECK(zlm_journal_host_added(server.handle, server.call, &accepted, &success) == 0 && success);
     CHECK(zlm_journal_close(server.handle) == 0);
     CHECK(server.adds == 1);
     CHECK(strcmp(server.key[0], "__defaultVhost__/live/1") == 0);
@@ -131,6 +135,7 @@ static void restored_after_restart(const char *dir) {
 }
 
 static void misuse_is_an_error(const char *dir) {
+    bool success;
     zlm_journal_handle handle = 0;
     zlm_journal_options options;
     zlm_journal_call call;
@@ -182,8 +187,8 @@ static void misuse_is_an_error(const char *dir) {
     CHECK(told.ack.code == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
 
     CHECK(zlm_journal_wants(handle, text("pull"), text("v/a/s"), 1, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
-    CHECK(zlm_journal_host_added(handle, 1, &no_answer) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
-    CHECK(zlm_journal_host_added(handle, 1, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_host_added(handle, 1, &no_answer, &success) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_host_added(handle, 1, NULL, &success) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_host_blocked(handle, 1, 3) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_host_blocked(handle, 4711, ZLM_JOURNAL_NO_STREAM) == 0);
     CHECK(zlm_journal_close(handle) == 0);

@@ -1,5 +1,4 @@
 // The cxx bridge as the glue uses it.
-#include <string>
 #include <set>
 #include <string>
 

@@ -98,7 +98,11 @@ int main() {
              bool wanted;
              return zlm_journal_wants(handle, text("pull"), text("v/a/s"), 1, &wanted);
          }},
-        {"zlm_journal_host_added", [] { return zlm_journal_host_added(handle, 1, &dropped); }},
+        {"zlm_journal_host_added",
+         [] {
+             bool success;
+             return zlm_journal_host_added(handle, 1, &dropped, &success);
+         }},
         {"zlm_journal_host_blocked", [] { return zlm_journal_host_blocked(handle, 1, ZLM_JOURNAL_NO_API); }},
         {"zlm_journal_host_removed", [] { return zlm_journal_host_removed(handle, 1); }},
         {"zlm_journal_call_open", open_call},

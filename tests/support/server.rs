@@ -270,15 +270,14 @@ impl Server {
 
     /// The reply as it came, with the secret given.
     pub fn get_text(&self, api: &str, args: &[(&str, &str)]) -> Option<String> {
-        self.http
-            .get(self.url(api))
-            .query("secret", SECRET)
-            .query_pairs(args.iter().copied())
-            .call()
-            .ok()?
-            .body_mut()
-            .read_to_string()
-            .ok()
+        let call = self.http.get(self.url(api)).query("secret", SECRET).query_pairs(args.iter().copied());
+        let mut reply = call.call().ok()?;
+        let kind = reply.headers().get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
+        let text = reply.body_mut().read_to_string().ok()?;
+        // Whoever has made it.
+        let is_json = kind.as_deref().is_some_and(|kind| kind.starts_with("application/json"));
+        assert_eq!(is_json, text.starts_with('{'), "{api} is answered as {kind:?}: {text}");
+        Some(text)
     }
 
     /// The reply, or none after that time: some calls the server never answers.

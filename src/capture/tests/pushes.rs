@@ -136,3 +136,16 @@ fn push_that_has_lost_its_source_is_there_no_more_and_replaced_when_it_is_starte
     start(3);
     assert!(calls.try_recv().is_err());
 }
+
+#[test]
+fn push_is_there_again_when_it_connects_though_the_end_of_an_older_source_is_told_late() {
+    let bench = Bench::new();
+    let key: ProxyKey = (Kind::Push, push_key().into());
+    let actual = || reconcile::Host::actual(&bench.capture, &[&key]).pop().flatten();
+    bench.capture.stream_changed("rtmp", &stream("live", "a"), true);
+    bench.pushed(&[]);
+    bench.capture.stream_changed("rtmp", &stream("live", "a"), false);
+    assert_eq!(actual(), None);
+    bench.capture.connected(key.0, &key.1);
+    assert_eq!(actual(), Some(Listed::Playing));
+}

@@ -75,7 +75,7 @@ impl Plan {
         }
     }
 
-    /// It is started at once, whatever the plan thought of it; where `anew`, what the server has is ended first.
+    /// It is started at once, whatever the plan thought of it; where `replace`, what the server has is ended first.
     pub fn put_back(&mut self, want: Wanted, replace: bool, now: Duration) {
         let key = want.key.clone();
         let waits = self.proxies.get(&key).map(|proxy| proxy.phase);
