@@ -66,6 +66,7 @@ static void record(
 }
 
 static void restored_after_restart(const char *dir) {
+    bool success = true;
     zlm_journal_handle handle = 0;
     zlm_journal_pair args[3];
     zlm_journal_host host;
@@ -118,7 +119,6 @@ static void restored_after_restart(const char *dir) {
     CHECK(zlm_journal_reload(handle, args, 2, &facts) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
     pthread_mutex_lock(&server.mutex);
     while (server.adds == 0) {
-        bool success = true;
         pthread_cond_wait(&server.changed, &server.mutex);
     }
     pthread_mutex_unlock(&server.mutex);
