@@ -1,5 +1,8 @@
 # The parts of what `cargo test` runs, one by one, and what takes longer. `just --list` shows them.
 
+# The versions of the tools.
+set dotenv-path := ".ci/versions"
+
 default: check test-unit test-journal
 
 # Formatting, lints, the committed header.
@@ -56,6 +59,12 @@ bench *which:
 header:
     ZLMJ_UPDATE_HEADER=1 cargo test --test header
 
-# Licences and advisories of what we depend on (cargo install cargo-deny).
+# Licences and advisories of what we depend on.
 deny:
     cargo deny check
+
+# Installs the tools that cargo can, in the versions of .ci/versions.
+tools:
+    cargo install --locked cargo-deny --version "$CARGO_DENY"
+    cargo install --locked cargo-fuzz --version "$CARGO_FUZZ"
+    cargo install --locked just --version "$JUST"
