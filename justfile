@@ -63,6 +63,14 @@ header:
 deny:
     cargo deny check
 
+# All compiles with the oldest Rust that Cargo.toml promises.
+msrv:
+    .ci/msrv
+
+# All compiles with the oldest dependencies that Cargo.toml allows.
+minimal-versions:
+    .ci/minimal-versions
+
 # Installs the tools that cargo can, in the versions of .ci/versions.
 tools:
     cargo install --locked cargo-deny --version "$CARGO_DENY"
