@@ -3,8 +3,6 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 
-use serde_json::json;
-
 use super::*;
 
 /// The arguments of a pull, as an item of a body.
@@ -388,7 +386,7 @@ fn syncs_of_scopes_that_overlap_never_leave_half_of_one() {
 #[test]
 #[ignore = "slow: just test-e2e"]
 fn what_others_have_added_is_taken_over_without_its_viewers_noticing() {
-    let mut fixture = Fixture::start(&[]);
+    let mut fixture = Fixture::start(&[("revive_sec", "1")]);
     let live = fixture.source();
     for stream in named("c", 5) {
         assert_persisted(&add(&fixture.server, &stream, &live.url, &[]));
@@ -401,7 +399,7 @@ fn what_others_have_added_is_taken_over_without_its_viewers_noticing() {
     // The same set is theirs from now on, and the next call finds nothing to do.
     let reply = fixture.server.post_body("syncJournal", &[("label", "site 1")], &body);
     assert_eq!((lengths(&reply), &reply["data"]["unchanged"]), ([0, 0, 0], &5.into()));
-    thread::sleep(Duration::from_millis(500));
+    wait_for_a_look(&fixture.server);
     if !HOST.real {
         assert_eq!(live.connects(), connects, "nobody was connected to anew");
     }
@@ -620,6 +618,7 @@ fn what_was_wanted_once_is_wanted_again_and_that_can_be_undone() {
     assert_persisted(&server.post_body("syncJournal", &[("prune", "0")], &json!([item("a", &moved)])));
     assert_persisted(&server.get("setJournalState", &[("state", "disabled"), ("key", &key("b"))]));
     let between = server.get("getJournalHistory", &[("limit", "1")])["data"][0]["at"].to_string();
+    // The next change is of another millisecond.
     thread::sleep(Duration::from_millis(5));
     assert_persisted(&server.get("delStreamProxy", &[("key", &key("c"))]));
     assert_persisted(&add(server, "d", &live.url, &[]));

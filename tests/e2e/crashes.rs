@@ -103,6 +103,7 @@ fn a_crash_signal_that_somebody_sends_accuses_no_camera_that_waits() {
         Server::signal(scene.fixture.server.pid(), name);
         let server = &scene.fixture.server;
         server.wait_for("the server's own handler", || own_handler(server, number) == 1);
+        // The line is written within the handler, which nothing else shows to have returned.
         thread::sleep(Duration::from_millis(200));
         Server::signal(scene.fixture.server.pid(), name);
         assert_eq!(scene.fixture.server.wait_for_end().signal(), Some(number));
@@ -126,7 +127,7 @@ fn a_crash_accuses_whom_the_server_was_working_on_and_not_who_waits() {
     scene.fixture.server.env.push(("DEADLY_PORT".to_owned(), scene.deadly.address().port().to_string()));
     scene.fixture.server.start();
     scene.wait_for_full_speed(10);
-    // Those that wait do so for long.
+    // Those that wait do so for longer than a crash is held against what was handed over (kFreshMs of cpp/crash.cpp, 2 s).
     thread::sleep(Duration::from_millis(2500));
     scene.fixture.server.try_get("setJournalState", &[("state", "enabled"), ("key", &deadly)]);
     assert_eq!(scene.fixture.server.wait_for_end().signal(), Some(SEGV));
