@@ -12,6 +12,10 @@ check:
     cargo clippy --locked --all-targets --all-features -- -D warnings
     cargo test --test header
 
+# clang-tidy over the glue and the C and C++ tests: 3 minutes.
+tidy:
+    .ci/tidy
+
 # Units and the simulation of the reconciler: seconds.
 test-unit:
     cargo test --lib

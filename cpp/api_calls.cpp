@@ -55,7 +55,7 @@ std::string Reply::message() const {
     return object["msg"].isString() ? object["msg"].asString() : std::string();
 }
 
-Invoker captureReply(std::function<void(Reply)> done) {
+Invoker captureReply(const std::function<void(Reply)> &done) {
     return HttpResponseInvokerImp::HttpResponseInvokerLambda0(
         [done](int status, const StrCaseMap &headers, const HttpBody::Ptr &body) {
             Reply reply;
@@ -73,7 +73,7 @@ Invoker captureReply(std::function<void(Reply)> done) {
 }
 
 InProcessCaller::Ptr InProcessCaller::create() {
-    return Ptr(new InProcessCaller(Socket::createSocket(EventPollerPool::Instance().getPoller(false))));
+    return std::make_shared<InProcessCaller>(Socket::createSocket(EventPollerPool::Instance().getPoller(false)));
 }
 
 std::string InProcessCaller::get_peer_ip() const {
@@ -108,7 +108,7 @@ bool ApiCalls::isOurs(SockInfo &sender) {
 bool ApiCalls::introduce(const std::string &name) {
     bool consumed = false;
     auto parser = request(name, "{}");
-    auto invoker = captureReply([](Reply) {});
+    auto invoker = captureReply([](const Reply &) {});
     NOTICE_EMIT(
         BroadcastHttpRequestArgs, Broadcast::kBroadcastHttpRequest, parser, invoker, consumed,
         static_cast<SockInfo &>(*_caller));

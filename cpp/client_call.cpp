@@ -40,7 +40,7 @@ public:
             asleep.swap(_asleep);
         }
         for (const auto &poller : asleep) {
-            const auto key = poller.get();
+            auto *const key = poller.get();
             poller->async([this, key] { flush(key); }, false);
         }
     }
@@ -246,7 +246,7 @@ void ClientCall::answered(std::unique_ptr<Reply> reply) {
 
 // On the journal's thread, or within any call of it.
 void ClientCall::done(void *context, const zlm_journal_ack *ack) {
-    const auto call = static_cast<Ptr *>(context);
+    auto *const call = static_cast<Ptr *>(context);
     try {
         (*call)->take(*ack);
         // The call, and what the server has bound to its invoker, end on the poller as well.

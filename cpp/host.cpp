@@ -115,7 +115,7 @@ void Plugin::start(
         if (replace) {
             end(call, kind, key);
         }
-        _api->dispatch(kind.add, body, captureReply([start](Reply reply) {
+        _api->dispatch(kind.add, body, captureReply([start](const Reply &reply) {
                            const bool success = reply.code() == 0;
                            start->answer(
                                success ? ZLM_JOURNAL_ACCEPTED : ZLM_JOURNAL_FAILED, success ? "" : reply.message());
@@ -146,7 +146,7 @@ void Plugin::end(uint64_t call, const Kind &kind, const std::string &key) const 
     Json::Value args(Json::objectValue);
     args["key"] = key;
     const Scope scope(call);
-    _api->dispatch(kind.remove, args.toStyledString(), captureReply([](Reply) {}));
+    _api->dispatch(kind.remove, args.toStyledString(), captureReply([](const Reply &) {}));
 }
 
 const Kind &Plugin::kindOf(const std::string &name) const {
