@@ -181,7 +181,7 @@ fn a_batch_is_one_transaction_answered_item_by_item_and_waits_for_no_camera() {
 
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn a_server_that_is_killed_in_the_midst_of_many_changes_has_all_of_them_or_none() {
+fn a_server_that_is_killed_during_many_changes_has_all_of_them_or_none() {
     if support::is_left_out_on_old("cameras that are off and listed") {
         return;
     }
@@ -797,7 +797,7 @@ fn the_metrics_say_what_is_wanted_what_is_and_what_it_costs() {
 
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn api_names_count_in_any_case() {
+fn names_of_api_calls_are_found_in_any_case() {
     let fixture = Fixture::start(&[]);
     let item = json!({"vhost": "__defaultVhost__", "app": "live", "stream": "a", "url": "rtsp://127.0.0.1:1/a"});
     for (api, body) in

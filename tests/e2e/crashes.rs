@@ -81,7 +81,7 @@ fn own_handler(server: &Server, signal: i32) -> usize {
 
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn killed_three_times_in_a_restore_nobody_is_a_suspect() {
+fn a_server_killed_three_times_during_a_restore_suspects_no_proxy() {
     let mut scene = Scene::new(60);
     scene.journal(240, false);
     for _ in 0..4 {
@@ -246,7 +246,7 @@ fn a_crash_of_what_comes_just_after_the_answer_accuses_as_well() {
 
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn a_guardian_gets_past_a_camera_that_its_children_crash_of() {
+fn a_guardian_gets_past_a_camera_that_crashes_its_children() {
     let mut scene = Scene::new(5);
     scene.journal(20, true);
     let Fixture { dir, server } = scene.fixture;

@@ -307,7 +307,7 @@ fn what_changes_nothing_is_undone_with_what_it_relies_on_and_with_nothing_else()
 }
 
 #[test]
-fn callers_and_a_shutdown_in_their_middle() {
+fn a_shutdown_amid_calls_keeps_all_that_was_acknowledged() {
     for round in 0..20 {
         let sim = Sim::new();
         let journal = Arc::new(open(&sim, &[]));
