@@ -1,5 +1,8 @@
 # The parts of what `cargo test` runs, one by one, and what takes longer. `just --list` shows them.
 
+# The versions of the tools.
+set dotenv-path := ".ci/versions"
+
 default: check test-unit test-journal
 
 # Formatting, lints, the committed header.
@@ -8,6 +11,10 @@ check:
     git ls-files '*.c' '*.cpp' '*.h' ':!include' | xargs clang-format --dry-run -Werror
     cargo clippy --locked --all-targets --all-features -- -D warnings
     cargo test --test header
+
+# clang-tidy over the glue and the C and C++ tests: 3 minutes.
+tidy:
+    .ci/tidy
 
 # Units and the simulation of the reconciler: seconds.
 test-unit:
@@ -56,6 +63,20 @@ bench *which:
 header:
     ZLMJ_UPDATE_HEADER=1 cargo test --test header
 
-# Licences and advisories of what we depend on (cargo install cargo-deny).
+# Licences and advisories of what we depend on.
 deny:
     cargo deny check
+
+# All compiles with the oldest Rust that Cargo.toml promises.
+msrv:
+    .ci/msrv
+
+# All compiles with the oldest dependencies that Cargo.toml allows.
+minimal-versions:
+    .ci/minimal-versions
+
+# Installs the tools that cargo can, in the versions of .ci/versions.
+tools:
+    cargo install --locked cargo-deny --version "$CARGO_DENY"
+    cargo install --locked cargo-fuzz --version "$CARGO_FUZZ"
+    cargo install --locked just --version "$JUST"

@@ -23,7 +23,7 @@ Reply::Reply(std::string body)
     headers.emplace("Content-Type", "application/json; charset=utf-8");
 }
 
-Invoker captureReply(std::function<void(Reply)> done) {
+Invoker captureReply(const std::function<void(Reply)> &done) {
     return HttpResponseInvokerImp::HttpResponseInvokerLambda0(
         [done](int status, const StrCaseMap &headers, const HttpBody::Ptr &body) {
             Reply reply;
@@ -41,7 +41,7 @@ Invoker captureReply(std::function<void(Reply)> done) {
 }
 
 InProcessCaller::Ptr InProcessCaller::create() {
-    return Ptr(new InProcessCaller(Socket::createSocket(EventPollerPool::Instance().getPoller(false))));
+    return std::make_shared<InProcessCaller>(Socket::createSocket(EventPollerPool::Instance().getPoller(false)));
 }
 
 std::string InProcessCaller::get_peer_ip() const {
@@ -76,7 +76,7 @@ bool ApiCalls::isOurs(SockInfo &sender) {
 bool ApiCalls::introduce(const std::string &name) {
     bool consumed = false;
     auto parser = request(name, "{}");
-    auto invoker = captureReply([](Reply) {});
+    auto invoker = captureReply([](const Reply &) {});
     NOTICE_EMIT(
         BroadcastHttpRequestArgs, Broadcast::kBroadcastHttpRequest, parser, invoker, consumed,
         static_cast<SockInfo &>(*_caller));

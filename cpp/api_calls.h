@@ -29,7 +29,7 @@ struct Reply {
 };
 
 // An invoker that hands over the whole reply, on whatever thread it comes.
-Invoker captureReply(std::function<void(Reply)> done);
+Invoker captureReply(const std::function<void(Reply)> &done);
 
 // Stands for the caller of an in-process call.
 class InProcessCaller : public toolkit::SocketHelper {

@@ -40,7 +40,7 @@ public:
             asleep.swap(_asleep);
         }
         for (const auto &poller : asleep) {
-            const auto key = poller.get();
+            auto *const key = poller.get();
             poller->async([this, key] { flush(key); }, false);
         }
     }
@@ -212,7 +212,7 @@ void ClientCall::answered(uint32_t outcome, int code, Reply reply) {
 
 // On the journal's thread, or within any call of it.
 void ClientCall::done(void *context, zlm_journal_text body, bool more) {
-    const auto call = static_cast<Ptr *>(context);
+    auto *const call = static_cast<Ptr *>(context);
     try {
         // The call, and what the server has bound to its invoker, end on the poller as well.
         const std::string text = stringOf(body);

@@ -96,7 +96,7 @@ void Plugin::start(uint64_t call, const Add &add) const {
             if (add.replace) {
                 end(call, add.remove_api, add.key);
             }
-            _api->dispatch(add.add_api, add.body, captureReply([start](Reply reply) {
+            _api->dispatch(add.add_api, add.body, captureReply([start](const Reply &reply) {
                                start->answer(ZLM_JOURNAL_REPLIED, reply.body);
                            }));
         }
@@ -124,7 +124,8 @@ void Plugin::hostRemove(void *self, uint64_t call, zlm_journal_text remove_api, 
 
 void Plugin::end(uint64_t call, const std::string &remove_api, const std::string &key) const {
     const Scope scope(call);
-    _api->dispatch(remove_api, "{\"key\":" + Json::valueToQuotedString(key.c_str()) + "}", captureReply([](Reply) {}));
+    _api->dispatch(
+        remove_api, "{\"key\":" + Json::valueToQuotedString(key.c_str()) + "}", captureReply([](const Reply &) {}));
 }
 
 } // namespace zlm_journal

@@ -52,7 +52,7 @@ onceToken s_defaults([] {
 } // namespace
 
 Plugin &Plugin::Instance() {
-    static Plugin *plugin = new Plugin;
+    static auto *plugin = new Plugin;
     return *plugin;
 }
 
@@ -116,11 +116,12 @@ void Plugin::open() {
         }
     }
     std::vector<zlm_journal_text> own_hosts;
+    own_hosts.reserve(addresses.size());
     for (const auto &address : addresses) {
         own_hosts.push_back(textOf(address));
     }
     std::vector<uint16_t> own_ports;
-    for (const auto name : kStreamPorts) {
+    for (const auto *const name : kStreamPorts) {
         const auto port = mINI::Instance().find(name);
         if (port != mINI::Instance().end()) {
             own_ports.push_back(static_cast<uint16_t>(atoi(port->second.c_str())));

@@ -1,37 +1,36 @@
 //! The fuzz targets of `tests/fuzz`, each for a short while (`ZLMJ_FUZZ_SEC` seconds, 10). Needs cargo-fuzz.
 
-use std::io::Write;
-use std::path::Path;
+mod support;
+
 use std::process::{Command, Stdio};
+
+use support::{build_dir, link_our_sqlite, root, say, skip};
 
 #[test]
 #[ignore = "slow: just fuzz"]
 fn no_fuzz_target_finds_anything_in_a_short_while() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let there = Command::new(env!("CARGO")).args(["fuzz", "--version"]).output().unwrap();
     if !there.status.success() {
-        let what = "the fuzz targets, since cargo-fuzz is not there (cargo install cargo-fuzz)";
-        assert!(std::env::var_os("ZLMJ_NO_SKIP").is_none(), "{what}: not tested, and ZLMJ_NO_SKIP is set");
-        let _ = writeln!(std::io::stderr(), "\n!!! {what}: not tested");
+        skip("the fuzz targets, since cargo-fuzz is not there (cargo install cargo-fuzz)");
         return;
     }
     let seconds = std::env::var("ZLMJ_FUZZ_SEC").map_or(10, |text| text.parse::<u64>().unwrap());
     for target in ["args", "files", "c_api", "api"] {
-        let output = Command::new(env!("CARGO"))
+        let output = link_our_sqlite(&mut Command::new(env!("CARGO")))
             .args(["fuzz", "run", "--fuzz-dir", "tests/fuzz", "--target-dir"])
-            .arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz"))
+            .arg(build_dir("fuzz"))
             .arg(target)
             .args(["--", "-max_len=4096", "-rss_limit_mb=4096"])
             .arg(format!("-max_total_time={seconds}"))
             // The instrumentation is one that the compiler calls unstable.
             .env("RUSTC_BOOTSTRAP", "1")
-            .current_dir(root)
+            .current_dir(root())
             .stdin(Stdio::null())
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{target}:\n{said}");
         let runs = said.lines().rev().find(|line| line.starts_with("Done ")).expect("a line of totals");
-        let _ = writeln!(std::io::stderr(), "\nfuzz target {target}: {runs}");
+        say(&format!("fuzz target {target}: {runs}"));
     }
 }

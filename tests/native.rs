@@ -7,18 +7,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{build_dir, root, run};
+use parking_lot::Mutex;
+use support::{build_dir, cargo_dir, link_our_sqlite, root, run};
+
+/// cargo puts the library at one place whatever it was built with: held from a build until the programs are linked.
+static LIBRARY: Mutex<()> = Mutex::new(());
 
 /// Configures and builds the C and C++ tests in a build tree of that name; all trees share the Rust library.
 fn build(name: &str, flags: &str) -> PathBuf {
     let build = build_dir(name);
+    let _library = LIBRARY.lock();
     run(Command::new("cmake")
         .arg("-S")
         .arg(root())
         .arg("-B")
         .arg(&build)
         .args(["-DZLM_JOURNAL_PROFILE=dev", "-DZLM_JOURNAL_FEATURES=fault-injection"])
-        .arg(format!("-DZLM_JOURNAL_CARGO_DIR={}", build_dir("native-cargo").display()))
+        .arg(format!("-DZLM_JOURNAL_CARGO_DIR={}", cargo_dir().display()))
         .args([format!("-DCMAKE_C_FLAGS={flags}"), format!("-DCMAKE_CXX_FLAGS={flags}")]));
     run(Command::new("cmake").arg("--build").arg(&build));
     build
@@ -59,7 +64,7 @@ fn the_c_test_is_free_of_races() {
         return;
     };
     let dir = build_dir("native-tsan");
-    run(Command::new(env!("CARGO"))
+    run(link_our_sqlite(&mut Command::new(env!("CARGO")))
         .args(["build", "--locked", "--lib", "--target", target])
         .env("CARGO_TARGET_DIR", &dir)
         .env("RUSTC_BOOTSTRAP", "1")
@@ -93,10 +98,10 @@ fn the_c_test_is_free_of_races() {
 
 #[test]
 fn the_documented_link_libraries_are_the_real_ones() {
-    let target = build_dir("link-libraries");
+    let _library = LIBRARY.lock();
     let output = Command::new(env!("CARGO"))
         .args(["rustc", "--locked", "--lib", "--crate-type", "staticlib", "--", "--print", "native-static-libs"])
-        .env("CARGO_TARGET_DIR", target)
+        .env("CARGO_TARGET_DIR", cargo_dir())
         .current_dir(root())
         .output()
         .unwrap();

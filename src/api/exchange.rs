@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_good_in_any_part_is_refused_and_says_where() {
+    fn an_import_with_a_bad_part_is_refused_and_told_where() {
         let entry = |more: &str| {
             format!(
                 r#"{{"format":"zlm-journal","version":1,"entries":[{{"kind":"pull","args":{{"vhost":"v","app":"a","stream":"s","url":"x"}}}}{more}]}}"#

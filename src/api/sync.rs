@@ -96,7 +96,7 @@ mod tests {
     const SCOPE: Scope = Scope { kind: Kind::Pull, vhost: None, app: None, label: None };
 
     #[test]
-    fn a_scope_has_what_all_that_it_names_says() {
+    fn a_scope_has_the_proxies_that_match_all_that_it_names() {
         let args = Args::from_pairs([
             (b"vhost".as_slice(), b"v".as_slice()),
             (b"app", b"live"),

@@ -155,7 +155,7 @@ fn stream(app: &str, stream: &str) -> Stream {
 }
 
 #[test]
-fn refusal_of_a_forced_add_says_nothing() {
+fn a_refused_forced_add_is_not_journaled() {
     let bench = Bench::new();
     bench.playing(&[]);
     let second = bench.add("rtsp://2", &[("force", "1")]);
@@ -198,7 +198,7 @@ fn adds_of_one_key_go_through_one_at_a_time() {
 }
 
 #[test]
-fn success_after_the_proxy_was_replaced_says_nothing() {
+fn a_success_after_the_proxy_was_replaced_is_not_journaled() {
     let bench = Bench::new();
     let first = bench.add("rtsp://1", &[]);
     bench.capture.made(Kind::Pull, KEY);

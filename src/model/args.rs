@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_makes_no_other_call() {
+    fn a_label_does_not_change_the_call() {
         let plain = args(&[("url", b"rtsp://1"), ("app", b"live")]);
         let marked = args(&[("url", b"rtsp://1"), ("app", b"live"), ("Journal_Label", b"site 1")]);
         assert!(plain.call_the_same(&marked) && marked.call_the_same(&plain) && plain != marked);

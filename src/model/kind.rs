@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_that_a_proxy_ends_with() {
+    fn a_proxy_makes_or_takes_the_streams_that_its_arguments_name() {
         let rules = NamingRules { vhosts: false, hosts: vec!["10.0.0.5".into()] };
         let pairs = |url: &str| {
             let pairs =

@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_text_only_urls_are_redacted() {
+    fn only_the_urls_of_a_text_are_redacted() {
         for (text, shown) in [
             ("\"rtmp://u:p@h/a\" and 'rtsp://v:q@i/b'", "\"rtmp://***@h/a\" and 'rtsp://***@i/b'"),
             ("rtsp://10.0.0.1 is off, ask ops@site.com", "rtsp://10.0.0.1 is off, ask ops@site.com"),
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_value_that_is_one_url_nothing_ends_it() {
+    fn a_value_that_is_one_url_is_redacted_to_its_end() {
         for (value, shown) in [
             ("rtsp://admin:p w@nvr/c", "rtsp://***@nvr/c"),
             ("rtsp://admin:p'w@nvr/c", "rtsp://***@nvr/c"),
@@ -446,7 +446,7 @@ mod tests {
 
     /// A megabyte of each: with a look at all of the rest from each place, none would come to an end.
     #[test]
-    fn long_texts_end() {
+    fn redacting_a_long_text_comes_to_an_end() {
         for piece in [
             "://",
             "://a",

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_parts_are_those_that_it_was_made_of() {
+    fn a_stream_has_the_parts_that_it_was_made_of() {
         let rules = NamingRules { vhosts: true, ..NamingRules::default() };
         for (vhost, app, stream) in [("v", "a/b", "c"), ("v", "a", "b/c"), ("v/a", "b", "c"), ("\u{4e2d}", "", "")]
         {

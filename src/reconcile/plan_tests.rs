@@ -306,7 +306,7 @@ fn a_player_who_waits_for_what_we_think_plays_has_the_server_looked_at() {
 }
 
 #[test]
-fn asked_for_only_nothing_is_started_by_itself_but_what_runs_is_kept_running() {
+fn a_lazy_restore_starts_nothing_by_itself_and_keeps_running_what_runs() {
     let mut plan = new(Limits { mode: RestoreMode::Lazy, ..LIMITS });
     let both = || wanted(&["a", "b"]);
     look(&mut plan, both(), &HashMap::new(), secs(0));
@@ -338,7 +338,7 @@ fn asked_for_only_nothing_is_started_by_itself_but_what_runs_is_kept_running() {
 }
 
 #[test]
-fn a_restore_that_is_asked_for_in_the_midst_of_another_takes_it_over() {
+fn a_restore_that_is_asked_for_during_another_takes_it_over() {
     let mut plan = new(Limits { per_second: 1, ..LIMITS });
     let all = || wanted(&["a", "b", "c", "d"]);
     look(&mut plan, all(), &HashMap::new(), secs(0));
@@ -426,7 +426,7 @@ fn three_exceptions_running_are_enough() {
 }
 
 #[test]
-fn what_the_server_crashed_of_too_often_is_set_aside_at_once() {
+fn what_crashed_the_server_too_often_is_set_aside_at_once() {
     let mut plan = new(LIMITS);
     let deadly = suspect("a", 1, MOST_CRASHES);
     look(&mut plan, vec![deadly.clone(), want("b", 2)], &HashMap::new(), secs(0));
@@ -626,7 +626,7 @@ fn a_source_that_comes_while_the_server_says_it_is_not_there_is_not_missed() {
 }
 
 #[test]
-fn with_off_a_source_starts_only_what_has_run_since_the_start() {
+fn with_restore_off_a_source_starts_only_what_has_run_since_the_start() {
     for (start_with, started) in [(RestoreMode::Lazy, vec![TO]), (RestoreMode::Off, vec![])] {
         let mut plan = new(Limits { mode: start_with, ..LIMITS });
         look(&mut plan, vec![push(TO, 1)], &HashMap::new(), secs(0));
@@ -720,7 +720,7 @@ fn what_waits_for_its_source_has_nobody_look_more_often() {
 }
 
 #[test]
-fn of_what_does_not_play_the_worst_are_shown_first_and_the_older_before_the_newer() {
+fn the_worst_of_what_does_not_play_are_shown_first_and_the_older_before_the_newer() {
     let mut plan = new(Limits { per_origin: 0, ..LIMITS });
     let names = ["a", "b", "c", "d", "e", "f"];
     look(&mut plan, wanted(&names), &HashMap::new(), secs(0));

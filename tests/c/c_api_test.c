@@ -1,6 +1,6 @@
 /* The C API as a host uses it: what goes in comes back through the host's callbacks after a restart; misuse is an
  * error, never a crash. */
-#define _GNU_SOURCE
+#define _GNU_SOURCE /* NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
 #include "check.h"
 
 #define KEYS 8

@@ -3,8 +3,6 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 
-use serde_json::json;
-
 use super::*;
 
 /// The arguments of a pull, as an item of a body.
@@ -183,7 +181,7 @@ fn a_batch_is_one_transaction_answered_item_by_item_and_waits_for_no_camera() {
 
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn a_server_that_is_killed_in_the_midst_of_many_changes_has_all_of_them_or_none() {
+fn a_server_that_is_killed_during_many_changes_has_all_of_them_or_none() {
     if support::is_left_out_on_old("cameras that are off and listed") {
         return;
     }
@@ -388,7 +386,7 @@ fn syncs_of_scopes_that_overlap_never_leave_half_of_one() {
 #[test]
 #[ignore = "slow: just test-e2e"]
 fn what_others_have_added_is_taken_over_without_its_viewers_noticing() {
-    let mut fixture = Fixture::start(&[]);
+    let mut fixture = Fixture::start(&[("revive_sec", "1")]);
     let live = fixture.source();
     for stream in named("c", 5) {
         assert_persisted(&add(&fixture.server, &stream, &live.url, &[]));
@@ -401,7 +399,7 @@ fn what_others_have_added_is_taken_over_without_its_viewers_noticing() {
     // The same set is theirs from now on, and the next call finds nothing to do.
     let reply = fixture.server.post_body("syncJournal", &[("label", "site 1")], &body);
     assert_eq!((lengths(&reply), &reply["data"]["unchanged"]), ([0, 0, 0], &5.into()));
-    thread::sleep(Duration::from_millis(500));
+    wait_for_a_look(&fixture.server);
     if !HOST.real {
         assert_eq!(live.connects(), connects, "nobody was connected to anew");
     }
@@ -620,6 +618,7 @@ fn what_was_wanted_once_is_wanted_again_and_that_can_be_undone() {
     assert_persisted(&server.post_body("syncJournal", &[("prune", "0")], &json!([item("a", &moved)])));
     assert_persisted(&server.get("setJournalState", &[("state", "disabled"), ("key", &key("b"))]));
     let between = server.get("getJournalHistory", &[("limit", "1")])["data"][0]["at"].to_string();
+    // The next change is of another millisecond.
     thread::sleep(Duration::from_millis(5));
     assert_persisted(&server.get("delStreamProxy", &[("key", &key("c"))]));
     assert_persisted(&add(server, "d", &live.url, &[]));
@@ -798,7 +797,7 @@ fn the_metrics_say_what_is_wanted_what_is_and_what_it_costs() {
 
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn api_names_count_in_any_case() {
+fn names_of_api_calls_are_found_in_any_case() {
     let fixture = Fixture::start(&[]);
     let item = json!({"vhost": "__defaultVhost__", "app": "live", "stream": "a", "url": "rtsp://127.0.0.1:1/a"});
     for (api, body) in

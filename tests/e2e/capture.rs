@@ -40,7 +40,7 @@ fn every_camera_is_back_after_kill_9_and_what_was_deleted_stays_away() {
 
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn what_counts_of_an_argument_that_is_given_twice_or_in_a_header_is_what_the_server_takes() {
+fn an_argument_that_is_given_twice_or_in_a_header_is_kept_as_the_server_reads_it() {
     let fixture = Fixture::start(&[]);
     let source = fixture.source();
     let server = &fixture.server;

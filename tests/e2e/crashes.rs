@@ -81,7 +81,7 @@ fn own_handler(server: &Server, signal: i32) -> usize {
 
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn killed_three_times_in_a_restore_nobody_is_a_suspect() {
+fn a_server_killed_three_times_during_a_restore_suspects_no_proxy() {
     let mut scene = Scene::new(60);
     scene.journal(240, false);
     for _ in 0..4 {
@@ -103,6 +103,7 @@ fn a_crash_signal_that_somebody_sends_accuses_no_camera_that_waits() {
         Server::signal(scene.fixture.server.pid(), name);
         let server = &scene.fixture.server;
         server.wait_for("the server's own handler", || own_handler(server, number) == 1);
+        // The line is written within the handler, which nothing else shows to have returned.
         thread::sleep(Duration::from_millis(200));
         Server::signal(scene.fixture.server.pid(), name);
         assert_eq!(scene.fixture.server.wait_for_end().signal(), Some(number));
@@ -126,7 +127,7 @@ fn a_crash_accuses_whom_the_server_was_working_on_and_not_who_waits() {
     scene.fixture.server.env.push(("DEADLY_PORT".to_owned(), scene.deadly.address().port().to_string()));
     scene.fixture.server.start();
     scene.wait_for_full_speed(10);
-    // Those that wait do so for long.
+    // Those that wait do so for longer than a crash is held against what was handed over (kFreshMs of cpp/crash.cpp, 2 s).
     thread::sleep(Duration::from_millis(2500));
     scene.fixture.server.try_get("setJournalState", &[("state", "enabled"), ("key", &deadly)]);
     assert_eq!(scene.fixture.server.wait_for_end().signal(), Some(SEGV));
@@ -245,7 +246,7 @@ fn a_crash_of_what_comes_just_after_the_answer_accuses_as_well() {
 
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn a_guardian_gets_past_a_camera_that_its_children_crash_of() {
+fn a_guardian_gets_past_a_camera_that_crashes_its_children() {
     let mut scene = Scene::new(5);
     scene.journal(20, true);
     let Fixture { dir, server } = scene.fixture;

@@ -125,11 +125,18 @@ fn a_push_follows_its_source_whenever_that_comes_for_as_long_as_it_is_wanted() {
     }
     assert_eq!(fixture.sqlite3("select op from journal"), "add\n");
 
-    // Deleted while its source is away, it does not come back with it.
+    // Deleted while its source is away, it does not come back with it, as a younger one does that comes after it.
+    let publisher = Publisher::to(&fixture.server, "ext");
+    wait_for_playing(&fixture.server, 1);
+    let kept = add_push(&fixture.server, "ext", &sink.takes("kept"), &[]);
+    assert_persisted(&kept);
+    drop(publisher);
+    fixture.server.wait_for_status("both to wait", |status| count(status, "blocked") == 2);
+    fixture.server.wait_for("the server to close them", || pushes(&fixture.server).is_empty());
     assert_persisted(&fixture.server.get("delStreamPusherProxy", &[("key", &there[0].0)]));
     let _publisher = Publisher::to(&fixture.server, "ext");
-    thread::sleep(Duration::from_secs(2));
-    assert_eq!(pushes(&fixture.server), []);
+    wait_for_playing(&fixture.server, 1);
+    assert_eq!(pushes(&fixture.server), [(reply_key(&kept), sink.takes("kept"))]);
 }
 
 #[test]
@@ -290,7 +297,7 @@ fn what_goes_in_a_circle_is_told_and_not_tried() {
         );
     }
     assert!(fixture.server.log().contains("None of these can be started"));
-    thread::sleep(Duration::from_secs(3));
+    wait_for_a_look(&fixture.server);
     assert_eq!(keys(&fixture.server), [key("live")]);
     // One link less, and the other is an ordinary proxy again, whose stream is not there yet.
     assert_persisted(&fixture.server.get("delStreamProxy", &[("key", &key("b"))]));
@@ -368,7 +375,7 @@ fn an_ffmpeg_source_that_nobody_watches_sleeps_until_a_player_asks_or_is_forgott
         assert_persisted(&add_ffmpeg(&fixture.server, &source.url, "f", &[]));
         fixture.server.wait_for("it to end", || fixture.sqlite3("select state from proxies") == left);
         if idle == "dormant" {
-            thread::sleep(Duration::from_secs(2));
+            wait_for_a_look(&fixture.server);
             assert_eq!(ffmpeg_sources(&fixture.server), []);
             let player = fixture.server.play("f").expect("the stream");
             assert_eq!(fixture.sqlite3("select state from proxies"), "enabled\n");
@@ -434,7 +441,7 @@ fn what_is_disabled_of_any_kind_is_off_after_a_restart_too_until_it_is_enabled()
     fixture.crash_and_restore();
     // The stream that the push takes may come: it stays off.
     let publisher = Publisher::to(&fixture.server, "a");
-    thread::sleep(Duration::from_secs(2));
+    wait_for_a_look(&fixture.server);
     assert_eq!(listed(&fixture.server), (0, 0, 0));
     drop(publisher);
     set(&fixture.server, "enabled");
@@ -540,7 +547,7 @@ fn an_ffmpeg_source_whose_template_the_config_no_longer_has_is_told_and_waits() 
     assert_eq!((&status["restore"]["blocked"], &status["now"]["blocked"]), (&1.into(), &1.into()), "{status}");
     let error = status["now"]["proxies"][0]["last_error"].as_str().unwrap();
     assert!(error.contains("config.ini has no ffmpeg.mine") && error.contains("restoreJournal"), "{error}");
-    thread::sleep(Duration::from_secs(3));
+    wait_for_a_look(&fixture.server);
     assert_eq!(runs(&fixture), [""; 0], "the server would have taken another template");
     assert_eq!(fixture.sqlite3("select state from proxies"), "enabled\n");
     fixture.server.kill();

@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use serde_json::json;
-
 use super::kinds::{add_ffmpeg, add_push, ffmpeg_sources, pushes};
 use super::*;
 
@@ -97,7 +95,7 @@ fn a_stop_while_calls_wait_for_the_disk_writes_them_first() {
         let status = server.wait_for_status("both calls", |status| status["seq"].as_u64() >= Some(5));
         assert_eq!(status["durable_seq"], 2, "{status}");
         Server::signal(server.pid(), "TERM");
-        // It is on its way to its end by then, and waits.
+        // It is on its way to its end by then, and waits: it says nothing of that, so only time is left.
         thread::sleep(Duration::from_secs(1));
         fs::remove_file(&stuck).unwrap();
     });

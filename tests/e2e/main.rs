@@ -26,7 +26,7 @@ mod trouble;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::server::{self, Server, add_args};
 use support::{HOST, Source};
 use tempfile::TempDir;
@@ -109,6 +109,21 @@ fn assert_persisted(reply: &Value) -> u64 {
 fn assert_refused(reply: &Value) {
     let lacks_one = || HOST.is_old && reply["msg"].as_str().is_some_and(|msg| msg.contains("\"secret\""));
     assert!(reply["code"] == -100 || lacks_one(), "{reply}");
+}
+
+/// Returns when the reconciler has begun a look at the server after this call, and has started what that found missing: shown by
+/// a new pull that nobody answers, of which only such a look makes the second try. For `revive_sec=1`, `on_give_up=keep`.
+fn wait_for_a_look(server: &Server) {
+    let nobody = json!([{
+        "vhost": "__defaultVhost__", "app": "looks", "stream": "nobody", "url": "rtsp://127.0.0.1:1/off",
+        "retry_count": 0, "timeout_sec": 1,
+    }]);
+    let key = [("key", "__defaultVhost__/looks/nobody")];
+    assert_persisted(&server.post_body("addStreamProxies", &[], &nobody));
+    server.wait_for("the reconciler to look", || {
+        server.get("getJournalStatus", &key)["data"]["now"]["proxies"][0]["attempts"].as_u64() >= Some(2)
+    });
+    assert_persisted(&server.get("delStreamProxy", &key));
 }
 
 fn keys(server: &Server) -> Vec<String> {

@@ -39,7 +39,7 @@ fn assert_settled(fixture: &mut Fixture, url: &str) {
 
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn one_that_adds_everything_again_when_the_server_has_started_changes_nothing() {
+fn a_client_that_adds_everything_again_when_the_server_has_started_changes_nothing() {
     // Slow, so that the two meet.
     let mut fixture = Fixture::prepare(&[("restore_rate", "20")]);
     let live = fixture.source();
@@ -58,7 +58,7 @@ fn one_that_adds_everything_again_when_the_server_has_started_changes_nothing() 
 
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn one_that_closes_and_then_adds_gets_each_of_its_own() {
+fn a_client_that_closes_and_then_adds_gets_each_of_its_own() {
     // Slow, so that the two meet.
     let mut fixture = Fixture::prepare(&[("restore_rate", "100")]);
     let (old, new) = (fixture.source(), fixture.source());
@@ -78,7 +78,7 @@ fn one_that_closes_and_then_adds_gets_each_of_its_own() {
 
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn one_that_takes_already_exists_for_a_failure_is_left_to_restore_by_itself_and_is_healed_all_the_same() {
+fn a_client_that_takes_already_exists_for_a_failure_restores_by_itself_and_is_healed_all_the_same() {
     let settings = [("restore", "off"), ("revive_sec", "1")];
     let mut fixture = Fixture::prepare(&settings);
     fixture.server.start();
@@ -104,7 +104,7 @@ fn one_that_takes_already_exists_for_a_failure_is_left_to_restore_by_itself_and_
 /// On the stand-in, whose pollers can be held up: starts lie in their queues when the deletes come.
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn with_off_what_is_added_again_alike_is_looked_after_from_then_on() {
+fn with_restore_off_a_proxy_that_is_added_again_alike_is_looked_after_from_then_on() {
     let args = [("retry_count", "0"), ("timeout_sec", "2")];
     let mut fixture = Fixture::prepare(&[("restore", "off"), ("revive_sec", "5")]);
     let source = fixture.source();

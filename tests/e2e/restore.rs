@@ -232,12 +232,13 @@ fn pull_that_keeps_its_sources_does_not_play_while_its_camera_sends_nothing() {
     fixture.server.wait_for_status("it to play", |status| playing(status) == 1);
     camera.fall_silent();
     fixture.server.wait_for_status("its loss to be noticed", |status| playing(status) == 0);
-    // Long enough for two rounds of connecting and waiting for media.
-    for _ in 0..60 {
-        let status = fixture.server.status();
-        assert_eq!(playing(&status), 0, "{status}");
-        thread::sleep(Duration::from_millis(250));
-    }
+    // For two rounds more of connecting and waiting for media.
+    let attempts = |status: &Value| status["now"]["proxies"][0]["attempts"].as_u64();
+    let before = attempts(&fixture.server.status()).expect("a count");
+    fixture.server.wait_for_status("it to be tried twice", |status| {
+        assert_eq!(playing(status), 0, "{status}");
+        attempts(status) >= Some(before + 2)
+    });
     camera.switch(&fixture, true);
     fixture.server.wait_for_status("it to play again", |status| playing(status) == 1);
 }
@@ -327,8 +328,8 @@ fn lazily_a_stream_starts_when_a_player_asks_for_it() {
     let streams = ["a", "b", "c"];
     fixture.journaled(streams.map(|stream| (stream.to_owned(), live.url.as_str(), [].as_slice())));
     fixture.server.start();
-    assert_eq!(fixture.server.status()["restore"]["phase"], "done");
-    thread::sleep(Duration::from_millis(500));
+    // The server was looked at by then, and nothing waits for its start.
+    fixture.server.wait_until_restored();
     assert_eq!(keys(&fixture.server), [""; 0], "nothing is started at boot");
     assert!(fixture.server.play("b").is_some(), "the player gets the stream:\n{}", fixture.server.log());
     assert_eq!(keys(&fixture.server), [key("b")]);
@@ -431,8 +432,8 @@ fn what_nobody_watches_is_not_fought_for() {
     }
     let removal = fixture.sqlite3("select key, reason from journal where op = 'remove'");
     assert_eq!(removal, format!("{}|closed for lack of viewers\n", key("idle")));
-    // Some looks of the reconciler later it is still gone, and the others are what they were.
-    thread::sleep(Duration::from_secs(4));
+    // The reconciler leaves it gone, and the others as they were.
+    wait_for_a_look(&fixture.server);
     let mut wanted = [key("kept"), key("off"), key("watched")];
     wanted.sort();
     assert_eq!(journaled(&fixture).into_iter().map(|(key, _)| key).collect::<Vec<_>>(), wanted);

@@ -6,7 +6,6 @@ mod files;
 use std::fs;
 
 use files::that_have;
-use serde_json::json;
 
 use super::*;
 
@@ -26,9 +25,11 @@ fn no_line_of_ours_shows_a_password() {
         urls.iter().map(|(stream, url)| ((*stream).to_owned(), url.as_str(), [("timeout_sec", "1")].as_slice())),
     );
     fixture.server.start();
-    fixture.server.wait_until_restored();
-    thread::sleep(Duration::from_millis(1500));
-    let status = fixture.server.status().to_string();
+    let is_tried_again = |proxy: &Value| proxy["attempts"].as_u64() >= Some(2);
+    let status = fixture.server.wait_for_status("each to be tried again", |status| {
+        status["now"]["proxies"].as_array().is_some_and(|all| all.len() == 4 && all.iter().all(is_tried_again))
+    });
+    let status = status.to_string();
     assert!(!status.contains("w0rd"), "{status}");
     let log = fixture.server.log();
     let ours: Vec<&str> = log.lines().filter(|line| line.contains("journal")).collect();

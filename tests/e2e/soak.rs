@@ -137,7 +137,7 @@ impl Soak {
 
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn soak() {
+fn nothing_acknowledged_is_lost_in_a_soak() {
     let seconds = number("ZLMJ_SOAK_SEC", 20);
     let seed = number("ZLMJ_SEED", fastrand::u64(..));
     support::say(&format!("soak: {seconds} s, ZLMJ_SEED={seed}"));

@@ -187,7 +187,8 @@ fn strangers_have_the_server_do_nothing_but_refuse_them() {
             assert_eq!(server.get_as_stranger(api, &args)["code"], -100);
         }
         server.wait_for_pollers();
-        let run = handled() - before - 1;
+        // Besides the first count there were two calls that waited.
+        let run = handled() - before - 3;
         assert!(run <= CALLS, "{api}: {run} handlers run for {CALLS} strangers");
     }
 }

@@ -173,7 +173,7 @@ fn a_directory_that_is_deleted_under_the_server_is_there_again_complete() {
 
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn a_camera_that_the_server_dies_of_three_times_is_set_aside_and_the_rest_is_back() {
+fn a_camera_that_crashes_the_server_three_times_is_set_aside_and_the_rest_is_back() {
     if HOST.real {
         support::say(
             "!!! the camera that a server dies of is one of the stand-in's: left out on a real MediaServer",
@@ -226,7 +226,7 @@ fn a_camera_that_the_server_dies_of_three_times_is_set_aside_and_the_rest_is_bac
 
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn what_the_server_dies_or_throws_of_three_times_is_set_aside_whatever_its_kind() {
+fn what_makes_the_server_crash_or_throw_three_times_is_set_aside_whatever_its_kind() {
     if HOST.real {
         support::say("!!! what a server dies or throws of is the stand-in's: left out on a real MediaServer");
         return;

@@ -601,7 +601,7 @@ fn a_path_that_cannot_be_a_journal_is_explained() {
 }
 
 #[test]
-fn numbers_that_stand_in_a_file_twice_keep_nobody_from_it() {
+fn a_file_in_which_numbers_stand_twice_is_opened_all_the_same() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/schema-4.db");
     let twin = zlm_journal::model::Entry {
         args: Args::from_pairs([(b"url".as_slice(), b"rtsp://twin".as_slice())]).unwrap(),

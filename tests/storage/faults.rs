@@ -267,10 +267,13 @@ fn what_changes_nothing_is_undone_with_what_it_relies_on_and_with_nothing_else()
     let sim = Sim::new();
     let journal = open(&sim, &[("on_error", "reject")]);
     assert!(record(&journal, Op::Add, "v/live/kept", "rtsp://x").result.is_ok());
-    // Slow, so that the calls below share a transaction.
-    sim.set_fault(Some(Box::new(|_, call| {
+    // The first sync goes on until the calls below are queued, so that they share a transaction.
+    let (begun, queued) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (syncs, may_end) = (Arc::clone(&begun), Arc::clone(&queued));
+    sim.set_fault(Some(Box::new(move |_, call| {
         (call == sim::Call::Sync).then(|| {
-            std::thread::sleep(std::time::Duration::from_millis(300));
+            syncs.store(true, Ordering::SeqCst);
+            wait_until("the calls to be queued", || may_end.load(Ordering::SeqCst));
             ErrorKind::Other
         })
     })));
@@ -290,9 +293,10 @@ fn what_changes_nothing_is_undone_with_what_it_relies_on_and_with_nothing_else()
         journal.record(call, Done::new(move |ack: Ack| told.send((what, ack)).unwrap()));
         expected.push((what, undone));
         if expected.len() == 1 {
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            wait_until("its sync", || begun.load(Ordering::SeqCst));
         }
     }
+    queued.store(true, Ordering::SeqCst);
     let answers: Vec<_> = acks.iter().take(expected.len()).collect();
     assert!(answers.iter().all(|(_, ack)| ack.result.is_err()), "{answers:?}");
     assert_eq!(answers.iter().map(|(what, ack)| (*what, ack.undone)).collect::<Vec<_>>(), expected);
@@ -303,7 +307,7 @@ fn what_changes_nothing_is_undone_with_what_it_relies_on_and_with_nothing_else()
 }
 
 #[test]
-fn callers_and_a_shutdown_in_their_middle() {
+fn a_shutdown_amid_calls_keeps_all_that_was_acknowledged() {
     for round in 0..20 {
         let sim = Sim::new();
         let journal = Arc::new(open(&sim, &[]));

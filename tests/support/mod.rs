@@ -16,6 +16,7 @@ use std::thread;
 use std::time::Duration;
 use std::{env, fs, io};
 
+use serde_json::Value;
 use server::Server;
 use zlm_journal::journal::{Call, Cause, Done, Journal};
 use zlm_journal::model::{Args, Kind, Op};
@@ -118,6 +119,32 @@ pub fn build_dir(name: &str) -> PathBuf {
     dir
 }
 
+/// Where cargo builds these tests. What they have it build in turn lies there too, and shares the dependencies: SQLite is
+/// compiled once.
+pub fn cargo_dir() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("tmp is a directory in it")
+}
+
+/// Has a build with other flags link the SQLite of these tests instead of compiling its own. A sanitizer misses nothing by
+/// that: its flags go to the Rust compiler alone.
+pub fn link_our_sqlite(cargo: &mut Command) -> &mut Command {
+    let built = run(Command::new(env!("CARGO"))
+        .args(["build", "--locked", "--lib", "--message-format=json"])
+        .env("CARGO_TARGET_DIR", cargo_dir())
+        .current_dir(root()));
+    let out_dir = built.lines().find_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let is_sqlite = message["package_id"].as_str()?.contains("libsqlite3-sys");
+        (is_sqlite && message["reason"] == "build-script-executed")
+            .then(|| message["out_dir"].as_str().unwrap().to_owned())
+    });
+    cargo.env("SQLITE3_LIB_DIR", out_dir.expect("the output of libsqlite3-sys")).envs([
+        ("LIBSQLITE3_SYS_USE_PKG_CONFIG", "1"),
+        ("SQLITE3_NO_PKG_CONFIG", "1"),
+        ("SQLITE3_STATIC", "1"),
+    ])
+}
+
 /// What has a server preload the library that tests/e2e/NAME.c makes.
 pub fn preload(name: &str) -> (String, String) {
     let dir = build_dir(name);
@@ -151,6 +178,7 @@ pub mod standin {
         let plugin = [
             format!("-DCMAKE_PROJECT_ZLMediaKit_INCLUDE={}/cpp/zlmediakit.cmake", root().display()),
             format!("-DZLM_JOURNAL_PROFILE={profile}"),
+            format!("-DZLM_JOURNAL_CARGO_DIR={}", cargo_dir().display()),
         ];
         configure(&dir.join("patched"), &tree, &plugin);
         Host {

@@ -323,12 +323,11 @@ impl Server {
     }
 
     /// Returns when every poller thread has done what was queued on it before: the server answers this one when each has
-    /// been through. Twice, for what those tasks have queued on others. (A stand-in that lacks it takes a moment.)
+    /// been through. Twice, for what those tasks have queued on others.
     pub fn wait_for_pollers(&self) {
         for _ in 0..2 {
-            if self.try_get("getThreadsLoad", &[]).is_none() {
-                thread::sleep(Duration::from_millis(100));
-            }
+            let reply = self.get("getThreadsLoad", &[]);
+            assert_eq!(reply["code"], 0, "{reply}");
         }
     }
 
@@ -436,11 +435,14 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if self.daemon
-            && let Some(child) = &self.child
+            && let Some(child) = &mut self.child
         {
             // The guardian takes its child along when it is asked to end, not when it is shot.
             let _ = Command::new("kill").arg("-INT").arg(child.id().to_string()).status();
-            thread::sleep(Duration::from_millis(500));
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {
+                thread::sleep(Duration::from_millis(20));
+            }
         }
         self.kill();
     }

@@ -191,6 +191,22 @@ static void setServerConfig(API_ARGS_MAP) {
     val["changed"] = changed;
 }
 
+// Answers when each poller has done what was queued on it before.
+static void getThreadsLoad(API_ARGS_MAP_ASYNC) {
+    CHECK_SECRET();
+    const auto left = std::make_shared<std::atomic<size_t>>(EventPollerPool::Instance().getExecutorSize());
+    const HttpSession::KeyValue headers = headerOut;
+    EventPollerPool::Instance().for_each([left, val, headers, invoker](const TaskExecutor::Ptr &poller) {
+        poller->async(
+            [left, val, headers, invoker] {
+                if (--*left == 0) {
+                    invoker(200, headers, val.toStyledString());
+                }
+            },
+            false);
+    });
+}
+
 // Asked to end a second from now; ended three seconds later, if it has not by then, from the middle of whatever it does.
 static void restartServer(API_ARGS_MAP) {
     CHECK_SECRET();
@@ -213,6 +229,7 @@ void installWebApi() {
     regist("setServerConfig", setServerConfig);
     regist("restartServer", restartServer);
     api_regist("/index/api/close_stream", std::function<void(API_ARGS_MAP_ASYNC)>(closeStream));
+    api_regist("/index/api/getThreadsLoad", std::function<void(API_ARGS_MAP_ASYNC)>(getThreadsLoad));
     // Not ZLMediaKit's: keeps the poller of this connection from everything else.
     api_regist("/index/api/holdPoller", [](API_ARGS_MAP) {
         CHECK_SECRET();
