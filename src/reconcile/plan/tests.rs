@@ -3,9 +3,11 @@
 mod asked;
 mod crashes;
 mod looks;
+mod properties;
 mod restore;
 mod revive;
 mod streams;
+mod world;
 
 use super::*;
 
@@ -26,9 +28,12 @@ fn key(name: &str) -> Key {
     (Kind::Pull, name.into())
 }
 
+fn args(pairs: &[(&str, &str)]) -> Args {
+    Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))).unwrap()
+}
+
 fn want(name: &str, seq: u64) -> Wanted {
-    let url = format!("rtsp://{name}/live");
-    let args = Args::from_pairs([(b"url".as_slice(), url.as_bytes())]).unwrap();
+    let args = args(&[("url", &format!("rtsp://{name}/live"))]);
     Wanted { key: key(name), seq, args, crashes: 0, dark_since: None }
 }
 
@@ -104,8 +109,7 @@ fn restored(limits: Limits, answer: Added) -> Plan {
 /// A push of live/a to somewhere.
 fn push(to: &str, seq: u64) -> Wanted {
     let pairs = [("vhost", "__defaultVhost__"), ("app", "live"), ("stream", "a"), ("dst_url", to)];
-    let args = Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))).unwrap();
-    Wanted { args, key: (Kind::Push, to.into()), ..want("push", seq) }
+    Wanted { args: args(&pairs), key: (Kind::Push, to.into()), ..want("push", seq) }
 }
 
 fn blocked() -> Added {

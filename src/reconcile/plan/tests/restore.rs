@@ -47,9 +47,10 @@ fn starts_are_paced_with_jitter_and_what_is_left_is_foreseen() {
 #[test]
 fn what_did_not_play_comes_last_and_is_remembered_as_such() {
     let mut plan = new(Limits { per_origin: 1, ..LIMITS });
-    let of_one_nvr = |name: &str, seq, dark_since| {
-        let args = Args::from_pairs([(b"url".as_slice(), b"rtsp://nvr/1".as_slice())]).unwrap();
-        Wanted { args, dark_since, ..want(name, seq) }
+    let of_one_nvr = |name: &str, seq, dark_since| Wanted {
+        args: args(&[("url", "rtsp://nvr/1")]),
+        dark_since,
+        ..want(name, seq)
     };
     let all = vec![of_one_nvr("dead", 1, Some(0)), of_one_nvr("live", 2, None), of_one_nvr("new", 3, None)];
     look(&mut plan, all, &HashMap::new(), secs(0));

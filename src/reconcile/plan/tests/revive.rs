@@ -68,6 +68,25 @@ fn what_is_to_be_replaced_is_replaced_though_it_plays_and_is_looked_at_before() 
 }
 
 #[test]
+fn what_is_to_be_replaced_is_replaced_though_it_is_changed_once_more_or_was_not_tried() {
+    let there = playing(&["a"]);
+    let mut plan = new(LIMITS);
+    look(&mut plan, wanted(&["a"]), &there, secs(1));
+    plan.put_back(want("a", 2), true, secs(2));
+    // Only marked, which is seen before it is told.
+    look(&mut plan, vec![want("a", 3)], &there, secs(3));
+    plan.put_back(want("a", 3), false, secs(4));
+    assert_eq!(start(&mut plan, secs(4)), ["a anew"]);
+    // And again, before its turn came.
+    plan.answered(1, Added::Unwanted, secs(5), 0);
+    look(&mut plan, vec![want("a", 4)], &there, secs(6));
+    assert_eq!(start(&mut plan, secs(6)), ["a anew"]);
+    plan.answered(2, Added::Accepted, secs(7), 0);
+    look(&mut plan, vec![want("a", 4)], &there, secs(8));
+    assert_eq!((start(&mut plan, secs(9)), plan.census().playing), (vec![], 1), "once is enough");
+}
+
+#[test]
 fn what_retries_by_itself_is_left_to_the_server() {
     let mut plan = restored(LIMITS, failed());
     for at in 1..400 {

@@ -83,8 +83,7 @@ fn a_circle_is_told_and_not_started_until_it_is_opened() {
     let pull = |name: &str, from: &str, seq| {
         let url = format!("rtmp://127.0.0.1/live/{from}");
         let pairs = [("vhost", "__defaultVhost__"), ("app", "live"), ("stream", name), ("url", &url)];
-        let args = Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-        Wanted { args: args.unwrap(), ..want(name, seq) }
+        Wanted { args: args(&pairs), ..want(name, seq) }
     };
     let wanted = vec![pull("a", "b", 1), pull("b", "a", 2), pull("c", "b", 3), want("d", 4)];
     look(&mut plan, wanted.clone(), &HashMap::new(), secs(0));
@@ -140,4 +139,19 @@ fn what_waits_for_its_source_has_nobody_look_more_often() {
     plan.answered(2, blocked(), at, 0);
     look(&mut plan, vec![push(TO, 1)], &HashMap::new(), at + secs(299));
     assert!(plan.wake_to_look() >= at + secs(299) + LOOK_AT_LEAST.mul_f64(0.8));
+}
+
+#[test]
+fn a_push_whose_source_comes_anew_as_it_connects_is_counted_once() {
+    let mut plan = new(LIMITS);
+    look(&mut plan, vec![push(TO, 1)], &HashMap::new(), secs(0));
+    assert_eq!(start(&mut plan, secs(0)), [TO]);
+    plan.answered(1, Added::Connected, secs(1), 0);
+    // It ran on the one before, and is to be started again.
+    plan.source_came(push(TO, 1), secs(2));
+    plan.source_came(push(TO, 1), secs(3));
+    assert_eq!(start(&mut plan, secs(3)), [TO]);
+    plan.answered(2, Added::Accepted, secs(4), 0);
+    assert!(plan.is_restored(), "{:?}", plan.progress());
+    assert_eq!((plan.progress().total, plan.progress().live), (1, 1));
 }
