@@ -27,7 +27,7 @@ pub struct Mutation {
 pub struct AppliedMutation {
     pub key: (Kind, Arc<str>),
     pub seq: u64,
-    /// There was a proxy before, and MediaServer would make something else of it now.
+    /// There was a proxy before, and MediaServer would make something else of it now, or nothing.
     pub replaced: bool,
 }
 
@@ -74,8 +74,12 @@ impl Journal {
         for Mutation { key: (kind, key), op, args, .. } in mutations {
             let Some(applied) = inbox.intent.change(at, op, kind, &key, args, cause.clone()) else { continue };
             let before = applied.before.as_ref().map(|entry| entry.args.clone());
-            let (seq, args) = (applied.change.seq, applied.change.args.clone());
-            changed.push((kind, key, seq, before.zip(args)));
+            changed.push((
+                kind,
+                key,
+                applied.change.seq,
+                before.map(|before| (before, applied.change.args.clone())),
+            ));
             self.core.queue(&mut inbox, Job::of(applied));
         }
         let seq = inbox.intent.seq();
@@ -92,10 +96,12 @@ impl Journal {
         if let Some(done) = now {
             done.call(Ack { seq, result: Ok(Persisted::Soon), undone: false });
         }
-        let applied = |(kind, key, seq, args): (_, _, _, Option<(Args, Args)>)| AppliedMutation {
+        let differs =
+            |(before, after): (Args, Option<Args>)| after.is_none_or(|after| !before.call_the_same(&after));
+        let applied = |(kind, key, seq, args): (_, _, _, Option<_>)| AppliedMutation {
             key: (kind, key),
             seq,
-            replaced: args.is_some_and(|(before, after)| !before.call_the_same(&after)),
+            replaced: args.is_some_and(differs),
         };
         Ok(changed.into_iter().map(applied).collect())
     }
