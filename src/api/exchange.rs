@@ -23,6 +23,7 @@ const MOST_ENTRIES: usize = 100_000;
 /// imported.
 pub fn export(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let (kind, reveal) = (request.kind()?, request.flag("reveal", false)?);
+    plugin.journal().check_loaded()?;
     let entries = plugin.journal().entries().filter(|((its, _), _)| kind.is_none_or(|kind| kind == *its));
     let entries: Vec<Value> = entries
         .map(|((kind, key), entry)| {
@@ -48,6 +49,7 @@ pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         Some(other) => return Err(Error::invalid(format!("mode={other:?} is neither merge nor replace"))),
     };
     let desired = read(request.body)?.into_iter().map(|(key, entry)| (key, Desired::from(entry))).collect();
+    plugin.journal().check_loaded()?;
     let diff = Diff::between(desired, plugin.journal().entries(), replaces);
     let mut data = summary(&diff);
     set(&mut data, "dry_run", Value::from(dry_run));

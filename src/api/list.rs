@@ -25,6 +25,7 @@ pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     };
     let (limit, reveal) = (request.limit()?, request.flag("reveal", false)?);
     let mut cursor = request.text("after").map(cursor).transpose()?;
+    plugin.journal().check_loaded()?;
     let (mut found, mut looked_at, mut ended) = (Vec::new(), 0, false);
     while found.len() < limit && looked_at < MOST_LOOKED_AT && !ended {
         let piece = plugin.journal().after(cursor.as_ref(), 1000);

@@ -47,6 +47,7 @@ pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let (dry_run, prune) = (request.flag("dry_run", false)?, request.flag("prune", true)?);
     let if_seq = request.number("if_seq")?;
     let desired = desired(&scope, request.items()?)?;
+    plugin.journal().check_loaded()?;
     let present = plugin
         .journal()
         .entries()
