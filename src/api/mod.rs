@@ -5,6 +5,8 @@
 mod batch;
 mod diff;
 mod exchange;
+#[cfg(test)]
+mod golden;
 mod list;
 mod metrics;
 mod restore;
