@@ -51,6 +51,7 @@ schedules seconds="600":
 # All that `cargo test` leaves out, the slow ones with larger bounds. A test that cannot be run here is a failure.
 test-long:
     ZLMJ_NO_SKIP=1 just test-storage test-native test-e2e
+    ZLMJ_SEED=$(date +%s) ZLMJ_CASES=100000 cargo test --lib properties -- --nocapture
     just fuzz 600
     just schedules
     just soak

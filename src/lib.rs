@@ -21,6 +21,8 @@ pub mod plugin;
 pub mod reconcile;
 pub mod settings;
 pub mod storage;
+#[cfg(test)]
+mod testing;
 
 /// The hash of the sources that this library was built from (src, cpp, patches, Cargo.lock).
 pub const BUILD_ID: &str = env!("ZLMJ_BUILD_ID");

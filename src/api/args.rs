@@ -106,7 +106,10 @@ impl<'de> Deserializer<'de> for Argument<'de> {
         visitor: V,
     ) -> std::result::Result<V::Value, Unfit> {
         if !variants.contains(&self.value) {
-            return Err(self.unfit(format_args!("is none of {}", variants.join(", "))));
+            return Err(match variants {
+                [one, other] => self.unfit(format_args!("is neither {one} nor {other}")),
+                _ => self.unfit(format_args!("is none of {}", variants.join(", "))),
+            });
         }
         visitor.visit_enum(self.value.into_deserializer())
     }

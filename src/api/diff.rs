@@ -124,6 +124,9 @@ impl Diff {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::Kind;

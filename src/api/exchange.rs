@@ -46,6 +46,7 @@ struct Exported {
 /// imported.
 pub fn export(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Export { kind: only, reveal } = request.args()?;
+    plugin.journal().check_loaded()?;
     let entries = plugin.journal().entries().filter(|((kind, _), _)| only.is_none_or(|only| only == *kind));
     let exported = |((kind, key), entry): (ProxyKey, Entry)| Exported {
         kind,
@@ -79,6 +80,7 @@ enum Mode {
 pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Import { mode, dry_run } = request.args()?;
     let desired = read(request.body)?.into_iter().map(|(key, entry)| (key, Desired::from(entry))).collect();
+    plugin.journal().check_loaded()?;
     let mut diff = Diff::between(desired, plugin.journal().entries(), mode == Mode::Replace);
     let mutations = std::mem::take(&mut diff.mutations);
     let shown = diff.shown(Name::from, dry_run, None);

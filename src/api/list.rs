@@ -56,6 +56,7 @@ impl Listing<'_> {
 pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let args: Listing<'_> = request.args()?;
     let mut cursor = args.after.map(cursor).transpose()?;
+    plugin.journal().check_loaded()?;
     let (mut found, mut looked_at, mut ended) = (Vec::new(), 0, false);
     while found.len() < args.limit.0 && looked_at < MOST_LOOKED_AT && !ended {
         let piece = plugin.journal().after(cursor.as_ref(), 1000);

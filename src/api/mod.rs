@@ -6,6 +6,8 @@ mod args;
 mod batch;
 mod diff;
 mod exchange;
+#[cfg(test)]
+mod golden;
 mod list;
 mod metrics;
 mod reply;

@@ -20,6 +20,7 @@ struct Begun {
 /// All of it, or the proxies of one `key`, dormant or not.
 pub fn restore(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Args { key } = request.args()?;
+    plugin.journal().check_loaded()?;
     let wanted = plugin.restore(key)?;
     if let Some(key) = key.filter(|_| wanted == 0) {
         let why = format!("journal: no proxy {key:?} is enabled or dormant: listJournal has all");

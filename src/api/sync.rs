@@ -53,6 +53,7 @@ pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Call { kind, vhost, app, label, dry_run, prune, if_seq } = request.args()?;
     let (scope, prune) = (Scope { kind: kind.unwrap_or(Kind::Pull), vhost, app, label }, prune.unwrap_or(true));
     let desired = desired(&scope, request.items()?)?;
+    plugin.journal().check_loaded()?;
     let present = plugin
         .journal()
         .entries()

@@ -26,7 +26,7 @@ pub struct Mutation {
 pub struct AppliedMutation {
     pub key: ProxyKey,
     pub seq: u64,
-    /// There was a proxy before, and MediaServer would make something else of it now.
+    /// There was a proxy before, and MediaServer would make something else of it now, or nothing.
     pub replaced: bool,
 }
 
@@ -64,7 +64,7 @@ impl Journal {
             let make = |Mutation { key: (kind, key), op, args, .. }| {
                 let edit = Edit { at, op, args, cause: cause.clone() };
                 let Changed { seq, before, after } = turn.change(edit, kind, &key)?;
-                Some(((kind, key), seq, before.zip(after)))
+                Some(((kind, key), seq, before.map(|before| (before, after))))
             };
             Ok(mutations.into_iter().filter_map(make).collect::<Vec<_>>())
         });
@@ -73,10 +73,12 @@ impl Journal {
             done.call(refusal.clone().into());
             refusal.error
         })?;
-        let applied = |(key, seq, args): (_, _, Option<(Args, Args)>)| AppliedMutation {
+        let differs =
+            |(before, after): (Args, Option<Args>)| after.is_none_or(|after| !before.call_the_same(&after));
+        let applied = |(key, seq, args): (_, _, Option<_>)| AppliedMutation {
             key,
             seq,
-            replaced: args.is_some_and(|(before, after)| !before.call_the_same(&after)),
+            replaced: args.is_some_and(differs),
         };
         Ok(made.into_iter().map(applied).collect())
     }

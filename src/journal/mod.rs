@@ -146,6 +146,14 @@ impl Journal {
         }
     }
 
+    /// Fails for as long as nobody knows what is wanted: the journal could not be opened yet.
+    pub fn check_loaded(&self) -> Result<()> {
+        match self.core.inbox.report(|_| ()) {
+            (Standing::NotRead, ..) => Err(self.core.last_failure()),
+            _ => Ok(()),
+        }
+    }
+
     /// Records a call. Intent is changed when this returns; `done` is told when the change is on disk. Takes
     /// microseconds and touches no storage: made for media threads. Two calls on one key are recorded in the
     /// order in which they get here. An add of what is wanted already, alike in every argument, changes nothing.

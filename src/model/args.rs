@@ -251,6 +251,9 @@ fn push_json_string(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -7,7 +7,7 @@ mod events;
 mod transitions;
 mod view;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ pub struct Limits {
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Start it, as call `call`; where `replace`, end it first.
+    /// Start it, as call `call`; with `replace`, end it first.
     Start { call: u64, key: ProxyKey, seq: u64, replace: bool },
     /// It is not to be started any more.
     SetAside { key: ProxyKey, seq: u64, why: String },
@@ -83,11 +83,14 @@ struct Call {
     key: ProxyKey,
     since: Duration,
     counted: bool,
+    replace: bool,
 }
 
 pub struct Plan {
     limits: Limits,
     proxies: HashMap<ProxyKey, Proxy>,
+    /// What the server has under these keys is not what is wanted: it is ended when they are started.
+    stale: HashSet<ProxyKey>,
     queue: Queue,
     chains: Chains,
     calls: HashMap<u64, Call>,
@@ -117,6 +120,7 @@ impl Plan {
         Self {
             limits,
             proxies: HashMap::new(),
+            stale: HashSet::new(),
             queue: Queue::new(limits.per_origin, limits.processes),
             chains: Chains::new(own),
             calls: HashMap::new(),
@@ -220,6 +224,8 @@ impl Plan {
         for key in unwanted {
             self.drop_proxy(&key);
         }
+        self.stale.retain(|key| self.proxies.contains_key(key));
+        self.stale.shrink_to_fit();
         self.settle_circles();
         self.meter.note(now);
 
@@ -239,6 +245,7 @@ impl Plan {
     fn compare_one(&mut self, want: Wanted, there: Option<&Listed>, asked: Duration, now: Duration, wall: i64) {
         let restoring = self.restoring;
         let (key, seq) = (want.key.clone(), want.seq);
+        let is_stale = there.is_some() && self.stale.contains(&key);
         let news = self.news(&want, there);
         if self.proxies.get(&key).is_none_or(|proxy| proxy.seq != seq) {
             self.drop_proxy(&key);
@@ -246,7 +253,7 @@ impl Plan {
             if there.is_none() && (!has_its_turn || !self.is_bearable(&want)) {
                 return;
             }
-            let not_before = now + self.pause(&key, 0);
+            let not_before = if is_stale { now } else { now + self.pause(&key, 0) };
             self.know(want, now, not_before);
         } else if let Some(proxy) = self.proxies.get_mut(&key)
             && (proxy.changed >= asked || matches!(proxy.phase, Phase::Connecting { .. }))
@@ -266,9 +273,11 @@ impl Plan {
             self.count(&key);
         }
         match (phase, there) {
-            (_, None) if restoring => self.enqueue(&key, true, false),
+            (_, None) if restoring => self.enqueue(&key, true),
             // To be started anew: that it plays says nothing.
-            (Phase::Waiting { replace: true, .. }, Some(_)) => {}
+            (Phase::Waiting { .. }, _) if is_stale => {}
+            (Phase::Down { not_before, .. }, _) if is_stale && !restoring && now < not_before => {}
+            (_, Some(_)) if is_stale => self.enqueue(&key, true),
             (_, Some(Listed::Playing)) => self.plays(&key, wall),
             (_, Some(Listed::Connecting)) => {
                 self.is_here(&key);
@@ -283,7 +292,7 @@ impl Plan {
             }
             (Phase::Down { not_before, .. }, None) => {
                 if now >= not_before && !self.limits.revive.is_zero() {
-                    self.enqueue(&key, true, false);
+                    self.enqueue(&key, true);
                 }
             }
             (Phase::Waiting { .. } | Phase::Connecting { .. }, None) => {}
@@ -302,7 +311,7 @@ impl Plan {
                     self.meter.progress.connecting += 1;
                 }
             }
-            Some(Phase::Down { .. }) => self.enqueue(key, true, false),
+            Some(Phase::Down { .. }) => self.enqueue(key, true),
             Some(Phase::Connected | Phase::Playing | Phase::Retrying { .. }) => self.is_here(key),
             Some(Phase::Waiting { .. }) | None => {}
         }
@@ -344,20 +353,24 @@ impl Plan {
             key = self.queue.pop(call, now)?;
         }
         let proxy = self.proxies.get_mut(&key)?;
-        let Phase::Waiting { rank, replace } = proxy.phase else { return None };
-        let (seq, counted) = (proxy.seq, proxy.part.take() == Some(Part::Waiting));
+        let Phase::Waiting { rank } = proxy.phase else { return None };
+        let replace = self.stale.remove(&key);
+        // What has connected before counts as that until it plays or fails.
+        let (seq, part) = (proxy.seq, proxy.part.take_if(|part| *part != Part::Connected));
         let progress = &mut self.meter.progress;
-        if counted {
-            progress.started += 1;
-            progress.waiting -= 1;
-            progress.connecting += 1;
-        } else if rank.nobody_waits {
-            progress.revived += 1;
-        } else {
-            progress.asked += 1;
+        match part {
+            Some(Part::Waiting) => {
+                progress.started += 1;
+                progress.waiting -= 1;
+                progress.connecting += 1;
+            }
+            Some(_) => {}
+            None if rank.nobody_waits => progress.revived += 1,
+            None => progress.asked += 1,
         }
+        let counted = part.is_some();
         self.last_call = call;
-        self.calls.insert(call, Call { key: key.clone(), since: now, counted });
+        self.calls.insert(call, Call { key: key.clone(), since: now, counted, replace });
         self.move_to(&key, Phase::Connecting { call });
         let usual = Duration::from_secs(1) / u32::try_from(self.limits.per_second).unwrap_or(u32::MAX).max(1);
         self.next_start = self.next_start.max(now.saturating_sub(CATCH_UP)) + self.jittered(usual, call);
@@ -375,7 +388,7 @@ impl Plan {
         }
         for key in opened {
             if self.proxies.get(&key).is_some_and(|proxy| matches!(proxy.phase, Phase::Down { .. })) {
-                self.enqueue(&key, true, false);
+                self.enqueue(&key, true);
             }
         }
     }
@@ -410,5 +423,4 @@ impl Plan {
 }
 
 #[cfg(test)]
-#[path = "plan_tests.rs"]
 mod tests;

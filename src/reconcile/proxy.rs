@@ -36,7 +36,6 @@ pub struct PhaseCounts {
 pub enum Phase {
     Waiting {
         rank: Rank,
-        replace: bool,
     },
     /// Handed to the server, which has not answered.
     Connecting {

@@ -13,9 +13,9 @@ const SLOT: Duration = Duration::from_secs(2);
 /// What was being worked on when the server crashed: so many at once, and the next ones when the server has lived through
 /// these, or after this long.
 const SUSPECTS: (usize, Duration) = (32, Duration::from_secs(2));
-/// What was being worked on in two crashes running is started alone, so that a third one tells. For longer than a crash
-/// accuses it, lest that be the next one's.
-const PRIME_SUSPECTS: (usize, Duration) = (1, Duration::from_secs(3));
+/// What was being worked on in two crashes running is started without any other suspect, so that a third one tells. For longer
+/// than a crash accuses it, lest that be the next one's.
+const ALONE: Duration = Duration::from_secs(3);
 
 /// The order of starting, the first the least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,11 +48,15 @@ struct Source {
     offered: Option<Rank>,
 }
 
-/// CrashCounters that were started together, and those of their calls that the server has not lived through yet.
+/// Suspects that were started together, and the calls for suspects that the server has not lived through yet.
 #[derive(Default)]
 struct Group {
     started: usize,
     since: Duration,
+    /// When the last of them was started.
+    last: Duration,
+    /// It is one that has to be alone.
+    is_prime: bool,
     open: BTreeSet<u64>,
 }
 
@@ -70,8 +74,6 @@ pub struct Queue {
     /// Calls that still keep a place.
     keeping: HashMap<u64, RemoteHost>,
     group: Group,
-    /// When the suspect that `pop` has just refused may be started for all that.
-    suspect_at: Duration,
     len: usize,
     innocent: usize,
 }
@@ -88,7 +90,6 @@ impl Queue {
             places: VecDeque::new(),
             keeping: HashMap::new(),
             group: Group::default(),
-            suspect_at: Duration::ZERO,
             len: 0,
             innocent: 0,
         }
@@ -137,20 +138,16 @@ impl Queue {
     pub fn pop(&mut self, call: u64, now: Duration) -> Option<ProxyKey> {
         self.free_places(now);
         let (rank, remote_host) = self.open.first().copied()?;
+        if now < self.suspect_at(rank.crashes) {
+            return None;
+        }
         if rank.crashes > 0 {
-            if rank.crashes > 1 && self.innocent > 0 {
-                self.suspect_at = Duration::MAX;
-                return None;
+            let (group, is_prime) = (&mut self.group, rank.crashes > 1);
+            if group.open.is_empty() || is_prime || group.is_prime || now >= group.since + SUSPECTS.1 {
+                (group.started, group.since, group.is_prime) = (0, now, is_prime);
             }
-            let (most, patience) = if rank.crashes == 1 { SUSPECTS } else { PRIME_SUSPECTS };
-            if self.group.open.is_empty() || now >= self.group.since + patience {
-                self.group = Group { since: now, ..Group::default() };
-            } else if self.group.started >= most {
-                self.suspect_at = self.group.since + patience;
-                return None;
-            }
-            self.group.started += 1;
-            self.group.open.insert(call);
+            (group.started, group.last) = (group.started + 1, now);
+            group.open.insert(call);
         }
         let source = self.sources.get_mut(remote_host.0)?;
         let key = source.ready.remove(&rank)?;
@@ -183,10 +180,20 @@ impl Queue {
             return None;
         }
         let place = self.places.front().map(|(since, _)| *since + SLOT);
-        match self.open.first() {
-            None => place,
-            Some((rank, _)) if rank.crashes == 0 => Some(Duration::ZERO),
-            Some(_) => Some(place.map_or(self.suspect_at, |place| place.min(self.suspect_at))),
+        let first = self.open.first().map(|(rank, _)| self.suspect_at(rank.crashes));
+        place.into_iter().chain(first).min()
+    }
+
+    /// When one may be started that was being worked on in so many crashes, if nothing happens before.
+    fn suspect_at(&self, crashes: u32) -> Duration {
+        let group = &self.group;
+        match crashes {
+            0 => Duration::ZERO,
+            2.. if self.innocent > 0 => Duration::MAX,
+            _ if group.open.is_empty() => Duration::ZERO,
+            _ if crashes > 1 || group.is_prime => group.last + ALONE,
+            _ if group.started < SUSPECTS.0 => Duration::ZERO,
+            _ => group.since + SUSPECTS.1,
         }
     }
 
@@ -236,6 +243,9 @@ impl Queue {
         }
     }
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {
@@ -356,6 +366,37 @@ mod tests {
         assert!(pop_all(&mut queue, &mut calls, ms(3000)).is_empty(), "the server may still crash of them");
         (1..=calls).for_each(|call| queue.over(call));
         assert_eq!(pop_all(&mut queue, &mut calls, ms(3000)), [50]);
+    }
+
+    #[test]
+    fn what_crashed_it_twice_is_alone_whatever_comes_after_it() {
+        let mut queue = Queue::new(1, 0);
+        let (bad, nvr) = (queue.remote_host(Some("bad".into())), queue.remote_host(Some("nvr".into())));
+        queue.push(nvr, rank(0, 0, 1), key(1));
+        queue.push(nvr, rank(1, 0, 2), key(2));
+        queue.push(bad, rank(2, 0, 3), key(3));
+        let mut calls = 0;
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(0)), [1, 3]);
+        queue.answered(1);
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(100)), [0; 0], "a crash would be told of both");
+        assert_eq!(queue.wake(), Some(SLOT), "something may come then");
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(2000)), [0; 0]);
+        assert_eq!(queue.wake(), Some(ALONE));
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(3000)), [2]);
+    }
+
+    #[test]
+    fn when_to_wake_is_what_is_so_by_then() {
+        let mut queue = Queue::new(1, 0);
+        let (bad, nvr) = (queue.remote_host(Some("bad".into())), queue.remote_host(Some("nvr".into())));
+        (1..=2).for_each(|seq| queue.push(nvr, rank(0, 0, seq), key(seq)));
+        queue.push(bad, rank(2, 0, 3), key(3));
+        let mut calls = 0;
+        assert_eq!(pop_all(&mut queue, &mut calls, ms(0)), [1]);
+        queue.answered(1);
+        // The last of the innocent: nothing more keeps the suspect.
+        assert_eq!(queue.pop(2, ms(1)), Some(key(2)));
+        assert_eq!(queue.wake(), Some(Duration::ZERO));
     }
 
     #[test]

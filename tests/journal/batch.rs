@@ -50,7 +50,7 @@ fn many_changes_are_made_together_or_not_at_all() {
 }
 
 #[test]
-fn what_is_replaced_is_told_from_what_is_only_marked() {
+fn what_is_replaced_or_removed_is_told_from_what_is_only_marked() {
     let disk = Disk::new();
     let journal = disk.open();
     add(&journal, "v/live/1", "rtsp://1");
@@ -68,7 +68,7 @@ fn what_is_replaced_is_told_from_what_is_only_marked() {
     ];
     let made = journal.submit_batch(steps, None, &Cause::default(), Done::new(|_| ())).unwrap();
     let replaced: Vec<bool> = made.iter().map(|made| made.replaced).collect();
-    assert_eq!(replaced, [false, true, false, false, false]);
+    assert_eq!(replaced, [false, true, false, false, true]);
 }
 
 #[test]

@@ -15,11 +15,15 @@ impl Plan {
     /// Takes the answer to a call. Answers to calls that are long given up on are ignored.
     pub fn answered(&mut self, call: u64, answer: Added, now: Duration, wall: i64) {
         self.queue.answered(call);
-        let Some(Call { key, since, counted }) = self.calls.remove(&call) else {
+        let Some(Call { key, since, counted, replace }) = self.calls.remove(&call) else {
             self.queue.over(call);
             return;
         };
         give_back(&mut self.calls);
+        // Nothing was tried, so what was to be ended is still there.
+        if replace && matches!(answer, Added::Unwanted | Added::Blocked(_)) {
+            self.stale.insert(key.clone());
+        }
         self.settle(call, &key, answer.is_over(), now);
         let its = self.proxies.get_mut(&key).filter(|proxy| proxy.phase == Phase::Connecting { call });
         if counted {
@@ -51,7 +55,7 @@ impl Plan {
                 }
                 Added::Present => self.look_anew(&key, now),
                 // It has come since we were told that it is not there.
-                Added::Blocked(_) if source_moved > Some(since) => self.enqueue(&key, true, false),
+                Added::Blocked(_) if source_moved > Some(since) => self.enqueue(&key, true),
                 Added::Blocked(why) => self.waits_for(&key, why, now),
                 Added::Unwanted => self.drop_proxy(&key),
                 Added::Retrying(why) => {
@@ -103,6 +107,9 @@ impl Plan {
         let is_lost = |call: &Call| now.saturating_sub(call.since) >= LOST;
         let lost: Vec<u64> =
             self.calls.iter().filter(|(_, call)| is_lost(call)).map(|(number, _)| *number).collect();
+        // Nobody knows whether what was to be ended is still there.
+        let stale = self.calls.values().filter(|call| call.replace && is_lost(call));
+        self.stale.extend(stale.map(|call| call.key.clone()));
         for call in lost {
             self.answered(call, Added::Failed("the server did not answer".to_owned()), now, wall);
         }

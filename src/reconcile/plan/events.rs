@@ -16,11 +16,11 @@ impl Plan {
                 self.drop_proxy(&key);
                 if self.is_bearable(&want) {
                     self.know(want, now, now);
-                    self.enqueue(&key, false, false);
+                    self.enqueue(&key, false);
                 }
             }
-            Some(Phase::Waiting { replace, .. }) => self.enqueue(&key, false, replace),
-            Some(Phase::Down { since, .. }) if now >= since + ASKED_AGAIN => self.enqueue(&key, false, false),
+            Some(Phase::Waiting { .. }) => self.enqueue(&key, false),
+            Some(Phase::Down { since, .. }) if now >= since + ASKED_AGAIN => self.enqueue(&key, false),
             // The server does not have it any more, it seems.
             Some(Phase::Playing) => {
                 self.look_anew(&key, now);
@@ -58,7 +58,7 @@ impl Plan {
         match phase {
             None if self.limits.mode == RestoreMode::Off => {}
             None => self.ask_for(want, now),
-            Some(Phase::Down { .. }) => self.enqueue(&key, true, false),
+            Some(Phase::Down { .. }) => self.enqueue(&key, true),
             // Then it ran on the stream that was there before, and ends with that.
             Some(Phase::Connected | Phase::Playing | Phase::Retrying { .. }) => self.look_anew(&key, now),
             Some(Phase::Waiting { .. } | Phase::Connecting { .. }) => {}
@@ -75,15 +75,12 @@ impl Plan {
         }
     }
 
-    /// It is started at once, whatever the plan thought of it; where `replace`, what the server has is ended first.
+    /// It is started at once, whatever the plan thought of it; with `replace`, what the server has is ended first.
     pub fn put_back(&mut self, want: Wanted, replace: bool, now: Duration) {
-        let key = want.key.clone();
-        let waits = self.proxies.get(&key).map(|proxy| proxy.phase);
-        let replace = replace || matches!(waits, Some(Phase::Waiting { replace: true, .. }));
-        self.drop_proxy(&key);
-        self.ask_for(want, now);
-        if replace && self.proxies.contains_key(&key) {
-            self.enqueue(&key, false, true);
+        if replace {
+            self.stale.insert(want.key.clone());
         }
+        self.drop_proxy(&want.key);
+        self.ask_for(want, now);
     }
 }

@@ -158,12 +158,12 @@ impl Plan {
         self.actions.push_back(Action::SetAside { key, seq, why });
     }
 
-    pub(super) fn enqueue(&mut self, key: &ProxyKey, nobody_waits: bool, replace: bool) {
+    pub(super) fn enqueue(&mut self, key: &ProxyKey, nobody_waits: bool) {
         let Some(proxy) = self.proxies.get(key) else { return };
         let rank =
             Rank { crashes: proxy.crashes, nobody_waits, last_played: Reverse(proxy.last_played), seq: proxy.seq };
         let remote_host = proxy.remote_host;
-        self.move_to(key, Phase::Waiting { rank, replace });
+        self.move_to(key, Phase::Waiting { rank });
         self.queue.push(remote_host, rank, key.clone());
     }
 
@@ -172,7 +172,7 @@ impl Plan {
         let Some(proxy) = self.proxies.remove(key) else { return };
         self.chains.remove(key);
         *self.census.of(&proxy.phase) -= 1;
-        if let Phase::Waiting { rank, .. } = proxy.phase {
+        if let Phase::Waiting { rank } = proxy.phase {
             self.queue.remove(proxy.remote_host, rank);
         }
     }
@@ -181,7 +181,7 @@ impl Plan {
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         *self.census.of(&proxy.phase) -= 1;
         *self.census.of(&phase) += 1;
-        if let Phase::Waiting { rank, .. } = std::mem::replace(&mut proxy.phase, phase) {
+        if let Phase::Waiting { rank } = std::mem::replace(&mut proxy.phase, phase) {
             self.queue.remove(proxy.remote_host, rank);
         }
     }
