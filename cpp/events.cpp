@@ -20,7 +20,7 @@ namespace zlm_journal {
 static_assert(
     KindOf<PlayerProxy>::number == ZLM_JOURNAL_PULL && KindOf<PusherProxy>::number == ZLM_JOURNAL_PUSH
         && KindOf<FFmpegSource>::number == ZLM_JOURNAL_FFMPEG,
-    "zlm_journal_hooks.h numbers the kinds of proxy otherwise than zlm_journal.h");
+    "zlm_journal_hooks.h and zlm_journal.h number the kinds of proxy differently");
 
 namespace {
 
@@ -41,14 +41,14 @@ void check(int code, const char *what) {
 void Plugin::made(int kind, const std::string &key) const noexcept {
     if (_journal != 0) {
         uint64_t call = 0;
-        check(zlm_journal_made(_journal, kind, textOf(key), &call), "a new proxy was not taken note of");
+        check(zlm_journal_made(_journal, kind, textOf(key), &call), "a new proxy was not recorded");
         crash::made(call);
     }
 }
 
 void Plugin::ended(int kind, const std::string &key) const noexcept {
     if (_journal != 0) {
-        check(zlm_journal_ended(_journal, kind, textOf(key), Scope::current()), "an end was not taken note of");
+        check(zlm_journal_ended(_journal, kind, textOf(key), Scope::current()), "the end of a proxy was not recorded");
     }
 }
 
@@ -61,10 +61,10 @@ struct ProxyEvents {
     int kind;
     std::string key;
 
-    void connected() const { check(zlm_journal_connected(journal, kind, textOf(key)), "a connect was not taken note of"); }
+    void connected() const { check(zlm_journal_connected(journal, kind, textOf(key)), "a connect was not recorded"); }
 
     void failed(const std::string &error = "") const {
-        check(zlm_journal_failed(journal, kind, textOf(key), textOf(error)), "a failure was not taken note of");
+        check(zlm_journal_failed(journal, kind, textOf(key), textOf(error)), "a failure was not recorded");
     }
 };
 
@@ -85,7 +85,7 @@ void Plugin::follow(const std::string &key, PlayerProxy &pull) const noexcept {
             pull.setOnDisconnect([events] { events.failed(); });
         }
     } catch (const std::exception &error) {
-        ErrorL << "journal: a pull is not followed: " << error.what();
+        ErrorL << "journal: the events of a pull cannot be received: " << error.what();
     }
 }
 
@@ -117,7 +117,7 @@ void Plugin::follow(const std::string &key, PusherProxy &push) const noexcept {
             return kLookMs;
         });
     } catch (const std::exception &error) {
-        ErrorL << "journal: a push is not followed: " << error.what();
+        ErrorL << "journal: the events of a push cannot be received: " << error.what();
     }
 }
 
@@ -125,16 +125,18 @@ void Plugin::listen() {
     auto &center = NoticeCenter::Instance();
     center.addListener(this, Broadcast::kBroadcastNotFoundStream, [this](BroadcastNotFoundStreamArgs) {
         const auto stream = streamOf(args);
-        check(zlm_journal_stream_not_found(_journal, &stream), "a player was not taken note of");
+        check(zlm_journal_stream_not_found(_journal, &stream), "a player's request was not recorded");
     });
     center.addListener(this, Broadcast::kBroadcastStreamNoneReader, [this](BroadcastStreamNoneReaderArgs) {
         const auto stream = streamOf(sender.getMediaTuple());
-        check(zlm_journal_stream_unwatched(_journal, &stream), "a stream without viewers was not taken note of");
+        check(zlm_journal_stream_unwatched(_journal, &stream), "a stream without viewers was not recorded");
     });
     center.addListener(this, Broadcast::kBroadcastMediaChanged, [this](BroadcastMediaChangedArgs) {
         const auto stream = streamOf(sender.getMediaTuple());
         const auto &schema = sender.getSchema();
-        check(zlm_journal_stream_changed(_journal, textOf(schema), &stream, bRegist), "a stream was not taken note of");
+        check(
+            zlm_journal_stream_changed(_journal, textOf(schema), &stream, bRegist),
+            "a change of a stream was not recorded");
     });
 #ifdef BroadcastBeforeHttpRequestArgs
     center.addListener(this, Broadcast::kBroadcastBeforeHttpRequest, [this](BroadcastBeforeHttpRequestArgs) {

@@ -156,7 +156,7 @@ bool Plugin::intercept(
         // What restore() has sent: everything is in place now.
         const zlm_journal_host host{this, hostAdd, hostRemove};
         if (zlm_journal_start(_journal, &host) != 0) {
-            ErrorL << "journal: no restore: " << lastError();
+            ErrorL << "journal: the restore cannot be started: " << lastError();
         }
     }
     return false;

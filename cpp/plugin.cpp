@@ -98,7 +98,7 @@ void Plugin::lookForReload() {
     const auto protocol = Config::pairsOf(config->protocol);
     const auto facts = config->facts(protocol);
     if (zlm_journal_reload(_journal, pairs.data(), pairs.size(), &facts) != 0) {
-        ErrorL << "journal: the settings are as before: " << lastError();
+        ErrorL << "journal: the settings were not changed: " << lastError();
     }
 }
 
@@ -170,7 +170,7 @@ void Plugin::open() {
 
 void Plugin::restore() {
     if (_api && !_api->introduce(kHarmlessCall)) {
-        ErrorL << "journal: nobody handles API calls: nothing is journaled or restored";
+        ErrorL << "journal: the API dispatch was not found, so nothing is journaled or restored";
     }
 }
 

@@ -4,7 +4,7 @@
 #
 # after applying the patches (see patches/README.md). CMake runs this file right after ZLMediaKit's project() call.
 if(CMAKE_VERSION VERSION_LESS 3.19)
-    message(FATAL_ERROR "zlm-journal: needs CMake 3.19 or newer to join ZLMediaKit's build, this is ${CMAKE_VERSION}")
+    message(FATAL_ERROR "zlm-journal needs CMake 3.19 or newer to join ZLMediaKit's build; this is ${CMAKE_VERSION}")
 endif()
 
 get_filename_component(ZLM_JOURNAL_DIR "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)

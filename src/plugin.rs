@@ -85,7 +85,7 @@ impl Plugin {
             problems.iter().for_each(|problem| log::error!("journal: {problem}"));
         }
         if changed {
-            log::info!("journal: the settings of [journal] have changed");
+            log::info!("journal: the settings in [journal] were reloaded");
             let limits = self.limits(&settings);
             self.journal.set_settings(settings);
             if let Some(reconciler) = self.reconciler() {
@@ -112,7 +112,7 @@ impl Plugin {
     /// Where a crash signal's handler is to note what the server was working on.
     pub fn crash_file(&self) -> Result<String> {
         let file = self.journal.crash_file().into_os_string().into_string();
-        file.map_err(|file| Error::invalid(format!("the path {} is not text", file.display())))
+        file.map_err(|file| Error::invalid(format!("the path {} is not UTF-8", file.display())))
     }
 
     /// Begins the restore, once intent is known. Once; later calls do nothing.
@@ -234,7 +234,7 @@ impl Plugin {
         let ack = ack.recv_timeout(PATIENCE).unwrap_or_else(|_| {
             Ack::failed(Error::new(
                 Code::Storage,
-                "the disk has not answered yet: the changes stand, and are written later",
+                "the disk has not answered yet: the changes are valid, and are written later",
             ))
         });
         let result = match ack.result {

@@ -38,7 +38,8 @@ impl<'de> Deserialize<'de> for Limit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let limit = u64::deserialize(deserializer)?;
         let fits = usize::try_from(limit).ok().filter(|limit| (1..=MOST_ITEMS).contains(limit));
-        fits.map(Limit).ok_or_else(|| D::Error::custom(format!("limit={limit} is not from 1 to {MOST_ITEMS}")))
+        fits.map(Limit)
+            .ok_or_else(|| D::Error::custom(format!("limit={limit} must be between 1 and {MOST_ITEMS}")))
     }
 }
 
@@ -84,7 +85,7 @@ impl<'de> Deserializer<'de> for Argument<'de> {
         match self.value {
             "1" | "true" => visitor.visit_bool(true),
             "0" | "false" => visitor.visit_bool(false),
-            _ => Err(self.unfit("is neither 0 nor 1")),
+            _ => Err(self.unfit("must be 0 or 1")),
         }
     }
 
@@ -105,7 +106,7 @@ impl<'de> Deserializer<'de> for Argument<'de> {
         visitor: V,
     ) -> std::result::Result<V::Value, Unfit> {
         if !variants.contains(&self.value) {
-            return Err(self.unfit(format_args!("is none of {}", variants.join(", "))));
+            return Err(self.unfit(format_args!("is not one of {}", variants.join(", "))));
         }
         visitor.visit_enum(self.value.into_deserializer())
     }
@@ -164,9 +165,9 @@ mod tests {
             assert!(all.contains(part), "{part}: {all}");
         }
         for (name, value, why) in [
-            ("dry_run", "yes", "dry_run=\"yes\" is neither 0 nor 1"),
-            ("kind", "pulls", "kind=\"pulls\" is none of pull, push, ffmpeg"),
-            ("state", "on", "state=\"on\" is none of enabled, disabled, dormant, quarantined"),
+            ("dry_run", "yes", "dry_run=\"yes\" must be 0 or 1"),
+            ("kind", "pulls", "kind=\"pulls\" is not one of pull, push, ffmpeg"),
+            ("state", "on", "state=\"on\" is not one of enabled, disabled, dormant, quarantined"),
             ("before", "-1", "before=\"-1\" is not a non-negative integer"),
             ("since", "9223372036854775808", "since=\"9223372036854775808\" is not a time in milliseconds"),
             ("limit", "0", "limit=0 is not from 1 to 10000"),

@@ -96,24 +96,24 @@ fn read(body: &[u8]) -> Result<BTreeMap<ProxyKey, Entry>> {
     let text = text.trim_start_matches('\u{feff}').trim();
     let items = if text.starts_with('{') {
         let document: Value = serde_json::from_str(text)
-            .map_err(|error| Error::invalid(format!("the body is not a complete JSON document: {error}")))?;
+            .map_err(|error| Error::invalid(format!("the body is not valid JSON: {error}")))?;
         from_document(document)?
     } else {
         from_csv(text)?
     };
     if items.is_empty() {
         return Err(Error::invalid(
-            "there is nothing in it: to remove everything, use syncJournal with an empty array",
+            "it has no entries: to remove everything, use syncJournal with an empty array",
         ));
     }
     if items.len() > MOST_ENTRIES {
-        return Err(Error::invalid(format!("it has {} entries, more than {MOST_ENTRIES}", items.len())));
+        return Err(Error::invalid(format!("it has {} entries; the limit is {MOST_ENTRIES}", items.len())));
     }
     let mut wanted = BTreeMap::new();
     for Item { at, entry } in &items {
         let (key, entry) = entry_of(entry).map_err(|error| error.context(at))?;
         if wanted.contains_key(&key) {
-            let twice = Error::invalid(format!("{} {} is there twice", key.0.name(), key.1));
+            let twice = Error::invalid(format!("{} {} appears twice", key.0.name(), key.1));
             return Err(twice.context(at));
         }
         wanted.insert(key, entry);
@@ -143,12 +143,13 @@ fn from_document(mut document: Value) -> Result<Vec<Item>> {
         let version = document.get("version").and_then(Value::as_u64).unwrap_or(0);
         if version == 0 || version > VERSION {
             return Err(Error::invalid(format!(
-                "it is of version {version}, and this one reads up to {VERSION}: import it with the zlm-journal that wrote it"
+                "it has version {version}, and this zlm-journal reads up to {VERSION}: import it with the zlm-journal \
+                 that wrote it"
             )));
         }
         return match document.get_mut("entries").map(Value::take) {
             Some(Value::Array(entries)) => Ok(numbered("entry", entries)),
-            _ => Err(Error::invalid("it has no array of entries: is it whole?")),
+            _ => Err(Error::invalid("it has no array \"entries\": is it complete?")),
         };
     }
     let Some(Value::Array(listed)) = document.get_mut("data").map(Value::take) else {
@@ -184,7 +185,7 @@ fn from_csv(text: &str) -> Result<Vec<Item>> {
         let at = format!("line {}", record.position().map_or(0, csv::Position::line));
         if record.len() != columns.len() {
             return Err(Error::invalid(format!(
-                "{at} has {} values instead of {} ({}): one with a comma in it goes in quotation marks",
+                "{at} has {} values instead of {} ({}): put a value that contains a comma in quotation marks",
                 record.len(),
                 columns.len(),
                 columns.join(",")
@@ -215,14 +216,14 @@ fn from_csv(text: &str) -> Result<Vec<Item>> {
 fn entry_of(item: &Value) -> Result<(ProxyKey, Entry)> {
     let text = |name: &str| item.get(name).and_then(Value::as_str);
     let kind =
-        text("kind").and_then(Kind::from_name).ok_or_else(|| Error::invalid("it has no kind that is known"))?;
+        text("kind").and_then(Kind::from_name).ok_or_else(|| Error::invalid("its kind is missing or unknown"))?;
     let state = match text("state") {
         None => State::Enabled,
         Some(name) => State::from_name(name).ok_or_else(|| Error::invalid(format!("{name:?} is not a state")))?,
     };
     let (key, args) = add_of(kind, item.get("args").unwrap_or(&Value::Null))?;
     if text("key").is_some_and(|given| given != key) {
-        return Err(Error::invalid(format!("its key is not {key}, which its arguments make")));
+        return Err(Error::invalid(format!("its key does not match its arguments, which give {key}")));
     }
     if args.as_str().contains("://***@") {
         return Err(Error::invalid(format!("{key} has no credentials in its URL: export it with reveal=1")));
@@ -283,25 +284,25 @@ mod tests {
         for (body, says) in [
             (entry(r#",{"kind":"tape","args":{}}"#), "entry 1 (the first is 0): it has no kind"),
             (entry(r#",{"kind":"pull","args":{"app":"a"}}"#), "Required parameter missed: vhost"),
-            (entry(r#",{"kind":"pull","args":{"vhost":"v","app":"a","stream":"s","url":"y"}}"#), "there twice"),
+            (entry(r#",{"kind":"pull","args":{"vhost":"v","app":"a","stream":"s","url":"y"}}"#), "appears twice"),
             (entry(r#",{"kind":"pull","args":[]}"#), "a JSON object of arguments"),
             (entry(r#",{"kind":"pull","state":"on","args":{}}"#), "\"on\" is not a state"),
             (
                 entry(r#",{"kind":"pull","key":"v/a/u","args":{"vhost":"v","app":"a","stream":"t","url":"y"}}"#),
-                "its key is not v/a/t",
+                "its key does not match its arguments, which give v/a/t",
             ),
             (
                 entry(r#",{"kind":"pull","args":{"vhost":"v","app":"a","stream":"t","url":"rtsp://***@h"}}"#),
                 "reveal=1",
             ),
-            (entry("").replace(":1,", ":2,"), "of version 2"),
+            (entry("").replace(":1,", ":2,"), "it has version 2"),
             ("{}".into(), "neither a document"),
             ("v/live/a;rtsp://u:p@1".into(), "line 1 has 1 values instead of 2 (key,url)"),
             ("key,url\nv/live/a,x\nv/live,y".into(), "line 3: its key is not vhost/app/stream"),
             ("v/live/a,rtsp://u:p,w@1".into(), "quotation marks"),
-            ("v/live/a,x\nv/live/a,y".into(), "line 2: pull v/live/a is there twice"),
+            ("v/live/a,x\nv/live/a,y".into(), "line 2: pull v/live/a appears twice"),
             ("key,url,retry_count\nv/live/a,,3".into(), "line 2: Required parameter missed: url"),
-            ("".into(), "nothing in it"),
+            ("".into(), "no entries"),
         ] {
             let error = keys(&body).unwrap_err();
             assert!(error.contains(says), "{body}: {error}");

@@ -131,7 +131,9 @@ pub fn history(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
 
 fn cursor(text: &str) -> Result<ProxyKey> {
     let parts = text.split_once('/').and_then(|(kind, key)| Some((Kind::from_name(kind)?, key.into())));
-    parts.ok_or_else(|| Error::invalid(format!("after={text:?} is not what a page of this list gave as next")))
+    parts.ok_or_else(|| {
+        Error::invalid(format!("after={text:?} is not a value that a page of this list returned as next"))
+    })
 }
 
 /// Arguments, less the credentials in their URLs unless they are asked for.

@@ -42,12 +42,13 @@ impl Request<'_> {
     fn items(&self) -> Result<Vec<Value>> {
         let items: Vec<Value> = serde_json::from_slice(self.body).map_err(|error| {
             Error::invalid(format!(
-                "the body is not a JSON array: {error}. Secret and options go into the URL, the array is the whole body"
+                "the body is not a JSON array: {error}. Put the secret and the options into the URL, and only the \
+                 array into the body"
             ))
         })?;
         if items.len() > MOST_ITEMS {
             return Err(Error::invalid(format!(
-                "the body has {} items, more than the {MOST_ITEMS} that one call takes",
+                "the body has {} items; one call takes at most {MOST_ITEMS}",
                 items.len()
             )));
         }

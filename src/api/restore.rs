@@ -22,7 +22,7 @@ pub fn restore(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Args { key } = request.args()?;
     let wanted = plugin.restore(key)?;
     if let Some(key) = key.filter(|_| wanted == 0) {
-        let why = format!("journal: no proxy {key:?} is enabled or dormant: listJournal has all");
+        let why = format!("journal: no proxy {key:?} is enabled or dormant: see listJournal");
         return Ok(Reply::json(&Outcome::refused(NOT_FOUND, why)));
     }
     Ok(Reply::success(Begun { wanted }))

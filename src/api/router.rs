@@ -100,10 +100,7 @@ impl ReplyTo {
 impl Drop for ReplyTo {
     fn drop(&mut self) {
         if let Some(to) = self.0.take() {
-            to(&Reply::failure(&Error::new(
-                Code::Closed,
-                "this call was not carried out to its end: see the log",
-            )));
+            to(&Reply::failure(&Error::new(Code::Closed, "this call was not completed: see the log")));
         }
     }
 }
@@ -181,7 +178,7 @@ impl Lane {
             let worker = thread::Builder::new().name("zlmj-api".to_owned());
             match worker.spawn(move || work(&jobs, &its)) {
                 Ok(_) => state.inner.lock().queue = Some(queue.clone()),
-                Err(error) => log::error!("journal: no thread for API calls: {error}"),
+                Err(error) => log::error!("journal: cannot start a thread for API calls: {error}"),
             }
         }
         Lane { state }
@@ -202,7 +199,10 @@ impl Lane {
                 Err(TrySendError::Full((reply, _)) | TrySendError::Disconnected((reply, _))) => reply,
             }
         };
-        refused.fail(&Error::new(Code::Busy, format!("{} API calls wait already: try again later", Self::QUEUE)));
+        refused.fail(&Error::new(
+            Code::Busy,
+            format!("{} API calls are already waiting: try again later", Self::QUEUE),
+        ));
     }
 
     fn close(&self, until: Instant) -> bool {
@@ -232,7 +232,9 @@ fn work(jobs: &Mutex<Receiver<Work>>, state: &State) {
         let next = jobs.lock().recv();
         let Ok((reply, job)) = next else { return };
         if catch_unwind(AssertUnwindSafe(move || job(reply))).is_err() {
-            log::error!("journal: an API call failed: this is a defect of zlm-journal");
+            log::error!(
+                "journal: an API call failed because of a bug in zlm-journal: please report it with the log"
+            );
         }
         state.done();
     }

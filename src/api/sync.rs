@@ -80,10 +80,10 @@ fn desired(scope: &Scope, items: Vec<Value>) -> Result<BTreeMap<ProxyKey, Desire
         let at = |error: Error| error.context(format!("item {index} of the body (the first is 0)"));
         let (key, args) = add_of(scope.kind, &item).map_err(at)?;
         if !scope.has(scope.kind, &args) {
-            return Err(at(Error::invalid(format!("{key} is outside of the scope that the call names"))));
+            return Err(at(Error::invalid(format!("{key} is outside of the scope of this call"))));
         }
         if desired.insert((scope.kind, key.as_str().into()), Desired { args, state: None }).is_some() {
-            return Err(at(Error::invalid(format!("{key} is there twice"))));
+            return Err(at(Error::invalid(format!("{key} appears twice"))));
         }
     }
     Ok(desired)

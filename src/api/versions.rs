@@ -54,7 +54,7 @@ pub fn rollback(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         (None, None, Some(seq)) => {
             return Err(Error::invalid(format!("there is no snapshot of change {seq}: see listJournalSnapshots")));
         }
-        _ => return Err(Error::invalid("one of to_seq, to_time and to_snapshot says where to go back to")),
+        _ => return Err(Error::invalid("give exactly one of to_seq, to_time and to_snapshot")),
     };
     let (to, then) = plugin.journal().past(moment)?;
     let before = plugin.journal().seq();

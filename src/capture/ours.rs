@@ -63,7 +63,7 @@ impl Capture {
             let outcome = match (outcome, its) {
                 (Added::Accepted, Some(present)) if present.is_failing() => {
                     present.call = None;
-                    Added::Retrying(present.error.as_deref().unwrap_or("it does not play").to_owned())
+                    Added::Retrying(present.error.as_deref().unwrap_or("it is not playing").to_owned())
                 }
                 (Added::Accepted, Some(present)) => {
                     present.call = None;
@@ -71,7 +71,7 @@ impl Capture {
                     if present.does() == Listed::Playing { Added::Accepted } else { Added::Connected }
                 }
                 (Added::Accepted, None) if open.made.is_some() => {
-                    Added::Failed("it ended before the server had answered".to_owned())
+                    Added::Failed("it ended before the server answered".to_owned())
                 }
                 (Added::Accepted, None) => Added::Present,
                 (outcome, its) => {

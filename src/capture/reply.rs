@@ -62,7 +62,7 @@ impl Answer {
                 failure.map(|failure| failure.msg).unwrap_or_default()
             }
             Answer::Refused(_, why) | Answer::Threw(why) => why,
-            Answer::Dropped => "the server has dropped the call without an answer".to_owned(),
+            Answer::Dropped => "the server dropped the call without an answer".to_owned(),
         }
     }
 
@@ -71,7 +71,7 @@ impl Answer {
             Answer::Replied(body) => body,
             Answer::Refused(code, msg) => failure(code, msg),
             Answer::Threw(msg) => failure(EXCEPTION, msg),
-            Answer::Dropped => refusal("the server has dropped this call, or stops, without an answer to it"),
+            Answer::Dropped => refusal("the server dropped this call without an answer, or is stopping"),
         }
     }
 }

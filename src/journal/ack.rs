@@ -137,6 +137,9 @@ impl Done {
 
 impl Drop for Done {
     fn drop(&mut self) {
-        self.tell(Ack::failed(Error::new(Code::Panic, "the journal lost track of this call")));
+        self.tell(Ack::failed(Error::new(
+            Code::Panic,
+            "the journal dropped this call without an answer: see the log",
+        )));
     }
 }

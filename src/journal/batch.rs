@@ -107,7 +107,7 @@ fn check(intent: &Intent, mutations: &[Mutation], precondition: Option<Precondit
     for Mutation { key: (kind, key), expected, .. } in mutations {
         let there = intent.get(*kind, key).map_or(0, |entry| entry.seq);
         if expected.is_some_and(|expected| expected != there) {
-            return Err(conflict(format!("{} {key} was changed meanwhile, by change {there}", kind.name())));
+            return Err(conflict(format!("{} {key} was changed in the meantime, by change {there}", kind.name())));
         }
     }
     let Some(Precondition { since, scope }) = precondition else { return Ok(()) };
@@ -115,11 +115,11 @@ fn check(intent: &Intent, mutations: &[Mutation], precondition: Option<Precondit
         return Err(conflict(format!("there is no change {since}: the last is {}", intent.seq())));
     }
     match intent.changed_since(since, scope) {
-        Some(seq) => Err(conflict(format!("the scope was changed since {since}, by change {seq}"))),
+        Some(seq) => Err(conflict(format!("the scope has changed since change {since}, by change {seq}"))),
         None => Ok(()),
     }
 }
 
 fn conflict(what: String) -> Error {
-    Error::new(Code::Conflict, format!("{what}. Nothing was done: look again, and repeat the call"))
+    Error::new(Code::Conflict, format!("{what}. Nothing was done: read the current state and repeat the call"))
 }

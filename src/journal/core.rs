@@ -136,7 +136,7 @@ impl Core {
 
     /// A defect of ours ended the writer: nothing more becomes durable, and everyone is told so.
     pub fn writer_died(&self) {
-        let error = Error::new(Code::Panic, "the journal's writer ended in a panic: restart the server");
+        let error = Error::new(Code::Panic, "the journal's writer thread panicked: restart the server");
         log::error!("journal: {error}");
         self.failed(error);
         self.inbox.abandon();
@@ -183,7 +183,7 @@ impl Core {
         let file = self.paths.file.display();
         Err(Error::new(
             Code::Storage,
-            format!("{file} or its log was deleted or replaced under the running server"),
+            format!("{file} or its log was deleted or replaced while the server was running"),
         ))
     }
 }

@@ -28,7 +28,7 @@ pub struct Reading {
     pub changes: u64,
     /// Failed writes, openings and chores.
     pub errors: u64,
-    /// How long the oldest change has waited for its answer.
+    /// Time that the oldest unacknowledged change has waited.
     pub ack_lag: Duration,
 }
 

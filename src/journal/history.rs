@@ -59,7 +59,8 @@ impl Journal {
         let store = Store::open_for_reading(paths, &paths.file)?;
         let damaged = || {
             Error::corrupt(
-                "history cannot be read back so far: changes in between are damaged, see the log and incidents_view",
+                "the history cannot be read back that far: changes in between are damaged, see the log and \
+                 incidents_view",
             )
         };
         let read = |filter: HistoryFilter| match filter.read(&store, cipher.as_deref())? {
@@ -97,8 +98,8 @@ impl Journal {
             || store.oldest_change()? == Some(1);
         if !leads_on {
             return Err(Error::invalid(format!(
-                "history does not lead back to change {to} any more: see listJournalSnapshots for the oldest state that is \
-                 kept, and history_days and snapshot_keep of config.ini"
+                "the history no longer goes back to change {to}: see listJournalSnapshots for the oldest state that \
+                 is kept, and history_days and snapshot_keep in config.ini"
             )));
         }
         for change in changes.into_iter().rev() {

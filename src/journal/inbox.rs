@@ -173,7 +173,10 @@ impl Turn<'_> {
         }
         Err(Error::new(
             Code::QueueFull,
-            format!("{} changes wait for the disk already: it is too slow or stuck", self.state.queue.len()),
+            format!(
+                "{} changes are already waiting for the disk: it is too slow or stuck",
+                self.state.queue.len()
+            ),
         ))
     }
 

@@ -159,7 +159,7 @@ impl Journal {
         let (kind, key) = (call.kind, call.key);
         let checked = check_key(key).and(match (call.op, &call.args) {
             (Op::Add, Some(_)) | (Op::Remove | Op::Set(_), None) => Ok(()),
-            _ => Err(Error::invalid("an add has arguments, and no other call has")),
+            _ => Err(Error::invalid("an add must have arguments, and other calls must not")),
         });
         let submitted = match checked {
             Ok(()) => self.core.submit(done, |turn| self.take_in(turn, call)),
@@ -371,7 +371,7 @@ fn join(thread: &Mutex<Option<JoinHandle<()>>>) {
     if let Some(thread) = thread.lock().take()
         && thread.join().is_err()
     {
-        log::error!("journal: a thread ended in a panic");
+        log::error!("journal: a thread panicked");
     }
 }
 

@@ -123,7 +123,7 @@ impl Core {
         let is_whole = store.checkpoint()?;
         log::debug!(
             "journal: checkpoint up to change {durable}{}",
-            if is_whole { "" } else { ", not of all of the log" }
+            if is_whole { "" } else { " (incomplete: the log is still being read)" }
         );
         if is_whole {
             self.file_seq.fetch_max(durable, Ordering::Release);
@@ -144,7 +144,7 @@ impl Core {
             .and_then(|store| store.load(self.inbox.cipher().as_ref()));
         let intent = self
             .rewrite_if_corrupt(intent)
-            .map_err(|error| error.context(format!("no snapshot of {}", self.paths.file.display())))?;
+            .map_err(|error| error.context(format!("cannot make a snapshot of {}", self.paths.file.display())))?;
         if newest.as_ref().is_some_and(|snapshot| snapshot.seq == intent.seq()) {
             return Ok(newest);
         }
@@ -172,14 +172,16 @@ impl Core {
             }
             let intent = Store::open_for_reading(&self.paths, &snapshot.path)
                 .and_then(|store| store.load(Some(&cipher)))
-                .map_err(|error| error.context(format!("cannot seal the snapshot {}", snapshot.path.display())));
+                .map_err(|error| {
+                    error.context(format!("cannot encrypt the snapshot {}", snapshot.path.display()))
+                });
             match intent {
                 Ok(intent) => {
                     let temporary = self.paths.temporary_snapshot();
                     db::create(&self.paths, &temporary, &Content { intent, ..Content::default() })?;
                     self.paths.publish(&temporary, &snapshot.path)?;
                 }
-                Err(error) => log::error!("journal: {error}. Remove it, if its cameras are to stay unknown"),
+                Err(error) => log::error!("journal: {error}. Remove it if the URLs in it must not be readable"),
             }
         }
         let holds_more = |folder: &PathBuf| self.paths.database_in(folder).is_some_and(|file| !is_sealed(&file));
@@ -190,7 +192,8 @@ impl Core {
         for folder in self.paths.quarantined(QuarantineReason::Damaged).iter().filter(|folder| holds_more(folder))
         {
             log::warn!(
-                "journal: {} has files from before [journal] key_file: remove them once they are not needed any more",
+                "journal: {} has unencrypted files from before [journal] key_file was set: remove them when they are \
+                 no longer needed",
                 folder.display()
             );
         }
@@ -202,7 +205,7 @@ impl Core {
         if let Err(error) = &read
             && error.code == Code::Corrupt
         {
-            log::error!("journal: {error}. It is written afresh from memory");
+            log::error!("journal: {error}. It is being rewritten from memory");
             self.noted(error.clone());
             self.inbox.order_rewrite();
         }

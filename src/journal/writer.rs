@@ -255,8 +255,8 @@ impl Writer {
         match self.write_afresh(intent) {
             Ok(store) => {
                 log::warn!(
-                    "journal: all {} proxies were written afresh to {}, it is complete again; the old files, if there \
-                     were any, are in quarantine/",
+                    "journal: all {} proxies were rewritten to {}, which is complete again; the old files, if any, \
+                     are in quarantine/",
                     intent.digest().count,
                     core.paths.file.display()
                 );
@@ -267,7 +267,7 @@ impl Writer {
                 core.file_seq.store(intent.seq(), Ordering::Release);
                 self.healed();
             }
-            Err(error) => self.fail(&error.context("still cannot write the journal")),
+            Err(error) => self.fail(&error.context("the journal still cannot be written")),
         }
     }
 
@@ -309,7 +309,8 @@ impl Writer {
         self.retry_at = Some(Instant::now() + if self.attempts == 0 { Duration::ZERO } else { RETRY });
         if self.attempts.is_multiple_of(SAY_EVERY) {
             log::error!(
-                "journal: {error}. The server runs on, its calls are not journaled; it is tried again every second"
+                "journal: {error}. The server keeps running, but its calls are not journaled. Opening is retried \
+                 every second"
             );
         }
         self.attempts += 1;

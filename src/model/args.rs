@@ -49,7 +49,7 @@ impl Args {
             bytes = bytes.saturating_add(name.len()).saturating_add(value.len());
             if bytes > MAX_ARGS_BYTES {
                 return Err(Error::invalid(format!(
-                    "the arguments take more than {MAX_ARGS_BYTES} bytes, the most that is journaled"
+                    "the arguments are longer than {MAX_ARGS_BYTES} bytes, the maximum that is journaled"
                 )));
             }
             given.push((name, value));
@@ -94,8 +94,9 @@ impl Args {
                 Value::Object(object) => bytes_of(object),
                 Value::Array(_) => None,
             };
-            let bytes = bytes
-                .ok_or_else(|| Error::invalid(format!("its argument {name} is neither a text nor a number")))?;
+            let bytes = bytes.ok_or_else(|| {
+                Error::invalid(format!("its argument {name} must be a string, a number or a boolean"))
+            })?;
             pairs.push((name, bytes));
         }
         Self::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_slice())))
@@ -196,7 +197,7 @@ impl Args {
 
     fn pairs(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let map: Map<String, Value> = serde_json::from_str(&self.text)
-            .map_err(|error| Error::corrupt(format!("stored arguments are no JSON object: {error}")))?;
+            .map_err(|error| Error::corrupt(format!("stored arguments are not a JSON object: {error}")))?;
         map.into_iter()
             .map(|(name, value)| {
                 let bytes = match &value {

@@ -188,7 +188,10 @@ impl Checksum {
 /// A key as MediaServer returned it, checked for what no key can be.
 pub fn check_key(key: &str) -> Result<()> {
     if key.is_empty() || key.len() > MAX_KEY_BYTES {
-        return Err(Error::invalid(format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one has {}", key.len())));
+        return Err(Error::invalid(format!(
+            "a key must have 1 to {MAX_KEY_BYTES} bytes, this one has {}",
+            key.len()
+        )));
     }
     Ok(())
 }

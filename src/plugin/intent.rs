@@ -100,7 +100,7 @@ impl reconcile::Intent for JournaledIntent {
         let (told, ack) = mpsc::channel();
         let done = Done::new(move |ack| drop(told.send(ack)));
         let made = self.journal.submit_batch(mutations, None, &cause, done).unwrap_or_else(|error| {
-            log::warn!("journal: what was set aside is not released by this start: {error}");
+            log::warn!("journal: quarantined proxies are not released by this start: {error}");
             Vec::new()
         });
         // The server may crash of them at once: by then it is to be on disk.

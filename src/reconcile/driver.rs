@@ -168,7 +168,7 @@ impl Handle {
         if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
         {
-            log::error!("journal: the reconciler ended in a panic");
+            log::error!("journal: the reconciler panicked");
         }
     }
 
@@ -194,7 +194,8 @@ impl Idle {
                 let Ok(driver) = given.recv() else { return };
                 let shared = Arc::clone(&driver.shared);
                 if catch_unwind(AssertUnwindSafe(|| driver.run())).is_err() {
-                    let error = "the reconciler ended in a panic: nothing is restored or healed until a restart";
+                    let error =
+                        "the reconciler panicked: nothing is restored or started until the server is restarted";
                     log::error!("journal: {error}");
                     *shared.last_error.lock() = Some(error.to_owned());
                 }
@@ -338,11 +339,11 @@ impl Driver {
                 },
                 Action::SetAside { key, seq, why } => {
                     let until = match self.intent.set_aside(&key, seq, &why) {
-                        true => "until you release it: a start without it went well before, and then this",
-                        false => "until a start has gone well without it, or you release it",
+                        true => "until you release it: it was released once before, and the server crashed again",
+                        false => "until a start without it has gone well, or until you release it",
                     };
                     log::error!(
-                        "journal: {} {} is set aside (state quarantined): {why}. It is started no more {until}",
+                        "journal: {} {} is quarantined: {why}. It is not started {until}",
                         key.0.name(),
                         key.1
                     );
@@ -356,7 +357,7 @@ impl Driver {
     fn release(&mut self, crashes: u32, now: Duration) {
         for key in self.intent.release(crashes) {
             log::warn!(
-                "journal: {} {} was set aside, and the server does well without it: it is tried once more, alone",
+                "journal: {} {} was quarantined, and the server started well without it: it is tried once more, alone",
                 key.0.name(),
                 key.1
             );
@@ -381,7 +382,7 @@ impl Driver {
         match key.and_then(|key| self.intent.wants(&key)) {
             Some(want) => redact_reason(why, &want.args.read()),
             // Whose secrets these might be is known no more.
-            None => "it failed when it was no longer wanted".to_owned(),
+            None => "it failed after it was removed or disabled".to_owned(),
         }
     }
 
@@ -443,22 +444,22 @@ impl Driver {
             self.reported = true;
             let Progress { present, connected, blocked, unwanted, quarantined, .. } = *plan.progress();
             log::info!(
-                "journal: restored {total} proxies in {:.2} s: {live} play, {connected} have connected and sent \
-                 nothing yet, {failing} do not answer and are retried, {blocked} wait for the stream that they take or for a setting, {present} were there already, \
-                 {unwanted} no longer wanted, {quarantined} set aside",
+                "journal: restored {total} proxies in {:.2} s: {live} play, {connected} have connected but sent \
+                 nothing yet, {failing} fail and are retried, {blocked} are blocked, {present} were already there, \
+                 {unwanted} are no longer wanted, {quarantined} are quarantined",
                 plan.elapsed(now).as_secs_f64(),
             );
             for source in plan.worst(WORST) {
                 let SourceReport { host, total, failing, last_error } = source;
                 let host = if host.is_empty() { "(no host)" } else { &host };
-                log::warn!("journal: {failing} of {total} from {host} do not answer, the last with: {last_error}");
+                log::warn!("journal: {failing} of {total} proxies at {host} fail; last error: {last_error}");
             }
         } else if now >= self.next_line {
             self.next_line = now + SECOND;
             let left = plan.eta(now).map_or("?".to_owned(), |eta| format!("{:.0}", eta.as_secs_f64().ceil()));
             log::info!(
-                "journal: restoring {total} proxies: {started} started, {live} play, {failing} failing, {connecting} \
-                 connecting, {waiting} waiting; {:.0} a second, {left} s left",
+                "journal: restoring {total} proxies: {started} started, {live} playing, {failing} failing, \
+                 {connecting} connecting, {waiting} waiting; {:.0} per second, {left} s left",
                 plan.rate(now),
             );
         }

@@ -368,7 +368,7 @@ impl Plan {
     fn settle_circles(&mut self) {
         let (closed, opened) = self.chains.news();
         for (key, circle) in closed {
-            log::warn!("journal: {} {}: {circle}. None of these can be started", key.0.name(), key.1);
+            log::warn!("journal: {} {}: {circle}. None of them is started", key.0.name(), key.1);
             if let Some(proxy) = self.proxies.get_mut(&key) {
                 proxy.last_error = Some(circle.into());
             }

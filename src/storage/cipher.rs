@@ -27,7 +27,7 @@ impl ArgsCipher {
     pub fn read(env: &dyn Env, path: &Path) -> Result<Arc<ArgsCipher>> {
         let text = env.read(path).map_err(|error| {
             let why = format!(
-                "cannot read [journal] key_file={}: {error}. Nothing is written until it is there",
+                "cannot read [journal] key_file={}: {error}. Nothing is written until it can be read",
                 path.display()
             );
             Error::new(Code::KeyMissing, why)
@@ -37,7 +37,7 @@ impl ArgsCipher {
         // The error of `hex` quotes a digit of the key, so it is not passed on.
         hex::decode_to_slice(text.trim_ascii(), key.as_mut_slice()).map_err(|_| {
             let why = format!(
-                "[journal] key_file={} does not have a key in it, {} hexadecimal digits: make one with openssl rand -hex \
+                "[journal] key_file={} must contain a key of {} hexadecimal digits: create one with openssl rand -hex \
                  {KEY_BYTES}",
                 path.display(),
                 2 * KEY_BYTES
@@ -57,8 +57,9 @@ impl ArgsCipher {
         let payload = Payload { msg: b"", aad: b"zlm-journal: which key is this?" };
         let tag = cipher.encrypt(&XNonce::default(), payload).ok();
         let first = tag.as_ref().and_then(|tag| tag.first_chunk());
-        let id =
-            first.ok_or_else(|| Error::new(Code::KeyMissing, "this key encrypts nothing: make another one"))?;
+        let id = first.ok_or_else(|| {
+            Error::new(Code::KeyMissing, "this key cannot be used for encryption: create another one")
+        })?;
         let id = i64::from_le_bytes(*id);
         Ok(Arc::new(ArgsCipher { cipher, id }))
     }
@@ -81,8 +82,11 @@ impl ArgsCipher {
     }
 
     fn decrypted(&self, kind: Kind, key: &str, args: Args) -> Result<Args> {
-        let wrong =
-            || Error::corrupt(format!("the seal of {key} is broken: it was altered, or is of another key"));
+        let wrong = || {
+            Error::corrupt(format!(
+                "the arguments of {key} cannot be decrypted: they were altered, or encrypted with another key"
+            ))
+        };
         let seal = args.seal().ok_or_else(wrong)?;
         let (nonce, sealed) = seal.split_first_chunk::<NONCE_BYTES>().ok_or_else(wrong)?;
         let payload = Payload { msg: sealed, aad: &bound_to(kind, key) };
@@ -97,7 +101,7 @@ pub fn kept(cipher: Option<&ArgsCipher>, kind: Kind, key: &str, args: Args) -> R
         Some(cipher) if args.is_encrypted() => cipher.decrypted(kind, key, args),
         Some(cipher) => Ok(cipher.sealed(kind, key, args)),
         None if args.is_encrypted() => {
-            Err(Error::new(Code::KeyMissing, format!("the arguments of {key} are sealed, and there is no key")))
+            Err(Error::new(Code::KeyMissing, format!("the arguments of {key} are encrypted, and no key is set")))
         }
         None => Ok(args),
     }

@@ -113,8 +113,8 @@ impl CrashCounters {
             && !std::mem::replace(&mut self.failed, true)
         {
             log::warn!(
-                "journal: cannot write {}: {error}. Should the server crash again, the next one will not know how often \
-                 it has",
+                "journal: cannot write {}: {error}. If the server crashes again, its next start will not know the \
+                 number of crashes",
                 self.path.display()
             );
         }
@@ -145,7 +145,7 @@ fn accused(paths: &JournalPaths) -> Vec<u64> {
     let path = paths.crash();
     let Ok(text) = paths.env.read(&path) else { return Vec::new() };
     if let Err(error) = paths.env.remove(&path) {
-        log::warn!("journal: cannot remove {}: {error}. It accuses nobody", path.display());
+        log::warn!("journal: cannot remove {}: {error}. It is ignored", path.display());
         return Vec::new();
     }
     let text = String::from_utf8(text).unwrap_or_default();

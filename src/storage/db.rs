@@ -135,15 +135,15 @@ impl Store {
                 self.connection.query_row("SELECT value FROM meta WHERE name = 'schema'", [], |row| row.get(0))?;
             if says != i64::from(version) {
                 return Err(Error::corrupt(format!(
-                    "the header of {} says schema {version}, its content says {says}",
+                    "the header of {} says schema {version}, but its content says {says}",
                     path.display()
                 )));
             }
             return Err(Error::new(
                 Code::NewerSchema,
                 format!(
-                    "{} was written by a newer zlm-journal (schema {version}, this one knows \
-                     {SCHEMA_VERSION}) and is only read: install that version again, or name another [journal] path",
+                    "{} was written by a newer zlm-journal (schema {version}; this one supports up to \
+                     {SCHEMA_VERSION}) and is only read: install that version again, or set another [journal] path",
                     path.display()
                 ),
             ));
@@ -175,7 +175,7 @@ impl Store {
         transaction.execute(SET_META, params!["schema", SCHEMA_VERSION])?;
         transaction.execute_batch(&format!("PRAGMA user_version = {SCHEMA_VERSION};"))?;
         transaction.commit()?;
-        log::info!("journal: the schema was brought from version {} to {SCHEMA_VERSION}", self.version);
+        log::info!("journal: the schema was migrated from version {} to {SCHEMA_VERSION}", self.version);
         self.version = SCHEMA_VERSION;
         Ok(())
     }
@@ -209,7 +209,7 @@ impl Store {
             match found.and_then(|row| row.kept(cipher).ok()) {
                 Some(Row::Change(change)) => changes.push(change),
                 _ => {
-                    log::warn!("journal: the row of change {seq} is damaged, and left out of a history");
+                    log::warn!("journal: the row of change {seq} is damaged and was left out of a history");
                     damaged += 1;
                 }
             }
@@ -234,8 +234,8 @@ impl Store {
         let another_key = || {
             Error::new(
                 Code::KeyMissing,
-                "its arguments are sealed with a key, and [journal] key_file does not name that one: put it back, or name \
-                 another [journal] path to begin anew",
+                "its arguments are encrypted with a key that [journal] key_file does not provide: restore that key \
+                 file, or set another [journal] path to start with an empty journal",
             )
         };
         let mut statement = transaction.prepare(SELECT_PROXIES)?;
@@ -261,7 +261,7 @@ impl Store {
         let intent = Intent::starting_at(seq).sealing(cipher).filled(entries, digest);
         if stored != found || !intent.is_whole() || intent.seq() != seq {
             return Err(Error::corrupt(format!(
-                "the rows of proxies are not those that were written: {} of {} there, last change {} of {seq}",
+                "the rows of proxies do not match the digest: {} of {} are there, last change {} of {seq}",
                 found.count,
                 stored.count,
                 intent.seq(),
@@ -387,7 +387,7 @@ pub fn create(paths: &JournalPaths, path: &Path, content: &Content) -> Result<()
     let written = Store::open_for_reading(paths, path)?.load(intent.cipher())?;
     if written.digest() != intent.digest() || written.seq() != intent.seq() {
         return Err(Error::corrupt(format!(
-            "{} does not hold what was just written to it: check the disk",
+            "{} does not contain what was just written to it: check the disk",
             path.display()
         )));
     }

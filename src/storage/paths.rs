@@ -54,7 +54,7 @@ impl JournalPaths {
         let name = file
             .file_name()
             .and_then(|name| name.to_str())
-            .ok_or_else(|| Error::invalid(format!("[journal] path={} names no file", file.display())))?;
+            .ok_or_else(|| Error::invalid(format!("[journal] path={} does not name a file", file.display())))?;
         let dir = match file.parent() {
             Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
             _ => PathBuf::from("."),
@@ -104,7 +104,7 @@ impl JournalPaths {
             Ok(None) => Err(Error::new(
                 Code::Locked,
                 format!(
-                    "another server has the journal {}: give each server a [journal] path of its own",
+                    "another server uses the journal {}: set a different [journal] path for each server",
                     self.file.display()
                 ),
             )),
@@ -274,7 +274,7 @@ impl JournalPaths {
     }
 
     pub fn stat(&self, path: &Path) -> Result<Option<Stat>> {
-        self.env.stat(path).map_err(|error| Error::io("cannot look at", path, &error))
+        self.env.stat(path).map_err(|error| Error::io("cannot get the status of", path, &error))
     }
 
     pub fn sync(&self, path: &Path) -> Result<()> {
@@ -310,7 +310,7 @@ impl JournalPaths {
         while len < bytes {
             let missing = usize::try_from(bytes - len).unwrap_or(usize::MAX).min(ZEROS.len());
             let zeros = ZEROS.get(..missing).unwrap_or(ZEROS);
-            self.env.write_at(path, len, zeros).map_err(|error| Error::io("cannot make room in", path, &error))?;
+            self.env.write_at(path, len, zeros).map_err(|error| Error::io("cannot preallocate", path, &error))?;
             len += zeros.len() as u64;
         }
         self.sync(path)?;

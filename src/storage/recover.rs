@@ -54,7 +54,7 @@ pub fn open(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Op
         Ok((store, intent)) => seal(paths, store, intent),
         Err(error) if error.code == Code::Corrupt => recover(paths, cipher, &error.message),
         Err(_) if paths.stat(&paths.file)?.is_none() => {
-            recover(paths, cipher, &format!("{} is gone", paths.file.display()))
+            recover(paths, cipher, &format!("{} is missing", paths.file.display()))
         }
         Err(error) => Err(error),
     }
@@ -70,7 +70,7 @@ fn seal(paths: &JournalPaths, store: Store, intent: Intent) -> Result<Opened> {
     store.abandon();
     let (history, mut incidents) = salvage_history(paths, intent.seq(), intent.cipher());
     let report = format!(
-        "The arguments of all {} proxies and of {} changes are sealed with the key of [journal] key_file from now on",
+        "The arguments of all {} proxies and of {} changes are now encrypted with the key of [journal] key_file",
         intent.digest().count,
         history.len()
     );
@@ -104,8 +104,8 @@ fn not_behind(paths: &JournalPaths, intent: &Intent) -> Result<()> {
     let marked = paths.read_mark();
     if marked > intent.seq() {
         return Err(Error::corrupt(format!(
-            "{} ends with change {}, but change {marked} had been on disk: part of it or of its log is lost, or the \
-             file is an old copy",
+            "{} ends with change {}, but change {marked} was already on disk: part of the file or of its log is lost, \
+             or it is an old copy",
             paths.file.display(),
             intent.seq()
         )));
@@ -127,7 +127,7 @@ fn not_behind(paths: &JournalPaths, intent: &Intent) -> Result<()> {
         return Ok(());
     }
     Err(Error::corrupt(format!(
-        "the log of {} is damaged in its middle: SQLite stops at change {}, behind it lie changes up to {}",
+        "the log of {} is damaged in the middle: SQLite stops at change {}, and changes up to {} follow after it",
         paths.file.display(),
         intent.seq(),
         found.seq
@@ -185,7 +185,7 @@ fn recover(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>, damage: &str)
                 break;
             }
             Err(error) if error.code == Code::KeyMissing => return Err(error),
-            Err(error) => sources.push(format!("not the snapshot {}: {error}", file.path.display())),
+            Err(error) => sources.push(format!("the snapshot {} was not used: {error}", file.path.display())),
         }
     }
     let known = paths.read_mark();
@@ -196,13 +196,13 @@ fn recover(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>, damage: &str)
         return Err(Error::new(
             Code::KeyMissing,
             format!(
-                "{damage}. It is sealed with a key, and [journal] key_file does not name that one: put it back"
+                "{damage}. It is encrypted with a key that [journal] key_file does not provide: restore that key file"
             ),
         ));
     }
     let mut found = found.after(&snapshot);
     sources.push(format!(
-        "{} changes and {} proxies in the damaged files after that",
+        "{} later changes and {} later proxies from the damaged files",
         found.numbers.len(),
         found.keys.values().filter(|(_, entry)| entry.is_some()).count()
     ));
@@ -215,7 +215,7 @@ fn recover(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>, damage: &str)
     }
     let report = format!(
         "{damage}. Recovered {} proxies from: {}. {lost}. The damaged files are kept in quarantine/ beside the \
-         journal. Compare with what should be there",
+         journal. Compare the result with the proxies that you expect",
         intent.digest().count,
         sources.join("; "),
     );

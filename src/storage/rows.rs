@@ -70,7 +70,8 @@ impl Incident {
 }
 
 fn stored(args: &Args) -> Result<&str> {
-    let refused = || Error::new(Code::Storage, "arguments could not be encrypted, so they are not written");
+    let refused =
+        || Error::new(Code::Storage, "the arguments could not be encrypted, so the change is not written");
     args.is_storable().then(|| args.stored()).ok_or_else(refused)
 }
 
@@ -154,7 +155,7 @@ pub fn row_of(values: &[Value], rowid: i64) -> Option<Row> {
 
 pub fn proxy_of(values: &[Value]) -> Result<(Kind, String, Entry)> {
     let [kind, key, args, state, seq, created_at, updated_at, crc] = *values else {
-        return Err(Error::corrupt("a row of proxies has eight columns"));
+        return Err(Error::corrupt("a row of proxies does not have eight columns"));
     };
     let (kind, key) = (kind.named(Kind::from_name)?, key.text()?.to_owned());
     let entry = Entry {
@@ -165,7 +166,7 @@ pub fn proxy_of(values: &[Value]) -> Result<(Kind, String, Entry)> {
         updated_at: updated_at.integer()?,
     };
     if crc != Value::Integer(entry.crc(kind, &key).into()) {
-        return Err(Error::corrupt(format!("the row of {key} is damaged: its checksum does not hold")));
+        return Err(Error::corrupt(format!("the row of {key} is damaged: its checksum does not match")));
     }
     Ok((kind, key, entry))
 }

@@ -97,7 +97,11 @@ impl Plan {
         }
         if proxy.throws >= MOST_CRASHES {
             let seq = proxy.seq;
-            self.set_aside(key.clone(), seq, format!("the server threw {MOST_CRASHES} times running: {why}"));
+            self.set_aside(
+                key.clone(),
+                seq,
+                format!("its add threw an exception {MOST_CRASHES} times in a row: {why}"),
+            );
             return;
         }
         proxy.last_error = Some(why.into());
@@ -117,7 +121,7 @@ impl Plan {
 
     /// The server has it, and connects again by itself.
     pub(super) fn retries(&mut self, key: &ProxyKey, failures: u32, why: Option<String>, wall: i64) {
-        self.has_failed(key, why.as_deref().unwrap_or("it connected and sent nothing"));
+        self.has_failed(key, why.as_deref().unwrap_or("it connected but sent no media"));
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         if let Some(why) = why {
             proxy.last_error = Some(why.into());
@@ -146,7 +150,7 @@ impl Plan {
     /// False for what the server has crashed of too often: it is set aside.
     pub(super) fn is_bearable(&mut self, want: &Wanted) -> bool {
         if want.crashes >= MOST_CRASHES {
-            let why = format!("the server crashed {} times as it started", want.crashes);
+            let why = format!("the server crashed {} times while starting it", want.crashes);
             self.set_aside(want.key.clone(), want.seq, why);
         }
         want.crashes < MOST_CRASHES
