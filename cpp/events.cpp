@@ -1,5 +1,5 @@
-// The plugin's part that passes on what MediaServer tells of its proxies and streams. Whoever tells holds locks of the
-// server's, so nothing of the server's is called here. Decides nothing: the journal does.
+// Passes MediaServer's events to the journal. Events come while the server holds locks, so nothing of the server is
+// called here. Decides nothing.
 #include "Common/MediaSource.h"
 #include "Common/config.h"
 #include "FFmpegSource.h"
@@ -16,7 +16,7 @@ using namespace mediakit;
 
 namespace zlm_journal {
 
-// The hooks name these classes without their headers.
+// The hooks declare these classes without their headers.
 static_assert(
     KindOf<PlayerProxy>::number == ZLM_JOURNAL_PULL && KindOf<PusherProxy>::number == ZLM_JOURNAL_PUSH
         && KindOf<FFmpegSource>::number == ZLM_JOURNAL_FFMPEG,
@@ -29,7 +29,7 @@ zlm_journal_stream streamOf(const Named &named) {
     return {textOf(named.vhost), textOf(named.app), textOf(named.stream)};
 }
 
-// What is refused is a defect of ours, or a name that is no text.
+// An error here is a bug of ours, or a name that is not UTF-8.
 void check(int code, const char *what) {
     if (code != 0 && code != ZLM_JOURNAL_CODE_INVALID_HANDLE) {
         ErrorL << "journal: " << what << ": " << lastError();
@@ -54,8 +54,8 @@ void Plugin::ended(int kind, const std::string &key) const noexcept {
 
 namespace {
 
-// The journal is told of what one proxy does. Called on the proxy's poller. A late event, of one that has just left the
-// map, is taken for one of the next of its key.
+// Reports the events of one proxy; called on its poller. A late event, of a proxy that has just left the map, counts
+// for the next proxy with its key.
 struct ProxyEvents {
     zlm_journal_handle journal;
     int kind;
@@ -68,12 +68,12 @@ struct ProxyEvents {
     }
 };
 
-// How often a push is asked what it does. Two readings of atomic numbers.
+// The interval at which a push is asked for its state: two atomic reads.
 const uint64_t kLookMs = 5000;
 
 } // namespace
 
-// Nobody else in MediaServer uses these callbacks of a pull.
+// Nothing else in MediaServer uses these callbacks of a pull.
 void Plugin::follow(const std::string &key, PlayerProxy &pull) const noexcept {
     if (_journal == 0) {
         return;
@@ -89,7 +89,8 @@ void Plugin::follow(const std::string &key, PlayerProxy &pull) const noexcept {
     }
 }
 
-// A push connects again by itself and tells nobody. It counts how often, and its status says whether the last one failed.
+// A push reconnects by itself without an event. It counts its connects, and its status says whether the last one
+// failed.
 void Plugin::follow(const std::string &key, PusherProxy &push) const noexcept {
     if (_journal == 0) {
         return;
