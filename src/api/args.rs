@@ -1,5 +1,4 @@
-//! The arguments of a call, read into a type of its own whose fields are theirs: by their names, in any case. One that is
-//! empty is not given.
+//! Reads the arguments of a call into a struct, by field name, ignoring case. An empty argument counts as missing.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -12,7 +11,7 @@ use super::{MOST_ITEMS, Request};
 use crate::error::{Error, Result};
 
 impl<'a> Request<'a> {
-    /// Fails, in the client's words, for the first argument that is not what its field takes.
+    /// Fails with a message for the client at the first argument with an invalid value.
     pub fn args<T: Deserialize<'a>>(&self) -> Result<T> {
         let mut first: BTreeMap<String, &'a str> = BTreeMap::new();
         for (name, value) in self.args {
@@ -24,7 +23,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// How many a page has at most.
+/// The maximum number of items on a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit(pub usize);
 
@@ -170,8 +169,8 @@ mod tests {
             ("state", "on", "state=\"on\" is not one of enabled, disabled, dormant, quarantined"),
             ("before", "-1", "before=\"-1\" is not a non-negative integer"),
             ("since", "9223372036854775808", "since=\"9223372036854775808\" is not a time in milliseconds"),
-            ("limit", "0", "limit=0 is not from 1 to 10000"),
-            ("limit", "10001", "limit=10001 is not from 1 to 10000"),
+            ("limit", "0", "limit=0 must be between 1 and 10000"),
+            ("limit", "10001", "limit=10001 must be between 1 and 10000"),
         ] {
             assert_eq!(read(&[(name, value)]).unwrap_err(), why);
         }

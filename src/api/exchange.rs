@@ -1,4 +1,4 @@
-//! The whole of what is wanted as one JSON document, out and in; and in from what people have today.
+//! Export and import of intent as one JSON document, and import from other formats.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::error::{Error, Result};
 use crate::model::{Entry, Kind, ProxyKey, State};
 use crate::plugin::Plugin;
 
-/// Of the documents that this version writes, and the newest that it reads.
+/// The version of the documents that are written, and the newest that is read.
 const VERSION: u64 = 1;
 const FORMAT: &str = "zlm-journal";
-/// The most that one document takes in.
+/// The maximum number of entries in a document.
 const MOST_ENTRIES: usize = 100_000;
 
 #[derive(Deserialize)]
@@ -42,7 +42,7 @@ struct Exported {
     args: Value,
 }
 
-/// Of all entries, or of a kind. Without `reveal=1` there are no credentials in it, and it can be looked at but not
+/// Exports all entries or those of a kind. Without `reveal=1` credentials are hidden, and the document cannot be
 /// imported.
 pub fn export(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Export { kind: only, reveal } = request.args()?;
@@ -68,14 +68,14 @@ struct Import {
 #[derive(Deserialize, Default, PartialEq)]
 #[serde(rename_all = "lowercase")]
 enum Mode {
-    /// Adds and replaces.
+    /// Adds and replaces entries.
     #[default]
     Merge,
-    /// Removes as well what the document does not have.
+    /// Also removes entries that the document does not have.
     Replace,
 }
 
-/// A document that is no good in any part changes nothing.
+/// An error anywhere in the document rejects all of it.
 pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Import { mode, dry_run } = request.args()?;
     let desired = read(request.body)?.into_iter().map(|(key, entry)| (key, Desired::from(entry))).collect();
@@ -89,7 +89,7 @@ pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     Ok(Reply::changed(&changed, shown))
 }
 
-/// What a body wants, whichever of the known forms it has.
+/// Reads the desired proxies from a body in any of the known formats.
 fn read(body: &[u8]) -> Result<BTreeMap<ProxyKey, Entry>> {
     let text = std::str::from_utf8(body)
         .map_err(|error| Error::invalid(format!("the body is not UTF-8 text: {error}: save it as UTF-8")))?;
@@ -121,7 +121,7 @@ fn read(body: &[u8]) -> Result<BTreeMap<ProxyKey, Entry>> {
     Ok(wanted)
 }
 
-/// One entry as it was given, and where.
+/// One entry as it was given, and its place for error messages.
 struct Item {
     at: String,
     entry: Value,
@@ -132,7 +132,7 @@ fn numbered(what: &str, entries: impl IntoIterator<Item = Value>) -> Vec<Item> {
     entries.into_iter().enumerate().map(|(index, entry)| Item { at: at(index), entry }).collect()
 }
 
-/// A document of ours, or a reply of listStreamProxy or of exportJournal as it came.
+/// Reads a document of exportJournal, or a reply of exportJournal or listStreamProxy.
 fn from_document(mut document: Value) -> Result<Vec<Item>> {
     if document.get("format").is_none()
         && let Some(data) = document.get_mut("data").filter(|data| data.is_object())
@@ -166,7 +166,7 @@ fn from_document(mut document: Value) -> Result<Vec<Item>> {
     Ok(numbered("proxy", listed.into_iter().map(pull)))
 }
 
-/// Lines of `vhost/app/stream,url`; or of whatever arguments the first line names, by `kind` and `key` too.
+/// Reads lines of `vhost/app/stream,url`, or of the columns that the first line names, also `kind` and `key`.
 fn from_csv(text: &str) -> Result<Vec<Item>> {
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)

@@ -1,4 +1,4 @@
-//! What Prometheus wants to know, in its text format (https://prometheus.io/docs/instrumenting/exposition_formats/).
+//! The metrics in the text format of Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/).
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -11,7 +11,6 @@ use crate::model::{Kind, State};
 use crate::plugin::Plugin;
 use crate::reconcile::PhaseCounts;
 
-/// The content type that goes with it.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[derive(Default)]
@@ -44,7 +43,7 @@ fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// All metrics. Takes milliseconds where there are tens of thousands of proxies.
+/// All metrics. Takes milliseconds with tens of thousands of proxies.
 pub fn page(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
     let journal = plugin.journal();
     let (report, reading, sizes) = (journal.report(), journal.gauges(), journal.sizes());

@@ -1,4 +1,4 @@
-//! Starts what is enabled and not there.
+//! Starts enabled proxies that are missing.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ struct Begun {
     wanted: u64,
 }
 
-/// All of it, or the proxies of one `key`, dormant or not.
+/// All of them, or the proxies with one `key`, which may also be dormant.
 pub fn restore(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Args { key } = request.args()?;
     let wanted = plugin.restore(key)?;
