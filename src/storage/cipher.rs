@@ -1,5 +1,6 @@
-//! Seals the arguments of proxies with a key that is not in the journal, so that its files alone give no camera away.
-//! What is sealed is bound to its proxy: one row's seal is none for another's. Knows nothing of rows or queues.
+//! Encrypts the arguments of proxies with a key that is not in the journal, so that its files alone do not show the
+//! cameras' URLs. The ciphertext is bound to its proxy and cannot be moved to another row. Knows nothing of rows or
+//! queues.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ const NONCE_BYTES: usize = 24;
 pub struct ArgsCipher {
     /// Wipes the key when it is dropped.
     cipher: XChaCha20Poly1305,
-    /// Tells the key from others, and nothing of what it is.
+    /// Identifies the key without revealing it.
     pub id: i64,
 }
 
@@ -49,11 +50,11 @@ impl ArgsCipher {
 
     fn new(key: &[u8; KEY_BYTES]) -> Result<Arc<ArgsCipher>> {
         let cipher = XChaCha20Poly1305::new(key.into());
-        // Every seal needs a random nonce: where there are none, the journal is not opened.
+        // Encryption needs random nonces: without them the journal is not opened.
         XNonce::try_generate().map_err(|error| {
             Error::new(Code::Storage, format!("the system's random generator failed: {error}"))
         })?;
-        // The tag of an empty message under a nonce that nothing else has.
+        // The tag of an empty message, with a nonce and associated data that nothing else uses.
         let payload = Payload { msg: b"", aad: b"zlm-journal: which key is this?" };
         let tag = cipher.encrypt(&XNonce::default(), payload).ok();
         let first = tag.as_ref().and_then(|tag| tag.first_chunk());
@@ -64,7 +65,7 @@ impl ArgsCipher {
         Ok(Arc::new(ArgsCipher { cipher, id }))
     }
 
-    /// The same, sealed for the file, unless they are already. Takes microseconds, touches no storage.
+    /// The arguments, encrypted for the file unless they already are. Takes microseconds, touches no storage.
     pub fn sealed(&self, kind: Kind, key: &str, args: Args) -> Args {
         if args.stored() != args.as_str() {
             return args;
@@ -74,7 +75,7 @@ impl ArgsCipher {
             let sealed = self.cipher.encrypt(&nonce, payload).ok()?;
             Some([nonce.as_slice(), &sealed].concat())
         });
-        // Without a nonce or a seal the write fails: neither plain text nor an empty seal is stored.
+        // If encryption fails, the write must fail: neither plain text nor nothing may be stored.
         match seal {
             Some(seal) => args.sealed_as(&seal),
             None => args.unstorable(),
@@ -95,7 +96,7 @@ impl ArgsCipher {
     }
 }
 
-/// Arguments from a file as memory has them: readable, and sealed for the file where there is a key.
+/// Arguments from a file for memory: readable, and encrypted for the file if there is a key.
 pub fn kept(cipher: Option<&ArgsCipher>, kind: Kind, key: &str, args: Args) -> Result<Args> {
     match cipher {
         Some(cipher) if args.is_encrypted() => cipher.decrypted(kind, key, args),
@@ -107,7 +108,7 @@ pub fn kept(cipher: Option<&ArgsCipher>, kind: Kind, key: &str, args: Args) -> R
     }
 }
 
-/// What a seal holds good for. A kind's name has no zero byte in it.
+/// The associated data of an encryption. The name of a kind contains no zero byte.
 fn bound_to(kind: Kind, key: &str) -> Vec<u8> {
     [kind.name().as_bytes(), b"\0", key.as_bytes()].concat()
 }
