@@ -211,7 +211,7 @@ fn recover(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>, damage: &str)
     let sums = found.sums_after(known);
     let mut intent = found.into_intent(&snapshot, known, cipher);
     if prove(&mut intent, &sums) {
-        lost = "The sums over it prove that no proxy is missing".to_owned();
+        lost = "The digest proves that no proxy is missing".to_owned();
     }
     let report = format!(
         "{damage}. Recovered {} proxies from: {}. {lost}. The damaged files are kept in quarantine/ beside the \
