@@ -282,7 +282,7 @@ mod tests {
             assert!(keys(&whole[..cut]).is_err(), "{}", &whole[..cut]);
         }
         for (body, says) in [
-            (entry(r#",{"kind":"tape","args":{}}"#), "entry 1 (the first is 0): it has no kind"),
+            (entry(r#",{"kind":"tape","args":{}}"#), "entry 1 (the first is 0): its kind is missing or unknown"),
             (entry(r#",{"kind":"pull","args":{"app":"a"}}"#), "Required parameter missed: vhost"),
             (entry(r#",{"kind":"pull","args":{"vhost":"v","app":"a","stream":"s","url":"y"}}"#), "appears twice"),
             (entry(r#",{"kind":"pull","args":[]}"#), "a JSON object of arguments"),

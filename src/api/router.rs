@@ -287,7 +287,7 @@ mod tests {
         drop(told);
         let rest: Vec<String> = replies.iter().collect();
         assert_eq!(full.len() + rest.len(), 3 + 2 * Lane::QUEUE);
-        assert_eq!(rest.iter().filter(|reply| reply.contains("not carried out")).count(), 1);
+        assert_eq!(rest.iter().filter(|reply| reply.contains("not completed")).count(), 1);
         assert_eq!(rest.iter().filter(|reply| reply.contains("is stopping")).count(), 1);
     }
 
