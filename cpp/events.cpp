@@ -135,9 +135,7 @@ void Plugin::listen() {
     center.addListener(this, Broadcast::kBroadcastMediaChanged, [this](BroadcastMediaChangedArgs) {
         const auto stream = streamOf(sender.getMediaTuple());
         const auto &schema = sender.getSchema();
-        check(
-            zlm_journal_stream_changed(_journal, textOf(schema), &stream, bRegist),
-            "a change of a stream was not recorded");
+        check(zlm_journal_stream_changed(_journal, textOf(schema), &stream, bRegist), "a stream was not recorded");
     });
 #ifdef BroadcastBeforeHttpRequestArgs
     center.addListener(this, Broadcast::kBroadcastBeforeHttpRequest, [this](BroadcastBeforeHttpRequestArgs) {

@@ -131,9 +131,7 @@ pub fn history(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
 
 fn cursor(text: &str) -> Result<ProxyKey> {
     let parts = text.split_once('/').and_then(|(kind, key)| Some((Kind::from_name(kind)?, key.into())));
-    parts.ok_or_else(|| {
-        Error::invalid(format!("after={text:?} is not a value that a page of this list returned as next"))
-    })
+    parts.ok_or_else(|| Error::invalid(format!("after={text:?} is not a next of this list")))
 }
 
 /// Arguments, without the credentials in URLs unless `reveal` is set.

@@ -56,11 +56,7 @@ pub fn page(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
 }
 
 fn of_storage(page: &mut Page, report: &Report, reading: &Reading, [file, log, snapshots]: [u64; 3], now: i64) {
-    page.gauge(
-        "healthy",
-        "1 if the journal can be written, else 0.",
-        u8::from(report.condition == Condition::Healthy),
-    );
+    page.gauge("healthy", "1 if the journal can be written.", u8::from(report.condition == Condition::Healthy));
     page.family("commit_seconds", "histogram", "Duration of commits, including the sync to disk.");
     for (bound, count) in &reading.commits {
         let bound = bound.map_or("+Inf".to_owned(), |bound| bound.as_secs_f64().to_string());
@@ -72,16 +68,8 @@ fn of_storage(page: &mut Page, report: &Report, reading: &Reading, [file, log, s
     page.counter("changes_total", "Changes written since the start.", reading.changes);
     page.counter("errors_total", "Failed writes, openings and maintenance tasks since the start.", reading.errors);
     page.gauge("queue_changes", "Changes waiting for the disk.", report.queue);
-    page.gauge(
-        "queue_capacity_changes",
-        "Maximum number of changes that may wait for the disk.",
-        report.queue_capacity,
-    );
-    page.gauge(
-        "ack_lag_seconds",
-        "Time that the oldest unacknowledged change has waited.",
-        reading.ack_lag.as_secs_f64(),
-    );
+    page.gauge("queue_capacity_changes", "Most changes that may wait.", report.queue_capacity);
+    page.gauge("ack_lag_seconds", "Age of the oldest unacknowledged change.", reading.ack_lag.as_secs_f64());
     page.gauge("last_change", "The number of the last change.", report.seq);
     page.gauge("last_durable_change", "The number of the last change on disk.", report.durable_seq);
     page.family("file_bytes", "gauge", "Size of the files.");
@@ -130,32 +118,12 @@ fn of_proxies(page: &mut Page, plugin: &Plugin) {
     }
     let shown = reconciler.shown(None, 0);
     let progress = shown.progress;
-    page.gauge(
-        "restore_finished",
-        "1 if every proxy of the restore has a result, else 0.",
-        u8::from(shown.finished),
-    );
+    page.gauge("restore_finished", "1 if every proxy of the restore has a result.", u8::from(shown.finished));
     page.gauge("restore_proxies", "Proxies in the restore.", progress.total);
-    page.gauge(
-        "restore_answered_proxies",
-        "Proxies of the restore that have a result, of whatever kind.",
-        progress.done(),
-    );
+    page.gauge("restore_answered_proxies", "Proxies of the restore with a result.", progress.done());
     page.gauge("restore_seconds", "Duration of the restore so far, or in total.", shown.elapsed.as_secs_f64());
-    page.counter(
-        "revived_total",
-        "Proxies started again after the restore because the server had lost them.",
-        progress.revived,
-    );
-    page.counter(
-        "asked_total",
-        "Proxies started because a player, a stream or an operator asked for them, or because they were released.",
-        progress.asked,
-    );
+    page.counter("revived_total", "Lost proxies that were started again.", progress.revived);
+    page.counter("asked_total", "Proxies started on demand or after a release.", progress.asked);
     page.counter("given_up_total", "Proxies forgotten because the server gave them up.", progress.given_up);
-    page.counter(
-        "quarantined_total",
-        "Proxies quarantined because the server crashed or threw while starting them.",
-        progress.quarantined,
-    );
+    page.counter("quarantined_total", "Proxies quarantined after crashes or exceptions.", progress.quarantined);
 }

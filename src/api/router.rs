@@ -199,10 +199,7 @@ impl Lane {
                 Err(TrySendError::Full((reply, _)) | TrySendError::Disconnected((reply, _))) => reply,
             }
         };
-        refused.fail(&Error::new(
-            Code::Busy,
-            format!("{} API calls are already waiting: try again later", Self::QUEUE),
-        ));
+        refused.fail(&Error::new(Code::Busy, format!("{} API calls are waiting: try again later", Self::QUEUE)));
     }
 
     fn close(&self, until: Instant) -> bool {
@@ -232,9 +229,7 @@ fn work(jobs: &Mutex<Receiver<Work>>, state: &State) {
         let next = jobs.lock().recv();
         let Ok((reply, job)) = next else { return };
         if catch_unwind(AssertUnwindSafe(move || job(reply))).is_err() {
-            log::error!(
-                "journal: an API call failed because of a bug in zlm-journal: please report it with the log"
-            );
+            log::error!("journal: an API call failed because of a bug in zlm-journal");
         }
         state.done();
     }

@@ -79,7 +79,7 @@ pub struct zlm_journal_options {
     /// The directory to which a relative `path` refers.
     pub base_dir: zlm_journal_text,
     /// The host's own names and addresses other than loopback, and the ports on which it plays and receives streams. A
-    /// proxy that would pull from itself through them is not started. Both may be empty.
+    /// proxy that would feed itself through them is not started. Both may be empty.
     pub own_hosts: *const zlm_journal_text,
     pub own_hosts_len: usize,
     pub own_ports: *const u16,

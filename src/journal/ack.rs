@@ -137,9 +137,6 @@ impl Done {
 
 impl Drop for Done {
     fn drop(&mut self) {
-        self.tell(Ack::failed(Error::new(
-            Code::Panic,
-            "the journal dropped this call without an answer: see the log",
-        )));
+        self.tell(Ack::failed(Error::new(Code::Panic, "the journal dropped this call: see the log")));
     }
 }

@@ -121,10 +121,7 @@ impl Core {
     pub fn copy_log(&self, store: &Store) -> Result<()> {
         let durable = self.durable_seq.load(Ordering::Acquire);
         let is_whole = store.checkpoint()?;
-        log::debug!(
-            "journal: checkpoint up to change {durable}{}",
-            if is_whole { "" } else { " (incomplete: the log is still being read)" }
-        );
+        log::debug!("journal: checkpoint up to change {durable}{}", if is_whole { "" } else { " (incomplete)" });
         if is_whole {
             self.file_seq.fetch_max(durable, Ordering::Release);
         }
@@ -172,9 +169,7 @@ impl Core {
             }
             let intent = Store::open_for_reading(&self.paths, &snapshot.path)
                 .and_then(|store| store.load(Some(&cipher)))
-                .map_err(|error| {
-                    error.context(format!("cannot encrypt the snapshot {}", snapshot.path.display()))
-                });
+                .map_err(|error| error.context(format!("cannot encrypt {}", snapshot.path.display())));
             match intent {
                 Ok(intent) => {
                     let temporary = self.paths.temporary_snapshot();
@@ -192,8 +187,7 @@ impl Core {
         for folder in self.paths.quarantined(QuarantineReason::Damaged).iter().filter(|folder| holds_more(folder))
         {
             log::warn!(
-                "journal: {} has unencrypted files from before [journal] key_file was set: remove them when they are \
-                 no longer needed",
+                "journal: {} has unencrypted files from before key_file was set: remove them if they are not needed",
                 folder.display()
             );
         }

@@ -188,10 +188,7 @@ impl Checksum {
 /// Checks a key of MediaServer.
 pub fn check_key(key: &str) -> Result<()> {
     if key.is_empty() || key.len() > MAX_KEY_BYTES {
-        return Err(Error::invalid(format!(
-            "a key must have 1 to {MAX_KEY_BYTES} bytes, this one has {}",
-            key.len()
-        )));
+        return Err(Error::invalid(format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one has {}", key.len())));
     }
     Ok(())
 }

@@ -58,9 +58,7 @@ impl ArgsCipher {
         let payload = Payload { msg: b"", aad: b"zlm-journal: which key is this?" };
         let tag = cipher.encrypt(&XNonce::default(), payload).ok();
         let first = tag.as_ref().and_then(|tag| tag.first_chunk());
-        let id = first.ok_or_else(|| {
-            Error::new(Code::KeyMissing, "this key cannot be used for encryption: create another one")
-        })?;
+        let id = first.ok_or_else(|| Error::new(Code::KeyMissing, "unusable key: create another one"))?;
         let id = i64::from_le_bytes(*id);
         Ok(Arc::new(ArgsCipher { cipher, id }))
     }
@@ -83,11 +81,8 @@ impl ArgsCipher {
     }
 
     fn decrypted(&self, kind: Kind, key: &str, args: Args) -> Result<Args> {
-        let wrong = || {
-            Error::corrupt(format!(
-                "the arguments of {key} cannot be decrypted: they were altered, or encrypted with another key"
-            ))
-        };
+        let wrong =
+            || Error::corrupt(format!("the arguments of {key} cannot be decrypted: altered, or of another key"));
         let seal = args.seal().ok_or_else(wrong)?;
         let (nonce, sealed) = seal.split_first_chunk::<NONCE_BYTES>().ok_or_else(wrong)?;
         let payload = Payload { msg: sealed, aad: &bound_to(kind, key) };

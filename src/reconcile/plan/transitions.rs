@@ -96,11 +96,7 @@ impl Plan {
         }
         if proxy.throws >= MOST_CRASHES {
             let seq = proxy.seq;
-            self.set_aside(
-                key.clone(),
-                seq,
-                format!("its add threw an exception {MOST_CRASHES} times in a row: {why}"),
-            );
+            self.set_aside(key.clone(), seq, format!("its add threw {MOST_CRASHES} times in a row: {why}"));
             return;
         }
         proxy.last_error = Some(why.into());
