@@ -269,7 +269,7 @@ typedef struct zlm_journal_options {
   struct zlm_journal_text base_dir;
   /*
    The host's own names and addresses other than loopback, and the ports on which it plays and receives streams. A
-   proxy that would pull from itself through them is not started. Both may be empty.
+   proxy that would feed itself through them is not started. Both may be empty.
    */
   const struct zlm_journal_text *own_hosts;
   size_t own_hosts_len;
@@ -620,7 +620,7 @@ int32_t zlm_journal_call_settled(zlm_journal_handle handle,
 /*
  Reports that a proxy has entered the server's map of its kind (ZLM_JOURNAL_PULL, _PUSH, _FFMPEG). Call it under that
  map's lock, so that the order of the reports is the order of the effects. Sets `*call` to the call of
- zlm_journal_host.add that made it, or to 0 if a client's call did.
+ zlm_journal_host.add that made it, or to 0.
 
  # Safety
  `key` is valid until this returns; `call` is NULL or can be written.

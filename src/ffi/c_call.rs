@@ -183,7 +183,7 @@ pub extern "C" fn zlm_journal_call_settled(handle: zlm_journal_handle, call: u64
 
 /// Reports that a proxy has entered the server's map of its kind (ZLM_JOURNAL_PULL, _PUSH, _FFMPEG). Call it under that
 /// map's lock, so that the order of the reports is the order of the effects. Sets `*call` to the call of
-/// zlm_journal_host.add that made it, or to 0 if a client's call did.
+/// zlm_journal_host.add that made it, or to 0.
 ///
 /// # Safety
 /// `key` is valid until this returns; `call` is NULL or can be written.
