@@ -1,6 +1,5 @@
-//! Compiles the cxx bridge and stamps the build id: a hash of everything that decides how the plugin behaves
-//! (src, cpp, patches, .cargo, Cargo.lock, but what is only read: *.md), by which a test tells a MediaServer linked from
-//! other sources.
+//! Compiles the cxx bridge and sets the build id: a hash of everything that decides how the plugin behaves (src, cpp,
+//! patches, .cargo, Cargo.lock, without *.md). Tests use it to detect a MediaServer that was built from other sources.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -19,7 +18,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// FNV-1a (64 bit) over the path and the content of each file, in the order of their paths.
+/// FNV-1a (64 bit) over the path and the content of each file, ordered by path.
 fn build_id(root: &Path) -> io::Result<u64> {
     let mut files = Vec::new();
     for top in ["src", "cpp", "patches", ".cargo", "Cargo.lock"] {

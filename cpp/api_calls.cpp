@@ -45,12 +45,12 @@ InProcessCaller::Ptr InProcessCaller::create() {
 }
 
 std::string InProcessCaller::get_peer_ip() const {
-    // Which one it was the last time.
+    // The last one that was allowed.
     thread_local std::string allowed = "127.0.0.1";
     if (HttpFileManager::isIPAllowed(allowed)) {
         return allowed;
     }
-    // "a, b - c, …": an end of a range passes, unless the server cannot read it or the range is empty.
+    // "a, b - c, …": the end of a range is allowed, unless the server cannot parse the range or it is empty.
     GET_CONFIG(std::string, ranges, "http.allow_ip_range");
     for (size_t at = 0; at < ranges.size();) {
         const size_t end = std::min(ranges.find_first_of(",-", at), ranges.size());

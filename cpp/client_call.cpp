@@ -18,11 +18,11 @@ namespace {
 
 thread_local uint64_t t_call = 0;
 
-// Replies that may leave, by the poller that they leave on. Acknowledged together, they cost each poller one wake-up, after
-// the last: pollers come before other threads, so that each wake-up interrupts whoever causes it.
+// Replies that may leave, by poller. Replies of one commit cost each poller one wake-up, after the last of them:
+// pollers have priority over other threads, so each wake-up interrupts the thread that causes it.
 class Outbox {
 public:
-    // Not the caller does the work, but the poller, in a turn of its own, once it is woken.
+    // Queues `send` for a later turn of the poller; wake() has to follow.
     void put(const EventPoller::Ptr &poller, std::function<void()> send) {
         std::lock_guard<std::mutex> lock(_mutex);
         auto &sends = _sends[poller.get()];
@@ -32,7 +32,7 @@ public:
         sends.push_back(std::move(send));
     }
 
-    // All pollers for which something was put.
+    // Wakes all pollers for which something was put.
     void wake() {
         std::vector<EventPoller::Ptr> asleep;
         {
@@ -64,7 +64,7 @@ private:
     std::mutex _mutex;
     // Pollers live as long as the process.
     std::unordered_map<EventPoller *, std::vector<std::function<void()>>> _sends;
-    // Those with replies, which nobody has woken for them yet.
+    // Those with replies that have not been woken yet.
     std::vector<EventPoller::Ptr> _asleep;
 };
 
@@ -88,7 +88,7 @@ uint64_t Scope::current() {
     return t_call;
 }
 
-// Held by every copy of the invoker that a handler was given: when the last one is gone and none was called, the server
+// Held by every copy of the invoker that a handler gets. If the last copy is destroyed and none was called, the server
 // has dropped the call.
 struct ClientCall::Answer {
     explicit Answer(ClientCall::Ptr call)
@@ -127,7 +127,7 @@ bool ClientCall::begin(
             }
             return true;
         }
-        // Whoever tells it to go queues that on this poller, for a later turn.
+        // `go` queues the handler on this poller, for a later turn.
         case ZLM_JOURNAL_WAIT:
             _kept.reset(new Kept{handler, parser, static_cast<SocketHelper &>(sender).shared_from_this()});
             return true;
@@ -141,7 +141,7 @@ void ClientCall::go(void *context) {
     call->_poller->async([call] { call->runKept(); }, false);
 }
 
-// As WebApi.cpp runs a handler, for a call that it has handed over to us.
+// Runs a handler as WebApi.cpp does, for a call that we took over.
 void ClientCall::runKept() {
     const std::unique_ptr<Kept> kept = std::move(_kept);
     try {
@@ -164,7 +164,7 @@ void ClientCall::run(const Handler &handler, const Parser &parser, SockInfo &sen
             captureReply([answer](Reply reply) { answer->call->answered(ZLM_JOURNAL_REPLIED, 0, std::move(reply)); }),
             sender);
     } catch (ApiRetException &refused) {
-        // For its secret, or for what it lacks: nothing was done.
+        // Because of its secret or missing arguments: nothing was done.
         answered(ZLM_JOURNAL_REFUSED, refused.code(), Reply(refused.what()));
         (void)zlm_journal_call_settled(_journal, _number);
         throw;
@@ -176,7 +176,7 @@ void ClientCall::run(const Handler &handler, const Parser &parser, SockInfo &sen
     }
 }
 
-// What a handler has queued on a poller runs before what is queued there after it.
+// Tasks that a handler has queued on a poller run before tasks that are queued there afterwards.
 void ClientCall::settleWhenAllPollersHaveTurned() const {
     const auto journal = _journal;
     const auto number = _number;
@@ -201,7 +201,7 @@ void ClientCall::answered(uint32_t outcome, int code, Reply reply) {
     }
     const zlm_journal_answer answer{outcome, code, textOf(text)};
     if (zlm_journal_call_answered(_journal, _number, &answer) != 0) {
-        // The journal has failed, or is closed, and then has told us before: what the server has said leaves.
+        // The journal failed, or was closed and has reported that: send the server's own answer.
         const std::string body =
             outcome == ZLM_JOURNAL_REPLIED ? text : "{\"code\":-1,\"msg\":" + Json::valueToQuotedString(text.c_str()) + "}";
         const auto self = shared_from_this();
@@ -210,11 +210,11 @@ void ClientCall::answered(uint32_t outcome, int code, Reply reply) {
     }
 }
 
-// On the journal's thread, or within any call of it.
+// On the journal's thread, or within any call of the C API.
 void ClientCall::done(void *context, zlm_journal_text body, bool more) {
     auto *const call = static_cast<Ptr *>(context);
     try {
-        // The call, and what the server has bound to its invoker, end on the poller as well.
+        // The call, and what the server has bound to its invoker, must be destroyed on the poller too.
         const std::string text = stringOf(body);
         outbox().put((*call)->_poller, [call, text] {
             const std::unique_ptr<Ptr> its(call);

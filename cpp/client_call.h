@@ -1,5 +1,5 @@
-// One client's call on its way through: it is handed to MediaServer's handler when its turn comes, waits for the reply
-// and for the journal's word on it, and then sends the reply on. Knows nothing of what is journaled.
+// One client's call: passes it to MediaServer's handler when its turn comes, waits for the reply and for the journal,
+// and then sends the reply. Does not know what is journaled.
 #ifndef ZLM_JOURNAL_CLIENT_CALL_H
 #define ZLM_JOURNAL_CLIENT_CALL_H
 
@@ -20,17 +20,17 @@ public:
 
     ClientCall(zlm_journal_handle journal, const Invoker &client, const toolkit::EventPoller::Ptr &poller);
 
-    // Takes the call in, with all that its handler finds, on the poller of its connection. False where it is none of the
-    // journal's; then nothing has happened. True: it was handed to the handler, or will be, or was refused. What the handler
-    // refuses at once is thrown, as it would be without us.
+    // Takes over the call with all its arguments, on the poller of its connection. Returns false if the journal does
+    // not want it; then nothing has happened. Returns true if it was or will be passed to the handler, or was refused.
+    // Throws what the handler throws when it refuses at once.
     bool begin(
         const std::string &name, const std::vector<zlm_journal_pair> &args, const Handler &handler,
         const mediakit::Parser &parser, toolkit::SockInfo &sender);
 
 private:
     struct Answer;
-    // What a call that waits for its turn will be run with. A connection is to end on its own poller: nothing else here
-    // holds it.
+    // What a waiting call will be run with. Nothing else here holds the connection, which must be destroyed on its own
+    // poller.
     struct Kept {
         Handler handler;
         mediakit::Parser parser;
@@ -40,9 +40,9 @@ private:
     void run(const Handler &handler, const mediakit::Parser &parser, toolkit::SockInfo &sender, bool settles);
     void runKept();
     void settleWhenAllPollersHaveTurned() const;
-    // `reply` has the text of the answer, and the status and headers that the journal's reply is sent with.
+    // `reply` has the text of the answer, and the status and headers for the journal's reply.
     void answered(uint32_t outcome, int code, Reply reply);
-    // To the client, on the poller of its connection.
+    // Sends the reply to the client, on the poller of its connection.
     void send(const std::string &body);
 
     static void go(void *context);
@@ -56,18 +56,18 @@ private:
 
     std::mutex _mutex;
     bool _is_answered = false;
-    // By us or by somebody else.
+    // By us or by others.
     bool _is_sent = false;
     // Status and headers.
     Reply _reply{std::string()};
 };
 
-// While it lives, what this thread ends in MediaServer is the doing of that call.
+// While it exists, proxies that this thread removes in MediaServer count as removed by that call.
 class Scope {
 public:
     explicit Scope(uint64_t call);
     ~Scope();
-    // The call of this thread, 0 where there is none.
+    // The call of this thread, or 0.
     static uint64_t current();
 
 private:

@@ -23,21 +23,21 @@ namespace {
 
 const int kSignals[] = {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL};
 const size_t kSignalCount = sizeof(kSignals) / sizeof(*kSignals);
-// The server does not tell when a thread reads a proxy's data. It does so, or has lived through it, within this time of
-// the proxy's making or of its success. As SETTLES in src/reconcile/plan.rs.
+// The server does not report when a thread reads a proxy's data. It does so, and survives it or not, within this time
+// after the proxy was made or its add succeeded. Same as SETTLES in src/reconcile/plan.rs.
 const int64_t kFreshMs = 2000;
-// The calls of the last seconds, at the pace of a restore.
+// Enough for the last seconds of a restore.
 const size_t kCallsPerPoller = 4096;
 
-// A call that is under way, in the place that its number gives it, until another one takes that.
+// A running call, in the slot given by its number, until another call takes the slot.
 struct Call {
     std::atomic<uint64_t> call{0}, seq{0};
     std::atomic<int64_t> since{0};
-    // Whose work it is; none until its proxy was made, which happens on any poller.
+    // The thread that works on it; null until its proxy was made, on any poller.
     std::atomic<const void *> thread{nullptr};
 };
 
-// A thread by the address of this. Only a poller's works for proxies.
+// A thread, identified by the address of this. Only pollers work on proxies.
 struct Thread {
     bool is_poller;
     uint64_t dispatches;
@@ -103,8 +103,8 @@ void note() {
     }
 }
 
-// Whatever the server, or the system, does about the signal it does as if we were not there: its handler is back in place,
-// and a fault happens again as soon as ours returns. A signal that was sent is sent again.
+// The server's handler, or the default, then acts as if we were not there: it is reinstalled, and a fault happens again
+// when ours returns. A signal that was sent is sent again.
 void passOn(int signal, const struct sigaction &before, siginfo_t *info) {
     sigaction(signal, &before, nullptr);
     if (info->si_code > 0) {
@@ -120,7 +120,7 @@ void passOn(int signal, const struct sigaction &before, siginfo_t *info) {
 
 void onSignal(int signal, siginfo_t *info, void *) {
     const int error = errno;
-    // Only what came first, and not in a child that is about to become FFmpeg.
+    // Only the first signal, and not in a child process that is about to become FFmpeg.
     if (t_thread.is_poller && getpid() == s_pid && !s_noted.exchange(true)) {
         note();
     }
@@ -151,7 +151,7 @@ void watch(const std::string &file) {
         ours.sa_sigaction = onSignal;
         ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
         sigemptyset(&ours.sa_mask);
-        // What was there is known before ours can be called.
+        // The previous handler must be known before ours can be called.
         sigaction(kSignals[n], nullptr, &s_before[n]);
         sigaction(kSignals[n], &ours, nullptr);
     }
@@ -207,7 +207,7 @@ void answered(uint64_t call, bool success) {
 namespace zlm_journal {
 namespace crash {
 
-// Windows has no such signals: there nothing is noted, and nobody accused.
+// Windows has no such signals: nothing is written, and no proxy is accused.
 void watch(const std::string &) {}
 void unwatch() {}
 Dispatch::Dispatch(uint64_t, uint64_t) {}

@@ -1,6 +1,6 @@
-// What of the journal's proxies the server is working on just now, for the case that it crashes: then, and only then, a
-// signal handler writes that down, and passes on to what the server itself does about the signal. The next start reads it
-// (src/storage/crash_counters.rs). Whatever else ends a process, kill -9 among it, writes nothing.
+// Remembers which proxies of the journal the server is working on. If the server crashes, a signal handler writes that
+// to a file and passes the signal on to the server's own handler. The next start reads the file
+// (src/storage/crash_counters.rs). No other end of the process, such as kill -9, writes anything.
 #ifndef ZLM_JOURNAL_CRASH_H
 #define ZLM_JOURNAL_CRASH_H
 
@@ -10,12 +10,14 @@
 namespace zlm_journal {
 namespace crash {
 
-// From here on crash signals are noted in that file. Once; after the server has installed its own handlers.
+// Handles crash signals from now on, and writes to that file. Call it once, after the server has installed its
+// handlers.
 void watch(const std::string &file);
-// The handlers are what they were, unless somebody has replaced ours.
+// Restores the previous handlers, unless others have replaced ours.
 void unwatch();
 
-// While it lives, this poller's thread hands call `call`, for change `seq`, to the server: should it crash, it was that.
+// While it exists, this poller thread passes call `call`, for change `seq`, to the server, and a crash counts against
+// it.
 class Dispatch {
 public:
     Dispatch(uint64_t call, uint64_t seq);
@@ -24,9 +26,9 @@ public:
     Dispatch &operator=(const Dispatch &) = delete;
 };
 
-// This poller's thread has made the proxy of that call, and from now on works for it.
+// This poller thread has made the proxy of that call, and works for it from now on.
 void made(uint64_t call);
-// The call was answered. With success, the first data come now.
+// The call was answered. If it succeeded, the first data arrive now.
 void answered(uint64_t call, bool success);
 
 } // namespace crash

@@ -1,5 +1,5 @@
-// The plugin's part that passes on what MediaServer tells of its proxies and streams. Whoever tells holds locks of the
-// server's, so nothing of the server's is called here. Decides nothing: the journal does.
+// Passes MediaServer's events to the journal. Events come while the server holds locks, so nothing of the server is
+// called here. Decides nothing.
 #include "Common/MediaSource.h"
 #include "Common/config.h"
 #include "FFmpegSource.h"
@@ -16,11 +16,11 @@ using namespace mediakit;
 
 namespace zlm_journal {
 
-// The hooks name these classes without their headers.
+// The hooks declare these classes without their headers.
 static_assert(
     KindOf<PlayerProxy>::number == ZLM_JOURNAL_PULL && KindOf<PusherProxy>::number == ZLM_JOURNAL_PUSH
         && KindOf<FFmpegSource>::number == ZLM_JOURNAL_FFMPEG,
-    "zlm_journal_hooks.h numbers the kinds of proxy otherwise than zlm_journal.h");
+    "zlm_journal_hooks.h and zlm_journal.h number the kinds of proxy differently");
 
 namespace {
 
@@ -29,7 +29,7 @@ zlm_journal_stream streamOf(const Named &named) {
     return {textOf(named.vhost), textOf(named.app), textOf(named.stream)};
 }
 
-// What is refused is a defect of ours, or a name that is no text.
+// An error here is a bug of ours, or a name that is not UTF-8.
 void check(int code, const char *what) {
     if (code != 0 && code != ZLM_JOURNAL_CODE_INVALID_HANDLE) {
         ErrorL << "journal: " << what << ": " << lastError();
@@ -41,39 +41,39 @@ void check(int code, const char *what) {
 void Plugin::made(int kind, const std::string &key) const noexcept {
     if (_journal != 0) {
         uint64_t call = 0;
-        check(zlm_journal_made(_journal, kind, textOf(key), &call), "a new proxy was not taken note of");
+        check(zlm_journal_made(_journal, kind, textOf(key), &call), "a new proxy was not recorded");
         crash::made(call);
     }
 }
 
 void Plugin::ended(int kind, const std::string &key) const noexcept {
     if (_journal != 0) {
-        check(zlm_journal_ended(_journal, kind, textOf(key), Scope::current()), "an end was not taken note of");
+        check(zlm_journal_ended(_journal, kind, textOf(key), Scope::current()), "the end of a proxy was not recorded");
     }
 }
 
 namespace {
 
-// The journal is told of what one proxy does. Called on the proxy's poller. A late event, of one that has just left the
-// map, is taken for one of the next of its key.
+// Reports the events of one proxy; called on its poller. A late event, of a proxy that has just left the map, counts
+// for the next proxy with its key.
 struct ProxyEvents {
     zlm_journal_handle journal;
     int kind;
     std::string key;
 
-    void connected() const { check(zlm_journal_connected(journal, kind, textOf(key)), "a connect was not taken note of"); }
+    void connected() const { check(zlm_journal_connected(journal, kind, textOf(key)), "a connect was not recorded"); }
 
     void failed(const std::string &error = "") const {
-        check(zlm_journal_failed(journal, kind, textOf(key), textOf(error)), "a failure was not taken note of");
+        check(zlm_journal_failed(journal, kind, textOf(key), textOf(error)), "a failure was not recorded");
     }
 };
 
-// How often a push is asked what it does. Two readings of atomic numbers.
+// The interval at which a push is asked for its state: two atomic reads.
 const uint64_t kLookMs = 5000;
 
 } // namespace
 
-// Nobody else in MediaServer uses these callbacks of a pull.
+// Nothing else in MediaServer uses these callbacks of a pull.
 void Plugin::follow(const std::string &key, PlayerProxy &pull) const noexcept {
     if (_journal == 0) {
         return;
@@ -85,11 +85,12 @@ void Plugin::follow(const std::string &key, PlayerProxy &pull) const noexcept {
             pull.setOnDisconnect([events] { events.failed(); });
         }
     } catch (const std::exception &error) {
-        ErrorL << "journal: a pull is not followed: " << error.what();
+        ErrorL << "journal: the events of a pull cannot be received: " << error.what();
     }
 }
 
-// A push connects again by itself and tells nobody. It counts how often, and its status says whether the last one failed.
+// A push reconnects by itself without an event. It counts its connects, and its status says whether the last one
+// failed.
 void Plugin::follow(const std::string &key, PusherProxy &push) const noexcept {
     if (_journal == 0) {
         return;
@@ -117,7 +118,7 @@ void Plugin::follow(const std::string &key, PusherProxy &push) const noexcept {
             return kLookMs;
         });
     } catch (const std::exception &error) {
-        ErrorL << "journal: a push is not followed: " << error.what();
+        ErrorL << "journal: the events of a push cannot be received: " << error.what();
     }
 }
 
@@ -125,16 +126,16 @@ void Plugin::listen() {
     auto &center = NoticeCenter::Instance();
     center.addListener(this, Broadcast::kBroadcastNotFoundStream, [this](BroadcastNotFoundStreamArgs) {
         const auto stream = streamOf(args);
-        check(zlm_journal_stream_not_found(_journal, &stream), "a player was not taken note of");
+        check(zlm_journal_stream_not_found(_journal, &stream), "a player's request was not recorded");
     });
     center.addListener(this, Broadcast::kBroadcastStreamNoneReader, [this](BroadcastStreamNoneReaderArgs) {
         const auto stream = streamOf(sender.getMediaTuple());
-        check(zlm_journal_stream_unwatched(_journal, &stream), "a stream without viewers was not taken note of");
+        check(zlm_journal_stream_unwatched(_journal, &stream), "a stream without viewers was not recorded");
     });
     center.addListener(this, Broadcast::kBroadcastMediaChanged, [this](BroadcastMediaChangedArgs) {
         const auto stream = streamOf(sender.getMediaTuple());
         const auto &schema = sender.getSchema();
-        check(zlm_journal_stream_changed(_journal, textOf(schema), &stream, bRegist), "a stream was not taken note of");
+        check(zlm_journal_stream_changed(_journal, textOf(schema), &stream, bRegist), "a stream was not recorded");
     });
 #ifdef BroadcastBeforeHttpRequestArgs
     center.addListener(this, Broadcast::kBroadcastBeforeHttpRequest, [this](BroadcastBeforeHttpRequestArgs) {

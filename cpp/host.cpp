@@ -1,4 +1,4 @@
-// The plugin's part that does what the journal asks of MediaServer: start a proxy, end one.
+// Does what the journal asks of MediaServer: starts and ends proxies.
 #include <atomic>
 #include <exception>
 
@@ -19,14 +19,14 @@ namespace zlm_journal {
 
 namespace {
 
-// Answers for an add of ours once: by its reply, or when the server has dropped it without one.
+// Answers for one of our adds exactly once: with its reply, or when the server drops it without one.
 struct Start {
     Start(zlm_journal_handle journal, uint64_t call)
         : journal(journal)
         , call(call) {}
     ~Start() { answer(ZLM_JOURNAL_DROPPED, std::string()); }
 
-    // The first counts.
+    // Only the first answer counts.
     void answer(uint32_t outcome, const std::string &text) {
         if (!_answered.exchange(true)) {
             const zlm_journal_answer answer{outcome, 0, textOf(text)};
@@ -51,7 +51,7 @@ private:
 
 } // namespace
 
-// What an add needs to be carried out, which is valid only while the journal hands it over.
+// A copy of what an add needs: the original is valid only during the callback.
 struct Plugin::Add {
     explicit Add(const zlm_journal_add &add)
         : key(stringOf(add.key))
@@ -78,7 +78,7 @@ struct Plugin::Add {
 void Plugin::hostAdd(void *self, uint64_t call, const zlm_journal_add *handed) {
     auto *plugin = static_cast<Plugin *>(self);
     const auto add = std::make_shared<Add>(*handed);
-    // On a poller, as a client's call would be, and on each in turn.
+    // On a poller, as for a client's call, and on each in turn.
     EventPollerPool::Instance().getPoller(false)->async([plugin, call, add] { plugin->start(call, *add); }, false);
 }
 

@@ -1,5 +1,5 @@
-// The plugin's part that watches clients' calls go by: those that make and end proxies are followed, and those of the
-// journal's own are carried out. Decides nothing: the journal does.
+// Watches clients' calls: passes those that add and remove proxies to the journal, and the journal's own calls, too.
+// Decides nothing.
 #include <algorithm>
 #include <exception>
 #include <iterator>
@@ -22,12 +22,12 @@ namespace zlm_journal {
 
 namespace {
 
-// Longer bodies have items, and no arguments.
+// Longer bodies have items and no arguments.
 const size_t kMostArgBytes = 4096;
-// Of a call of the journal's: 10,000 items are some 3 MB.
+// For calls of the journal: 10,000 items are about 3 MB.
 const size_t kMostItemBytes = 64 << 20;
 
-// The dispatch table does not tell upper from lower case.
+// Compares names as the dispatch table does, ignoring case.
 bool isSame(const std::string &a, const std::string &b) {
     return strcasecmp(a.c_str(), b.c_str()) == 0;
 }
@@ -38,30 +38,31 @@ std::string apiName(const Parser &parser) {
     return strncasecmp(path.c_str(), prefix.c_str(), prefix.size()) == 0 ? path.substr(prefix.size()) : std::string();
 }
 
-// Whether the server's own check lets through who gives this secret.
+// Whether the server's own check accepts this secret.
 bool isTrusted(const std::string &secret, SockInfo &sender) {
     GET_CONFIG(std::string, api_secret, API::kSecret);
     return !api_secret.empty() && api_secret == secret && HttpFileManager::isIPAllowed(sender.get_peer_ip());
 }
 
-// Whether the URL has it.
+// Whether the URL has the right secret.
 bool namesSecret(const Parser &parser, SockInfo &sender) {
     const auto &args = parser.getUrlArgs();
     const auto secret = args.find("secret");
     return secret != args.end() && isTrusted(secret->second, sender);
 }
 
-// Those that compare equal are neighbours.
+// Names that compare equal are neighbours.
 bool hasNameTwice(const StrCaseMap &args) {
     using Arg = StrCaseMap::value_type;
     const auto is_same = [](const Arg &a, const Arg &b) { return isSame(a.first, b.first); };
     return std::adjacent_find(args.begin(), args.end(), is_same) != args.end();
 }
 
-// The server's own check of secret and address: throws what a handler would. Returns the headers that it gives the reply.
+// The server's own check of secret and address. Throws what a handler would; returns the headers that it sets for the
+// reply.
 Headers checkCaller(const Parser &parser, ApiArgsType &args, SockInfo &sender) {
     const ArgsMap allArgs(parser, args);
-    // By its name, CHECK_SECRET() finds it.
+    // CHECK_SECRET() finds it by this name.
     GET_CONFIG(std::string, api_secret, API::kSecret);
     Headers headerOut;
     Json::Value val;
@@ -70,8 +71,9 @@ Headers checkCaller(const Parser &parser, ApiArgsType &args, SockInfo &sender) {
     return headerOut;
 }
 
-// What a handler finds, each name once: in the URL and the body, and what is not there in the headers, where the first of a
-// name counts. Names with an underscore are no other header's.
+// The arguments that a handler finds, each name once: from the URL and the body, then from the headers, where the first
+// of equal names counts. Of the headers, only `names` and those with an underscore, which no standard header has, can
+// be arguments.
 template <typename Args>
 std::vector<zlm_journal_pair> pairsOf(const Args &args, const Parser &parser) {
     static const std::set<std::string, StrCaseCompare> names = {"vhost", "app", "stream", "url", "schema", "key", "force"};
@@ -97,8 +99,8 @@ std::vector<zlm_journal_pair> pairsOf(const Args &args, const Parser &parser) {
     return pairs;
 }
 
-// The body is there. The next request of the connection may be anybody's, through a proxy, and of a method of which the server
-// does not ask: of that one no more is taken than the config says.
+// The body has been read. Behind a reverse proxy, the next request of the connection may come from anyone, and the
+// server does not ask about every method: restore the configured limit.
 void expectNoItems(SockInfo &sender) {
 #ifdef BroadcastBeforeHttpRequestArgs
     if (auto *const session = dynamic_cast<HttpSession *>(&sender)) {
@@ -125,13 +127,14 @@ bool Plugin::intercept(
             const auto call = std::make_shared<ClientCall>(_journal, invoker, poller);
             return call->begin(name, args, handler, parser, sender);
         };
-        // Most calls have all in the URL, which is read already. Of a name that it has twice, the server sorts out the last.
+        // Most calls have everything in the URL, which is already parsed. If a name is there twice, the server uses the
+        // last.
         if (parser.content().empty() && !hasNameTwice(parser.getUrlArgs()) && namesSecret(parser, sender)) {
             return take_in(pairsOf(parser.getUrlArgs(), parser));
         }
         auto args = args_of(parser);
-        // Whoever it does not let through makes no work. Where secret and address are right, the handler's own check is
-        // still to come, and what it costs is not paid twice.
+        // A call that the check does not let through causes no work. With the right secret and address it is left to
+        // the handler, so that it is not done twice.
         if (!isTrusted(ArgsMap(parser, args)["secret"], sender)) {
             checkCaller(parser, args, sender);
         }
@@ -141,8 +144,8 @@ bool Plugin::intercept(
         expectNoItems(sender);
         const auto &body = parser.content();
         if (body.size() > kMostArgBytes || (!body.empty() && body[0] == '[')) {
-            // MediaServer looks into any body for arguments, on the poller. Of the calls that take items those are in the
-            // URL, so it need not see 10,000 of these.
+            // MediaServer looks for arguments in any body, on the poller. Calls with items have their arguments in the
+            // URL, so the server need not parse 10,000 items.
             ApiArgsType args;
             for (const auto &arg : parser.getUrlArgs()) {
                 args[arg.first] = arg.second;
@@ -153,18 +156,18 @@ bool Plugin::intercept(
         }
     }
     if (ApiCalls::isOurs(sender)) {
-        // What restore() has sent: everything is in place now.
+        // This is the call that restore() has sent: everything is ready now.
         const zlm_journal_host host{this, hostAdd, hostRemove};
         if (zlm_journal_start(_journal, &host) != 0) {
-            ErrorL << "journal: no restore: " << lastError();
+            ErrorL << "journal: the restore cannot be started: " << lastError();
         }
     }
     return false;
 }
 
 #ifdef BroadcastBeforeHttpRequestArgs
-// A list of cameras is longer than http.maxReqSize, 40,960 bytes as shipped. Who names the secret in the URL may send it: a
-// stranger's is not kept in memory. The server asks before it reads the body of a POST or PUT.
+// A list of cameras is longer than http.maxReqSize (40,960 bytes by default). A request with the secret in its URL may
+// send it; others are not kept in memory. The server asks before it reads the body of a POST or PUT.
 void Plugin::expectItems(const Parser &parser, HttpSession &sender) const {
     if (_api_calls.count(apiName(parser)) && namesSecret(parser, sender)) {
         GET_CONFIG(size_t, configured, Http::kMaxReqSize);
@@ -175,7 +178,7 @@ void Plugin::expectItems(const Parser &parser, HttpSession &sender) const {
 
 namespace {
 
-// A client that waits for the journal's answer, and where its connection lives.
+// A client that waits for the journal's answer, with the poller of its connection.
 struct Asker {
     Invoker invoker;
     EventPoller::Ptr poller;
@@ -202,7 +205,7 @@ void Plugin::answer(
     }
     const std::string caller = sender.get_peer_ip() + ":" + std::to_string(sender.get_peer_port());
     const zlm_journal_request request{textOf(name), pairs.data(), pairs.size(), textOf(caller)};
-    // Whatever it returns, the reply comes.
+    // The reply comes whatever this returns.
     (void)zlm_journal_api_call(
         _journal, &request, textOf(body), Asker::reply,
         new Asker{invoker, EventPollerPool::Instance().getPoller(), headers});

@@ -1,4 +1,4 @@
-// The plugin from its start to its stop.
+// The plugin's start, reload and stop.
 #include "plugin.h"
 
 #include <algorithm>
@@ -28,21 +28,21 @@ namespace zlm_journal {
 namespace {
 
 const char kSection[] = "journal.";
-// Does nothing but tell.
+// A call without effects.
 const char kHarmlessCall[] = "getJournalStatus";
 const char kProtocol[] = "protocol.";
 const uint64_t kLookForReloadMs = 500;
-// Where streams are played and pushed.
+// The ports on which streams are played and pushed.
 const char *const kStreamPorts[] = {"http.port", "http.sslport", "rtmp.port", "rtmp.sslport",
                                     "rtsp.port", "rtsp.sslport", "srt.port"};
 
-// The value of a setting; empty where there is none.
+// The value of a setting, or an empty string.
 std::string settingOf(const std::string &name) {
     const auto it = mINI::Instance().find(name);
     return it == mINI::Instance().end() ? std::string() : std::string(it->second);
 }
 
-// The section appears in a fresh config.ini with the others, which set their defaults the same way.
+// Adds the section to a fresh config.ini, in the same way as the server's own defaults.
 onceToken s_defaults([] {
     for (const auto &setting : settings()) {
         mINI::Instance()[kSection + std::string(setting.name)] = std::string(setting.value);
@@ -68,7 +68,7 @@ Plugin::Config Plugin::Config::read() {
     }
     config.vhosts = atoi(settingOf("general.enableVhost").c_str()) != 0;
     config.record_app = settingOf("record.appName");
-    // A hook is asked again when it has not answered (WebHook.cpp).
+    // A hook that has not answered is asked again (WebHook.cpp).
     const double tries = 1 + std::max(0, atoi(settingOf("hook.retry").c_str()));
     const double each = atof(settingOf("hook.timeoutSec").c_str()) + atof(settingOf("hook.retry_delay").c_str());
     config.idle_answer_ms = static_cast<uint32_t>(std::min(3600.0, std::max(5.0, tries * each + 5)) * 1000);
@@ -87,8 +87,8 @@ zlm_journal_facts Plugin::Config::facts(const std::vector<zlm_journal_pair> &pro
     return {vhosts, tellsFailures(), idle_answer_ms, textOf(record_app), protocol.data(), protocol.size()};
 }
 
-// MediaServer tells of a new config on the thread that has read it, which for SIGHUP is whichever the signal has
-// interrupted, whatever locks that holds. So it is read there, and taken over here.
+// MediaServer reports a new config on the thread that has read it. For SIGHUP that is the interrupted thread, with
+// whatever locks it holds. So the config is only read there, and applied here.
 void Plugin::lookForReload() {
     const std::unique_ptr<const Config> config(_reloaded.exchange(nullptr));
     if (!config) {
@@ -98,7 +98,7 @@ void Plugin::lookForReload() {
     const auto protocol = Config::pairsOf(config->protocol);
     const auto facts = config->facts(protocol);
     if (zlm_journal_reload(_journal, pairs.data(), pairs.size(), &facts) != 0) {
-        ErrorL << "journal: the settings are as before: " << lastError();
+        ErrorL << "journal: the settings were not changed: " << lastError();
     }
 }
 
@@ -171,7 +171,7 @@ void Plugin::open() {
 
 void Plugin::restore() {
     if (_api && !_api->introduce(kHarmlessCall)) {
-        ErrorL << "journal: nobody handles API calls: nothing is journaled or restored";
+        ErrorL << "journal: the API dispatch was not found, so nothing is journaled or restored";
     }
 }
 
@@ -185,21 +185,21 @@ void Plugin::close() {
         ErrorL << "journal: " << lastError();
     }
     crash::unwatch();
-    // Calls that come in from now on go their stock way.
+    // Later calls are carried out as in a stock server.
     if (result == 0 || result == ZLM_JOURNAL_CODE_INVALID_HANDLE) {
         _phase = Phase::kClosed;
     }
-    // Else a thread of the journal's is there when main() has returned: see atExit().
+    // Otherwise a thread of the journal is still running when main() returns: see atExit().
 }
 
-// exit() is about to destroy what the journal's threads use, and those of MediaServer with them.
+// exit() is about to destroy objects that the threads of the journal and of MediaServer use.
 void Plugin::atExit() {
     if (_phase == Phase::kClosing) {
-        // Three seconds after it began to stop, restartServer ends the process from another thread; or a call is still
-        // under way. What has been acknowledged is on disk; what waits for the disk is not waited for.
+        // Either restartServer ends the process from another thread, three seconds after the stop began, or an API call
+        // is still running. Acknowledged changes are on disk; the others are not waited for.
         std::_Exit(EXIT_SUCCESS);
     }
-    // MediaServer ends without closing the journal where a port is taken.
+    // MediaServer exits without closing the journal if a port is already in use.
     close();
     if (_phase == Phase::kClosing) {
         std::_Exit(EXIT_FAILURE);

@@ -1,5 +1,5 @@
-// The plugin inside MediaServer: tells the journal what goes on, asks it, and does what it wants. One object a process;
-// it is never destroyed, since pollers outlive main().
+// The plugin inside MediaServer: reports events to the journal and does what it asks for. One object per process; it is
+// never destroyed, because pollers outlive main().
 #ifndef ZLM_JOURNAL_PLUGIN_H
 #define ZLM_JOURNAL_PLUGIN_H
 
@@ -32,7 +32,7 @@ public:
     void close();
 
 private:
-    // The [journal] section, names and values, and what else of config.ini the journal has to know.
+    // The [journal] section, and the rest of config.ini that the journal needs.
     struct Config {
         using Section = std::vector<std::pair<std::string, std::string>>;
 
@@ -43,13 +43,13 @@ private:
         uint32_t idle_answer_ms;
 
         static Config read();
-        // What these return refers to the section, and to the config.
+        // The results refer to the section and the config.
         static std::vector<zlm_journal_pair> pairsOf(const Section &section);
         zlm_journal_facts facts(const std::vector<zlm_journal_pair> &protocol) const;
     };
 
     void expectItems(const mediakit::Parser &parser, mediakit::HttpSession &sender) const;
-    // Has the journal answer one of its own API calls.
+    // Passes an API call of the journal to it.
     void answer(
         const std::string &name, const ApiArgsType &args, const std::string &body, const Headers &headers,
         toolkit::SockInfo &sender, const Invoker &invoker) const;
@@ -61,7 +61,7 @@ private:
     void listen();
     static bool tellsFailures();
 
-    // The host, as the C API calls it.
+    // The host's functions for the C API.
     static void hostAdd(void *self, uint64_t call, const zlm_journal_add *add);
     static void hostRemove(void *self, uint64_t call, zlm_journal_text remove_api, zlm_journal_text key);
     static void log(void *, uint32_t level, zlm_journal_text line);
@@ -73,11 +73,11 @@ private:
 
     std::atomic<Phase> _phase{Phase::kOff};
     zlm_journal_handle _journal = 0;
-    // None where the journal is off: then every call goes its stock way.
+    // Null if the journal is off; then every call takes its normal way.
     std::unique_ptr<ApiCalls> _api;
-    // The calls of MediaServer that the journal watches, and those that it answers by itself.
+    // The calls of MediaServer that the journal watches, and those that it answers itself.
     std::set<std::string, mediakit::StrCaseCompare> _watched, _api_calls;
-    // config.ini as it was read again and has not been taken over yet.
+    // config.ini as it was read again, until lookForReload() takes it.
     std::atomic<const Config *> _reloaded{nullptr};
 };
 

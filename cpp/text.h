@@ -1,4 +1,3 @@
-// Text on its way through the C API.
 #ifndef ZLM_JOURNAL_TEXT_H
 #define ZLM_JOURNAL_TEXT_H
 

@@ -1,6 +1,6 @@
-// What the patched lines of MediaServer call. The compiler includes this file into every source of MediaServer by
-// itself (see zlmediakit.cmake), so that a patch is the calling line alone; in a build without the plugin the macros do
-// not exist, and the patched lines are gone with them.
+// What the patched lines of MediaServer call. The compiler includes this file into every source file of MediaServer
+// (see zlmediakit.cmake), so a patch needs no include. Without the plugin the macros are undefined, and the patched
+// lines are not compiled.
 #ifndef ZLM_JOURNAL_HOOKS_H
 #define ZLM_JOURNAL_HOOKS_H
 
@@ -28,7 +28,7 @@ namespace zlm_journal {
 
 ////////////////////////////////////////////////////////////// what MediaServer has
 
-// The kind of proxy that a ServiceController holds, as the C API numbers them; negative for what is not journaled.
+// The number of the kind of proxy in a ServiceController, as in the C API; negative if it is not journaled.
 template <typename Type>
 struct KindOf {
     enum { number = -1 };
@@ -46,18 +46,18 @@ struct KindOf<FFmpegSource> {
     enum { number = 2 };
 };
 
-// Told under the map's own mutex, in the order of what happens. Take microseconds, never wait, never throw.
+// Called under the map's mutex, in the order of the effects. They take microseconds, never wait and never throw.
 void made(int kind, const std::string &key) noexcept;
 void ended(int kind, const std::string &key) noexcept;
 
-// A new proxy is about to be told of: has its own events told, too. Those of other kinds have none.
+// Called before made(), to report the events of the new proxy. FFmpeg sources have none.
 void follow(const std::string &key, mediakit::PlayerProxy &proxy) noexcept;
 void follow(const std::string &key, mediakit::PusherProxy &proxy) noexcept;
 template <typename Type>
 void follow(const std::string &, Type &) noexcept {}
 
-// The map of a ServiceController, which tells what enters and leaves it. Emptied by swap, at the server's shutdown, it
-// tells nothing: that is nobody's wish.
+// The map of a ServiceController. Reports what enters and leaves it, but nothing when it is emptied by swap at the
+// server's shutdown: nobody asked for that.
 template <typename Type>
 class ServiceMap : public std::unordered_map<std::string, std::shared_ptr<Type>> {
     using Base = std::unordered_map<std::string, std::shared_ptr<Type>>;
@@ -88,14 +88,14 @@ public:
 // An entry of WebApi.cpp's dispatch table.
 using Handler =
     std::function<void(const mediakit::Parser &, const mediakit::HttpResponseInvokerImp &, toolkit::SockInfo &)>;
-// Finds an entry by its path; an empty one where there is none.
+// Finds an entry by its path; empty if there is none.
 using Lookup = std::function<Handler(const std::string &)>;
 // The arguments of a request, as handlers find them in its URL and body.
 using ArgsOf = std::map<std::string, std::string, mediakit::StrCaseCompare> (*)(const mediakit::Parser &);
 
-// An API call is about to be dispatched, on the poller of its connection. Returns true where the plugin has taken the
-// call over; then `handler` must not be run. What the server's own check of secret and address throws, and other
-// refusals of `handler`, come out of here as they are.
+// Called before an API call is dispatched, on the poller of its connection. Returns true if the plugin has taken over
+// the call; then `handler` must not be run. Throws what the server's check of secret and address throws, and other
+// refusals of `handler`.
 bool intercept(
     const Lookup &lookup, ArgsOf args_of, const Handler &handler, const mediakit::Parser &parser,
     const mediakit::HttpResponseInvokerImp &invoker, toolkit::SockInfo &sender);
@@ -104,7 +104,7 @@ template <typename Table>
 bool onCall(
     const Table &table, ArgsOf args_of, const Handler &handler, const mediakit::Parser &parser,
     const mediakit::HttpResponseInvokerImp &invoker, toolkit::SockInfo &sender) {
-    // The table is a static of WebApi.cpp: it outlives everything that looks into it.
+    // The table is a static variable of WebApi.cpp and outlives every lookup.
     const Table *entries = &table;
     auto lookup = [entries](const std::string &path) {
         auto it = entries->find(path);
@@ -115,15 +115,15 @@ bool onCall(
 
 ////////////////////////////////////////////////////////////// life cycle
 
-// The API is about to be installed: read the ini section and open the journal, so that it is there when the first call
-// comes. Main thread, after the daemon's fork. Never throws; a journal that cannot be used is logged, and the server
-// runs on without it.
+// Reads the ini section and opens the journal. Called on the main thread, after the daemon's fork and before the API is
+// installed, so that no call is missed. Never throws; if the journal cannot be used, that is logged, and the server
+// runs without it.
 void open();
 
-// All listeners are up: start what the journal has. Main thread; the work is done on others.
+// Starts what the journal has, on other threads. Called on the main thread when all listeners are up.
 void restore();
 
-// MediaServer is about to take its proxies down: restore nothing more, write what is queued. Main thread.
+// Ends the restore and writes what is queued. Called on the main thread before MediaServer destroys its proxies.
 void close();
 
 } // namespace zlm_journal

@@ -1,15 +1,15 @@
-# Takes zlm-journal into a build of ZLMediaKit. Its own CMake files stay as they are; configure it with
+# Adds zlm-journal to a build of ZLMediaKit, whose own CMake files stay unchanged. Configure it with
 #
 #   cmake -DCMAKE_PROJECT_ZLMediaKit_INCLUDE=<zlm-journal>/cpp/zlmediakit.cmake …
 #
 # after applying the patches (see patches/README.md). CMake runs this file right after ZLMediaKit's project() call.
 if(CMAKE_VERSION VERSION_LESS 3.19)
-    message(FATAL_ERROR "zlm-journal: needs CMake 3.19 or newer to join ZLMediaKit's build, this is ${CMAKE_VERSION}")
+    message(FATAL_ERROR "zlm-journal needs CMake 3.19 or newer to join ZLMediaKit's build; this is ${CMAKE_VERSION}")
 endif()
 
 get_filename_component(ZLM_JOURNAL_DIR "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)
 
-# Each hook once, in the first of these files or, where the host has it there, in the second.
+# Each hook must occur once, in the first of these files or in the second.
 foreach(row "ZLM_JOURNAL_CALL|server/WebApi.cpp" "ZLM_JOURNAL_MAP|server/WebApi.h|server/WebApi.cpp"
             "ZLM_JOURNAL_OPEN|server/main.cpp" "ZLM_JOURNAL_RESTORE|server/main.cpp" "ZLM_JOURNAL_CLOSE|server/main.cpp")
     string(REPLACE "|" ";" files "${row}")
@@ -30,7 +30,7 @@ endforeach()
 
 add_subdirectory("${ZLM_JOURNAL_DIR}" "${CMAKE_BINARY_DIR}/zlm-journal" EXCLUDE_FROM_ALL)
 
-# ZLMediaKit defines MediaServer further down; this runs when all of it is there.
+# Deferred, because ZLMediaKit defines MediaServer later.
 function(zlm_journal_join_mediaserver)
     if(NOT TARGET MediaServer)
         message(FATAL_ERROR "zlm-journal: this build has no MediaServer: set -DENABLE_SERVER=ON")
@@ -44,7 +44,7 @@ function(zlm_journal_join_mediaserver)
         "${CMAKE_SOURCE_DIR}/server"
         "$<TARGET_PROPERTY:zlm_journal,INTERFACE_INCLUDE_DIRECTORIES>")
     set_property(TARGET MediaServer APPEND PROPERTY LINK_LIBRARIES zlm_journal)
-    # A static library of Rust brings much that nobody calls.
+    # A static library of Rust contains much that is never called.
     if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
         set_property(TARGET MediaServer APPEND PROPERTY LINK_OPTIONS "-Wl,--gc-sections")
     endif()

@@ -1,39 +1,39 @@
-//! The one error type of the crate: a stable number for programs, a sentence for people. The numbers are the
-//! result codes of the C API; one is never reused for another meaning. Knows nothing of who reports it.
+//! The error type of the crate: a stable code for programs, a sentence for people. The codes are the result codes of
+//! the C API and are never reused.
 
 use std::fmt;
 
-/// What went wrong, as a number that callers in any language can rely on.
+/// What went wrong, as a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Code {
     /// An argument is missing, malformed or too large. The call changed nothing.
     InvalidArgument = 1,
-    /// The handle was never opened or is closed already.
+    /// The handle was never opened, or is closed.
     InvalidHandle = 2,
-    /// The caller was compiled against another version of the header.
+    /// The caller was compiled with another version of the header.
     VersionMismatch = 3,
-    /// `[journal] enable` is 0: there is no journal to talk to.
+    /// `[journal] enable` is 0.
     Disabled = 4,
-    /// The disk or the file system refused: what was asked for is not durable.
+    /// The disk or the file system reported an error: what was asked for is not durable.
     Storage = 5,
-    /// What is on disk is damaged or no journal of ours.
+    /// The file is damaged, or is not a journal.
     Corrupt = 6,
-    /// Another process holds the journal.
+    /// Another process uses the journal.
     Locked = 7,
-    /// More changes wait for the disk than memory is set aside for.
+    /// Too many changes wait for the disk.
     QueueFull = 8,
     /// The journal is closing or closed.
     Closed = 9,
-    /// A defect in zlm-journal: a panic was caught at the boundary.
+    /// A bug in zlm-journal: a panic was caught at the boundary.
     Panic = 10,
     /// The file was written by a newer zlm-journal.
     NewerSchema = 11,
-    /// What a change was to build on has changed meanwhile. The call changed nothing.
+    /// The state that a change was based on has changed in the meantime. The call changed nothing.
     Conflict = 12,
-    /// The journal is sealed, and the key is missing, unreadable or another.
+    /// The journal is encrypted, and the key is missing, unreadable or wrong.
     KeyMissing = 13,
-    /// Too many API calls are under way, or some were when the journal was closed.
+    /// Too many API calls are running, or some were when the journal was closed.
     Busy = 14,
 }
 
@@ -64,7 +64,7 @@ impl Error {
         Self::new(Code::Storage, format!("{step} {}: {error}", path.display()))
     }
 
-    /// The same error with what was being done put before it.
+    /// The same error, with `step` in front of its message.
     pub fn context(self, step: impl fmt::Display) -> Self {
         Self::new(self.code, format!("{step}: {}", self.message))
     }
@@ -83,7 +83,7 @@ impl From<rusqlite::Error> for Error {
         use rusqlite::ErrorCode::{ConstraintViolation, DatabaseCorrupt, NotADatabase, TypeMismatch};
         let code = match &error {
             rusqlite::Error::SqliteFailure(inner, _) => match inner.code {
-                // A constraint is broken by rows that no journal of one server's can have.
+                // Constraints are broken only by rows that no journal could have written.
                 DatabaseCorrupt | NotADatabase | TypeMismatch | ConstraintViolation => Code::Corrupt,
                 // SQLITE_ERROR: a table or column that the schema promises is not there.
                 rusqlite::ErrorCode::Unknown => Code::Corrupt,

@@ -1,8 +1,8 @@
-//! What many calls at once have needed, as at a restore, given back once none is left.
+//! Frees the memory of collections that have grown a lot, as at a restore, once they are empty.
 
 use std::collections::{HashMap, VecDeque};
 
-/// Room for so many is kept for the next ones.
+/// The capacity that is kept.
 const KEPT: usize = 1024;
 
 pub trait Grown: Default {
@@ -21,7 +21,7 @@ impl<T> Grown for VecDeque<T> {
     }
 }
 
-/// To be called when something was taken out.
+/// Call it after taking something out.
 pub fn give_back(grown: &mut impl Grown) {
     if grown.is_spent() {
         *grown = Default::default();

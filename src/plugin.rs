@@ -1,5 +1,5 @@
-//! Ties the parts together for one server: settings, journal, reconciler.
-//! A journal that cannot be opened is a state of the journal, not an error: the server runs on, and is told why.
+//! Ties the parts together for one server: settings, journal, capture, reconciler. If the journal cannot be opened,
+//! that is its state and not an error: the server runs without it.
 
 mod intent;
 
@@ -19,28 +19,28 @@ use crate::model::{Kind, Op, ProxyKey, State, Stream};
 use crate::reconcile::{self, Handle, Host, Limits};
 use crate::settings::{RestoreMode, Settings};
 
-/// Proxies started a second for each poller thread of the host, where the ini leaves it open.
+/// The default number of proxies started per second and poller thread of the host.
 const RATE_PER_THREAD: u64 = 1000;
-/// Whoever makes many changes waits so long for the disk.
+/// How long a batch waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Plugin {
     base_dir: PathBuf,
-    /// What is wrong with the settings.
+    /// Invalid settings, as messages.
     problems: Mutex<Vec<String>>,
     host_threads: u64,
     own: OwnAddress,
     journal: Arc<Journal>,
     capture: Arc<Capture>,
-    /// Until the restore begins.
+    /// Taken when the restore begins.
     idle: Mutex<Option<reconcile::Idle>>,
     reconciler: OnceLock<Arc<Handle>>,
 }
 
 impl Plugin {
-    /// Reads the settings (ini pairs without the section) and opens the journal. `host_threads` is how many pollers the
-    /// server has, `own` where it can be reached, `facts` how its events are to be read. Blocks on the disk. Fails with [`Code::Disabled`], and where no journal
-    /// can ever be had with these settings.
+    /// Reads the settings (ini pairs, names without the section) and opens the journal. `host_threads` is the number of
+    /// the server's pollers, `own` has its addresses, `facts` decide how its events are read. Blocks on the disk. Fails
+    /// with [`Code::Disabled`], or if the journal can never be opened with these settings.
     pub fn open<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
         base_dir: &Path,
@@ -69,12 +69,12 @@ impl Plugin {
         })
     }
 
-    /// What of the host's own settings decides how its events are read; at the start, and as often as these change.
+    /// Sets the facts that decide how the host's events are read, when its settings have changed.
     pub fn set_facts(&self, facts: HostFacts) {
         self.capture.set_facts(facts);
     }
 
-    /// Takes the section as it was read again. What cannot change while the server runs is told and stays as it is.
+    /// Applies the section after it was read again. Settings that need a restart are reported and not changed.
     pub fn reload<'a>(&self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let (read, mut problems) = Settings::read(pairs, &self.base_dir);
         let now = self.journal.settings();
@@ -85,7 +85,7 @@ impl Plugin {
             problems.iter().for_each(|problem| log::error!("journal: {problem}"));
         }
         if changed {
-            log::info!("journal: the settings of [journal] have changed");
+            log::info!("journal: the settings in [journal] were reloaded");
             let limits = self.limits(&settings);
             self.journal.set_settings(settings);
             if let Some(reconciler) = self.reconciler() {
@@ -104,18 +104,17 @@ impl Plugin {
             per_origin: settings.restore_per_origin,
             processes: settings.restore_ffmpeg_parallel,
             revive: settings.revive,
-            // Random for each process.
             seed: RandomState::new().hash_one(()),
         }
     }
 
-    /// Where a crash signal's handler is to note what the server was working on.
+    /// The file to which a handler of crash signals writes what the server was working on.
     pub fn crash_file(&self) -> Result<String> {
         let file = self.journal.crash_file().into_os_string().into_string();
-        file.map_err(|file| Error::invalid(format!("the path {} is not text", file.display())))
+        file.map_err(|file| Error::invalid(format!("the path {} is not UTF-8", file.display())))
     }
 
-    /// Begins the restore, once intent is known. Once; later calls do nothing.
+    /// Begins the restore once intent is known. Further calls have no effect.
     pub fn start(&self, server: Box<dyn Server>) -> Result<()> {
         let Some(idle) = self.idle.lock().take() else { return Ok(()) };
         let limits = self.limits(&self.journal.settings());
@@ -131,22 +130,21 @@ impl Plugin {
         Ok(())
     }
 
-    /// What is wanted, and what has become of it.
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
 
-    /// What is wrong with the settings.
+    /// Invalid settings, as messages.
     pub fn problems(&self) -> Vec<String> {
         self.problems.lock().clone()
     }
 
-    /// Where calls on their way through and MediaServer's events go.
+    /// Handles clients' calls and MediaServer's events.
     pub fn capture(&self) -> &Capture {
         &self.capture
     }
 
-    /// Answers an add that no journal can hold; with `on_error=reject` it is undone.
+    /// Answers an add that cannot be journaled; with `on_error=reject` it is undone.
     pub fn refuse(&self, kind: Kind, key: &str, error: Error, done: Done) {
         let key: ProxyKey = (kind, key.into());
         let ack = self.capture.refusal(&key, error);
@@ -156,7 +154,6 @@ impl Plugin {
         done.call(ack);
     }
 
-    /// See [`Journal::record`].
     pub fn record(&self, call: Call<'_>, done: Done) {
         let is_told = call.op == Op::Add && self.journal.settings().restore != RestoreMode::Eager;
         let called =
@@ -178,7 +175,8 @@ impl Plugin {
         }
     }
 
-    /// A source of the server has come or gone. What takes it starts and ends with it. Any thread, takes microseconds.
+    /// A source of the server was registered or unregistered: what takes it starts or ends with it. Any thread, takes
+    /// microseconds.
     pub fn stream_changed(&self, schema: &str, [vhost, app, stream]: [&str; 3], is_there: bool) {
         let facts = self.capture.facts();
         let stream = Stream::new(vhost, app, stream, &facts.rules);
@@ -191,17 +189,17 @@ impl Plugin {
         }
     }
 
-    /// Nobody watches a source of the server. Any thread, takes microseconds.
+    /// A source of the server has no viewers. Any thread, takes microseconds.
     pub fn stream_unwatched(&self, vhost: &str, app: &str, stream: &str) {
         let facts = self.capture.facts();
         self.capture.nobody_watches(&Stream::new(vhost, app, stream, &facts.rules));
     }
 
-    /// Has a proxy started that is enabled or dormant. False where there is none.
+    /// Starts a proxy that is enabled or dormant. Returns false if there is none.
     fn wake(&self, kind: Kind, key: &str, reason: &str) -> bool {
         let wanted = self.journal.get(kind, key).is_some_and(|entry| match entry.state {
             State::Enabled => true,
-            // Or someone else has just done so.
+            // It may have been enabled by others in the meantime.
             State::Dormant => {
                 self.journal.change(kind, key, entry.seq, Op::Set(State::Enabled), reason)
                     || self.journal.wants(kind, key, 0)
@@ -214,7 +212,7 @@ impl Plugin {
         wanted
     }
 
-    /// Makes many changes, all or none, has the server follow, and waits until they are on disk. See
+    /// Makes many changes, all or none, makes the server follow, and waits until they are on disk. See
     /// [`Journal::submit_batch`]. Blocks: not for media threads.
     pub fn change_all(
         &self,
@@ -227,14 +225,14 @@ impl Plugin {
         let made = self.journal.submit_batch(mutations, precondition, cause, done)?;
         if let Some(reconciler) = self.reconciler() {
             for AppliedMutation { key, replaced, .. } in &made {
-                // What is replaced is ended first: the server would leave what it has as it is.
+                // The server would not replace what it has.
                 reconciler.follow(key.clone(), *replaced);
             }
         }
         let ack = ack.recv_timeout(PATIENCE).unwrap_or_else(|_| {
             Ack::failed(Error::new(
                 Code::Storage,
-                "the disk has not answered yet: the changes stand, and are written later",
+                "the disk has not answered yet: the changes are valid, and are written later",
             ))
         });
         let result = match ack.result {
@@ -245,8 +243,8 @@ impl Plugin {
         Ok(Changed { count: made.len(), seq, result })
     }
 
-    /// Restores all that is enabled and not there, or the proxies of one key, dormant or not, whatever the settings say
-    /// of the start. Returns how many that are wanted this is about.
+    /// Starts the enabled proxies that are missing, or those with one key, which may also be dormant, whatever the mode
+    /// of the restore. Returns the number of proxies concerned.
     pub fn restore(&self, only: Option<&str>) -> Result<u64> {
         let reconciler = self
             .reconciler()
@@ -258,13 +256,12 @@ impl Plugin {
         Ok(Kind::ALL.iter().filter(|kind| self.wake(**kind, key, "restoreJournal")).count() as u64)
     }
 
-    /// Where the host's answers go; none while nothing is being restored.
+    /// `None` before the restore has begun.
     pub fn reconciler(&self) -> Option<&Handle> {
         self.reconciler.get().map(Arc::as_ref)
     }
 
-    /// Ends the reconciler, then the journal, with all that is queued on disk and acknowledged, then every call that is
-    /// still under way.
+    /// Ends the reconciler, then the journal, after writing and acknowledging the queue, then all open calls.
     pub fn close(&self) {
         if let Some(reconciler) = self.reconciler() {
             reconciler.stop();
@@ -274,12 +271,12 @@ impl Plugin {
     }
 }
 
-/// What became of many changes.
+/// The result of a batch.
 #[derive(Debug)]
 pub struct Changed {
     pub count: usize,
-    /// The last of them, or the last change of all where they changed nothing.
+    /// The last change of the batch, or of the journal if the batch changed nothing.
     pub seq: u64,
-    /// Whether they are on disk.
+    /// Whether the changes are on disk.
     pub result: Result<Persisted>,
 }

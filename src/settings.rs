@@ -1,5 +1,5 @@
-//! The `[journal]` section of the ini file: one table of keys with default, range and meaning, and the reading
-//! of values. A bad value is reported and its default used; it never keeps the server from starting.
+//! The `[journal]` section of the ini file: a table of keys with defaults and ranges, and the parsing. An invalid value
+//! is reported and replaced by its default; it never keeps the server from starting.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,18 +7,18 @@ use std::time::Duration;
 /// When a call is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// After its change is on disk.
+    /// When its change is on disk.
     Full,
-    /// At once; its change is on disk within 100 ms unless the disk is slower than that.
+    /// At once; its change is usually on disk within 100 ms.
     Async,
 }
 
-/// What becomes of a call that the journal cannot write.
+/// What happens to a call that the journal cannot write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnError {
-    /// It stands, and is answered as not persisted. It is written when the storage is back.
+    /// It is carried out and answered as not persisted; it is written when the storage works again.
     Accept,
-    /// It is refused, or undone where the server has carried it out already.
+    /// It is refused, or undone if the server has already carried it out.
     Reject,
 }
 
@@ -29,29 +29,29 @@ pub enum RestoreMode {
     Eager,
     /// Each is started when a player asks for its stream.
     Lazy,
-    /// Each is started when it is asked for over the API; calls are journaled all the same.
+    /// Each is started when it is asked for by an API call; calls are journaled all the same.
     Off,
 }
 
-/// What becomes of a proxy that MediaServer has given up (its retry_count ran out).
+/// What happens to a proxy that MediaServer has given up (retry_count used up).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnGiveUp {
-    /// It is still wanted, and started again.
+    /// It stays enabled and is started again.
     Keep,
-    /// It is forgotten, as MediaServer itself would have it.
+    /// It is removed, as in MediaServer.
     Forget,
 }
 
-/// What becomes of a proxy that MediaServer closed because nobody watched it.
+/// What happens to a proxy that MediaServer closed because it had no viewers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnIdleClose {
-    /// It is forgotten.
+    /// It is removed.
     Forget,
-    /// It is started again when a player asks for its stream, and not before, whatever is restarted.
+    /// It is started again only when a player asks for its stream, also after a restart.
     Dormant,
 }
 
-/// One key of the section, as it stands in a fresh config.ini.
+/// One key of the section, with its default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     pub name: &'static str,
@@ -69,7 +69,7 @@ enum Rule {
 
 const DAY_SEC: u64 = 24 * 60 * 60;
 
-/// All keys, in the order in which they are documented.
+/// All keys, in the order of the documentation.
 pub const KEYS: &[Key] = &[
     Key { name: "enable", default: "0", rule: Rule::Number { least: 0, most: 1 } },
     Key { name: "path", default: "./journal/proxies.db", rule: Rule::Path },
@@ -88,35 +88,35 @@ pub const KEYS: &[Key] = &[
     Key { name: "on_idle_close", default: "forget", rule: Rule::OneOf(&["forget", "dormant"]) },
 ];
 
-/// The section as the plugin uses it.
+/// The values of the section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub enable: bool,
-    /// The journal file; what stands relative in the ini is relative to the directory of the server's program.
+    /// The journal file; a relative path refers to the directory of the server's executable.
     pub path: PathBuf,
     pub durability: Durability,
     pub on_error: OnError,
     pub snapshot_every: Duration,
     pub snapshot_keep: usize,
     pub history: Duration,
-    /// Where the key is that the arguments are sealed with; none: they are not.
+    /// The file with the key that encrypts arguments; `None`: they are not encrypted.
     pub key_file: Option<PathBuf>,
     pub restore: RestoreMode,
-    /// Proxies started a second; 0 leaves it to the host's number of pollers.
+    /// Proxies started per second; 0: depends on the number of pollers.
     pub restore_rate: u64,
-    /// First connects under way at once to one source host; 0: no limit.
+    /// Concurrent first connects to one remote host; 0: no limit.
     pub restore_per_origin: usize,
-    /// FFmpeg processes that are being started at once; 0: no limit.
+    /// Concurrent starts of FFmpeg processes; 0: no limit.
     pub restore_ffmpeg_parallel: usize,
-    /// First re-add of what fell over; zero turns reviving off.
+    /// The pause before a lost proxy is first added again; zero: it is not.
     pub revive: Duration,
     pub on_give_up: OnGiveUp,
     pub on_idle_close: OnIdleClose,
 }
 
 impl Settings {
-    /// Reads ini pairs (names without the section). Returns with the settings one sentence for each value or
-    /// name that is no good; names unknown to this version are reported and ignored.
+    /// Reads ini pairs (names without the section). Returns the settings, and one message for each invalid value or
+    /// unknown name; unknown names are ignored.
     pub fn read<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
         base_dir: &Path,
@@ -170,8 +170,7 @@ impl Settings {
 }
 
 impl Settings {
-    /// These settings after the section was read again as `new`, and the names of those whose change counts only from the
-    /// next start.
+    /// These settings with `new` applied, and the names of the changed keys that need a restart.
     pub fn reloaded(&self, new: Settings) -> (Settings, Vec<&'static str>) {
         let later = [
             ("enable", self.enable != new.enable),
@@ -195,7 +194,7 @@ impl Durability {
 }
 
 impl Rule {
-    /// What was expected, in words, where `value` is not it.
+    /// Fails with a description of what was expected.
     fn check(self, value: &str) -> Result<(), String> {
         match self {
             Rule::Number { least, most } => match value.parse::<u64>() {
@@ -205,7 +204,7 @@ impl Rule {
             Rule::OneOf(names) if names.contains(&value) => Ok(()),
             Rule::OneOf(names) => Err(format!("one of {}", names.join(", "))),
             Rule::Path if value.is_empty() || value.contains('\0') => Err("the name of a file".to_owned()),
-            // One that cannot be read keeps the journal from being written, rather than from being sealed.
+            // If the key file cannot be read, the journal is not written, rather than written unencrypted.
             Rule::Path | Rule::NoneOrPath => Ok(()),
         }
     }

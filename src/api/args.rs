@@ -1,5 +1,4 @@
-//! The arguments of a call, read into a type of its own whose fields are theirs: by their names, in any case. One that is
-//! empty is not given.
+//! Reads the arguments of a call into a struct, by field name, ignoring case. An empty argument counts as missing.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -12,7 +11,7 @@ use super::{MOST_ITEMS, Request};
 use crate::error::{Error, Result};
 
 impl<'a> Request<'a> {
-    /// Fails, in the client's words, for the first argument that is not what its field takes.
+    /// Fails with a message for the client at the first argument with an invalid value.
     pub fn args<T: Deserialize<'a>>(&self) -> Result<T> {
         let mut first: BTreeMap<String, &'a str> = BTreeMap::new();
         for (name, value) in self.args {
@@ -24,7 +23,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// How many a page has at most.
+/// The maximum number of items on a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit(pub usize);
 
@@ -38,7 +37,8 @@ impl<'de> Deserialize<'de> for Limit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let limit = u64::deserialize(deserializer)?;
         let fits = usize::try_from(limit).ok().filter(|limit| (1..=MOST_ITEMS).contains(limit));
-        fits.map(Limit).ok_or_else(|| D::Error::custom(format!("limit={limit} is not from 1 to {MOST_ITEMS}")))
+        fits.map(Limit)
+            .ok_or_else(|| D::Error::custom(format!("limit={limit} must be between 1 and {MOST_ITEMS}")))
     }
 }
 
@@ -84,7 +84,7 @@ impl<'de> Deserializer<'de> for Argument<'de> {
         match self.value {
             "1" | "true" => visitor.visit_bool(true),
             "0" | "false" => visitor.visit_bool(false),
-            _ => Err(self.unfit("is neither 0 nor 1")),
+            _ => Err(self.unfit("must be 0 or 1")),
         }
     }
 
@@ -107,8 +107,8 @@ impl<'de> Deserializer<'de> for Argument<'de> {
     ) -> std::result::Result<V::Value, Unfit> {
         if !variants.contains(&self.value) {
             return Err(match variants {
-                [one, other] => self.unfit(format_args!("is neither {one} nor {other}")),
-                _ => self.unfit(format_args!("is none of {}", variants.join(", "))),
+                [one, other] => self.unfit(format_args!("must be {one} or {other}")),
+                _ => self.unfit(format_args!("must be one of {}", variants.join(", "))),
             });
         }
         visitor.visit_enum(self.value.into_deserializer())
@@ -168,14 +168,14 @@ mod tests {
             assert!(all.contains(part), "{part}: {all}");
         }
         for (name, value, why) in [
-            ("dry_run", "yes", "dry_run=\"yes\" is neither 0 nor 1"),
-            ("kind", "pulls", "kind=\"pulls\" is none of pull, push, ffmpeg"),
-            ("state", "on", "state=\"on\" is none of enabled, disabled, dormant, quarantined"),
+            ("dry_run", "yes", "dry_run=\"yes\" must be 0 or 1"),
+            ("kind", "pulls", "kind=\"pulls\" must be one of pull, push, ffmpeg"),
+            ("state", "on", "state=\"on\" must be one of enabled, disabled, dormant, quarantined"),
             ("before", "-1", "before=\"-1\" is not a non-negative integer"),
             ("since", "9223372036854775808", "since=\"9223372036854775808\" is not a time in milliseconds"),
             ("since", "-0", "since=\"-0\" is not a non-negative integer"),
-            ("limit", "0", "limit=0 is not from 1 to 10000"),
-            ("limit", "10001", "limit=10001 is not from 1 to 10000"),
+            ("limit", "0", "limit=0 must be between 1 and 10000"),
+            ("limit", "10001", "limit=10001 must be between 1 and 10000"),
         ] {
             assert_eq!(read(&[(name, value)]).unwrap_err(), why);
         }

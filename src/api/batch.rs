@@ -1,4 +1,4 @@
-//! Many adds or deletes in one call and one transaction, with an answer for each, in order.
+//! Many adds or deletes in one call and one transaction, with a result for each, in order.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use crate::journal::Mutation;
 use crate::model::{Kind, Op};
 use crate::plugin::Plugin;
 
-/// The arguments of addStreamProxy, once for each item. What is journaled is started by the reconciler: no answer waits
-/// for a camera.
+/// The body has the arguments of addStreamProxy for each item. The reconciler starts the proxies: no reply waits for a
+/// camera.
 pub fn add(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let (mut changes, mut answers, mut added) = (Vec::new(), Vec::new(), HashSet::new());
     for item in request.items()? {
@@ -35,7 +35,7 @@ pub fn add(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     Ok(Reply::changed(&changed, answers))
 }
 
-/// Keys, as texts or as objects with a member `key`.
+/// The body has keys, as strings or as objects with a member `key`.
 pub fn remove(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let (mut changes, mut answers) = (Vec::new(), Vec::new());
     for item in request.items()? {

@@ -1,4 +1,4 @@
-//! What has to change so that the journal has what is desired: one rule for syncJournal, importJournal and
+//! The changes that make the journal have what is desired: the same rule for syncJournal, importJournal and
 //! rollbackJournal. Knows nothing of calls and replies.
 
 use std::collections::BTreeMap;
@@ -8,11 +8,11 @@ use serde::Serialize;
 use crate::journal::Mutation;
 use crate::model::{Args, Entry, Op, ProxyKey, State};
 
-/// How a proxy is to be.
+/// The desired state of a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Desired {
     pub args: Args,
-    /// None: what is disabled stays so, and whatever gets other arguments is otherwise enabled.
+    /// `None`: a disabled proxy stays disabled, a new one or one with other arguments is enabled.
     pub state: Option<State>,
 }
 
@@ -28,11 +28,11 @@ pub struct Diff {
     pub updated: Vec<ProxyKey>,
     pub removed: Vec<ProxyKey>,
     pub unchanged: usize,
-    /// In the order of keys; the first on a key fails where the proxy was changed since.
+    /// Ordered by key; the first mutation of a key fails if the proxy was changed in the meantime.
     pub mutations: Vec<Mutation>,
 }
 
-/// A difference as a reply has it.
+/// A diff in a reply.
 #[derive(Serialize)]
 pub struct Shown<N> {
     added: Vec<N>,
@@ -44,7 +44,7 @@ pub struct Shown<N> {
     point: Option<Point>,
 }
 
-/// Of the way back: to which change, and from which.
+/// For a rollback: the change to return to, and the present one.
 #[derive(Serialize)]
 pub struct Point {
     pub to: u64,
@@ -69,7 +69,7 @@ impl Diff {
         }
     }
 
-    /// `present` is what the journal has of it. What is not desired is removed, or else left as it is.
+    /// `present` is what the journal has of the scope. `removes` says whether what is not desired is removed or kept.
     pub fn between(
         mut desired: BTreeMap<ProxyKey, Desired>,
         present: impl IntoIterator<Item = (ProxyKey, Entry)>,

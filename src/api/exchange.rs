@@ -1,4 +1,4 @@
-//! The whole of what is wanted as one JSON document, out and in; and in from what people have today.
+//! Export and import of intent as one JSON document, and import from other formats.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::error::{Error, Result};
 use crate::model::{Entry, Kind, ProxyKey, State};
 use crate::plugin::Plugin;
 
-/// Of the documents that this version writes, and the newest that it reads.
+/// The version of the documents that are written, and the newest that is read.
 const VERSION: u64 = 1;
 const FORMAT: &str = "zlm-journal";
-/// The most that one document takes in.
+/// The maximum number of entries in a document.
 const MOST_ENTRIES: usize = 100_000;
 
 #[derive(Deserialize)]
@@ -42,7 +42,7 @@ struct Exported {
     args: Value,
 }
 
-/// Of all entries, or of a kind. Without `reveal=1` there are no credentials in it, and it can be looked at but not
+/// Exports all entries or those of a kind. Without `reveal=1` credentials are hidden, and the document cannot be
 /// imported.
 pub fn export(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Export { kind: only, reveal } = request.args()?;
@@ -69,14 +69,14 @@ struct Import {
 #[derive(Deserialize, Default, PartialEq)]
 #[serde(rename_all = "lowercase")]
 enum Mode {
-    /// Adds and replaces.
+    /// Adds and replaces entries.
     #[default]
     Merge,
-    /// Removes as well what the document does not have.
+    /// Also removes entries that the document does not have.
     Replace,
 }
 
-/// A document that is no good in any part changes nothing.
+/// An error anywhere in the document rejects all of it.
 pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Import { mode, dry_run } = request.args()?;
     let desired = read(request.body)?.into_iter().map(|(key, entry)| (key, Desired::from(entry))).collect();
@@ -91,31 +91,31 @@ pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     Ok(Reply::changed(&changed, shown))
 }
 
-/// What a body wants, whichever of the known forms it has.
+/// Reads the desired proxies from a body in any of the known formats.
 fn read(body: &[u8]) -> Result<BTreeMap<ProxyKey, Entry>> {
     let text = std::str::from_utf8(body)
         .map_err(|error| Error::invalid(format!("the body is not UTF-8 text: {error}: save it as UTF-8")))?;
     let text = text.trim_start_matches('\u{feff}').trim();
     let items = if text.starts_with('{') {
         let document: Value = serde_json::from_str(text)
-            .map_err(|error| Error::invalid(format!("the body is not a complete JSON document: {error}")))?;
+            .map_err(|error| Error::invalid(format!("the body is not valid JSON: {error}")))?;
         from_document(document)?
     } else {
         from_csv(text)?
     };
     if items.is_empty() {
         return Err(Error::invalid(
-            "there is nothing in it: to remove everything, use syncJournal with an empty array",
+            "it has no entries: to remove everything, use syncJournal with an empty array",
         ));
     }
     if items.len() > MOST_ENTRIES {
-        return Err(Error::invalid(format!("it has {} entries, more than {MOST_ENTRIES}", items.len())));
+        return Err(Error::invalid(format!("it has {} entries; the limit is {MOST_ENTRIES}", items.len())));
     }
     let mut wanted = BTreeMap::new();
     for Item { at, entry } in &items {
         let (key, entry) = entry_of(entry).map_err(|error| error.context(at))?;
         if wanted.contains_key(&key) {
-            let twice = Error::invalid(format!("{} {} is there twice", key.0.name(), key.1));
+            let twice = Error::invalid(format!("{} {} appears twice", key.0.name(), key.1));
             return Err(twice.context(at));
         }
         wanted.insert(key, entry);
@@ -123,7 +123,7 @@ fn read(body: &[u8]) -> Result<BTreeMap<ProxyKey, Entry>> {
     Ok(wanted)
 }
 
-/// One entry as it was given, and where.
+/// One entry as it was given, and its place for error messages.
 struct Item {
     at: String,
     entry: Value,
@@ -134,7 +134,7 @@ fn numbered(what: &str, entries: impl IntoIterator<Item = Value>) -> Vec<Item> {
     entries.into_iter().enumerate().map(|(index, entry)| Item { at: at(index), entry }).collect()
 }
 
-/// A document of ours, or a reply of listStreamProxy or of exportJournal as it came.
+/// Reads a document of exportJournal, or a reply of exportJournal or listStreamProxy.
 fn from_document(mut document: Value) -> Result<Vec<Item>> {
     if document.get("format").is_none()
         && let Some(data) = document.get_mut("data").filter(|data| data.is_object())
@@ -145,12 +145,13 @@ fn from_document(mut document: Value) -> Result<Vec<Item>> {
         let version = document.get("version").and_then(Value::as_u64).unwrap_or(0);
         if version == 0 || version > VERSION {
             return Err(Error::invalid(format!(
-                "it is of version {version}, and this one reads up to {VERSION}: import it with the zlm-journal that wrote it"
+                "it has version {version}, and this zlm-journal reads up to {VERSION}: import it with the zlm-journal \
+                 that wrote it"
             )));
         }
         return match document.get_mut("entries").map(Value::take) {
             Some(Value::Array(entries)) => Ok(numbered("entry", entries)),
-            _ => Err(Error::invalid("it has no array of entries: is it whole?")),
+            _ => Err(Error::invalid("it has no array \"entries\": is it complete?")),
         };
     }
     let Some(Value::Array(listed)) = document.get_mut("data").map(Value::take) else {
@@ -167,7 +168,7 @@ fn from_document(mut document: Value) -> Result<Vec<Item>> {
     Ok(numbered("proxy", listed.into_iter().map(pull)))
 }
 
-/// Lines of `vhost/app/stream,url`; or of whatever arguments the first line names, by `kind` and `key` too.
+/// Reads lines of `vhost/app/stream,url`, or of the columns that the first line names, also `kind` and `key`.
 fn from_csv(text: &str) -> Result<Vec<Item>> {
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
@@ -186,7 +187,7 @@ fn from_csv(text: &str) -> Result<Vec<Item>> {
         let at = format!("line {}", record.position().map_or(0, csv::Position::line));
         if record.len() != columns.len() {
             return Err(Error::invalid(format!(
-                "{at} has {} values instead of {} ({}): one with a comma in it goes in quotation marks",
+                "{at} has {} values instead of {} ({}): put a value that contains a comma in quotation marks",
                 record.len(),
                 columns.len(),
                 columns.join(",")
@@ -217,14 +218,14 @@ fn from_csv(text: &str) -> Result<Vec<Item>> {
 fn entry_of(item: &Value) -> Result<(ProxyKey, Entry)> {
     let text = |name: &str| item.get(name).and_then(Value::as_str);
     let kind =
-        text("kind").and_then(Kind::from_name).ok_or_else(|| Error::invalid("it has no kind that is known"))?;
+        text("kind").and_then(Kind::from_name).ok_or_else(|| Error::invalid("its kind is missing or unknown"))?;
     let state = match text("state") {
         None => State::Enabled,
         Some(name) => State::from_name(name).ok_or_else(|| Error::invalid(format!("{name:?} is not a state")))?,
     };
     let (key, args) = add_of(kind, item.get("args").unwrap_or(&Value::Null))?;
     if text("key").is_some_and(|given| given != key) {
-        return Err(Error::invalid(format!("its key is not {key}, which its arguments make")));
+        return Err(Error::invalid(format!("its key does not match its arguments, which give {key}")));
     }
     if args.as_str().contains("://***@") {
         return Err(Error::invalid(format!("{key} has no credentials in its URL: export it with reveal=1")));
@@ -283,27 +284,27 @@ mod tests {
             assert!(keys(&whole[..cut]).is_err(), "{}", &whole[..cut]);
         }
         for (body, says) in [
-            (entry(r#",{"kind":"tape","args":{}}"#), "entry 1 (the first is 0): it has no kind"),
+            (entry(r#",{"kind":"tape","args":{}}"#), "entry 1 (the first is 0): its kind is missing or unknown"),
             (entry(r#",{"kind":"pull","args":{"app":"a"}}"#), "Required parameter missed: vhost"),
-            (entry(r#",{"kind":"pull","args":{"vhost":"v","app":"a","stream":"s","url":"y"}}"#), "there twice"),
+            (entry(r#",{"kind":"pull","args":{"vhost":"v","app":"a","stream":"s","url":"y"}}"#), "appears twice"),
             (entry(r#",{"kind":"pull","args":[]}"#), "a JSON object of arguments"),
             (entry(r#",{"kind":"pull","state":"on","args":{}}"#), "\"on\" is not a state"),
             (
                 entry(r#",{"kind":"pull","key":"v/a/u","args":{"vhost":"v","app":"a","stream":"t","url":"y"}}"#),
-                "its key is not v/a/t",
+                "its key does not match its arguments, which give v/a/t",
             ),
             (
                 entry(r#",{"kind":"pull","args":{"vhost":"v","app":"a","stream":"t","url":"rtsp://***@h"}}"#),
                 "reveal=1",
             ),
-            (entry("").replace(":1,", ":2,"), "of version 2"),
+            (entry("").replace(":1,", ":2,"), "it has version 2"),
             ("{}".into(), "neither a document"),
             ("v/live/a;rtsp://u:p@1".into(), "line 1 has 1 values instead of 2 (key,url)"),
             ("key,url\nv/live/a,x\nv/live,y".into(), "line 3: its key is not vhost/app/stream"),
             ("v/live/a,rtsp://u:p,w@1".into(), "quotation marks"),
-            ("v/live/a,x\nv/live/a,y".into(), "line 2: pull v/live/a is there twice"),
+            ("v/live/a,x\nv/live/a,y".into(), "line 2: pull v/live/a appears twice"),
             ("key,url,retry_count\nv/live/a,,3".into(), "line 2: Required parameter missed: url"),
-            ("".into(), "nothing in it"),
+            ("".into(), "no entries"),
         ] {
             let error = keys(&body).unwrap_err();
             assert!(error.contains(says), "{body}: {error}");

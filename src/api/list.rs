@@ -1,4 +1,4 @@
-//! What the journal has now, and what has become of it: in pages that stay in step while it changes.
+//! The entries and the history of the journal, in pages that stay consistent while it changes.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::journal::HistoryFilter;
 use crate::model::{Args, Change, Entry, Kind, LABEL, ProxyKey, State, redact_all, redact_value};
 use crate::plugin::Plugin;
 
-/// The longest walk for a page: a filter that lets little through is asked again from where it came.
+/// The maximum number of entries that one call looks at; with a selective filter the client has to continue.
 const MOST_LOOKED_AT: usize = 100_000;
 
 #[derive(Deserialize)]
@@ -52,7 +52,7 @@ impl Listing<'_> {
     }
 }
 
-/// Entries in the order of kind and key. `next` of the reply is `after` of the next call; none at the end.
+/// Entries ordered by kind and key. Pass `next` of the reply as `after` of the next call; it is missing at the end.
 pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let args: Listing<'_> = request.args()?;
     let mut cursor = args.after.map(cursor).transpose()?;
@@ -111,7 +111,7 @@ struct Happened {
     reason: String,
 }
 
-/// Changes, the last first. `next` of the reply is `before` of the next call.
+/// Changes, the last first. Pass `next` of the reply as `before` of the next call.
 pub fn history(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Past { kind, prefix, before, since, until, limit, reveal } = request.args()?;
     let prefix = prefix.map(str::to_owned);
@@ -133,10 +133,10 @@ pub fn history(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
 
 fn cursor(text: &str) -> Result<ProxyKey> {
     let parts = text.split_once('/').and_then(|(kind, key)| Some((Kind::from_name(kind)?, key.into())));
-    parts.ok_or_else(|| Error::invalid(format!("after={text:?} is not what a page of this list gave as next")))
+    parts.ok_or_else(|| Error::invalid(format!("after={text:?} is not a next of this list")))
 }
 
-/// Arguments, less the credentials in their URLs unless they are asked for.
+/// Arguments, without the credentials in URLs unless `reveal` is set.
 pub fn shown(args: &Args, reveal: bool) -> Value {
     match serde_json::from_str(args.as_str()) {
         Ok(object @ Value::Object(_)) if reveal => object,

@@ -1,4 +1,4 @@
-//! What Prometheus wants to know, in its text format (https://prometheus.io/docs/instrumenting/exposition_formats/).
+//! The metrics in the text format of Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/).
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -11,7 +11,6 @@ use crate::model::{Kind, State};
 use crate::plugin::Plugin;
 use crate::reconcile::PhaseCounts;
 
-/// The content type that goes with it.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[derive(Default)]
@@ -44,7 +43,7 @@ fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// All metrics. Takes milliseconds where there are tens of thousands of proxies.
+/// All metrics. Takes milliseconds with tens of thousands of proxies.
 pub fn page(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
     let journal = plugin.journal();
     let (report, reading, sizes) = (journal.report(), journal.gauges(), journal.sizes());
@@ -57,8 +56,8 @@ pub fn page(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
 }
 
 fn of_storage(page: &mut Page, report: &Report, reading: &Reading, [file, log, snapshots]: [u64; 3], now: i64) {
-    page.gauge("healthy", "1 while the journal can be written.", u8::from(report.condition == Condition::Healthy));
-    page.family("commit_seconds", "histogram", "How long commits took, the sync to the disk included.");
+    page.gauge("healthy", "1 if the journal can be written.", u8::from(report.condition == Condition::Healthy));
+    page.family("commit_seconds", "histogram", "Duration of commits, including the sync to disk.");
     for (bound, count) in &reading.commits {
         let bound = bound.map_or("+Inf".to_owned(), |bound| bound.as_secs_f64().to_string());
         page.sample("commit_seconds_bucket", &[("le", &bound)], count);
@@ -67,24 +66,20 @@ fn of_storage(page: &mut Page, report: &Report, reading: &Reading, [file, log, s
     page.sample("commit_seconds_sum", &[], reading.commit_time.as_secs_f64());
     page.sample("commit_seconds_count", &[], commits);
     page.counter("changes_total", "Changes written since the start.", reading.changes);
-    page.counter("errors_total", "Failed writes, openings and chores since the start.", reading.errors);
-    page.gauge("queue_changes", "Changes that wait for the disk.", report.queue);
-    page.gauge("queue_capacity_changes", "Changes that may wait.", report.queue_capacity);
-    page.gauge(
-        "ack_lag_seconds",
-        "How long the oldest change has waited for its answer.",
-        reading.ack_lag.as_secs_f64(),
-    );
+    page.counter("errors_total", "Failed writes, openings and maintenance tasks since the start.", reading.errors);
+    page.gauge("queue_changes", "Changes waiting for the disk.", report.queue);
+    page.gauge("queue_capacity_changes", "Most changes that may wait.", report.queue_capacity);
+    page.gauge("ack_lag_seconds", "Age of the oldest unacknowledged change.", reading.ack_lag.as_secs_f64());
     page.gauge("last_change", "The number of the last change.", report.seq);
     page.gauge("last_durable_change", "The number of the last change on disk.", report.durable_seq);
-    page.family("file_bytes", "gauge", "What the files take.");
+    page.family("file_bytes", "gauge", "Size of the files.");
     for (name, size) in [("database", file), ("log", log), ("snapshots", snapshots)] {
         page.sample("file_bytes", &[("file", name)], size);
     }
     if let Some(snapshot) = &report.snapshot {
         let age = now.saturating_sub(snapshot.at).max(0) as f64 / 1000.0;
-        page.gauge("snapshot_age_seconds", "Since the newest snapshot was made.", age);
-        page.gauge("snapshot_last_change", "The last change that the newest snapshot has.", snapshot.seq);
+        page.gauge("snapshot_age_seconds", "Age of the newest snapshot.", age);
+        page.gauge("snapshot_last_change", "The number of the last change in the newest snapshot.", snapshot.seq);
     }
 }
 
@@ -102,7 +97,7 @@ fn of_proxies(page: &mut Page, plugin: &Plugin) {
     }
     let Some(reconciler) = plugin.reconciler() else { return };
     let census = reconciler.census();
-    page.family("actual_proxies", "gauge", "Enabled proxies by what they do in the server.");
+    page.family("actual_proxies", "gauge", "Enabled proxies by their state in the server.");
     for (kind, census) in &census {
         let PhaseCounts { playing, retrying, connecting, waiting, down, blocked } = *census;
         for (doing, count) in [
@@ -123,16 +118,12 @@ fn of_proxies(page: &mut Page, plugin: &Plugin) {
     }
     let shown = reconciler.shown(None, 0);
     let progress = shown.progress;
-    page.gauge("restore_finished", "1 once every proxy of the restore is answered for.", u8::from(shown.finished));
-    page.gauge("restore_proxies", "Proxies that the restore is about.", progress.total);
-    page.gauge("restore_answered_proxies", "Of these, answered for, in whatever way.", progress.done());
-    page.gauge("restore_seconds", "How long it takes or took.", shown.elapsed.as_secs_f64());
-    page.counter("revived_total", "Started again after the restore: the server had lost them.", progress.revived);
-    page.counter(
-        "asked_total",
-        "Started because a player, a stream or an operator asked, or released.",
-        progress.asked,
-    );
-    page.counter("given_up_total", "Forgotten because the server gave them up.", progress.given_up);
-    page.counter("quarantined_total", "Set aside: the server crashed or threw of them.", progress.quarantined);
+    page.gauge("restore_finished", "1 if every proxy of the restore has a result.", u8::from(shown.finished));
+    page.gauge("restore_proxies", "Proxies in the restore.", progress.total);
+    page.gauge("restore_answered_proxies", "Proxies of the restore with a result.", progress.done());
+    page.gauge("restore_seconds", "Duration of the restore so far, or in total.", shown.elapsed.as_secs_f64());
+    page.counter("revived_total", "Lost proxies that were started again.", progress.revived);
+    page.counter("asked_total", "Proxies started on demand or after a release.", progress.asked);
+    page.counter("given_up_total", "Proxies forgotten because the server gave them up.", progress.given_up);
+    page.counter("quarantined_total", "Proxies quarantined after crashes or exceptions.", progress.quarantined);
 }

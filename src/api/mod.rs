@@ -1,6 +1,5 @@
-//! What a business system or an operator asks of the journal besides the server's own calls: many changes in one call,
-//! the whole wanted set at once, states, lists, history. Each takes a call's arguments and body and makes the whole reply.
-//! Blocks on the disk: never on a media thread.
+//! The journal's own API calls: many changes in one call, synchronization, states, lists, history. Each takes the
+//! arguments and the body of a call and returns the whole reply. Blocks on the disk: never on a media thread.
 
 mod args;
 mod batch;
@@ -27,29 +26,29 @@ use crate::error::{Error, Result};
 use crate::journal::Cause;
 use crate::model::{Args, Kind};
 
-/// Items in the body of one call.
+/// The maximum number of items in a body.
 const MOST_ITEMS: usize = 10_000;
 
-/// One call.
 pub struct Request<'a> {
-    /// By their names, in any case.
+    /// Names are compared ignoring case.
     pub args: &'a [(String, String)],
     pub body: &'a [u8],
-    /// Who calls: `ip:port`.
+    /// The client, `ip:port`.
     pub caller: &'a str,
 }
 
 impl Request<'_> {
-    /// The body: one JSON array.
+    /// The body as a JSON array.
     fn items(&self) -> Result<Vec<Value>> {
         let items: Vec<Value> = serde_json::from_slice(self.body).map_err(|error| {
             Error::invalid(format!(
-                "the body is not a JSON array: {error}. Secret and options go into the URL, the array is the whole body"
+                "the body is not a JSON array: {error}. Put the secret and the options into the URL, and only the \
+                 array into the body"
             ))
         })?;
         if items.len() > MOST_ITEMS {
             return Err(Error::invalid(format!(
-                "the body has {} items, more than the {MOST_ITEMS} that one call takes",
+                "the body has {} items; one call takes at most {MOST_ITEMS}",
                 items.len()
             )));
         }
@@ -61,7 +60,7 @@ impl Request<'_> {
     }
 }
 
-/// The arguments of an add, and the key that it will have.
+/// The arguments of an add, and its key.
 fn add_of(kind: Kind, item: &Value) -> Result<(String, Args)> {
     let Value::Object(object) = item else {
         return Err(Error::invalid("expected a JSON object of arguments"));
@@ -77,7 +76,7 @@ fn add_of(kind: Kind, item: &Value) -> Result<(String, Args)> {
     Ok((key, args))
 }
 
-/// The key that an item of a body names: a text, or an object with a member `key`.
+/// The key in an item of a body: a string, or an object with a member `key`.
 fn key_of(item: &Value) -> Option<&str> {
     item.as_str().or_else(|| item.get("key")?.as_str())
 }

@@ -1,4 +1,4 @@
-//! The replies to calls, in MediaServer's form: `code`, and `data` or `msg`.
+//! Replies in MediaServer's form: `code`, and `data` or `msg`.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use crate::journal::JournalWord;
 use crate::model::{Kind, ProxyKey};
 use crate::plugin::Changed;
 
-/// MediaServer's own numbers for refusals (its server/WebApi.h).
+/// MediaServer's error codes (its server/WebApi.h).
 pub const NOT_FOUND: i32 = -500;
 pub const INVALID_ARGS: i32 = -300;
 pub const OTHER_FAILED: i32 = -1;
@@ -19,7 +19,7 @@ pub struct Reply {
     pub body: String,
 }
 
-/// What became of one item of a call, or of a call that failed.
+/// The result of one item of a call, or of a failed call.
 #[derive(Debug, Default, Serialize)]
 pub struct Outcome {
     pub code: i32,
@@ -27,10 +27,10 @@ pub struct Outcome {
     pub msg: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Of a delete: it was there.
+    /// For a delete: whether the proxy existed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flag: Option<bool>,
-    /// What was expected does not hold any more.
+    /// A precondition does not hold.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub conflict: bool,
 }
@@ -44,13 +44,13 @@ impl Outcome {
         Outcome { key: Some(key.to_owned()), ..Outcome::default() }
     }
 
-    /// Of an item that names no proxy.
+    /// For an item without a key.
     pub fn no_key() -> Outcome {
         Outcome::refused(INVALID_ARGS, "expected a key or an object with `key`")
     }
 }
 
-/// A proxy by its names.
+/// The kind and key of a proxy.
 #[derive(Serialize)]
 pub struct Name<'a> {
     kind: Kind,
@@ -71,7 +71,7 @@ struct Success<T, J> {
     journal: Option<J>,
 }
 
-/// Where the journal stands.
+/// The last change of the journal.
 #[derive(Serialize)]
 struct At {
     seq: u64,
@@ -81,7 +81,7 @@ struct At {
 struct Page<T, N> {
     code: i32,
     data: Vec<T>,
-    /// Where the next one begins.
+    /// Where the next page begins.
     next: Option<N>,
     #[serde(skip_serializing_if = "Option::is_none")]
     journal: Option<At>,
@@ -92,12 +92,12 @@ impl Reply {
         Reply::json(&Success { code: 0, data, journal: None::<At> })
     }
 
-    /// With the last change that it has seen.
+    /// Adds the number of the last change that `data` includes.
     pub fn as_of(seq: u64, data: impl Serialize) -> Reply {
         Reply::json(&Success { code: 0, data, journal: Some(At { seq }) })
     }
 
-    /// With what the journal says of the changes.
+    /// Adds what the journal did with the changes.
     pub fn changed(changed: &Changed, data: impl Serialize) -> Reply {
         Reply::json(&Success { code: 0, data, journal: Some(JournalWord::of(changed.seq, &changed.result)) })
     }
@@ -113,7 +113,7 @@ impl Reply {
     }
 
     pub fn json(reply: &impl Serialize) -> Reply {
-        // Numbers, texts, lists: none of the replies can fail to be written.
+        // Serializing these types cannot fail.
         let body = serde_json::to_string(reply).unwrap_or_default();
         Reply { content_type: "application/json; charset=utf-8", body }
     }

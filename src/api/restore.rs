@@ -1,4 +1,4 @@
-//! Starts what is enabled and not there.
+//! Starts enabled proxies that are missing.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,13 +17,13 @@ struct Begun {
     wanted: u64,
 }
 
-/// All of it, or the proxies of one `key`, dormant or not.
+/// All of them, or the proxies with one `key`, which may also be dormant.
 pub fn restore(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Args { key } = request.args()?;
     plugin.journal().check_loaded()?;
     let wanted = plugin.restore(key)?;
     if let Some(key) = key.filter(|_| wanted == 0) {
-        let why = format!("journal: no proxy {key:?} is enabled or dormant: listJournal has all");
+        let why = format!("journal: no proxy {key:?} is enabled or dormant: see listJournal");
         return Ok(Reply::json(&Outcome::refused(NOT_FOUND, why)));
     }
     Ok(Reply::success(Begun { wanted }))

@@ -1,5 +1,5 @@
-//! The one table of API calls, and the threads that carry them out: never a media thread, since most calls wait for the
-//! disk. Knows nothing of HTTP.
+//! The table of API calls and the threads that carry them out: never media threads, since most calls wait for the disk.
+//! Knows nothing of HTTP.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,12 +21,12 @@ struct Route {
     lane: LaneOf,
 }
 
-/// Which threads carry a call out, so that none waits for what it has no need of.
+/// The threads that carry a call out, so that slow calls do not delay others.
 #[derive(Clone, Copy)]
 enum LaneOf {
-    /// Answers also when the disk is stuck.
+    /// Needs no disk: answers even if the disk is stuck.
     Memory,
-    /// Reads old files, which may take seconds.
+    /// Reads files, which may take seconds.
     Read,
     /// Waits until its changes are on disk.
     Write,
@@ -49,12 +49,11 @@ const ROUTES: &[Route] = &[
     Route { name: "takeJournalSnapshot", handler: versions::take, lane: LaneOf::Read },
 ];
 
-/// The names of all API calls.
 pub fn names() -> impl Iterator<Item = &'static str> {
     ROUTES.iter().map(|route| route.name)
 }
 
-/// Carries a call out on this thread.
+/// Carries out a call on this thread.
 pub fn answer(plugin: &Plugin, name: &str, request: &Request<'_>) -> Reply {
     let answered = route(name).and_then(|route| (route.handler)(plugin, request));
     answered.unwrap_or_else(|error| Reply::failure(&error))
@@ -65,7 +64,7 @@ fn route(name: &str) -> Result<&'static Route> {
     route.ok_or_else(|| Error::invalid(format!("{name} is not an API call of this version")))
 }
 
-/// A call on its way: what of it outlives the caller's stack.
+/// A call with copies of everything that it needs.
 pub struct Call {
     pub name: String,
     pub args: Vec<(String, String)>,
@@ -75,7 +74,7 @@ pub struct Call {
     pub reply: ReplyTo,
 }
 
-/// Takes the reply to a call, exactly once, on any thread. Dropped without one, it takes a failure: no client is ever
+/// Takes the reply to a call exactly once, on any thread. If it is dropped unused, it sends a failure, so no client is
 /// left waiting.
 pub struct ReplyTo(Option<SendReply>);
 
@@ -100,15 +99,12 @@ impl ReplyTo {
 impl Drop for ReplyTo {
     fn drop(&mut self) {
         if let Some(to) = self.0.take() {
-            to(&Reply::failure(&Error::new(
-                Code::Closed,
-                "this call was not carried out to its end: see the log",
-            )));
+            to(&Reply::failure(&Error::new(Code::Closed, "this call was not completed: see the log")));
         }
     }
 }
 
-/// Carries calls out on a few threads.
+/// Carries out calls on a few threads.
 pub struct Router {
     plugin: Arc<Plugin>,
     memory: Lane,
@@ -117,13 +113,14 @@ pub struct Router {
 }
 
 impl Router {
-    /// Starts the threads. Not on a poller of MediaServer: they would inherit its real-time priority and its processor.
+    /// Starts the threads. Not to be called on a poller of MediaServer, whose real-time priority and processor they
+    /// would inherit.
     pub fn new(plugin: Arc<Plugin>) -> Router {
-        // One that exports 100,000 entries does not keep the status waiting.
+        // More than one each: exporting 100,000 entries must not delay the status.
         Router { plugin, memory: Lane::new(2), read: Lane::new(2), write: Lane::new(4) }
     }
 
-    /// Returns at once. A call that nobody can take now is answered with the reason.
+    /// Returns at once. If the queue is full or closed, the call is answered with the reason.
     pub fn call(&self, call: Call) {
         let lane = match route(&call.name).map(|route| route.lane) {
             Ok(LaneOf::Read) => &self.read,
@@ -137,7 +134,7 @@ impl Router {
         });
     }
 
-    /// Takes no more calls, and waits so long at most for those under way. False where some are still.
+    /// Takes no more calls, and waits up to `patience` for running ones. Returns false if some are still running.
     pub fn close(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         let closed = [&self.memory, &self.read, &self.write].map(|lane| lane.close(until));
@@ -162,14 +159,14 @@ struct State {
 
 #[derive(Default)]
 struct Inner {
-    /// None once it is closed, or where there is no thread.
+    /// `None` if it is closed or has no threads.
     queue: Option<SyncSender<Work>>,
-    /// Calls that were taken and are not answered yet.
+    /// The number of unanswered calls.
     under_way: usize,
 }
 
 impl Lane {
-    /// So many calls may wait for a thread.
+    /// The maximum number of calls that wait for a thread.
     const QUEUE: usize = 64;
 
     fn new(threads: usize) -> Lane {
@@ -181,7 +178,7 @@ impl Lane {
             let worker = thread::Builder::new().name("zlmj-api".to_owned());
             match worker.spawn(move || work(&jobs, &its)) {
                 Ok(_) => state.inner.lock().queue = Some(queue.clone()),
-                Err(error) => log::error!("journal: no thread for API calls: {error}"),
+                Err(error) => log::error!("journal: cannot start a thread for API calls: {error}"),
             }
         }
         Lane { state }
@@ -202,7 +199,7 @@ impl Lane {
                 Err(TrySendError::Full((reply, _)) | TrySendError::Disconnected((reply, _))) => reply,
             }
         };
-        refused.fail(&Error::new(Code::Busy, format!("{} API calls wait already: try again later", Self::QUEUE)));
+        refused.fail(&Error::new(Code::Busy, format!("{} API calls are waiting: try again later", Self::QUEUE)));
     }
 
     fn close(&self, until: Instant) -> bool {
@@ -232,7 +229,7 @@ fn work(jobs: &Mutex<Receiver<Work>>, state: &State) {
         let next = jobs.lock().recv();
         let Ok((reply, job)) = next else { return };
         if catch_unwind(AssertUnwindSafe(move || job(reply))).is_err() {
-            log::error!("journal: an API call failed: this is a defect of zlm-journal");
+            log::error!("journal: an API call failed because of a bug in zlm-journal");
         }
         state.done();
     }
@@ -285,7 +282,7 @@ mod tests {
         drop(told);
         let rest: Vec<String> = replies.iter().collect();
         assert_eq!(full.len() + rest.len(), 3 + 2 * Lane::QUEUE);
-        assert_eq!(rest.iter().filter(|reply| reply.contains("not carried out")).count(), 1);
+        assert_eq!(rest.iter().filter(|reply| reply.contains("not completed")).count(), 1);
         assert_eq!(rest.iter().filter(|reply| reply.contains("is stopping")).count(), 1);
     }
 

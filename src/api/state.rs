@@ -1,4 +1,4 @@
-//! Proxies are disabled without being deleted, enabled, and released from quarantine.
+//! Disables, enables, and releases proxies.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -30,8 +30,8 @@ struct Done {
     items: Vec<Outcome>,
 }
 
-/// The proxies are `key` (of `kind`, or of every kind that has it), or the body: an array of keys or of objects with `key`
-/// and `kind`.
+/// The proxies are given by `key` (with `kind`, or of every kind), or by the body: an array of keys or of objects with
+/// `key` and `kind`.
 pub fn set(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let args: Args<'_> = request.args()?;
     let state = match args.state {

@@ -1,4 +1,4 @@
-//! The status: everything that an operator may want to know of the plugin, as one JSON object.
+//! The status of the plugin for operators, as one JSON object.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::plugin::Plugin;
 use crate::reconcile::{PhaseCounts, Progress, ReconcileStatus, SourceReport, UnhealthyProxy};
 use crate::settings::{RestoreMode, Settings};
 
-/// Of the proxies that do not play, so many are shown where the call does not say how many.
+/// How many proxies that do not play are shown by default.
 const SHOWN: u64 = 20;
 const MOST_SHOWN: usize = 10_000;
 
@@ -24,7 +24,7 @@ struct Args<'a> {
     key: Option<&'a str>,
 }
 
-/// With at most `limit` of the proxies that do not play, or with those of one `key`.
+/// Shows at most `limit` of the proxies that do not play, or only those with the given `key`.
 pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Args { limit, key } = request.args()?;
     let most = usize::try_from(limit.unwrap_or(SHOWN)).map_or(MOST_SHOWN, |limit| limit.min(MOST_SHOWN));
@@ -58,7 +58,7 @@ pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     };
     let status = serde_json::to_value(&status)
         .map_err(|error| Error::new(Code::Panic, format!("cannot write the status: {error}")))?;
-    // Errors quote what the server said of a camera.
+    // Errors may quote the server's messages with URLs.
     Ok(Reply::success(redact_all(status, redact)))
 }
 
@@ -96,7 +96,7 @@ struct ErrorStatus {
     message: String,
 }
 
-/// Of the restore after the start, or of the last one that was asked for.
+/// The restore after the start, or the last one that was requested.
 #[derive(Serialize)]
 struct RestoreStatus {
     phase: &'static str,
@@ -104,7 +104,7 @@ struct RestoreStatus {
     done: usize,
     #[serde(flatten)]
     progress: Progress,
-    /// Proxies answered for a second, of late.
+    /// Proxies with a result per second, recently.
     rate: f64,
     eta_sec: Option<f64>,
     to_50_sec: Option<f64>,
@@ -114,7 +114,7 @@ struct RestoreStatus {
     last_error: Option<String>,
 }
 
-/// Of all proxies that run or should.
+/// All proxies that play or should play.
 #[derive(Serialize)]
 struct NowStatus {
     #[serde(flatten)]

@@ -1,4 +1,4 @@
-//! The whole wanted set of a scope in, the difference to what the journal has out, and into the journal.
+//! syncJournal: makes a scope of the journal have exactly the given proxies, and replies with the diff.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::journal::Precondition;
 use crate::model::{Args, Kind, LABEL, ProxyKey};
 use crate::plugin::Plugin;
 
-/// What a caller speaks for.
+/// The part of the journal that the call is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     pub kind: Kind,
@@ -48,7 +48,7 @@ struct Call {
     if_seq: Option<u64>,
 }
 
-/// The body is an array of the arguments of adds, all that is wanted of the scope.
+/// The body is an array of the arguments of adds: all proxies that the scope should have.
 pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Call { kind, vhost, app, label, dry_run, prune, if_seq } = request.args()?;
     let (scope, prune) = (Scope { kind: kind.unwrap_or(Kind::Pull), vhost, app, label }, prune.unwrap_or(true));
@@ -71,7 +71,7 @@ pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     Ok(Reply::changed(&changed, shown))
 }
 
-/// What is desired, by its key. One invalid item rejects the whole call.
+/// The desired proxies by key. One invalid item rejects the whole call.
 fn desired(scope: &Scope, items: Vec<Value>) -> Result<BTreeMap<ProxyKey, Desired>> {
     let mut desired = BTreeMap::new();
     for (index, mut item) in items.into_iter().enumerate() {
@@ -81,10 +81,10 @@ fn desired(scope: &Scope, items: Vec<Value>) -> Result<BTreeMap<ProxyKey, Desire
         let at = |error: Error| error.context(format!("item {index} of the body (the first is 0)"));
         let (key, args) = add_of(scope.kind, &item).map_err(at)?;
         if !scope.has(scope.kind, &args) {
-            return Err(at(Error::invalid(format!("{key} is outside of the scope that the call names"))));
+            return Err(at(Error::invalid(format!("{key} is outside of the scope of this call"))));
         }
         if desired.insert((scope.kind, key.as_str().into()), Desired { args, state: None }).is_some() {
-            return Err(at(Error::invalid(format!("{key} is there twice"))));
+            return Err(at(Error::invalid(format!("{key} appears twice"))));
         }
     }
     Ok(desired)

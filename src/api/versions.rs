@@ -1,5 +1,4 @@
-//! Snapshots, and the way back to what was wanted once: as a difference that is journaled like any other change, so that
-//! it can be undone in the same way.
+//! Snapshots and rollback. A rollback is journaled like any other change, so it can be undone in the same way.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +26,7 @@ pub fn snapshots(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
     Ok(Reply::success(plugin.journal().snapshots().iter().map(Snapshot::from).collect::<Vec<_>>()))
 }
 
-/// The newest where nothing has changed since; none where nothing was ever journaled.
+/// Returns the newest snapshot if nothing has changed since, and nothing if nothing was ever journaled.
 pub fn take(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
     Ok(Reply::success(plugin.journal().take_snapshot()?.as_ref().map(Snapshot::from)))
 }
@@ -35,9 +34,9 @@ pub fn take(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
 #[derive(Deserialize)]
 struct Rollback {
     to_seq: Option<u64>,
-    /// Milliseconds UTC.
+    /// Milliseconds since 1970-01-01 UTC.
     to_time: Option<i64>,
-    /// The snapshot of this change.
+    /// The number of the last change in the snapshot.
     to_snapshot: Option<u64>,
     #[serde(default)]
     dry_run: bool,
@@ -54,7 +53,7 @@ pub fn rollback(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         (None, None, Some(seq)) => {
             return Err(Error::invalid(format!("there is no snapshot of change {seq}: see listJournalSnapshots")));
         }
-        _ => return Err(Error::invalid("one of to_seq, to_time and to_snapshot says where to go back to")),
+        _ => return Err(Error::invalid("give exactly one of to_seq, to_time and to_snapshot")),
     };
     let (to, then) = plugin.journal().past(moment)?;
     let before = plugin.journal().seq();

@@ -1,4 +1,4 @@
-//! What MediaServer has, as its hooks have told it: the only answer to "is it there". Pure. Knows nothing of intent.
+//! What MediaServer has, according to its events: the only answer to "does it exist?". Pure. Knows nothing of intent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,25 +7,26 @@ use std::time::{Duration, Instant};
 use crate::model::{Endpoint, Kind, NamingRules, ProxyKey, Stream};
 use crate::reconcile::Listed;
 
-/// What the server was known to be like when a proxy ended.
+/// Facts about the server that decide how its events are read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostFacts {
     pub rules: NamingRules,
     /// `record.appName`: without viewers, streams of this app are closed without an event.
     pub record_app: String,
-    /// The hook on_stream_none_reader may answer so long after the event.
+    /// How long after the event the hook on_stream_none_reader may answer.
     pub idle_answer: Duration,
-    /// It tells of each failed connect and each lost connection (kBroadcastPlayerProxyFailed; not in 8.0).
+    /// The server reports each failed connect and each lost connection (kBroadcastPlayerProxyFailed; not in 8.0).
     pub tells_failures: bool,
-    /// Whether a source of each protocol is made where a call does not say, in the order of [`PROTOCOLS`].
+    /// Whether a pull makes a source of each protocol by default, in the order of [`PROTOCOLS`].
     pub protocols: [bool; PROTOCOLS.len()],
 }
 
-/// MediaServer's switches for the sources that a pull makes: arguments of its call, and settings of the section `protocol`.
+/// MediaServer's switches for the sources that a pull makes: arguments of the call, and settings of the section
+/// `protocol`.
 pub const PROTOCOLS: [&str; 6] =
     ["enable_rtsp", "enable_rtmp", "enable_ts", "enable_fmp4", "enable_hls", "enable_hls_fmp4"];
 
-/// As MediaServer reads a truth value (toolkit::variant).
+/// Reads a boolean as MediaServer does (toolkit::variant).
 pub fn is_true(text: &str) -> bool {
     match text.starts_with(|sign: char| sign.is_ascii_digit()) {
         true => !text.trim_matches('0').is_empty(),
@@ -33,17 +34,17 @@ pub fn is_true(text: &str) -> bool {
     }
 }
 
-/// What the arguments of its add say of a proxy.
+/// What the arguments of its add say about a proxy.
 #[derive(Debug, Clone)]
 pub struct Nature {
-    /// What it makes: of one source all the names that the server may have for it, its own and a new one.
+    /// The names that the source it makes may have: its own, and the one of `stream_replace`.
     streams: [Option<Arc<Stream>>; 2],
-    /// With what it ends for good, where it takes its stream by name.
+    /// The source that it takes by name; it ends for good when that ends.
     taken: Option<Arc<Taken>>,
     can_give_up: bool,
-    /// Its sources tell whether media come: it makes some.
+    /// It makes sources, which show whether media arrive.
     tells_media: bool,
-    /// The source of the protocol that it is pulled by, as a bit; 0 where MediaServer passes on none directly.
+    /// The source of the protocol that it pulls, as a bit, if MediaServer may pass that on directly; otherwise 0.
     direct: u16,
 }
 
@@ -52,7 +53,8 @@ pub type Taken = (String, Stream);
 
 impl Nature {
     pub fn of<'a>(kind: Kind, get: impl Fn(&str) -> Option<&'a str>, facts: &HostFacts) -> Nature {
-        // An FFmpeg source is run again for ever; so is a pull or push without a limit. What is no number counts as 0.
+        // FFmpeg sources, and pulls and pushes without a limit, are retried for ever. A limit that is not a number
+        // counts as 0.
         let limit = get("retry_count").filter(|text| !text.is_empty());
         let is_on = |(name, default): (&&str, &bool)| match get(name) {
             Some(given) if !given.is_empty() => is_true(given),
@@ -71,48 +73,48 @@ impl Nature {
         }
     }
 
-    /// Of one that somebody else has made.
+    /// For a proxy that was made by an unknown call.
     pub fn unknown() -> Nature {
         Nature { streams: [None, None], taken: None, can_give_up: true, tells_media: false, direct: 0 }
     }
 }
 
-/// One proxy of the server.
+/// A proxy in the server.
 #[derive(Debug)]
 pub struct Present {
-    /// How many had been made before it, and it.
+    /// Its number among all proxies that were made, from 1.
     pub number: u64,
-    /// The add that made it, and is not answered yet.
+    /// The add that made it, if that is not answered yet.
     pub call: Option<u64>,
     nature: Nature,
-    /// It plays or is pushed, as far as events and answers tell.
+    /// It plays or is pushed, according to events and answers.
     playing: bool,
-    /// Its sources, a bit for each schema: those that are there, and all that ever were. What is told of them may come
-    /// late, when another proxy has taken the place of theirs.
+    /// Its sources, a bit per schema: the present ones, and all that it ever had. Events may be late, when another
+    /// proxy has taken its place.
     sources: u16,
     had_sources: u16,
-    /// It has one for certain, though nobody has told of its coming: that was there before.
+    /// It has a source that existed before, without an event for it.
     pub has_source: bool,
-    /// The last that was heard of it is a failure.
+    /// Its last event was a failure.
     failed: bool,
-    /// So many since it last played, and what the last one was of.
+    /// The number of failures since it last played, and the last error.
     failures: u32,
     pub error: Option<Arc<str>>,
-    /// Nobody watched it then, and it has not started anew since.
+    /// When it lost its last viewer; none if it has started again since.
     idle_since: Option<Instant>,
-    /// The stream that it takes has gone. It does nothing any more, whatever comes under that name later: MediaServer ends
-    /// it, or has forgotten to.
+    /// The source that it takes has ended. It no longer works, even if that source returns: MediaServer ends it, or
+    /// forgets to.
     has_lost_input: bool,
 }
 
 /// Why the server ended a proxy by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnEnd {
-    /// Nobody watched it.
+    /// It had no viewers.
     Idle,
-    /// Its tries were used up.
+    /// Its retries were used up.
     GaveUp,
-    /// What it took its stream from has gone, or nobody knows.
+    /// Its source ended, or the reason is unknown.
     Other,
 }
 
@@ -134,7 +136,6 @@ impl Present {
         }
     }
 
-    /// The last heard of it is a failure.
     pub fn is_failing(&self) -> bool {
         self.failed
     }
@@ -143,9 +144,9 @@ impl Present {
         (self.failed, self.failures, self.error) = (false, 0, None);
     }
 
-    /// Media come, as far as its sources tell. One of the protocol that it is pulled by counts alone: MediaServer may pass
-    /// it on directly (`rtsp.directProxy`), and then only that one goes with the connection and comes with the first media,
-    /// where the others are kept (`general.resetWhenRePlay=0`).
+    /// Whether its sources show that media arrive. If there is a source of the protocol that it pulls, only that
+    /// counts: MediaServer may pass that one on directly (`rtsp.directProxy`), so it ends with the connection, while
+    /// the others may be kept (`general.resetWhenRePlay=0`).
     fn has_media(&self) -> bool {
         let direct = self.had_sources & self.nature.direct;
         self.sources & (if direct == 0 { u16::MAX } else { direct }) != 0
@@ -161,13 +162,13 @@ impl Present {
         }
     }
 
-    /// The server has answered its add with success. That media come is told by the sources, where it makes some.
+    /// The server has answered its add with success. If it makes sources, those show whether media arrive.
     pub fn has_succeeded(&mut self, kind: Kind) {
         self.has_source |= kind.info().is_process;
         self.playing |= !self.failed && !self.nature.tells_media;
     }
 
-    /// What it takes by name.
+    /// The source that it takes by name.
     pub fn taken(&self) -> Option<&Arc<Taken>> {
         self.nature.taken.as_ref()
     }
@@ -181,8 +182,8 @@ impl Present {
         let is_of_record_app = |stream: &Arc<Stream>| stream.app() == facts.record_app;
         let is_recorded_app =
             !facts.record_app.is_empty() && self.nature.streams.iter().flatten().any(is_of_record_app);
-        // A limit that is used up is told as a failure just before. 8.0 tells of lost connections alone; but what nobody
-        // watches in the app of the recordings is closed while it plays.
+        // A server that reports failures does so just before a proxy gives up. 8.0 reports only lost connections; but
+        // in the recording app, a proxy without viewers is closed while it plays.
         let is_told = facts.tells_failures || is_recorded_app;
         let gave_up = self.nature.can_give_up && if is_told { self.failed } else { !was_idle };
         match (gave_up, was_idle || is_recorded_app) {
@@ -193,7 +194,7 @@ impl Present {
     }
 }
 
-/// What a close call names; an empty part is any.
+/// The filter of a close call; an empty part matches everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     pub schema: String,
@@ -205,7 +206,7 @@ pub struct Filter {
 #[derive(Default)]
 pub struct Mirror {
     proxies: HashMap<ProxyKey, Present>,
-    /// Those that make a source, and those that take one by name.
+    /// Which proxies make a source, and which take one by name.
     producers: HashMap<Arc<Stream>, Vec<ProxyKey>>,
     takers: HashMap<Arc<Taken>, Vec<ProxyKey>>,
     made: u64,
@@ -217,7 +218,7 @@ impl Mirror {
         self.made
     }
 
-    /// Makes room for so many.
+    /// Reserves memory for that many proxies.
     pub fn expect(&mut self, count: usize) {
         self.proxies.reserve(count);
         self.producers.reserve(count);
@@ -249,7 +250,7 @@ impl Mirror {
         self.proxies.get(key)
     }
 
-    /// One of which something may come yet: for the reconciler, nothing else is there.
+    /// A proxy that still works; to the reconciler, others do not exist.
     pub fn working(&self, key: &ProxyKey) -> Option<&Present> {
         self.get(key).filter(|present| !present.has_lost_input)
     }
@@ -258,7 +259,8 @@ impl Mirror {
         self.proxies.get_mut(key)
     }
 
-    /// A source came or went. False where that is news of nobody here; `came` gets those that play from now on.
+    /// A source was registered or unregistered. Returns false if that changes no proxy; adds to `came` those that play
+    /// from now on.
     pub fn source_moved(
         &mut self,
         schema: &str,
@@ -301,7 +303,7 @@ impl Mirror {
         changed
     }
 
-    /// Nobody watches this stream now.
+    /// This stream has no viewers now.
     pub fn nobody_watches(&mut self, stream: &Stream) {
         for key in self.producers.get(stream).map_or(&[][..], Vec::as_slice) {
             if let Some(present) = self.proxies.get_mut(key) {
@@ -311,8 +313,8 @@ impl Mirror {
         }
     }
 
-    /// It has connected. What makes a source anew plays when that comes; what has kept its sources (`general.resetWhenRePlay`
-    /// is 0), or makes none, plays now. False where it has played already, or does not yet.
+    /// A proxy has connected. If it makes a new source, it plays when that is registered; if it kept its sources
+    /// (`general.resetWhenRePlay=0`) or makes none, it plays now. Returns whether it plays from now on.
     pub fn connected(&mut self, key: &ProxyKey) -> bool {
         let Some(present) = self.proxies.get_mut(key) else { return false };
         // Then it was an older source of that name of which was told late that it has gone.
@@ -324,7 +326,7 @@ impl Mirror {
         plays && !std::mem::replace(&mut present.playing, true)
     }
 
-    /// A connect failed or a connection was lost. False where that is news of nobody here.
+    /// A connect failed or a connection was lost. Returns whether the proxy played until now.
     pub fn failed(&mut self, key: &ProxyKey, error: &str) -> bool {
         let Some(present) = self.proxies.get_mut(key) else { return false };
         (present.failed, present.error) = (true, Some(error.into()).filter(|error: &Arc<str>| !error.is_empty()));
@@ -334,7 +336,7 @@ impl Mirror {
 }
 
 impl Filter {
-    /// Whether a close call can have ended this proxy: it had a source of these names.
+    /// Whether a close call can have ended this proxy: it had a source that matches.
     pub fn hits(&self, present: &Present) -> bool {
         let wanted = if self.schema.is_empty() { u16::MAX } else { bit_of(&self.schema) };
         let is_any = |named: &str, its: &str| named.is_empty() || named == its;
@@ -348,13 +350,13 @@ impl Filter {
     }
 }
 
-/// MediaServer's schemas, each a bit, and one for all that are not known here.
+/// A bit for each of MediaServer's schemas, and one for all unknown ones.
 fn bit_of(schema: &str) -> u16 {
     const SCHEMAS: [&str; 8] = ["rtsp", "rtmp", "fmp4", "ts", "hls", "hls.fmp4", "srt", "rtc"];
     1 << SCHEMAS.iter().position(|its| *its == schema).unwrap_or(15)
 }
 
-/// The source that MediaServer may pass on as it comes, of what is pulled from this URL.
+/// The source that MediaServer may pass on directly when it pulls from this URL.
 fn direct_of(url: &str) -> u16 {
     let scheme = url.split(':').next().unwrap_or_default();
     let is_any_of = |names: [&str; 2]| names.iter().any(|name| scheme.eq_ignore_ascii_case(name));
@@ -366,7 +368,7 @@ fn direct_of(url: &str) -> u16 {
 }
 
 fn add_to<T: std::hash::Hash + Eq>(index: &mut HashMap<Arc<T>, Vec<ProxyKey>>, at: &Arc<T>, key: ProxyKey) {
-    // Nearly always the only one.
+    // Usually there is only one.
     index.entry(Arc::clone(at)).or_insert_with(|| Vec::with_capacity(1)).push(key);
 }
 

@@ -1,12 +1,12 @@
-//! Which call did what: from clients' calls on their way through, and from what MediaServer tells of its proxies, follows
-//! what is journaled. A call counts by its effect, not by its reply. Knows nothing of C, HTTP or files.
+//! Finds out which call did what, from clients' calls and MediaServer's events, and journals it. The effect of a call
+//! counts, not its reply. Knows nothing of C, HTTP or files.
 //!
-//! Adds of one key go through one at a time, ours among them: the next when the one before has made something or was
-//! answered. So what is made belongs to the one add that is through. What ends belongs to the call in whose handler it
-//! happens, or to a close call that is still open, or else it is the server's own doing.
+//! Adds of one key, ours included, run one at a time: the next one when the one before has made its proxy or was
+//! answered. So a new proxy belongs to the add that is running. An end belongs to the call in whose handler it happens,
+//! or to an open close call; otherwise the server did it by itself.
 //!
-//! Lock order: MediaServer's own locks, then this state, then the journal's; what has to be told to others is told when
-//! the lock is released. Every function may be called from any thread, takes microseconds and touches no storage.
+//! Lock order: MediaServer's locks, this state, the journal's locks. Others are told after this state is released.
+//! Every function may be called from any thread, takes microseconds and touches no storage.
 
 mod mirror;
 mod ours;
@@ -36,36 +36,36 @@ use crate::model::{Args, Kind, Op, ProxyKey, Stream};
 use crate::reconcile::{Add, Handle};
 use crate::settings::{OnError, OnGiveUp, OnIdleClose, RestoreMode};
 
-/// The end of a source is told so long after that of a push that takes it, at most.
+/// The end of a source is reported at most this long after the end of a push that takes it.
 const DOUBT: Duration = Duration::from_secs(2);
 
-/// MediaServer, as calls of our own reach it. Each returns at once.
+/// MediaServer, for our own calls. Each function returns at once.
 pub trait Server: Send + Sync {
-    /// Hands an add to the server, on a poller of its own. Answered by [`Capture::started`].
+    /// Passes an add to the server, on one of its pollers. Answered by [`Capture::started`].
     fn add(&self, call: u64, add: &Add);
-    /// Hands a delete to the server. Answered by [`Capture::removed`].
+    /// Passes a delete to the server. Answered by [`Capture::removed`].
     fn remove(&self, call: u64, kind: Kind, key: &str);
 }
 
-/// A client's call, before the server has it.
+/// A client's call, before the server gets it.
 pub struct Request<'a> {
     /// The API's name, in any case.
     pub name: &'a str,
-    /// What its handler finds, in the URL, the body and the headers.
+    /// The arguments that its handler finds, in the URL, the body and the headers.
     pub args: &'a [(&'a [u8], &'a [u8])],
     /// `ip:port`.
     pub caller: &'a str,
 }
 
-/// What to do with it.
+/// What to do with a call.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Hand it to the server now. Where it settles, [`Capture::settled`] is to follow.
+    /// Pass it to the server now. If it settles, call [`Capture::settled`] later.
     Go { call: u64, settles: bool },
-    /// Hand it to the server when its client is told to go.
+    /// Pass it to the server when `go` of its client is called.
     Wait { call: u64 },
-    /// Nothing that is journaled, or the server will refuse it for what it lacks, or the journal is closed: let it pass as
-    /// it is.
+    /// Pass it to the server unchanged: it is not journaled, or is incomplete, so that the server will refuse it, or
+    /// the journal is closed.
     Pass,
 }
 
@@ -96,20 +96,20 @@ impl Capture {
         *self.facts.write() = Arc::new(facts);
     }
 
-    /// Where our own calls go. The first counts.
+    /// The target of our own calls. Only the first call has an effect.
     pub fn set_server(&self, server: Box<dyn Server>) {
         let _ = self.server.set(server);
     }
 
-    /// Who is told of what changes. The first counts.
+    /// Who is told of changes. Only the first call has an effect.
     pub fn set_reconciler(&self, reconciler: Arc<Handle>) {
         let _ = self.reconciler.set(reconciler);
     }
 
     // ---- clients' calls
 
-    /// A client's call that MediaServer's own check has let through is about to be handed to the server. With `Go` and
-    /// `Wait`, `client` is told once that the reply may leave. Fails where the call is to be refused (`on_error=reject`).
+    /// Registers a client's call that has passed MediaServer's own check. With `Go` and `Wait`, `client` is told once
+    /// when the reply may leave. Fails if the call must be refused (`on_error=reject`).
     pub fn open(&self, request: &Request<'_>, client: impl FnOnce() -> Box<dyn Client>) -> Result<Verdict> {
         let facts = self.facts();
         let Some(ask) = Ask::of(request, &facts) else { return Ok(Verdict::Pass) };
@@ -117,7 +117,7 @@ impl Capture {
         let cause = Cause { origin: request.caller.to_owned(), reason: request.name.to_owned() };
         let settles = matches!(ask, Ask::Close { .. });
         self.with_state(|state, _| {
-            // The server is stopping: it has its stock way.
+            // The server is stopping: the call takes its normal way.
             if state.is_closed {
                 return Ok(Verdict::Pass);
             }
@@ -129,8 +129,7 @@ impl Capture {
         })
     }
 
-    /// Tells all whose call is open that nothing more will come of it. The journal is closed by now: what was to be
-    /// acknowledged is.
+    /// Completes all open calls. The journal is already closed, so everything has been acknowledged.
     pub fn close(&self) {
         self.with_state(|state, told| {
             state.is_closed = true;
@@ -139,7 +138,7 @@ impl Capture {
         });
     }
 
-    /// The server has answered a client's call, or never will.
+    /// The server has answered a client's call, or dropped it.
     pub fn answered(&self, id: u64, answer: Answer) {
         let ok = answer.is_success();
         self.with_state(|state, told| {
@@ -181,7 +180,7 @@ impl Capture {
         });
     }
 
-    /// All that a close call has queued on the server's threads has run.
+    /// Everything that a close call has queued on the server's threads has run.
     pub fn settled(&self, id: u64) {
         self.with_state(|state, told| {
             let Some(mut open) = state.take(id) else { return };
@@ -207,14 +206,14 @@ impl Capture {
             (true, Some(_)) if open.is_recorded => {}
             (true, Some(_)) if is_there => self.record_add(told, open, key, args.clone()),
             (true, Some(_)) => open.not_journaled("another call ended or replaced it before this answer"),
-            // It was there already, and the server has left it as it is.
+            // It already existed, and the server did not change it.
             (true, None) if self.journal.wants(key.0, &key.1, 0) => {
                 self.record(told, open, Op::Add, key, args.as_ref().ok().cloned(), true);
             }
             (true, None) => open.not_journaled(
                 "the server had it already, not by a journaled call: delete it and add it again to have it journaled",
             ),
-            // What was made by force counts, whatever the server says of it afterwards.
+            // A forced add was journaled when it made the proxy, whatever its answer.
             (false, _) => {}
         }
     }
@@ -239,7 +238,7 @@ impl Capture {
         }
     }
 
-    /// The answer to an add that no journal can hold; with `on_error=reject` it is to be undone.
+    /// The answer to an add that cannot be journaled; undone with `on_error=reject`.
     pub fn refusal(&self, (kind, key): &ProxyKey, error: Error) -> Ack {
         let undone = self.journal.settings().on_error == OnError::Reject && !self.journal.wants(*kind, key, 0);
         Ack { undone, ..Ack::failed(error) }
@@ -259,10 +258,9 @@ impl Capture {
         self.journal.queue(Call { op, kind: *kind, key, args, already_exists, cause: open.cause.clone() }, done);
     }
 
-    // ---- what the server tells
+    // ---- the server's events
 
-    /// A proxy has entered the server's map; told under that map's lock. Returns our own call that has made it, 0 where that
-    /// was somebody else's.
+    /// A proxy has entered the server's map; called under that map's lock. Returns our own call that made it, or 0.
     pub fn made(&self, kind: Kind, key: &str) -> u64 {
         self.with_state(|state, told| {
             let mut ours = 0;
@@ -275,7 +273,7 @@ impl Capture {
                     Ask::Add { args, nature, is_forced, .. } => {
                         open.made = Some(number);
                         present = Present::new(number, Some(id), nature.clone());
-                        // It stays whatever becomes of its first connect.
+                        // It stays even if its first connect fails.
                         if *is_forced {
                             open.is_recorded = true;
                             let args = args.clone();
@@ -283,7 +281,7 @@ impl Capture {
                         }
                     }
                     Ask::Start { add, key: wanted, .. } => {
-                        // The same, and one with the journal's: it is kept once.
+                        // The same key; shares the journal's copy.
                         key.clone_from(wanted);
                         (open.made, ours) = (Some(number), id);
                         let read = self.journal.get(kind, &key.1).map(|entry| entry.args.read());
@@ -293,7 +291,7 @@ impl Capture {
                         present = Present::new(number, Some(id), nature);
                         if !self.journal.wants(kind, &key.1, add.seq) {
                             state.end_next(&key);
-                            // Where it is wanted in another way, what there is now is replaced.
+                            // If it is wanted with other arguments, it is replaced.
                             told.replace.push(key.clone());
                         }
                     }
@@ -312,14 +310,15 @@ impl Capture {
         })
     }
 
-    /// A proxy has left the server's map; told under that map's lock, with the call in whose handler this thread is
-    /// (0: in none).
+    /// A proxy has left the server's map; called under that map's lock. `within` is the call in whose handler this
+    /// thread is, or 0.
     pub fn ended(&self, kind: Kind, key: &str, within: u64) {
         self.with_state(|state, told| {
             let key: ProxyKey = (kind, key.into());
             let Some(present) = state.mirror.remove(&key) else { return };
             told.has_changed = true;
-            // Each close call that is open waits for the disk, whichever of them it was: the second changes nothing.
+            // Every open close call that may have done it waits for the disk: recording the remove twice changes
+            // nothing.
             let closes = state.closes_that_ended(&present, within);
             for open in closes.iter().filter_map(|id| state.calls.get(id)) {
                 self.record(told, open, Op::Remove, &key, None, false);
@@ -337,7 +336,7 @@ impl Capture {
         });
     }
 
-    /// Nobody asked for it.
+    /// Handles an end that nobody asked for.
     fn ended_by_itself(&self, state: &mut State, told: &mut Told, key: &ProxyKey, present: &Present) {
         let settings = self.journal.settings();
         match present.own_end(&self.facts()) {
@@ -350,7 +349,8 @@ impl Capture {
             }
             OwnEnd::GaveUp if settings.on_give_up == OnGiveUp::Forget => match present.taken() {
                 None => self.forget_given_up(told, key),
-                // MediaServer may end it before it tells that its source has gone, and says of both the same.
+                // MediaServer may end it before it reports the end of its source: wait until it is clear which of the
+                // two it was.
                 Some(taken) => state.doubts.extend(self.journal.get(key.0, &key.1).map(|entry| Doubt {
                     key: key.clone(),
                     seq: entry.seq,
@@ -368,7 +368,7 @@ impl Capture {
         }
     }
 
-    /// False where it is not wanted anyway.
+    /// Returns false if the proxy is not enabled.
     fn record_own_end(&self, told: &mut Told, key: &ProxyKey, op: Op, reason: &str) -> bool {
         let is_wanted = self.journal.wants(key.0, &key.1, 0);
         if is_wanted {
@@ -381,16 +381,16 @@ impl Capture {
         is_wanted
     }
 
-    /// A source of the server has come or gone.
+    /// A source of the server was registered or unregistered.
     pub fn stream_changed(&self, schema: &str, stream: &Stream, is_there: bool) {
         self.with_state(|state, told| {
             told.has_changed |= state.mirror.source_moved(schema, stream, is_there, &mut told.came);
-            // One that comes anew had gone.
+            // A source that is registered now had gone: the push did not give up.
             state.doubts.retain(|doubt| doubt.taken.0 != schema || doubt.taken.1 != *stream);
         });
     }
 
-    /// Nobody watches this source now.
+    /// This source has no viewers now.
     pub fn nobody_watches(&self, stream: &Stream) {
         self.with_state(|state, _| state.mirror.nobody_watches(stream));
     }
@@ -411,7 +411,7 @@ impl Capture {
         self.with_state(|state, told| told.has_changed |= state.mirror.failed(&(kind, key.into()), error));
     }
 
-    /// Changes the state, and tells of it when the lock is released.
+    /// Changes the state, and tells others after releasing the lock.
     fn with_state<T>(&self, change: impl FnOnce(&mut State, &mut Told) -> T) -> T {
         let mut told = Told::default();
         let result = change(&mut self.state.lock(), &mut told);

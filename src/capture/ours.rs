@@ -1,4 +1,4 @@
-//! Our own calls, which the reconciler makes, and the turns that these and clients' adds take on a key.
+//! The reconciler's own calls, and the turns that adds take on a key.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::journal::Cause;
 use crate::model::{Kind, ProxyKey};
 use crate::reconcile::{self, Add, Added, Listed};
 
-/// What an add cannot be started without.
+/// What is missing for an add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lacking {
-    /// One of the server's calls for its kind.
+    /// An API of the server for its kind.
     Api,
-    /// The stream that it takes.
+    /// The source that it takes.
     Stream,
     /// The setting that one of its arguments names.
     Setting,
@@ -40,7 +40,7 @@ impl Lacking {
 }
 
 impl Capture {
-    /// An add of ours cannot be started as things are.
+    /// Something that an add of ours needs is missing.
     pub fn blocked(&self, id: u64, lacking: Lacking) {
         let why = match self.state.lock().calls.get(&id).map(|open| &open.ask) {
             Some(Ask::Start { add, .. }) => lacking.words(add),
@@ -49,7 +49,7 @@ impl Capture {
         self.started(id, Added::Blocked(why));
     }
 
-    /// The server has answered an add of ours, or never will.
+    /// The server has answered an add of ours, or dropped it.
     pub fn started(&self, id: u64, outcome: Added) {
         self.with_state(|state, told| {
             let Some(open) = state.take(id) else { return };
@@ -58,11 +58,11 @@ impl Capture {
                 return;
             };
             let its = state.mirror.get_mut(key).filter(|present| Some(present.number) == open.made);
-            // A forced pull is answered with success whatever became of its connect.
+            // A forced pull is answered with success even if its connect failed.
             let outcome = match (outcome, its) {
                 (Added::Accepted, Some(present)) if present.is_failing() => {
                     present.call = None;
-                    Added::Retrying(present.error.as_deref().unwrap_or("it does not play").to_owned())
+                    Added::Retrying(present.error.as_deref().unwrap_or("it is not playing").to_owned())
                 }
                 (Added::Accepted, Some(present)) => {
                     present.call = None;
@@ -70,7 +70,7 @@ impl Capture {
                     if present.does() == Listed::Playing { Added::Accepted } else { Added::Connected }
                 }
                 (Added::Accepted, None) if open.made.is_some() => {
-                    Added::Failed("it ended before the server had answered".to_owned())
+                    Added::Failed("it ended before the server answered".to_owned())
                 }
                 (Added::Accepted, None) => Added::Present,
                 (outcome, its) => {
@@ -88,7 +88,7 @@ impl Capture {
         });
     }
 
-    /// The server has carried out a delete of ours.
+    /// The server has carried out a remove of ours.
     pub fn removed(&self, id: u64) {
         self.with_state(|state, told| {
             let Some(open) = state.take(id) else { return };
@@ -102,7 +102,7 @@ impl Capture {
         });
     }
 
-    /// Whose source is still there after a while was given up.
+    /// A push whose source still exists after a while has used up its retries.
     fn settle_doubts(&self, state: &mut State, told: &mut Told) {
         let is_over = |doubt: &mut Doubt| doubt.since.elapsed() >= DOUBT;
         let over: Vec<Doubt> = state.doubts.extract_if(.., is_over).collect();
@@ -113,7 +113,7 @@ impl Capture {
         }
     }
 
-    /// Lets the next call on a key go through, where this one is through.
+    /// Ends the turn of a call, and lets the next call on the key run.
     pub(super) fn release(&self, state: &mut State, told: &mut Told, id: u64, key: &ProxyKey) {
         let mut through = id;
         while let Some(next) = state.next_after(through, key) {
@@ -124,7 +124,7 @@ impl Capture {
         }
     }
 
-    /// The turn of a call has come. False where it needs none after all.
+    /// Starts the call whose turn has come. Returns false if there is nothing to do.
     fn goes_through(&self, state: &mut State, told: &mut Told, id: u64) -> bool {
         let Some(open) = state.calls.get(&id) else { return false };
         match &open.ask {

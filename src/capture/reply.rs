@@ -1,4 +1,4 @@
-//! What a client is told: MediaServer's own reply, or what stands for it, with the journal's word on the call. Pure.
+//! The replies to clients: MediaServer's own or a replacement, with what the journal adds. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,28 +9,28 @@ use crate::journal::{JournalWord, Persisted};
 const OTHER_FAILED: i32 = -1;
 const EXCEPTION: i32 = -400;
 
-/// How MediaServer has answered a call.
+/// MediaServer's answer to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// With this body.
+    /// A reply with this body.
     Replied(Vec<u8>),
-    /// Its handler has refused it at once, with this code.
+    /// The handler refused at once, with this code.
     Refused(i32, String),
-    /// Its handler has thrown an exception, and may have done half of it.
+    /// The handler threw an exception, and may have done part of its work.
     Threw(String),
-    /// Never: it has dropped the call, or stops.
+    /// None: it dropped the call, or is stopping.
     Dropped,
 }
 
-/// How a call ended for the journal.
+/// The result of a call for the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// The last change that it made or stands on; 0 where there is none.
+    /// The last change that it made or depends on; 0 if there is none.
     pub seq: u64,
     pub result: Result<Persisted>,
-    /// `on_error=reject`: what is wanted is again what was wanted before.
+    /// `on_error=reject`: intent is as before the call.
     pub undone: bool,
-    /// Its reply has something to say about the journal.
+    /// The reply has a `journal` member.
     pub is_journaled: bool,
 }
 
@@ -55,7 +55,7 @@ impl Answer {
         }
     }
 
-    /// Why it is none of success, in the server's words.
+    /// The server's error message.
     pub fn error(self) -> String {
         match self {
             Answer::Replied(body) => {
@@ -63,7 +63,7 @@ impl Answer {
                 failure.map(|failure| failure.msg).unwrap_or_default()
             }
             Answer::Refused(_, why) | Answer::Threw(why) => why,
-            Answer::Dropped => "the server has dropped the call without an answer".to_owned(),
+            Answer::Dropped => "the server dropped the call without an answer".to_owned(),
         }
     }
 
@@ -72,12 +72,12 @@ impl Answer {
             Answer::Replied(body) => body,
             Answer::Refused(code, msg) => failure(code, msg),
             Answer::Threw(msg) => failure(EXCEPTION, msg),
-            Answer::Dropped => refusal("the server has dropped this call, or stops, without an answer to it"),
+            Answer::Dropped => refusal("the server dropped this call without an answer, or is stopping"),
         }
     }
 }
 
-/// The reply to a call that does not count, in the form of MediaServer's own refusals.
+/// The reply to a refused call, in the form of MediaServer's own refusals.
 pub fn refusal(why: &str) -> Vec<u8> {
     failure(OTHER_FAILED, format!("journal: {why}"))
 }
@@ -86,7 +86,7 @@ fn failure(code: i32, msg: String) -> Vec<u8> {
     json(&Failure { code, msg })
 }
 
-/// The whole reply to a call that has ended so for the journal.
+/// The whole reply to a call.
 pub fn reply(answer: Answer, Outcome { seq, result, undone, is_journaled }: &Outcome) -> Vec<u8> {
     let body = match result {
         Err(error) if *undone => refusal(&error.message),
@@ -95,7 +95,7 @@ pub fn reply(answer: Answer, Outcome { seq, result, undone, is_journaled }: &Out
     if *is_journaled { with_member(body, "journal", &json(&JournalWord::of(*seq, result))) } else { body }
 }
 
-/// The text of a JSON object with one more member. Nothing is written anew: replies are many.
+/// Adds a member to the text of a JSON object, without parsing it: there are many replies.
 fn with_member(mut body: Vec<u8>, name: &str, value: &[u8]) -> Vec<u8> {
     let Some(end) = body.iter().rposition(|byte| *byte == b'}').filter(|_| is_object(&body)) else { return body };
     body.truncate(end);
@@ -112,7 +112,7 @@ fn is_object(body: &[u8]) -> bool {
     body.trim_ascii_start().starts_with(b"{")
 }
 
-/// None of what is written here can fail to be.
+/// Serializing these types cannot fail.
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The calls that are open, and whose turn it is on each key. Pure.
+//! The open calls, and whose turn it is on each key. Pure.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use crate::memory::give_back;
 use crate::model::{Args, DEFAULT_VHOST, Kind, ProxyKey};
 use crate::reconcile::{Add, Added};
 
-/// MediaServer's calls that close the one source of these names, and all that have those names that are given.
+/// MediaServer's calls that close one source, and all sources that match a filter.
 pub const CLOSES: [&str; 2] = ["close_stream", "close_streams"];
 
-/// What a call wants.
+/// What a call asks for.
 pub enum Ask {
     Add {
         key: ProxyKey,
-        /// An error where no journal can hold them.
+        /// An error if they cannot be journaled.
         args: Result<Args>,
         nature: Nature,
-        /// The server keeps it whatever becomes of its first connect.
+        /// The server keeps the proxy even if its first connect fails.
         is_forced: bool,
     },
     Remove {
@@ -32,13 +32,13 @@ pub enum Ask {
     Close {
         filter: Filter,
     },
-    /// Of the reconciler, as its call of that number.
+    /// The reconciler's add, with its number `call`.
     Start {
         call: u64,
         key: ProxyKey,
         add: Arc<Add>,
     },
-    /// Of the reconciler.
+    /// The reconciler's remove.
     End {
         key: ProxyKey,
     },
@@ -47,18 +47,18 @@ pub enum Ask {
 pub struct Open {
     pub ask: Ask,
     pub cause: Cause,
-    /// A client's.
+    /// The client, if it is a client's call.
     pub waiting: Option<Arc<Waiting>>,
-    /// The number of what it has made.
+    /// The number of the proxy that it made.
     pub made: Option<u64>,
     pub is_recorded: bool,
-    /// It has ended what it was to end.
+    /// It has ended its proxy.
     pub has_ended: bool,
     pub is_answered: bool,
     pub is_settled: bool,
 }
 
-/// What follows from a change of the state, for others to be told.
+/// What to tell others after a change of the state.
 #[derive(Default)]
 pub struct Told {
     pub go: Vec<Arc<Waiting>>,
@@ -72,7 +72,7 @@ pub struct Told {
     pub replace: Vec<ProxyKey>,
     pub given_up: usize,
     pub has_changed: bool,
-    /// The journal's writer is to be woken.
+    /// The journal's writer must be woken.
     pub has_queued: bool,
 }
 
@@ -81,10 +81,10 @@ struct Turn {
     waiting: VecDeque<u64>,
 }
 
-/// A push that has ended with a limit of tries. Its source may have ended, too, and nobody has told yet.
+/// A push with a limited number of retries has ended. Perhaps its source has ended, and the event has not come yet.
 pub struct Doubt {
     pub key: ProxyKey,
-    /// As what it was wanted.
+    /// The change of its entry.
     pub seq: u64,
     pub taken: Arc<Taken>,
     pub since: Instant,
@@ -93,19 +93,19 @@ pub struct Doubt {
 #[derive(Default)]
 pub struct State {
     pub mirror: Mirror,
-    /// No call comes any more, and nothing is told to those that were open.
+    /// No more calls are taken in.
     pub is_closed: bool,
     pub doubts: Vec<Doubt>,
     pub calls: HashMap<u64, Open>,
-    /// The close calls among them.
+    /// The numbers of the close calls among them.
     closes: Vec<u64>,
-    /// Whose turn it is on each key that adds are under way of.
+    /// For each key, the call that is running and those that wait.
     turns: HashMap<ProxyKey, Turn>,
     last: u64,
 }
 
 impl Ask {
-    /// None for a call that changes nothing that is journaled, or that the server refuses for what it lacks.
+    /// `None` for a call that is not journaled, or that the server will refuse as incomplete.
     pub fn of(request: &Request<'_>, facts: &HostFacts) -> Option<Ask> {
         let given = |name: &str| {
             let found = request.args.iter().find(|(given, _)| given.eq_ignore_ascii_case(name.as_bytes()));
@@ -138,21 +138,21 @@ impl Ask {
                 key: (kind, kind.key_of(value).into()),
                 args,
                 nature: Nature::of(kind, |name| std::str::from_utf8(given(name)?).ok(), facts),
-                // 8.0, which tells no failures, has no `force`.
+                // 8.0, which does not report failures, does not have `force` either.
                 is_forced: info.has_force && facts.tells_failures && is_true(&text("force")),
             });
         }
         let is_one = CLOSES.iter().position(|its| request.name.eq_ignore_ascii_case(its))? == 0;
         let mut filter =
             Filter { schema: text("schema"), vhost: text("vhost"), app: text("app"), stream: text("stream") };
-        // That one finds its source as a player does, the other one takes what it is given (MediaSource.cpp).
+        // close_stream finds its source as a player does; close_streams uses the names as they are (MediaSource.cpp).
         if is_one && (!facts.rules.vhosts || filter.vhost.is_empty()) {
             filter.vhost = DEFAULT_VHOST.to_owned();
         }
         Some(Ask::Close { filter })
     }
 
-    /// The key on which it takes its turn.
+    /// The key on which the call has to take turns.
     pub fn key(&self) -> Option<&ProxyKey> {
         match self {
             Ask::Add { key, .. } | Ask::Start { key, .. } | Ask::End { key } => Some(key),
@@ -192,7 +192,7 @@ impl State {
         self.calls.is_empty() && self.closes.is_empty() && self.turns.is_empty()
     }
 
-    /// Takes in a call; true where it can go through now.
+    /// Takes in a call and returns its number, and whether it may run now.
     pub fn open(&mut self, open: Open) -> (u64, bool) {
         self.last += 1;
         let id = self.last;
@@ -234,7 +234,7 @@ impl State {
         self.turns.get(key).map(|turn| turn.through)
     }
 
-    /// What we have just made is not wanted any more: before anybody else's turn comes, it is ended.
+    /// We have just made a proxy that is no longer enabled: end it before the next call on its key.
     pub fn end_next(&mut self, key: &ProxyKey) {
         let Some(turn) = self.turns.get_mut(key) else { return };
         self.last += 1;
@@ -242,7 +242,7 @@ impl State {
         self.calls.insert(self.last, Open::new(Ask::End { key: key.clone() }, Cause::default(), None));
     }
 
-    /// Ends the turn of a call that is through, and says whose it is now. None where it was not its turn, or nobody waits.
+    /// Ends the turn of a call and returns the next one. `None` if it was not its turn or no call waits.
     pub fn next_after(&mut self, id: u64, key: &ProxyKey) -> Option<u64> {
         let turn = self.turns.get_mut(key).filter(|turn| turn.through == id)?;
         if let Some(next) = turn.waiting.pop_front() {
@@ -254,8 +254,8 @@ impl State {
         None
     }
 
-    /// The open close calls whose doing the end of this proxy can be; that in whose handler it happens is one, unless the
-    /// proxy only took what was closed.
+    /// The open close calls that may have ended this proxy: those that match it, and the one in whose handler it ended,
+    /// unless the proxy only took the closed source.
     pub fn closes_that_ended(&self, present: &Present, within: u64) -> Vec<u64> {
         let hits = |id: &u64| {
             self.calls.get(id).is_some_and(|open| match &open.ask {
@@ -266,7 +266,7 @@ impl State {
         self.closes.iter().copied().filter(hits).collect()
     }
 
-    /// Its add is not answered and not journaled: an end is what it will be answered with.
+    /// Its add is neither answered nor journaled: the answer will report its end.
     pub fn is_unsettled(&self, present: &Present) -> bool {
         let open = present.call.and_then(|id| self.calls.get(&id));
         open.is_some_and(|open| matches!(open.ask, Ask::Add { .. } | Ask::Start { .. }) && !open.is_recorded)

@@ -1,5 +1,4 @@
-//! A client's call that waits for the server's answer and for the disk, in whatever order these come. Knows nothing of
-//! what was called.
+//! A client's call that waits for the server's answer and for the disk, in either order. Does not know what was called.
 
 use std::sync::Arc;
 
@@ -9,11 +8,11 @@ use super::reply::{Answer, Outcome};
 use crate::error::{Code, Error};
 use crate::journal::{Ack, Done, Persisted, Reply};
 
-/// Who called. Both are told from any thread, at most once, and must neither block nor call back.
+/// The client of a call. Both functions are called from any thread, at most once, and must neither block nor call back.
 pub trait Client: Send + Sync {
-    /// The call, which had to wait, may be handed to the server now.
+    /// A call that had to wait may be passed to the server now.
     fn go(&self);
-    /// The reply may leave. With `more` another client is told the same at once, on this thread.
+    /// The reply may leave. With `more`, another client follows at once on this thread.
     fn done(&self, answer: Answer, outcome: Outcome, more: bool);
 }
 
@@ -25,7 +24,7 @@ pub struct Waiting {
 struct Tally {
     outstanding: usize,
     is_complete: bool,
-    /// What the client is told of; none when it was.
+    /// The answer for the client; `None` once it was sent.
     answer: Option<Answer>,
     outcome: Outcome,
 }
@@ -41,7 +40,7 @@ impl Waiting {
         self.client.go();
     }
 
-    /// One more change has to be acknowledged before the reply may leave.
+    /// The reply must wait for the acknowledgement of one more change.
     pub fn expect(self: &Arc<Self>) -> Done {
         let mut tally = self.tally.lock();
         tally.outstanding += 1;
@@ -66,7 +65,7 @@ impl Waiting {
         Some(Reply::new(move |more| self.client.done(answer, outcome, more)))
     }
 
-    /// The reply has to say that the journal does not have what the server said yes to.
+    /// The reply must say that the journal does not have what the server did.
     pub fn not_journaled(&self, why: &str) {
         let mut tally = self.tally.lock();
         tally.outcome.is_journaled = true;
@@ -77,14 +76,14 @@ impl Waiting {
         self.tally.lock().answer.replace(answer);
     }
 
-    /// No more change will be expected.
+    /// No more changes will be expected.
     pub fn complete(&self) {
         if let Some((answer, outcome)) = self.after(|tally| tally.is_complete = true) {
             self.client.done(answer, outcome, false);
         }
     }
 
-    /// How the call ended, for the client, once nothing is waited for after this.
+    /// Applies the change, and returns the result for the client if nothing else is awaited.
     fn after(&self, change: impl FnOnce(&mut Tally)) -> Option<(Answer, Outcome)> {
         let mut tally = self.tally.lock();
         change(&mut tally);

@@ -1,4 +1,4 @@
-//! The cxx bridge: what the host reads once, at its start, as tables and texts. A failure arrives in C++ as `rust::Error`.
+//! The cxx bridge: tables and texts that the host reads once, at its start. In C++ an error is a `rust::Error`.
 
 use super::guard::guarded;
 use super::handles;
@@ -10,22 +10,23 @@ use crate::settings::KEYS;
 
 #[cxx::bridge(namespace = "zlm_journal")]
 mod ffi {
-    /// One key of the `[journal]` section, with the value that a fresh config.ini gets.
+    /// A key of the `[journal]` section, and its value in a fresh config.ini.
     struct Setting {
         name: String,
         value: String,
     }
 
     extern "Rust" {
-        /// The file in which a handler of crash signals is to note what the server was working on: the `seq` of each
-        /// zlm_journal_add, in digits, on a line of its own. The next start reads it and takes it away. Any thread.
+        /// The path of the file to which a handler of crash signals must write what the server was working on: the
+        /// `seq` of each zlm_journal_add, in decimal, one per line. The next start reads and removes it. Fails if the
+        /// handle is invalid. Any thread.
         fn crash_file(handle: u64) -> Result<String>;
-        /// The names of the API calls that zlm_journal_api_call() takes. Any thread, any time.
+        /// The names of the API calls that zlm_journal_api_call() handles. Any thread, any time.
         fn api_calls() -> Result<Vec<String>>;
-        /// All keys of the ini section. Any thread, any time, also before anything is open.
+        /// All keys of the ini section. Any thread, any time, also before a journal is open.
         fn settings() -> Result<Vec<Setting>>;
-        /// The names of the server's own API calls that the journal watches: each goes to zlm_journal_call_open(). Any
-        /// thread, any time.
+        /// The names of the server's own API calls that must be passed to zlm_journal_call_open(). Any thread, any
+        /// time.
         fn watched_calls() -> Result<Vec<String>>;
     }
 }

@@ -1,5 +1,5 @@
-//! The C API, from which `include/zlm_journal.h` is generated. Every function may be called from any thread; each
-//! returns 0 or a `zlm_journal_code`, and none lets a panic through. The comments below are the header's.
+//! The C API; cbindgen generates `include/zlm_journal.h` from it and copies the comments. Every function may be called
+//! from any thread, returns 0 or a `zlm_journal_code`, and lets no panic through.
 
 // The names are C's.
 #![allow(non_camel_case_types)]
@@ -19,49 +19,49 @@ use crate::model::url::OwnAddress;
 use crate::model::{Args, Kind, NamingRules, Op};
 use crate::plugin::Plugin;
 
-/// The version of this header. It grows with every change that an old caller would not understand.
+/// The version of this header. Every incompatible change increments it.
 pub const ZLM_JOURNAL_ABI: u32 = 12;
 
-/// `zlm_journal_call.op`: the call made a proxy. It changes nothing where the journal has that already, alike in every
-/// argument, enabled and on disk.
+/// `zlm_journal_call.op`: the call made a proxy. No change if the journal already has it with the same arguments,
+/// enabled and on disk.
 pub const ZLM_JOURNAL_ADD: u32 = 1;
-/// `zlm_journal_call.op`: the call ended a proxy.
+/// `zlm_journal_call.op`: the call removed a proxy.
 pub const ZLM_JOURNAL_REMOVE: u32 = 2;
 
-/// `zlm_journal_call.op`: the call asked for a proxy that the server had already and left as it was, and was answered
-/// with success. It changes nothing where the journal wants that proxy.
+/// `zlm_journal_call.op`: the call asked for a proxy that the server already had, and succeeded without changing it. No
+/// change if the journal has that proxy enabled.
 pub const ZLM_JOURNAL_ADD_EXISTING: u32 = 4;
 
 /// `zlm_journal_ack.persisted`: not on disk; `error` says why.
 pub const ZLM_JOURNAL_NOT_PERSISTED: u32 = 0;
-/// `zlm_journal_ack.persisted`: on disk; no crash takes it back.
+/// `zlm_journal_ack.persisted`: on disk; no crash undoes it.
 pub const ZLM_JOURNAL_PERSISTED: u32 = 1;
-/// `zlm_journal_ack.persisted`: durability=async; on its way to disk.
+/// `zlm_journal_ack.persisted`: durability=async; not yet on disk.
 pub const ZLM_JOURNAL_PERSISTED_SOON: u32 = 2;
 
-/// API calls under way are waited for so long at the close: one that reads a long history is not waited for to its end.
+/// How long the close waits for running API calls. Reading a long history may take longer.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-/// An open journal. 0 is never one. A number, not a pointer: using it after zlm_journal_close is an error
-/// (ZLM_JOURNAL_CODE_INVALID_HANDLE), never a crash.
+/// An open journal; never 0. It is a number, not a pointer: using it after zlm_journal_close is an error
+/// (ZLM_JOURNAL_CODE_INVALID_HANDLE), not undefined behavior.
 pub type zlm_journal_handle = u64;
 
-/// What of the host decides how its events are to be read.
+/// Properties of the host that decide how its events are read.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct zlm_journal_facts {
-    /// `general.enableVhost`. Off, every media source has the virtual host __defaultVhost__, whatever a proxy was added
-    /// with.
+    /// `general.enableVhost`. If false, every media source has the virtual host __defaultVhost__, whatever its proxy
+    /// was added with.
     pub vhosts: bool,
-    /// It tells of each failed connect of a pull by zlm_journal_failed.
+    /// The host reports each failed connect of a pull with zlm_journal_failed.
     pub tells_failures: bool,
-    /// The hook on_stream_none_reader may answer so long after its event.
+    /// How many milliseconds after its event the hook on_stream_none_reader may still answer.
     pub idle_answer_ms: u32,
-    /// `record.appName`: streams of this app are closed for lack of viewers without an event.
+    /// `record.appName`: streams of this app are closed without an event when they have no viewers.
     pub record_app: zlm_journal_text,
-    /// The [protocol] section of the host's ini file, names without the section: of which protocols a pull makes sources
-    /// where its call does not say. A pull that makes one plays when it is there; one that makes none, when its add is
-    /// answered with success. What is not UTF-8, as paths of that section may be, is passed over. Copied.
+    /// The [protocol] section of the host's ini file, without "protocol." in the names: the default protocols of a
+    /// pull. A pull with any of them plays once it has a media source; a pull with none plays once its add succeeds.
+    /// Values that are not UTF-8 (paths may be) are ignored. Copied.
     pub protocol: *const zlm_journal_pair,
     pub protocol_len: usize,
 }
@@ -71,15 +71,15 @@ pub struct zlm_journal_facts {
 pub struct zlm_journal_options {
     /// ZLM_JOURNAL_ABI of the header that the caller was compiled with.
     pub abi: u32,
-    /// How many poller threads the host has; the default pace of a restore follows from it.
+    /// The number of poller threads of the host; the default pace of a restore depends on it.
     pub host_threads: u32,
-    /// The [journal] section of the host's ini file, names without the section. What is missing has its default.
+    /// The [journal] section of the host's ini file, without "journal." in the names. Missing keys have their defaults.
     pub settings: *const zlm_journal_pair,
     pub settings_len: usize,
-    /// Where a relative `path` starts.
+    /// The directory to which a relative `path` refers.
     pub base_dir: zlm_journal_text,
-    /// The host's own names and addresses besides the loopback ones, and the ports on which it plays and takes streams:
-    /// what would feed itself through them is not started. Both may be empty.
+    /// The host's own names and addresses other than loopback, and the ports on which it plays and receives streams. A
+    /// proxy that would feed itself through them is not started. Both may be empty.
     pub own_hosts: *const zlm_journal_text,
     pub own_hosts_len: usize,
     pub own_ports: *const u16,
@@ -87,7 +87,7 @@ pub struct zlm_journal_options {
     pub facts: zlm_journal_facts,
 }
 
-/// A change of what is wanted, by whoever keeps track of effects himself.
+/// A change of the desired state, reported by a host that tracks effects itself.
 #[repr(C)]
 pub struct zlm_journal_call {
     /// ZLM_JOURNAL_ADD, ZLM_JOURNAL_ADD_EXISTING or ZLM_JOURNAL_REMOVE.
@@ -96,43 +96,43 @@ pub struct zlm_journal_call {
     pub kind: zlm_journal_text,
     /// The proxy's key as the host knows it: 1 to 4096 bytes of UTF-8.
     pub key: zlm_journal_text,
-    /// All arguments of an add, at most 1 MiB; `secret` is left out by itself. Unused for anything else.
+    /// All arguments of an add, at most 1 MiB; `secret` is dropped. Unused by other operations.
     pub args: *const zlm_journal_pair,
     pub args_len: usize,
-    /// Who called, for the operator to read: "ip:port".
+    /// Who called, "ip:port"; for operators to read.
     pub origin: zlm_journal_text,
-    /// Which call it was, for the operator to read: "addStreamProxy".
+    /// Which API was called, such as "addStreamProxy"; for operators to read.
     pub reason: zlm_journal_text,
 }
 
-/// How a recorded call ended.
+/// The result of a recorded call.
 #[repr(C)]
 pub struct zlm_journal_ack {
-    /// The number of the change; 0 when there was none.
+    /// The number of the change; 0 if there was none.
     pub seq: u64,
     /// One of ZLM_JOURNAL_NOT_PERSISTED, _PERSISTED, _PERSISTED_SOON.
     pub persisted: u32,
     /// 0, or the zlm_journal_code of the error.
     pub code: i32,
-    /// on_error=reject, and not persisted: what is wanted is again what was wanted before the call. Answer it as
-    /// refused; zlm_journal_host brings the server back.
+    /// on_error=reject, and not persisted: the desired state is as before the call. Reply with an error; the journal
+    /// uses zlm_journal_host to restore the server's state.
     pub undone: bool,
-    /// Empty, or the error in words. Valid until the callback returns.
+    /// Empty, or the error message. Valid until the callback returns.
     pub error: zlm_journal_text,
 }
 
-/// Told exactly once for each zlm_journal_record, whatever that returns: on the journal's writer thread, or before
-/// zlm_journal_record returns. It must not block and must not throw. `context` belongs to the caller.
+/// Called exactly once for each zlm_journal_record, whatever that returns: on the journal's writer thread, or before
+/// zlm_journal_record returns. Must not block and must not throw. `context` belongs to the caller.
 pub type zlm_journal_done = Option<extern "C" fn(context: *mut c_void, ack: *const zlm_journal_ack)>;
 
-/// Takes a log line. Level 1 is an error, 2 a warning, 3 information, 4 for debugging. Called from any thread; it
-/// must not throw. `line` is valid until it returns.
+/// Receives a log line. Level 1 is error, 2 warning, 3 information, 4 debug. Called from any thread; must not throw.
+/// `line` is valid until the callback returns.
 pub type zlm_journal_log = Option<extern "C" fn(context: *mut c_void, level: u32, line: zlm_journal_text)>;
 
-/// Opens or creates the journal that `options` describe, and sets `*handle`. Blocks on the disk: not for media
-/// threads. A journal that cannot be used is no error here: the handle is good, everything recorded is answered with
-/// ZLM_JOURNAL_NOT_PERSISTED, the status says why, and opening it is tried again every second. Errors: ZLM_JOURNAL_CODE_DISABLED when `enable` is 0,
-/// _VERSION_MISMATCH, _INVALID_ARGUMENT. Close the handle with zlm_journal_close.
+/// Opens or creates the journal that `options` describe, and sets `*handle`; close it with zlm_journal_close. Blocks on
+/// the disk: do not call it on media threads. Errors: ZLM_JOURNAL_CODE_DISABLED if `enable` is 0, _VERSION_MISMATCH,
+/// _INVALID_ARGUMENT. An unusable journal file is not an error: calls are acknowledged with ZLM_JOURNAL_NOT_PERSISTED,
+/// the status says why, and opening is retried every second.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -142,15 +142,14 @@ pub unsafe extern "C" fn zlm_journal_open(
     handle: *mut zlm_journal_handle,
 ) -> i32 {
     c_result("zlm_journal_open", || {
-        // SAFETY: the caller promises valid pointers. `abi` comes first in every version of the struct, so it is
-        // there to be read whatever the caller was compiled with.
+        // SAFETY: the caller promises valid pointers. `abi` is the first field in every version of the struct.
         let abi = *unsafe { by_pointer(options.cast::<u32>(), "options") }?;
         if abi != ZLM_JOURNAL_ABI {
             return Err(Error::new(
                 Code::VersionMismatch,
                 format!(
-                    "the caller was compiled with version {abi} of zlm_journal.h, the library is of version \
-                     {ZLM_JOURNAL_ABI}: compile it again with the header that came with the library"
+                    "the caller was compiled with version {abi} of zlm_journal.h, but the library has version \
+                     {ZLM_JOURNAL_ABI}: recompile it with the header of the library"
                 ),
             ));
         }
@@ -177,9 +176,9 @@ pub unsafe extern "C" fn zlm_journal_open(
     })
 }
 
-/// Takes the `[journal]` section after the ini was read again: all of it, as zlm_journal_open takes it. What counts only
-/// from the next start (enable, path, key_file, restore), and what is no good, is in the log and the status. `facts` are
-/// those of now. Touches no storage.
+/// Applies the `[journal]` section, all of it as for zlm_journal_open, and the current `facts` after the ini was read
+/// again. Settings that need a restart (enable, path, key_file, restore) and invalid ones are reported in the log and
+/// the status. Touches no storage.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -203,9 +202,9 @@ pub unsafe extern "C" fn zlm_journal_reload(
     })
 }
 
-/// Records a call. Intent is changed when this returns, and `done` is told when the change is on disk. Two calls on
-/// one key count in the order in which they get here. Takes microseconds, allocates a copy of the arguments, touches
-/// no storage and waits for no disk: made for media threads. `done` may be NULL.
+/// Records a call. The desired state has changed when this returns, and `done` is called when the change is on disk.
+/// Calls on one key take effect in the order in which they arrive. Meant for media threads: takes microseconds, copies
+/// the arguments, and touches no storage. `done` may be NULL.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -245,7 +244,8 @@ pub unsafe extern "C" fn zlm_journal_record(
     })
 }
 
-/// Sets `*wanted` to true while the journal wants the proxy exactly as change `seq` left it; with 0, in whatever way.
+/// Sets `*wanted` to whether the journal has the proxy enabled, exactly as change `seq` left it; with `seq` 0, in any
+/// version.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -266,24 +266,24 @@ pub unsafe extern "C" fn zlm_journal_wants(
     })
 }
 
-/// Closes the journal: the host is called no more, everything recorded is written and acknowledged. Call it before
-/// the host takes its proxies down. Blocks on the disk. API calls (zlm_journal_api_call) that are under way are waited for
-/// five seconds at most; ZLM_JOURNAL_CODE_BUSY: the journal is closed, but some of them still run, so that the process must
-/// not destroy anything. Closing twice is ZLM_JOURNAL_CODE_INVALID_HANDLE.
+/// Closes the journal: calls the host no more, and writes and acknowledges everything that was recorded. Call it before
+/// the host destroys its proxies. Blocks on the disk, and waits up to five seconds for running API calls
+/// (zlm_journal_api_call). ZLM_JOURNAL_CODE_BUSY: the journal is closed, but some API calls still run, so the process
+/// must not destroy anything. Closing twice is ZLM_JOURNAL_CODE_INVALID_HANDLE.
 #[unsafe(no_mangle)]
 pub extern "C" fn zlm_journal_close(handle: zlm_journal_handle) -> i32 {
     c_result("zlm_journal_close", || {
-        // The handle stays good until all answers are in: the host may still be answering.
+        // The handle stays valid until all answers are in: the host may still be answering.
         handles::get(handle)?.close();
         if handles::remove(handle)?.router.close(LAST_ANSWERS) {
             return Ok(());
         }
-        Err(Error::new(Code::Busy, "the journal is closed, and API calls are still under way"))
+        Err(Error::new(Code::Busy, "the journal is closed, but API calls are still running"))
     })
 }
 
-/// Sends the log lines of all journals of this process to `log`; NULL ends that, and when this returns, the function
-/// before is called no more. Not from within a log callback.
+/// Sends the log lines of all journals of this process to `log`; NULL stops that. When this returns, the previous
+/// function is no longer called. Must not be called from within a log callback.
 #[unsafe(no_mangle)]
 pub extern "C" fn zlm_journal_set_log(log: zlm_journal_log, context: *mut c_void) -> i32 {
     let context = Context(context);
@@ -295,14 +295,14 @@ pub extern "C" fn zlm_journal_set_log(log: zlm_journal_log, context: *mut c_void
     })
 }
 
-/// Copies the text of the last error of this thread to `buffer`, cut to `capacity` bytes with the terminating zero,
-/// and sets `*len` to its whole length without it. `buffer` may be NULL when `capacity` is 0.
+/// Copies the message of this thread's last error to `buffer`, truncated to `capacity` bytes including the terminating
+/// zero, and sets `*len` to its full length without the zero. `buffer` may be NULL if `capacity` is 0.
 ///
 /// # Safety
 /// `buffer` is NULL or has room for `capacity` bytes; `len` is NULL or may be written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn zlm_journal_last_error(buffer: *mut c_char, capacity: usize, len: *mut usize) -> i32 {
-    // Through the guard without its memory: asking for the last error must not replace it.
+    // `guarded`, not `c_result`: reading the last error must not replace it.
     let result = guard::guarded("zlm_journal_last_error", || {
         let text = last_error();
         if capacity > 0 {
@@ -326,7 +326,7 @@ pub unsafe extern "C" fn zlm_journal_last_error(buffer: *mut c_char, capacity: u
 unsafe fn read_facts(facts: &zlm_journal_facts, hosts: Vec<String>) -> Result<HostFacts> {
     // SAFETY: as promised by the caller.
     let protocol = unsafe { slice(facts.protocol, facts.protocol_len) }?;
-    // Others of the section are paths, in whatever encoding.
+    // Other values of the section are paths, in any encoding.
     let text = |pair: &zlm_journal_pair| unsafe { Some((pair.name.utf8("").ok()?, pair.value.utf8("").ok()?)) };
     let protocol: Vec<(&str, &str)> = protocol.iter().filter_map(text).collect();
     let is_on = |switch: &str| protocol.iter().any(|(name, value)| *name == switch && is_true(value));
@@ -356,7 +356,7 @@ unsafe fn read_settings<'a>(
     pairs.iter().map(text).collect()
 }
 
-/// The call, without its arguments, and these apart: they may be what is no good.
+/// The call without its arguments, and the arguments, which may be invalid.
 ///
 /// # Safety
 /// `call` is NULL or valid, with all that it points to, for `'a`.
@@ -401,7 +401,7 @@ fn tell(done: extern "C" fn(*mut c_void, *const zlm_journal_ack), context: Conte
     done(context.get(), &ack_of(ack.seq, &ack.result, ack.undone));
 }
 
-/// What `result` points to has to outlive it.
+/// The ack borrows from `result`.
 fn ack_of(seq: u64, result: &Result<Persisted>, undone: bool) -> zlm_journal_ack {
     let (persisted, code, error) = match result {
         Ok(Persisted::Yes) => (ZLM_JOURNAL_PERSISTED, 0, zlm_journal_text::NULL),

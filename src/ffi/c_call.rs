@@ -1,6 +1,6 @@
-//! The C API's part for clients' calls on their way through the server, and for what the server tells of its proxies and
-//! streams. As in `c_api`, every function may be called from any thread, returns 0 or a `zlm_journal_code`, and lets no
-//! panic through. All take microseconds and touch no storage: they are made for media threads.
+//! The C API for clients' calls on their way through the server, and for the server's events. Every function may be
+//! called from any thread, returns 0 or a `zlm_journal_code`, and lets no panic through. All are meant for media
+//! threads: they take microseconds and touch no storage.
 
 // The names are C's.
 #![allow(non_camel_case_types)]
@@ -15,24 +15,24 @@ use crate::capture::{Answer, Client, Outcome, Request, Verdict, refusal, reply};
 use crate::error::{Error, Result};
 use crate::model::Kind;
 
-/// `zlm_journal_verdict`: nothing that is journaled, or the server will refuse it for what it lacks. Let it pass as it is.
+/// `zlm_journal_verdict`: the call is not journaled, or the server will refuse it as incomplete. Let it pass unchanged.
 pub const ZLM_JOURNAL_PASS: u32 = 0;
 /// `zlm_journal_verdict`: run the server's handler now.
 pub const ZLM_JOURNAL_GO: u32 = 1;
-/// `zlm_journal_verdict`: another add of that key is under way. Run the server's handler when `go` is called.
+/// `zlm_journal_verdict`: another add of that key is running. Run the server's handler when `go` is called.
 pub const ZLM_JOURNAL_WAIT: u32 = 2;
-/// `zlm_journal_verdict`: it is refused, and its reply has left already.
+/// `zlm_journal_verdict`: the call is refused, and its reply has been sent.
 pub const ZLM_JOURNAL_REFUSE: u32 = 3;
 
-/// `zlm_journal_answer`: with success, and no words.
+/// `zlm_journal_answer`: success, without a text.
 pub const ZLM_JOURNAL_ACCEPTED: u32 = 1;
-/// `zlm_journal_answer`: with a reply, a success where its `code` is 0.
+/// `zlm_journal_answer`: a reply; success if its `code` is 0.
 pub const ZLM_JOURNAL_REPLIED: u32 = 2;
-/// `zlm_journal_answer`: the handler has refused it at once, for the secret or for what it lacks.
+/// `zlm_journal_answer`: the handler refused the call at once, because of its secret or missing arguments.
 pub const ZLM_JOURNAL_REFUSED: u32 = 3;
 /// `zlm_journal_answer`: the handler threw an exception.
 pub const ZLM_JOURNAL_THREW: u32 = 4;
-/// `zlm_journal_answer`: the server has dropped the call, or stops.
+/// `zlm_journal_answer`: the server dropped the call, or is stopping.
 pub const ZLM_JOURNAL_DROPPED: u32 = 5;
 
 /// The kinds of proxy, for zlm_journal_made and zlm_journal_ended.
@@ -40,60 +40,60 @@ pub const ZLM_JOURNAL_PULL: u32 = 0;
 pub const ZLM_JOURNAL_PUSH: u32 = 1;
 pub const ZLM_JOURNAL_FFMPEG: u32 = 2;
 
-/// A client's API call that the server's own check of secret and address has let through.
+/// A client's API call that has passed the server's check of secret and address.
 #[repr(C)]
 pub struct zlm_journal_request {
     /// The API's name, in any case: "addStreamProxy".
     pub name: zlm_journal_text,
-    /// Everything that its handler can find, wherever the client has put it.
+    /// All arguments that its handler can find, in the URL, the body and the headers.
     pub args: *const zlm_journal_pair,
     pub args_len: usize,
     /// "ip:port", for the operator to read.
     pub caller: zlm_journal_text,
 }
 
-/// What is to become of a call.
+/// What to do with a call.
 #[repr(C)]
 pub struct zlm_journal_verdict {
-    /// Its number, from 1; 0 with ZLM_JOURNAL_PASS and _REFUSE.
+    /// The number of the call, from 1; 0 with ZLM_JOURNAL_PASS and _REFUSE.
     pub call: u64,
     /// One of ZLM_JOURNAL_PASS, _GO, _WAIT, _REFUSE.
     pub verdict: u32,
-    /// Its handler leaves work on other threads: zlm_journal_call_settled is to follow.
+    /// The handler leaves work on other threads: call zlm_journal_call_settled when that is done.
     pub settles: bool,
 }
 
-/// How the server has answered a call, of a client's (zlm_journal_call_answered) or of the journal's own
+/// The server's answer to a client's call (zlm_journal_call_answered) or to one of the journal's own
 /// (zlm_journal_host_added).
 #[repr(C)]
 pub struct zlm_journal_answer {
     /// One of ZLM_JOURNAL_ACCEPTED, _REPLIED, _REFUSED, _THREW, _DROPPED.
     pub outcome: u32,
-    /// Of a client's call that is ZLM_JOURNAL_REFUSED: the code that the server would reply with.
+    /// With ZLM_JOURNAL_REFUSED, for a client's call: the code that the server would reply with.
     pub code: i32,
-    /// The body of the reply, one JSON object; or why it was refused, or threw.
+    /// The body of the reply, one JSON object; or why the call was refused or threw.
     pub text: zlm_journal_text,
 }
 
-/// Who waits for the end of a call. Both functions are called from any thread, also from within any function of this
-/// header, each at most once. They must return at once, must not call back and must not throw. `context` belongs to the
-/// caller until `done` is called, after which it is not used any more.
+/// The client of a call. Both functions are called at most once each, from any thread, also from within any function of
+/// this header. They must return at once, must not call back and must not throw. `context` belongs to the caller and is
+/// not used after `done`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct zlm_journal_client {
     pub context: *mut c_void,
-    /// The handler may be run now. Only after ZLM_JOURNAL_WAIT.
+    /// Run the handler now. Only after ZLM_JOURNAL_WAIT.
     pub go: Option<extern "C" fn(context: *mut c_void)>,
-    /// The server has answered, and all that the call changed is on disk, or the reply says why not: this body may leave,
-    /// with the status and headers of the server's reply, or as JSON with status 200 where the server has given none. It is
-    /// valid until the callback returns. With `more` another client is told at once after this one, on this thread: a
-    /// wake-up that this one causes may wait for that one.
+    /// Send this body: the server has answered, and everything that the call changed is on disk, or the body says why
+    /// not. Use the status and headers of the server's reply; without one, HTTP status 200 and JSON. `body` is valid
+    /// until the callback returns. With `more`, another client's `done` follows at once on this thread, so that one
+    /// wake-up can serve both.
     pub done: Option<extern "C" fn(context: *mut c_void, body: zlm_journal_text, more: bool)>,
 }
 
-/// Takes in a call that is about to be handed to the server, and sets `*verdict`. With ZLM_JOURNAL_PASS and with an error
-/// `client` is not used, and the call goes its stock way; with ZLM_JOURNAL_REFUSE (on_error=reject, and a journal that
-/// cannot be written now) `client.done` has been called.
+/// Registers a call that is about to be passed to the server, and sets `*verdict`. With ZLM_JOURNAL_PASS or an error,
+/// `client` is not used, and the call takes its normal way. With ZLM_JOURNAL_REFUSE (on_error=reject, and the journal
+/// cannot be written), `client.done` has already been called.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -138,7 +138,7 @@ pub unsafe extern "C" fn zlm_journal_call_open(
     })
 }
 
-/// The server has answered a call. Once for each.
+/// Reports the server's answer to a call. Exactly once for each call that was not passed or refused.
 ///
 /// # Safety
 /// `answer` is NULL or valid, with its text, until this returns.
@@ -173,8 +173,8 @@ pub(super) unsafe fn answer_of(answer: *const zlm_journal_answer) -> Result<Answ
     }
 }
 
-/// All that the handler of close_stream or close_streams has queued on the server's threads has run. Once for each of
-/// these calls; for others it says nothing.
+/// Reports that everything that the handler of close_stream or close_streams queued on the server's threads has run.
+/// Once for each of these calls; other calls are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn zlm_journal_call_settled(handle: zlm_journal_handle, call: u64) -> i32 {
     c_result("zlm_journal_call_settled", || {
@@ -183,9 +183,9 @@ pub extern "C" fn zlm_journal_call_settled(handle: zlm_journal_handle, call: u64
     })
 }
 
-/// A proxy has entered the map in which the server keeps those of its kind (ZLM_JOURNAL_PULL, _PUSH, _FFMPEG). To be told
-/// under that map's lock: the order of these calls is that of the effects. Sets `*call` to the number of the call of
-/// zlm_journal_host.add that this carries out; to 0 where it is a client's doing.
+/// Reports that a proxy has entered the server's map of its kind (ZLM_JOURNAL_PULL, _PUSH, _FFMPEG). Call it under that
+/// map's lock, so that the order of the reports is the order of the effects. Sets `*call` to the call of
+/// zlm_journal_host.add that made it, or to 0.
 ///
 /// # Safety
 /// `key` is valid until this returns; `call` is NULL or can be written.
@@ -205,8 +205,8 @@ pub unsafe extern "C" fn zlm_journal_made(
     })
 }
 
-/// A proxy has left that map, in the handler of the call `within` (a delete, or a call of zlm_journal_host), or, with 0, in
-/// none. As zlm_journal_made.
+/// Reports that a proxy has left that map: in the handler of the call `within` (a delete, or a call of
+/// zlm_journal_host), or in none if `within` is 0. Call it under the map's lock.
 ///
 /// # Safety
 /// `key` is valid until this returns.
@@ -225,7 +225,7 @@ pub unsafe extern "C" fn zlm_journal_ended(
     })
 }
 
-/// The name of a media source, as the server has it.
+/// The name of a media source in the server.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct zlm_journal_stream {
@@ -234,8 +234,8 @@ pub struct zlm_journal_stream {
     pub stream: zlm_journal_text,
 }
 
-/// A media source of this schema has come or gone (kBroadcastMediaChanged). What pushes it on is started when it has come
-/// (with restore=off, what has run since the start).
+/// Reports that a media source with this schema was registered or unregistered (kBroadcastMediaChanged). Registering
+/// starts the pushes that take it; with restore=off, only those that have run since the start.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -254,7 +254,8 @@ pub unsafe extern "C" fn zlm_journal_stream_changed(
     })
 }
 
-/// Nobody watches a media source (kBroadcastStreamNoneReader): should its proxy be closed next, that is why.
+/// Reports that nobody watches a media source (kBroadcastStreamNoneReader). If its proxy is closed next, this is taken
+/// as the reason.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -271,8 +272,8 @@ pub unsafe extern "C" fn zlm_journal_stream_unwatched(
     })
 }
 
-/// A player waits for a media source that the server does not have (kBroadcastNotFoundStream): the proxy that makes it,
-/// where one is wanted, is started before all others, unless the ini says restore=off.
+/// Reports that a player waits for a missing media source (kBroadcastNotFoundStream). If an enabled or dormant proxy
+/// makes it, that proxy is started before all others, unless restore=off.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -289,8 +290,8 @@ pub unsafe extern "C" fn zlm_journal_stream_not_found(
     })
 }
 
-/// A proxy of this kind could not connect, or has lost its connection, with the error in words; empty where the host has
-/// none. Of a pull MediaServer says so itself (kBroadcastPlayerProxyFailed), a push has to be asked.
+/// Reports that a proxy of this kind failed to connect or lost its connection, with the error message, or an empty one.
+/// MediaServer reports this for pulls (kBroadcastPlayerProxyFailed); pushes must be asked.
 ///
 /// # Safety
 /// `key` and `error` are valid until this returns.
@@ -310,9 +311,9 @@ pub unsafe extern "C" fn zlm_journal_failed(
     })
 }
 
-/// A proxy of this kind has connected, for the first time or again. Where the journal is not told of that, one that makes
-/// no new source then (a push; a pull with `general.resetWhenRePlay=0`, or with all its protocols off) stays `retrying`
-/// after its first failure.
+/// Reports that a proxy of this kind has connected, also if it did before. Without this report, a proxy that registers
+/// no new source then (a push; a pull with `general.resetWhenRePlay=0` or without protocols) stays `retrying` after its
+/// first failure.
 ///
 /// # Safety
 /// `key` is valid until this returns.

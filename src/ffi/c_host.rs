@@ -1,5 +1,5 @@
-//! The C API's part for what the journal asks of the server. As in `c_api`, every
-//! function may be called from any thread, returns 0 or a `zlm_journal_code`, and lets no panic through.
+//! The C API for what the journal asks of the server. Every function may be called from any thread, returns 0 or a
+//! `zlm_journal_code`, and lets no panic through.
 
 // The names are C's.
 #![allow(non_camel_case_types)]
@@ -16,56 +16,57 @@ use crate::error::Error;
 use crate::model::Kind;
 use crate::reconcile::{Add, Added};
 
-/// `zlm_journal_host_blocked`: the server lacks `add_api` or `remove_api`.
+/// `zlm_journal_host_blocked`: the server does not have `add_api` or `remove_api`.
 pub const ZLM_JOURNAL_NO_API: u32 = 0;
-/// `zlm_journal_host_blocked`: the source that it takes is not there.
+/// `zlm_journal_host_blocked`: the media source `schema`/`stream` does not exist.
 pub const ZLM_JOURNAL_NO_STREAM: u32 = 1;
 /// `zlm_journal_host_blocked`: the server's ini file has no such setting.
 pub const ZLM_JOURNAL_NO_SETTING: u32 = 2;
 
-/// A proxy that the journal wants the host to start.
+/// A proxy that the host must start.
 #[repr(C)]
 pub struct zlm_journal_add {
     pub kind: zlm_journal_text,
     pub key: zlm_journal_text,
-    /// The change that this carries out: what a handler of crash signals notes (crash_file() of the bridge) while the server
-    /// works on it.
+    /// The number of the change. A handler of crash signals writes it to crash_file() of the bridge while the server
+    /// works on the proxy.
     pub seq: u64,
-    /// The server has this proxy, but it does nothing any more: end it first.
+    /// The server has this proxy, but it no longer works: remove it first.
     pub replace: bool,
-    /// The server's calls that start and end it.
+    /// The server's API calls that add and remove it.
     pub add_api: zlm_journal_text,
     pub remove_api: zlm_journal_text,
-    /// The source of the server that it takes by name, without which it cannot be started; with an empty schema, none.
+    /// The media source that it needs; none if the schema is empty.
     pub schema: zlm_journal_text,
     pub stream: zlm_journal_stream,
-    /// The key of the server's ini file without which it is not to be started; empty, none.
+    /// The key of the server's ini file that it needs; none if empty.
     pub setting: zlm_journal_text,
-    /// The arguments of the call, as the text of one JSON object whose values are all strings. A value that was
-    /// not UTF-8 when it was recorded is not UTF-8 here.
+    /// The arguments of the call: one JSON object whose values are all strings. A value that was not UTF-8 when it was
+    /// recorded is not UTF-8 here.
     pub body: zlm_journal_text,
 }
 
-/// The host: what the journal asks of the server. The functions are called from any thread, also from within what the
-/// host tells of its proxies, between zlm_journal_start and the end of zlm_journal_close. They must return at once and
-/// must not throw, and may call any function of this header but zlm_journal_close; what they are given is valid until they return. `context` must live as long.
+/// The host. The journal calls these functions from any thread, also from within reports of the host, between
+/// zlm_journal_start and the end of zlm_journal_close. They must return at once and must not throw. They may call any
+/// function of this header except zlm_journal_close. Their arguments are valid until they return; `context` must stay
+/// valid until zlm_journal_close returns.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct zlm_journal_host {
     pub context: *mut c_void,
-    /// Start a proxy, on a thread of the host's. No other add of its key is under way then. Answer with
-    /// zlm_journal_host_added or, where what it needs is not there, with zlm_journal_host_blocked, and do nothing then.
-    /// Whatever it ends before (`replace`) is told with `call` as zlm_journal_ended's `within`.
+    /// Start a proxy, on a thread of the host. No other add of its key is running then. Answer with
+    /// zlm_journal_host_added. If something that it needs is missing, do nothing and answer with
+    /// zlm_journal_host_blocked. Pass `call` as `within` to zlm_journal_ended for what this removes (`replace`).
     pub add: Option<extern "C" fn(context: *mut c_void, call: u64, add: *const zlm_journal_add)>,
-    /// End a proxy that is not wanted by the server's call `remove_api`, on a thread of the host's, with `call` as
-    /// zlm_journal_ended's `within`. Then say so with zlm_journal_host_removed.
+    /// End a proxy with the server's call `remove_api`, on a thread of the host. Pass `call` as `within` to
+    /// zlm_journal_ended. Then call zlm_journal_host_removed.
     pub remove: Option<
         extern "C" fn(context: *mut c_void, call: u64, remove_api: zlm_journal_text, key: zlm_journal_text),
     >,
 }
 
-/// Begins the restore: from here on the host is asked to start what the journal has. Call it when the server accepts
-/// calls. The second time it has no effect. With restore=lazy or restore=off in the ini, what is asked for is started.
+/// Begins the restore: from now on the host is asked to start what the journal has. Call it when the server accepts API
+/// calls; further calls have no effect. With restore=lazy or restore=off, proxies are started only on demand.
 ///
 /// # Safety
 /// `host` is NULL or points to a zlm_journal_host whose functions can be called.
@@ -81,8 +82,9 @@ pub unsafe extern "C" fn zlm_journal_start(handle: zlm_journal_handle, host: *co
     })
 }
 
-/// Answers zlm_journal_host.add, and sets `*success` to whether that is a success. Once; what comes later is ignored. After
-/// ZLM_JOURNAL_THREW three times running the proxy is set aside. Any thread, also from within the callback.
+/// Answers zlm_journal_host.add, and sets `*success` to whether the answer is a success. Once per call; further answers
+/// are ignored. After three ZLM_JOURNAL_THREW in a row the proxy is quarantined. Any thread, also from within the
+/// callback.
 ///
 /// # Safety
 /// `answer` is NULL or valid, with its text, until this returns; `success` is NULL or can be written.
@@ -106,9 +108,9 @@ pub unsafe extern "C" fn zlm_journal_host_added(
     })
 }
 
-/// Answers zlm_journal_host.add: nothing was tried, since what it cannot do without is missing, one of ZLM_JOURNAL_NO_API,
-/// _NO_STREAM and _NO_SETTING. It is started when that stream comes (zlm_journal_stream_changed), on demand, and in any case
-/// tried again about every five minutes. As zlm_journal_host_added.
+/// Answers zlm_journal_host.add if nothing was tried because something is missing (`lacking`: ZLM_JOURNAL_NO_API,
+/// _NO_STREAM or _NO_SETTING). The proxy is started when the stream comes (zlm_journal_stream_changed) or on demand,
+/// and is retried about every five minutes. Otherwise as zlm_journal_host_added.
 #[unsafe(no_mangle)]
 pub extern "C" fn zlm_journal_host_blocked(handle: zlm_journal_handle, call: u64, lacking: u32) -> i32 {
     c_result("zlm_journal_host_blocked", || {
@@ -123,7 +125,7 @@ pub extern "C" fn zlm_journal_host_blocked(handle: zlm_journal_handle, call: u64
     })
 }
 
-/// Says that zlm_journal_host.remove was carried out. Any thread, also from within the callback.
+/// Reports that zlm_journal_host.remove was carried out. Any thread, also from within the callback.
 #[unsafe(no_mangle)]
 pub extern "C" fn zlm_journal_host_removed(handle: zlm_journal_handle, call: u64) -> i32 {
     c_result("zlm_journal_host_removed", || {

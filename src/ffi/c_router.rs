@@ -1,5 +1,5 @@
-//! The C API's part for the API calls that the journal itself answers. As in `c_api`, every function may be called from
-//! any thread, returns 0 or a `zlm_journal_code`, and lets no panic through.
+//! The C API for the API calls that the journal answers itself. Every function may be called from any thread, returns 0
+//! or a `zlm_journal_code`, and lets no panic through.
 
 // The names are C's.
 #![allow(non_camel_case_types)]
@@ -14,13 +14,15 @@ use super::values::{Context, by_pointer, slice, zlm_journal_text};
 use crate::api::{Call, ReplyTo};
 use crate::error::Error;
 
-/// Takes the whole reply to an API call, of HTTP status 200: on a thread of the journal's, or before zlm_journal_api_call
-/// returns. It must not block and must not throw. What it is given is valid until it returns; `context` belongs to the caller.
+/// Receives the whole reply to an API call, to be sent with HTTP status 200: on a thread of the journal, or before
+/// zlm_journal_api_call returns. Must not block and must not throw. The texts are valid until it returns; `context`
+/// belongs to the caller.
 pub type zlm_journal_reply =
     Option<extern "C" fn(context: *mut c_void, content_type: zlm_journal_text, body: zlm_journal_text)>;
 
-/// Carries out one of the API calls that the bridge's api_calls() names. `request` has what it can find in URL and body,
-/// `body` is the body as it came. Returns at once; `reply` is told exactly once, whatever this returns.
+/// Carries out one of the API calls that api_calls() of the bridge names. `request` has the arguments from URL and
+/// body, `body` the unparsed body; both are copied. Returns at once; `reply` is called exactly once, whatever this
+/// returns, unless it is NULL (ZLM_JOURNAL_CODE_INVALID_ARGUMENT).
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.

@@ -1,5 +1,4 @@
-//! The guard around every entry point: no panic crosses the boundary, and the text of the last error is kept for
-//! the thread that caused it.
+//! The guard around every entry point: no panic crosses the boundary, and each thread keeps the text of its last error.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -11,7 +10,7 @@ thread_local! {
     static LAST_ERROR: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs the body of the entry point called `entry`; a panic in it is an error like any other.
+/// Runs the body of the entry point `entry`; turns a panic into an error.
 pub fn guarded<T>(entry: &'static str, body: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(|| {
         injected_panic(entry);
@@ -22,7 +21,7 @@ pub fn guarded<T>(entry: &'static str, body: impl FnOnce() -> Result<T>) -> Resu
     })
 }
 
-/// The same for a C function: 0, or the number of the error, whose text `last_error` then returns.
+/// The same for a C function: returns 0 or the error's code, and keeps its message for `last_error`.
 pub fn c_result(entry: &'static str, body: impl FnOnce() -> Result<()>) -> i32 {
     match guarded(entry, body) {
         Ok(()) => 0,
@@ -45,7 +44,7 @@ fn message(panic: &(dyn Any + Send)) -> &str {
     }
 }
 
-/// Tests name the entry point that is to panic in this variable.
+/// Tests set this variable to the entry point that must panic.
 #[cfg(feature = "fault-injection")]
 #[allow(clippy::panic)] // it is what the function is for
 fn injected_panic(entry: &'static str) {

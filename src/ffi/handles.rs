@@ -1,5 +1,5 @@
-//! Handles are numbers, not pointers: one that was closed, twice or never opened is an error, never a crash, and
-//! both boundaries can share it.
+//! Handles are numbers, not pointers: an unknown or closed one is an error, not undefined behavior. Both boundaries
+//! share them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,6 @@ use crate::api::Router;
 use crate::error::{Code, Error, Result};
 use crate::plugin::Plugin;
 
-/// What one handle stands for.
 #[derive(Clone)]
 pub struct Instance {
     pub plugin: Arc<Plugin>,
@@ -24,7 +23,7 @@ struct Open {
 
 static OPEN: RwLock<Open> = RwLock::new(Open { instances: BTreeMap::new(), last: 0 });
 
-/// Numbers are never used twice, and 0 never.
+/// Never returns 0 or a number twice.
 pub fn insert(plugin: Plugin) -> u64 {
     let mut open = OPEN.write();
     open.last += 1;

@@ -1,4 +1,4 @@
-//! Hands log lines to the host's own log, with no credentials of a camera in them.
+//! Passes log lines to the host's log, without the credentials of cameras.
 
 use std::sync::Once;
 
@@ -31,10 +31,10 @@ impl Log for ToHost {
     fn flush(&self) {}
 }
 
-/// From now on lines go to `sink`; none ends that. When this returns, the sink before it is called no more.
+/// Sends lines to `sink`; `None` stops that. When this returns, the previous sink is no longer called.
 pub fn set_sink(sink: Option<Sink>) {
     INSTALL.call_once(|| {
-        // A process that has a logger of its own keeps it: then that one gets our lines.
+        // If the process has a logger of its own, that one gets our lines.
         if log::set_logger(&ToHost).is_ok() {
             log::set_max_level(LevelFilter::Debug);
         }

@@ -1,7 +1,7 @@
-//! The boundary: the C API (life cycle, recording, the host's callbacks) and the cxx bridge (what answers with
-//! text). Only here is `unsafe`. Translates and guards; decides nothing.
+//! The boundary: the C API (calls and callbacks) and the cxx bridge (tables and texts). The only module with `unsafe`.
+//! Translates and guards; decides nothing.
 
-// Every dereference of a caller's pointer says why it is sound.
+// Every dereference of a caller's pointer must say why it is sound.
 #![deny(unsafe_op_in_unsafe_fn)]
 #![allow(unsafe_code)] // this is the boundary
 

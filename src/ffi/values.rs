@@ -5,8 +5,8 @@ use std::ptr;
 
 use crate::error::{Error, Result};
 
-/// Borrowed bytes: `len` of them at `data`, no terminating zero needed. `data` may be NULL when `len` is 0.
-/// They are only read, and only until the function returns that they were passed to.
+/// Borrowed bytes: `len` of them at `data`, without a terminating zero. `data` may be NULL if `len` is 0. A function
+/// only reads them, and only until it returns.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct zlm_journal_text {
@@ -32,7 +32,7 @@ impl zlm_journal_text {
     /// # Safety
     /// `data` is NULL or points to `len` bytes that stay unchanged for `'a`.
     pub unsafe fn bytes<'a>(&self) -> Result<&'a [u8]> {
-        // SAFETY: what the caller promises of `data` and `len` is what `slice` asks for.
+        // SAFETY: the caller promises of `data` and `len` what `slice` requires.
         unsafe { slice(self.data.cast(), self.len) }
     }
 
@@ -45,17 +45,17 @@ impl zlm_journal_text {
     }
 }
 
-/// A caller's `context`, on its way through our threads and back.
+/// A caller's `context`, passed back to it on our threads.
 #[derive(Clone, Copy)]
 pub struct Context(pub *mut c_void);
 
-// SAFETY: we never look behind the pointer; the header tells its owner that it comes back on other threads.
+// SAFETY: we never dereference the pointer, and the header says that it is used on other threads.
 unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
 
 impl Context {
-    /// A method, so that closures capture the whole `Context` and not the bare pointer in it.
+    /// A method, so that closures capture `Context` and not the bare pointer in it.
     pub fn get(self) -> *mut c_void {
         self.0
     }
@@ -73,7 +73,7 @@ pub unsafe fn slice<'a, T>(data: *const T, len: usize) -> Result<&'a [T]> {
         return Err(Error::invalid("a pointer is NULL or misaligned though its length is not 0"));
     }
     if len > isize::MAX as usize / size_of::<T>().max(1) {
-        return Err(Error::invalid("a length is larger than memory"));
+        return Err(Error::invalid("a length exceeds the address space"));
     }
     // SAFETY: not NULL, aligned, within the limit for slices; valid for `'a` by this function's contract.
     Ok(unsafe { std::slice::from_raw_parts(data, len) })

@@ -1,25 +1,25 @@
-//! How a recorded call ended, and the telling of it.
+//! How a recorded call ended, and how its caller is told.
 
 use serde::Serialize;
 
 use crate::error::{Code, Error, Result};
 
-/// How an acknowledged change stands.
+/// Where an acknowledged change is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persisted {
-    /// On disk: no crash takes it back.
+    /// On disk: no crash undoes it.
     Yes,
     /// `durability=async`: in the queue.
     Soon,
 }
 
-/// The end of one recorded call.
+/// The result of a recorded call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ack {
-    /// The change by which intent is what the call asked for; 0 when it was never applied.
+    /// The change by which intent is what the call asked for; 0 if it was never applied.
     pub seq: u64,
     pub result: Result<Persisted>,
-    /// `on_error=reject`: intent is again what it was before the call, and the server is to be brought back to it.
+    /// `on_error=reject`: intent is as before the call, and the server has to follow.
     pub undone: bool,
 }
 
@@ -29,7 +29,7 @@ impl Ack {
     }
 }
 
-/// What a reply says of the journal.
+/// What a reply says about the journal.
 #[derive(Debug, Serialize)]
 pub struct JournalWord<'a> {
     seq: u64,
@@ -53,7 +53,7 @@ impl JournalWord<'_> {
     }
 }
 
-/// Why a submission was not taken.
+/// Why a submission was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     pub error: Error,
@@ -74,8 +74,8 @@ impl From<Refusal> for Ack {
     }
 }
 
-/// The reply to one call, which may leave now: told to leave exactly once. With `true` another one follows at once on this
-/// thread: a wake-up that this one causes may wait for that one. Dropped, it leaves all the same.
+/// The reply to one call, sent exactly once by `leave`. `more` means that another one follows at once on this thread,
+/// so one wake-up can serve both. If it is dropped, it is sent too.
 pub struct Reply(Option<Box<dyn FnOnce(bool) + Send>>);
 
 impl Reply {
@@ -98,9 +98,9 @@ impl Drop for Reply {
     }
 }
 
-/// Told exactly once how a recorded call ended: on the writer thread, or on the caller's own for
-/// `durability=async` and for refusals. What it calls must not block. Dropped untold, it tells of a failure:
-/// whatever goes wrong in here, no reply is ever left hanging.
+/// Called exactly once with the result of a recorded call: on the writer thread, or on the caller's for
+/// `durability=async` and for refusals. The callback must not block. If it is dropped unused, it reports a failure, so
+/// no reply is ever missing.
 pub struct Done(Option<Box<dyn FnOnce(Ack) -> Option<Reply> + Send>>);
 
 impl Done {
@@ -111,7 +111,7 @@ impl Done {
         })
     }
 
-    /// For calls whose reply may have to wait for more than this.
+    /// For calls whose reply may also have to wait for something else.
     pub fn with_reply(told: impl FnOnce(Ack) -> Option<Reply> + Send + 'static) -> Done {
         Done(Some(Box::new(told)))
     }
@@ -120,7 +120,7 @@ impl Done {
         self.tell(ack);
     }
 
-    /// Tells how all of these ended, and only then has the replies leave, one right after the other.
+    /// Reports all results first, and then sends the replies, one right after the other.
     pub fn call_all(acks: impl Iterator<Item = (Done, Ack)>) {
         let replies = acks.filter_map(|(mut done, ack)| done.0.take().and_then(|told| told(ack)));
         let mut replies = replies.collect::<Vec<Reply>>().into_iter();
@@ -130,13 +130,13 @@ impl Done {
     }
 
     fn tell(&mut self, ack: Ack) {
-        // A reply that is dropped leaves.
+        // Dropping a reply sends it.
         drop(self.0.take().map(|told| told(ack)));
     }
 }
 
 impl Drop for Done {
     fn drop(&mut self) {
-        self.tell(Ack::failed(Error::new(Code::Panic, "the journal lost track of this call")));
+        self.tell(Ack::failed(Error::new(Code::Panic, "the journal dropped this call: see the log")));
     }
 }

@@ -1,4 +1,4 @@
-//! Many changes at once: all of them in one transaction, or none.
+//! Many changes in one transaction: all of them or none.
 
 use std::sync::Arc;
 
@@ -10,27 +10,26 @@ use crate::model::{Args, Kind, Op, ProxyKey};
 use crate::storage::cipher::ArgsCipher;
 use crate::storage::intent::{Cause, Edit, Intent};
 
-/// One of many changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mutation {
     pub key: ProxyKey,
     pub op: Op,
-    /// Of an add, and of nothing else.
+    /// Only for an add.
     pub args: Option<Args>,
-    /// The change that must have made its entry what it is, 0 where there must be none. None: whatever it is.
+    /// The number of the change that the entry must have, 0 if there must be no entry. `None`: not checked.
     pub expected: Option<u64>,
 }
 
-/// One of them that changed something.
+/// A mutation that changed something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppliedMutation {
     pub key: ProxyKey,
     pub seq: u64,
-    /// There was a proxy before, and MediaServer would make something else of it now, or nothing.
+    /// There was a proxy before, with other arguments for MediaServer, or it was removed.
     pub replaced: bool,
 }
 
-/// That nothing in a scope has changed since change `since`.
+/// Requires that nothing in a scope has changed since change `since`.
 #[derive(Clone, Copy)]
 pub struct Precondition<'a> {
     pub since: u64,
@@ -38,9 +37,9 @@ pub struct Precondition<'a> {
 }
 
 impl Journal {
-    /// Makes all the changes, and returns those that changed something; `done` is told when they are on disk. Fails, with nothing changed and `done` told of a failure, where an expectation does not hold
-    /// ([`Code::Conflict`]) and where the journal cannot take them. Keeps media threads that record from going on for a few
-    /// microseconds a change, and touches no storage.
+    /// Makes all the changes and returns those that changed something; `done` is called when they are on disk. If an
+    /// expectation does not hold ([`Code::Conflict`]), or the journal cannot take them, nothing is changed and `done`
+    /// reports a failure. Touches no storage, but holds the lock for a few microseconds per change.
     pub fn submit_batch(
         &self,
         mutations: Vec<Mutation>,
@@ -49,7 +48,7 @@ impl Journal {
         done: Done,
     ) -> Result<Vec<AppliedMutation>> {
         let at = self.now_ms();
-        // Not while others wait for the lock.
+        // Encrypted before the lock is taken.
         let mutations: Vec<Mutation> = match self.core.inbox.cipher() {
             Some(cipher) => mutations.into_iter().map(|step| step.sealed(&cipher)).collect(),
             None => mutations,
@@ -59,7 +58,7 @@ impl Journal {
                 return Err(self.core.last_failure().into());
             }
             check(turn.intent(), &mutations, precondition)?;
-            // However many they are: those before them must not be too many.
+            // A batch of any size is taken, if the queue is not already full.
             turn.has_room(0)?;
             let make = |Mutation { key: (kind, key), op, args, .. }| {
                 let edit = Edit { at, op, args, cause: cause.clone() };
@@ -83,7 +82,7 @@ impl Journal {
         Ok(made.into_iter().map(applied).collect())
     }
 
-    /// Says whether a scope is as it was, and which change is the last of all now.
+    /// Checks the precondition and returns the number of the last change.
     pub fn check_unchanged(&self, precondition: Option<Precondition<'_>>) -> Result<u64> {
         self.core.inbox.look(|intent| {
             check(intent, &[], precondition)?;
@@ -91,7 +90,7 @@ impl Journal {
         })
     }
 
-    /// The last change.
+    /// The number of the last change.
     pub fn seq(&self) -> u64 {
         self.core.inbox.look(Intent::seq)
     }
@@ -104,12 +103,12 @@ impl Mutation {
     }
 }
 
-/// Whether all that is expected holds.
+/// Checks all expectations.
 fn check(intent: &Intent, mutations: &[Mutation], precondition: Option<Precondition<'_>>) -> Result<()> {
     for Mutation { key: (kind, key), expected, .. } in mutations {
         let there = intent.get(*kind, key).map_or(0, |entry| entry.seq);
         if expected.is_some_and(|expected| expected != there) {
-            return Err(conflict(format!("{} {key} was changed meanwhile, by change {there}", kind.name())));
+            return Err(conflict(format!("{} {key} was changed in the meantime, by change {there}", kind.name())));
         }
     }
     let Some(Precondition { since, scope }) = precondition else { return Ok(()) };
@@ -117,11 +116,11 @@ fn check(intent: &Intent, mutations: &[Mutation], precondition: Option<Precondit
         return Err(conflict(format!("there is no change {since}: the last is {}", intent.seq())));
     }
     match intent.changed_since(since, scope) {
-        Some(seq) => Err(conflict(format!("the scope was changed since {since}, by change {seq}"))),
+        Some(seq) => Err(conflict(format!("the scope has changed since change {since}, by change {seq}"))),
         None => Ok(()),
     }
 }
 
 fn conflict(what: String) -> Error {
-    Error::new(Code::Conflict, format!("{what}. Nothing was done: look again, and repeat the call"))
+    Error::new(Code::Conflict, format!("{what}. Nothing was done: read the current state and repeat the call"))
 }

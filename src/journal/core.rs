@@ -1,5 +1,5 @@
-//! What the journal's threads share: the inbox, the health of the storage, which files are open. Knows nothing of how
-//! changes are written.
+//! What the journal's threads share: the inbox, the health of the storage, the open files. Knows nothing of how changes
+//! are written.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
@@ -14,10 +14,9 @@ use crate::model::Kind;
 use crate::settings::{Durability, Settings};
 use crate::storage::paths::{JournalPaths, SnapshotFile, log_of};
 
-/// Told of a proxy that the server should be brought back to intent for.
+/// Called for a proxy that the server has to bring back to intent.
 pub type Converge = Box<dyn Fn(Kind, &Arc<str>) + Send + Sync>;
 
-/// What the threads share.
 pub struct Core {
     options: RwLock<Arc<Settings>>,
     pub paths: JournalPaths,
@@ -25,44 +24,44 @@ pub struct Core {
     pub stop_maintenance: Mutex<bool>,
     pub wake_maintenance: Condvar,
     pub health: Mutex<Health>,
-    /// Held by whoever opens or moves the files, other than the writer's own connection.
+    /// Held while files are opened or moved, except by the writer's own connection.
     pub files: Mutex<()>,
-    /// Which files the writer's connection has open.
+    /// The files that the writer's connection has open.
     pub opened: Mutex<Option<OpenFiles>>,
     pub converge: OnceLock<Converge>,
     pub durable_seq: AtomicU64,
-    /// The last change that the database file has without its log.
+    /// The last change in the database file without its log.
     pub file_seq: AtomicU64,
     pub gauges: Arc<Gauges>,
     /// Something was written since the last checkpoint.
     pub dirty: AtomicBool,
-    /// The log has grown so long that one should come now.
+    /// The log has grown so long that a checkpoint is due.
     pub checkpoint_due: AtomicBool,
-    /// What the file has may stand nowhere else.
+    /// The content of the file may not be in any snapshot.
     pub snapshot_due: AtomicBool,
 }
 
-/// The database and its log, as [`env::Stat::identity`] tells them.
+/// The database and its log, by [`env::Stat::identity`].
 pub type Identity = [(u64, u64); 2];
 
-/// The files that are open, to be told from those at the journal's paths.
+/// The open files, to detect that others are at their paths.
 pub struct OpenFiles {
     pub identity: Identity,
-    /// False once the log is not there any more.
+    /// False once the log was deleted or replaced.
     pub log_is_there: Box<dyn Fn() -> bool + Send>,
 }
 
 #[derive(Default)]
 pub struct Health {
-    /// The storage does not work now.
+    /// Set while the storage does not work.
     pub failure: Option<(i64, Error)>,
-    /// The last thing that went wrong, also when it is mended.
+    /// The last error, also after recovery.
     pub last_error: Option<(i64, Error)>,
     pub snapshot: Option<SnapshotFile>,
 }
 
 impl Core {
-    /// As [`Inbox::submit`], told at once where the settings say so.
+    /// As [`Inbox::submit`]; with `durability=async`, `done` is called at once.
     pub fn submit<T>(
         &self,
         done: Done,
@@ -99,7 +98,6 @@ impl Core {
         }
     }
 
-    /// The settings as they are now.
     pub fn options(&self) -> Arc<Settings> {
         Arc::clone(&self.options.read())
     }
@@ -119,7 +117,7 @@ impl Core {
         health.failure = health.last_error.clone();
     }
 
-    /// Why the storage does not work now.
+    /// Why the storage does not work.
     pub fn last_failure(&self) -> Error {
         self.health
             .lock()
@@ -128,15 +126,15 @@ impl Core {
             .map_or_else(|| Error::new(Code::Storage, "the journal cannot be written"), |(_, error)| error.clone())
     }
 
-    /// An error that leaves the journal writable.
+    /// Notes an error that leaves the journal writable.
     pub fn noted(&self, error: Error) {
         self.gauges.failed();
         self.health.lock().last_error = Some((self.paths.env.now_ms(), error));
     }
 
-    /// A defect of ours ended the writer: nothing more becomes durable, and everyone is told so.
+    /// A bug ended the writer: nothing becomes durable any more, and all callers are told so.
     pub fn writer_died(&self) {
-        let error = Error::new(Code::Panic, "the journal's writer ended in a panic: restart the server");
+        let error = Error::new(Code::Panic, "the journal's writer thread panicked: restart the server");
         log::error!("journal: {error}");
         self.failed(error);
         self.inbox.abandon();
@@ -152,26 +150,25 @@ impl Core {
         }
     }
 
-    /// Which files stand at the journal's paths now; none where one is missing.
+    /// The files at the journal's paths now; `None` if one is missing.
     pub fn standing(&self) -> Option<Identity> {
         let identity = |path| Some(self.paths.env.stat(path).ok()??.identity);
         Some([identity(&self.paths.file)?, identity(&log_of(&self.paths.file))?])
     }
 
-    /// Notes which files are open now.
+    /// Notes the files that are open now.
     pub fn opened(&self) {
-        // Where it cannot be watched, the look once a second has to do.
+        // If the log cannot be watched, the check once a second has to do.
         let log_is_there = self.paths.env.watch(&log_of(&self.paths.file)).unwrap_or_else(|_| Box::new(|| true));
         *self.opened.lock() = self.standing().map(|identity| OpenFiles { identity, log_is_there });
     }
 
-    /// An error where the log that is open was deleted or replaced: what is written to it is lost with this process.
-    /// Quick.
+    /// Fails if the open log was deleted or replaced: what is written to it is lost with this process. Quick.
     pub fn log_is_there(&self) -> Result<()> {
         self.gone_unless(|open| (open.log_is_there)())
     }
 
-    /// An error where any file that is open is no longer the one at its path.
+    /// Fails if an open file is no longer the one at its path.
     pub fn files_are_there(&self) -> Result<()> {
         self.gone_unless(|open| self.standing() == Some(open.identity))
     }
@@ -183,7 +180,7 @@ impl Core {
         let file = self.paths.file.display();
         Err(Error::new(
             Code::Storage,
-            format!("{file} or its log was deleted or replaced under the running server"),
+            format!("{file} or its log was deleted or replaced while the server was running"),
         ))
     }
 }

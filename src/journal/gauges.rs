@@ -1,9 +1,9 @@
-//! Counts what the journal does, for those who watch it from outside. Any thread, without a lock.
+//! Counters for monitoring. Any thread, without a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Upper bounds of the classes of commits, in microseconds; what took longer is in a class of its own.
+/// Upper bounds of the histogram of commits, in microseconds.
 const BOUNDS: [u64; 13] =
     [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000];
 
@@ -13,22 +13,23 @@ pub struct Gauges {
     commit_micros: AtomicU64,
     changes: AtomicU64,
     errors: AtomicU64,
-    /// Since when the oldest change waits for its answer, in microseconds since `began`, at least 1; 0: none waits.
+    /// Since when the oldest change has waited for its answer, in microseconds since `began`, at least 1; 0 if none
+    /// waits.
     waiting_since: AtomicU64,
 }
 
-/// What they show.
+/// A reading of the gauges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
-    /// Commits that took at most so long, from bound to bound, each with those before it; the last without a bound.
+    /// The number of commits up to each bound, cumulative; the last has no bound.
     pub commits: Vec<(Option<Duration>, u64)>,
-    /// All of them together.
+    /// The total duration of all commits.
     pub commit_time: Duration,
-    /// That are on disk.
+    /// The number of changes on disk.
     pub changes: u64,
-    /// Failed writes, openings and chores.
+    /// The number of failed writes, openings and maintenance tasks.
     pub errors: u64,
-    /// How long the oldest change has waited for its answer.
+    /// Time that the oldest unacknowledged change has waited.
     pub ack_lag: Duration,
 }
 
@@ -44,19 +45,19 @@ impl Gauges {
         }
     }
 
-    /// A change was queued. Under the lock of the queue.
+    /// A change was queued. Called under the lock of the queue.
     pub fn queued(&self) {
         if self.waiting_since.load(Relaxed) == 0 {
             self.waiting_since.store(self.now(), Relaxed);
         }
     }
 
-    /// Microseconds since the beginning, at least 1.
+    /// Microseconds since `began`, at least 1.
     pub fn now(&self) -> u64 {
         micros(self.began.elapsed()).max(1)
     }
 
-    /// All that was taken from the queue at `taken` is answered. Under the lock of the queue.
+    /// Everything that was taken from the queue at `taken` is answered. Called under the lock of the queue.
     pub fn answered(&self, taken: u64, queue_is_empty: bool) {
         self.waiting_since.store(if queue_is_empty { 0 } else { taken }, Relaxed);
     }

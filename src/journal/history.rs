@@ -1,4 +1,4 @@
-//! What has become of the journal, read back from its file.
+//! The history of the journal, read from its file.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,42 +16,41 @@ type Entry = (ProxyKey, model::Entry);
 /// A moment in the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PointInTime {
-    /// When this change had been made, and no later one.
+    /// After this change, and before the next.
     Seq(u64),
     /// Milliseconds since 1970-01-01 UTC.
     Time(i64),
 }
 
-/// Which changes are asked for.
+/// A filter for changes.
 #[derive(Debug, Clone, Default)]
 pub struct HistoryFilter {
     pub kind: Option<Kind>,
-    /// Of the key.
+    /// A prefix of the key.
     pub prefix: Option<String>,
-    /// Only earlier changes than this one.
+    /// Only changes before this one.
     pub before: Option<u64>,
-    /// Only later ones than this.
+    /// Only changes after this one.
     pub after: u64,
-    /// Milliseconds since 1970-01-01 UTC, both included.
+    /// Milliseconds since 1970-01-01 UTC, both inclusive.
     pub since: Option<i64>,
     pub until: Option<i64>,
     pub limit: usize,
 }
 
 impl Journal {
-    /// The changes that are on disk, the last first; those that are pruned are gone. Blocks on the disk: not for media
-    /// threads.
+    /// The changes on disk, the last first, without those that were pruned. Blocks on the disk: not for media threads.
     pub fn history(&self, filter: &HistoryFilter) -> Result<Vec<Change>> {
         let cipher = self.core.inbox.cipher();
-        // The files are not moved while they are read.
+        // The files must not be moved while they are read.
         let _files = self.core.files.lock();
         let store = Store::open_for_reading(&self.core.paths, &self.core.paths.file)?;
         let (changes, _) = filter.read(&store, cipher.as_deref())?;
         Ok(changes)
     }
 
-    /// What was wanted at a moment in the past, and the change that it ends with. Fails where history does not lead there
-    /// any more. Blocks on the disk: not for media threads.
+    /// Intent at a moment in the past, and its last change. Fails if the history does not go back that far. Blocks on
+    /// the disk: not for media threads.
     pub fn past(&self, moment: PointInTime) -> Result<(u64, Vec<Entry>)> {
         let cipher = self.core.inbox.cipher();
         let _files = self.core.files.lock();
@@ -59,7 +58,8 @@ impl Journal {
         let store = Store::open_for_reading(paths, &paths.file)?;
         let damaged = || {
             Error::corrupt(
-                "history cannot be read back so far: changes in between are damaged, see the log and incidents_view",
+                "the history cannot be read back that far: changes in between are damaged, see the log and \
+                 incidents_view",
             )
         };
         let read = |filter: HistoryFilter| match filter.read(&store, cipher.as_deref())? {
@@ -78,7 +78,7 @@ impl Journal {
         if to > last {
             return Err(Error::invalid(format!("there is no change {to}: the last is {last}")));
         }
-        // From the newest snapshot before that, one that is good; or from the very beginning.
+        // Start with the newest valid snapshot before that moment, or with nothing.
         let snapshots = paths.list_snapshots().into_iter().filter(|snapshot| snapshot.seq <= to);
         let mut good = snapshots.filter_map(|snapshot| {
             Store::open_for_reading(paths, &snapshot.path)
@@ -91,14 +91,14 @@ impl Journal {
         let between =
             HistoryFilter { after: from, before: Some(to + 1), limit: usize::MAX, ..HistoryFilter::default() };
         let changes = read(between)?;
-        // No number is given twice, but not each is used: the rows of before tell that none was pruned in between.
+        // Numbers are unique but may have gaps. The row before `from` shows that nothing in between was pruned.
         let leads_on = from == to
             || from > 0 && store.oldest_change()?.is_some_and(|oldest| oldest <= from + 1)
             || store.oldest_change()? == Some(1);
         if !leads_on {
             return Err(Error::invalid(format!(
-                "history does not lead back to change {to} any more: see listJournalSnapshots for the oldest state that is \
-                 kept, and history_days and snapshot_keep of config.ini"
+                "the history no longer goes back to change {to}: see listJournalSnapshots for the oldest state that \
+                 is kept, and history_days and snapshot_keep in config.ini"
             )));
         }
         for change in changes.into_iter().rev() {
@@ -113,14 +113,14 @@ impl Journal {
         Ok((to, entries.collect()))
     }
 
-    /// The snapshots that are there, the newest first. Blocks on the disk.
+    /// The snapshots, the newest first. Blocks on the disk.
     pub fn snapshots(&self) -> Vec<SnapshotFile> {
         self.core.paths.list_snapshots()
     }
 }
 
 impl HistoryFilter {
-    /// And how many are damaged.
+    /// Returns the matching changes, and the number of damaged rows.
     fn read(&self, store: &Store, cipher: Option<&ArgsCipher>) -> Result<(Vec<Change>, usize)> {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let (before, after) = (self.before.map_or(i64::MAX, number), number(self.after));

@@ -1,5 +1,5 @@
-//! Intent, and the queue of what is to be written of it. Its state is nobody else's: changes come in by [`Inbox::submit`]
-//! alone, and only the writer takes them out. Held for microseconds. Knows nothing of files.
+//! Intent, and the queue of changes to write. Changes come in only by [`Inbox::submit`], and only the writer takes them
+//! out. The lock is held for microseconds. Knows nothing of files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use crate::model::{Args, Change, Kind, Op, ProxyKey, State as ProxyState};
 use crate::storage::cipher::ArgsCipher;
 use crate::storage::intent::{Applied, Edit, Intent};
 
-/// Changes that may wait for the disk, and the memory they may take.
+/// The maximum of changes that may wait for the disk, and of their memory.
 pub const QUEUE_CHANGES: usize = 1 << 16;
 const QUEUE_BYTES: usize = 256 << 20;
-/// More changes at once are rare.
+/// The initial capacity of the queue: more changes at once are rare.
 const USUAL_BATCH: usize = 256;
-/// So many callers at once share their commits: the next one waits for the changes of as many, but for no more than
-/// share its costs well, and not for long.
+/// From this many callers on, they share commits: the next commit waits for as many changes as there were callers, up
+/// to `SHARED_WELL` and `SHARE_WAIT`.
 const SHARED_FROM: usize = 5;
 const SHARED_WELL: usize = 16;
 const SHARE_WAIT: Duration = Duration::from_millis(1);
@@ -29,7 +29,7 @@ pub struct Inbox {
     state: Mutex<State>,
     gauges: Arc<Gauges>,
     wake_writer: Condvar,
-    /// As many changes are queued as the writer waits for.
+    /// As many changes are queued as the writer awaits.
     all_queued: Condvar,
 }
 
@@ -37,63 +37,62 @@ struct State {
     intent: Intent,
     queue: Vec<Job>,
     queued_bytes: usize,
-    /// The writer waits for so many; 0 when it does not.
+    /// The number of changes that the writer awaits; 0 if none.
     awaited: usize,
-    /// Memory has a change that was not queued: the file must be rewritten.
+    /// Memory has a change that is not queued: the file must be rewritten.
     needs_rewrite: bool,
     is_closing: bool,
     /// There is no writer any more: memory changes alone.
     is_abandoned: bool,
     chores: Chores,
     access: Access,
-    /// Changes that are in memory but not in the file: history, for the next rewrite.
+    /// Changes in memory that are not in the file, for the history at the next rewrite.
     unwritten: Vec<Change>,
 }
 
-/// A change on its way to disk, or (without one) a call that waits for those before it.
+/// A change on its way to disk, or a call without a change that waits for those before it.
 pub struct Job {
     pub seq: u64,
     pub applied: Option<Applied>,
-    /// Without a change of its own: the one by which things are already as the call wants them.
+    /// Without a change: the earlier change that already did what the call wants.
     relies_on: Option<u64>,
     pub done: Option<Done>,
 }
 
-/// What may be done to the file.
 enum Access {
-    /// It was read: memory holds all of it, and is written to it.
+    /// It was read and may be written.
     Open,
-    /// It was read, and must not be written.
+    /// It was read and must not be written.
     ReadOnly,
-    /// It was not read yet. The calls since the start wait here, the last for each proxy.
+    /// It was not read yet. The calls since the start are kept here, the last one of each proxy.
     Waiting { calls: BTreeMap<ProxyKey, Edit>, bytes: usize, begin: Option<Begin> },
 }
 
-/// Whether what is submitted is written.
+/// Whether changes are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     Written,
-    /// The file is newer than we are.
+    /// The file has a newer schema.
     ReadOnly,
     /// The file could not be read yet.
     NotRead,
 }
 
-/// Told once that intent is known.
+/// Called once when intent is known.
 pub type Begin = Box<dyn FnOnce() + Send>;
 
-/// Housekeeping that only the writing connection may do.
+/// Maintenance that only the writing connection may do.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Chores {
-    /// Copy what little of the log the last checkpoint left, so that the log starts over.
+    /// Copy the rest of the log that the last checkpoint left, so that the log starts over.
     pub finish_checkpoint: bool,
-    /// Drop history up to this change and older than this time.
+    /// Prune history up to this change and older than this time.
     pub prune: Option<(u64, i64)>,
 }
 
-/// What the writer has to do next.
+/// The next work for the writer.
 pub struct Work {
-    /// When it was taken, as the gauges have it.
+    /// When it was taken, in the time of the gauges.
     pub taken: u64,
     pub jobs: Vec<Job>,
     pub chores: Chores,
@@ -103,13 +102,13 @@ pub struct Work {
 
 pub enum Repair {
     None,
-    /// The file must be rewritten: intent as of the jobs taken.
+    /// The file must be rewritten with this intent, which includes the jobs.
     Rewrite(Intent),
-    /// The file was never opened.
+    /// The file was not opened yet.
     Open,
 }
 
-/// The inbox, as who submits has it: alone, until he is through.
+/// Exclusive access to the inbox during a submission.
 pub struct Turn<'a> {
     state: &'a mut State,
     gauges: &'a Gauges,
@@ -117,24 +116,24 @@ pub struct Turn<'a> {
     has_queued: bool,
 }
 
-/// A change of memory, and the arguments before and after it.
+/// A change, and the arguments before and after it.
 pub struct Changed {
     pub seq: u64,
     pub before: Option<Args>,
     pub after: Option<Args>,
 }
 
-/// What became of a submission.
+/// The result of a submission.
 pub struct Submitted<T> {
     pub value: T,
-    /// The change by which intent is as it asked for.
+    /// The last change at the time of the submission.
     pub seq: u64,
-    /// Where nobody is to wait for the disk: to be told now.
+    /// If the caller must not wait for the disk: call it now.
     pub done: Option<Done>,
 }
 
 impl Job {
-    /// The change that it stands and falls with.
+    /// The change on which its result depends.
     pub fn stands_on(&self) -> Option<u64> {
         self.applied.as_ref().map(|applied| applied.change.seq).or(self.relies_on)
     }
@@ -161,7 +160,7 @@ impl State {
         gauges.queued();
     }
 
-    /// Remembers a change that the file does not get now, so that history has it later.
+    /// Keeps a change that is not written now for the history.
     fn missed(&mut self, applied: Applied) {
         if self.unwritten.len() < QUEUE_CHANGES {
             self.unwritten.push(applied.change);
@@ -181,18 +180,21 @@ impl Turn<'_> {
         }
     }
 
-    /// An error where the queue has no room for so many bytes.
+    /// Fails if the queue has no room for so many bytes.
     pub fn has_room(&self, bytes: usize) -> Result<()> {
         if self.state.queue.len() < QUEUE_CHANGES && self.state.queued_bytes + bytes <= QUEUE_BYTES {
             return Ok(());
         }
         Err(Error::new(
             Code::QueueFull,
-            format!("{} changes wait for the disk already: it is too slow or stuck", self.state.queue.len()),
+            format!(
+                "{} changes are already waiting for the disk: it is too slow or stuck",
+                self.state.queue.len()
+            ),
         ))
     }
 
-    /// Changes memory, and has that written where the file may be. None where it changes nothing.
+    /// Changes intent, and queues the change if the file may be written. `None` if nothing changes.
     pub fn change(&mut self, edit: Edit, kind: Kind, key: &str) -> Option<Changed> {
         let applied = self.state.intent.change(edit, kind, key)?;
         let seq = applied.change.seq;
@@ -205,7 +207,7 @@ impl Turn<'_> {
         Some(Changed { seq, before, after })
     }
 
-    /// Changes memory alone: the writer brings the whole of it to disk instead.
+    /// Changes only memory; the writer then rewrites the file.
     pub fn change_unwritten(&mut self, edit: Edit, kind: Kind, key: &str) {
         if let Some(applied) = self.state.intent.change(edit, kind, key) {
             self.state.missed(applied);
@@ -213,12 +215,12 @@ impl Turn<'_> {
         }
     }
 
-    /// Things are already as the submission wants them, by this change.
+    /// Change `seq` already did what the submission wants.
     pub fn relies_on(&mut self, seq: u64) {
         self.relies_on = Some(seq);
     }
 
-    /// Keeps it until the file is read; what comes when too much is kept is lost.
+    /// Keeps the edit until the file is read; drops it if too much is kept already.
     pub fn keep(&mut self, edit: Edit, key: ProxyKey) {
         let Access::Waiting { calls, bytes, .. } = &mut self.state.access else { return };
         let size = edit.bytes(&key.1);
@@ -250,11 +252,11 @@ impl Inbox {
         }
     }
 
-    // ---- whoever wants something of it
+    // ---- submissions
 
-    /// The only way in. `work` looks at intent and changes it, all at once for everybody else; `done` is told when all of
-    /// that is on disk, or handed back where `is_told_now`. Where `work` fails, nothing of it is queued, whatever it has
-    /// changed in memory, and `done` is handed back. The writer is to be woken, with [`Inbox::wake`].
+    /// The only way in. `work` reads and changes intent atomically. `done` is called when all of that is on disk, or
+    /// returned if `is_told_now`. If `work` fails, nothing of it is queued, whatever it changed in memory, and `done` is
+    /// returned. Call [`Inbox::wake`] afterwards.
     pub fn submit<T>(
         &self,
         done: Done,
@@ -292,18 +294,18 @@ impl Inbox {
         at(&self.state.lock().intent)
     }
 
-    /// Whether the changes that come are written, how many wait for the disk, and what stands in intent.
+    /// Whether changes are written, how many wait for the disk, and what `of` reads from intent.
     pub fn report<T>(&self, of: impl FnOnce(&Intent) -> T) -> (Standing, usize, T) {
         let state = self.state.lock();
         (state.access.standing(), state.queue.len(), of(&state.intent))
     }
 
-    /// What intent is sealed with.
+    /// What arguments are encrypted with.
     pub fn cipher(&self) -> Option<Arc<ArgsCipher>> {
         self.look(|intent| intent.cipher().cloned())
     }
 
-    /// Has `begin` told once when intent is known: at once, or on the writer thread.
+    /// Calls `told` once when intent is known: at once, or on the writer thread.
     pub fn on_loaded(&self, told: Begin) {
         let mut state = self.state.lock();
         match &mut state.access {
@@ -315,7 +317,7 @@ impl Inbox {
         }
     }
 
-    /// Nothing is taken in any more; what is queued is written.
+    /// Refuses further submissions; the queue is still written.
     pub fn close(&self) {
         self.state.lock().is_closing = true;
         self.wake_writer.notify_all();
@@ -335,7 +337,7 @@ impl Inbox {
 
     // ---- for the writer
 
-    /// Waits for something to do. `callers` is how many were acknowledged last or came meanwhile.
+    /// Waits for work. `callers` is the number of calls that the last commit answered or that came during it.
     pub fn next(&self, is_open: bool, retry_at: Option<Instant>, callers: usize) -> Work {
         let mut state = self.state.lock();
         loop {
@@ -351,7 +353,7 @@ impl Inbox {
                 if !is_due && !state.is_closing && !state.queue.is_empty() {
                     self.wait_for_others(&mut state, callers);
                 }
-                // Media threads fill the next one: as long as this one was, it need not grow under them.
+                // Allocated here, so that the queue need not grow on media threads.
                 let room = Vec::with_capacity(state.queue.len().min(USUAL_BATCH));
                 let jobs = std::mem::replace(&mut state.queue, room);
                 state.queued_bytes = 0;
@@ -373,8 +375,8 @@ impl Inbox {
         }
     }
 
-    /// Who was just told that his change is on disk has the next one under way. A commit costs as much of the processors,
-    /// which the pollers need, as several changes do.
+    /// Waits for further calls: callers that were just answered usually send their next one at once, and a commit costs
+    /// as much processor time, which the pollers need, as several changes.
     fn wait_for_others(&self, state: &mut MutexGuard<'_, State>, callers: usize) {
         let awaited = callers.min(SHARED_WELL);
         if awaited < SHARED_FROM || state.queue.len() >= awaited {
@@ -385,21 +387,21 @@ impl Inbox {
         state.awaited = 0;
     }
 
-    /// All that was taken then is answered. Returns how many have come meanwhile.
+    /// Everything that was taken at `taken` is answered. Returns the number of jobs that have come since.
     pub fn answered(&self, taken: u64) -> usize {
         let state = self.state.lock();
         self.gauges.answered(taken, state.queue.is_empty());
         state.queue.len()
     }
 
-    /// These are in memory and not in the file.
+    /// Keeps changes that are in memory but were not written.
     pub fn missed(&self, batch: Vec<Applied>) {
         let mut state = self.state.lock();
         batch.into_iter().for_each(|applied| state.missed(applied));
     }
 
-    /// Undoes what was not written, the newest first. One that a later call on the same key has built on is left to that
-    /// call. Returns those undone.
+    /// Undoes changes that were not written, the newest first, and returns them. Not undone: changes on a key that a
+    /// later queued call has changed too.
     pub fn take_back(&self, batch: Vec<Applied>) -> Vec<Applied> {
         let mut undone = Vec::new();
         let mut state = self.state.lock();
@@ -418,7 +420,7 @@ impl Inbox {
         undone
     }
 
-    /// The file's intent is that of memory from now on, with the calls that have come meanwhile on top.
+    /// The file was read: intent is what it has, plus the calls that have come since the start.
     pub fn loaded(&self, intent: Intent, is_written: bool) {
         let mut state = self.state.lock();
         let access = if is_written { Access::Open } else { Access::ReadOnly };
@@ -434,7 +436,7 @@ impl Inbox {
         }
     }
 
-    /// All up to this change is in the file.
+    /// The file has everything up to this change.
     pub fn rewritten(&self, seq: u64) {
         self.state.lock().unwritten.retain(|change| change.seq > seq);
     }
@@ -443,7 +445,7 @@ impl Inbox {
         self.state.lock().unwritten.clone()
     }
 
-    /// The writer is no more: nothing is written, and who waits is told so.
+    /// The writer has died: changes stay in memory, and the queued ones fail.
     pub fn abandon(&self) {
         let untold = {
             let mut state = self.state.lock();

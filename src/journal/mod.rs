@@ -1,5 +1,5 @@
-//! The journal: intent in memory, and on disk behind it. A change is applied to memory and queued on the thread of
-//! the call, which never touches storage; the writer thread makes it durable and then says so.
+//! The journal: intent in memory, followed by the file. A change is made in memory and queued on the thread of the
+//! call, which never touches storage. The writer thread makes it durable and then reports that.
 //!
 //! Lock order: `files`, then `inbox`, then `health` and `opened`. `inbox` is held for microseconds only.
 
@@ -42,21 +42,21 @@ pub use crate::storage::offline_hints::OfflineHints;
 pub use crate::storage::paths::SnapshotFile;
 use crate::storage::paths::{JournalPaths, log_of};
 
-/// A call that MediaServer has carried out, or an event in it.
+/// A call that MediaServer has carried out, or an event.
 #[derive(Debug, Clone)]
 pub struct Call<'a> {
     pub op: Op,
     pub kind: Kind,
     pub key: &'a str,
-    /// Of an add, and of nothing else.
+    /// Only for an add.
     pub args: Option<Args>,
-    /// An add of what the server had already, and left as it was: it changes nothing where that is wanted, with
-    /// whatever arguments.
+    /// An add of a proxy that the server already had and did not change. No change if that is enabled, with any
+    /// arguments.
     pub already_exists: bool,
     pub cause: Cause,
 }
 
-/// What an operator wants to know of the journal.
+/// The state of the journal, for operators.
 #[derive(Debug, Clone)]
 pub struct Report {
     pub file: PathBuf,
@@ -64,26 +64,25 @@ pub struct Report {
     pub by_state: BTreeMap<&'static str, u64>,
     pub seq: u64,
     pub durable_seq: u64,
-    /// The last change that a plain copy of the database file has.
+    /// The last change in the database file without its log.
     pub file_seq: u64,
     pub queue: usize,
     pub queue_capacity: usize,
     pub snapshot: Option<SnapshotFile>,
-    /// Arguments are sealed with a key.
+    /// Arguments are encrypted.
     pub encrypted: bool,
-    /// When (milliseconds UTC) and what.
+    /// When (milliseconds since 1970-01-01 UTC), and the error.
     pub last_error: Option<(i64, Error)>,
 }
 
-/// Whether the journal works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     Healthy,
-    /// It was open, and now cannot be written. It heals by itself.
+    /// It cannot be written at the moment. Retried until it can.
     StorageFailed,
-    /// It could not be opened yet. It is tried again every second.
+    /// It could not be opened yet. Retried every second.
     Unavailable,
-    /// It was written by a newer version: it is restored from, and nothing is recorded.
+    /// It was written by a newer version: its proxies are restored, but nothing is recorded.
     ReadOnly,
 }
 
@@ -95,14 +94,14 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens or creates the journal on this machine; see [`Journal::open_in`].
+    /// Opens or creates the journal; see [`Journal::open_in`].
     pub fn open(options: &Settings) -> Result<Journal> {
         Self::open_in(options, Arc::new(System))
     }
 
-    /// Opens or creates the journal, recovering what can be recovered, and starts its threads. Where it cannot be
-    /// opened, that is its [`Condition`], and it is tried again every second; nothing on disk is changed. Fails only
-    /// for a path that names no file, or when the machine gives no threads. Blocks on the disk.
+    /// Opens or creates the journal, recovers what can be recovered, and starts its threads. If it cannot be opened,
+    /// its [`Condition`] says so, nothing on disk is changed, and opening is retried every second. Fails only if the
+    /// path names no file or a thread cannot be started. Blocks on the disk.
     pub fn open_in(options: &Settings, env: Arc<dyn Env>) -> Result<Journal> {
         let paths = JournalPaths::new(&options.path, env)?;
         let core = Arc::new(Core::new(options.clone(), paths));
@@ -118,27 +117,27 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The settings as they are now.
     pub fn settings(&self) -> Arc<Settings> {
         self.core.options()
     }
 
-    /// Has other settings count from now on; where the file is, its key and what is started stay as they were opened with.
+    /// Replaces the settings, except `path`, `key_file` and `restore`, which stay as they were at the opening.
     pub fn set_settings(&self, settings: Settings) {
         self.core.set_options(settings);
     }
 
-    /// Has `begin` told once when intent is known: at once, or on the writer thread when the journal could be opened.
+    /// Calls `told` once when intent is known: at once, or on the writer thread when the journal could be opened.
     pub fn on_loaded(&self, told: impl FnOnce() + Send + 'static) {
         self.core.inbox.on_loaded(Box::new(told));
     }
 
-    /// Has `told` called, on the writer thread, for every proxy whose change was undone. The first call counts.
+    /// `told` is called on the writer thread for every proxy whose change was undone. Only the first call has an
+    /// effect.
     pub fn on_undone(&self, told: impl Fn(Kind, &Arc<str>) + Send + Sync + 'static) {
         let _ = self.core.converge.set(Box::new(told));
     }
 
-    /// With `on_error=reject`, the reason why a call should be refused before the server carries it out.
+    /// With `on_error=reject`, fails if a call should be refused before the server carries it out.
     pub fn admit(&self) -> Result<()> {
         match (self.core.options().on_error, &self.core.health.lock().failure) {
             (OnError::Reject, Some((_, error))) => Err(error.clone()),
@@ -146,7 +145,7 @@ impl Journal {
         }
     }
 
-    /// Fails for as long as nobody knows what is wanted: the journal could not be opened yet.
+    /// Fails while the journal could not be opened, and intent is unknown.
     pub fn check_loaded(&self) -> Result<()> {
         match self.core.inbox.report(|_| ()) {
             (Standing::NotRead, ..) => Err(self.core.last_failure()),
@@ -154,20 +153,20 @@ impl Journal {
         }
     }
 
-    /// Records a call. Intent is changed when this returns; `done` is told when the change is on disk. Takes
-    /// microseconds and touches no storage: made for media threads. Two calls on one key are recorded in the
-    /// order in which they get here. An add of what is wanted already, alike in every argument, changes nothing.
+    /// Records a call. Intent has changed when this returns; `done` is called when the change is on disk. Takes
+    /// microseconds and touches no storage: made for media threads. Calls on one key are recorded in the order in which
+    /// they arrive. An add of a proxy that is enabled with the same arguments changes nothing.
     pub fn record(&self, call: Call<'_>, done: Done) {
         self.queue(call, done);
         self.wake();
     }
 
-    /// The same for a caller who holds a lock that others wait for: [`Journal::wake`] is to follow when it is released.
+    /// The same for a caller that holds a lock: call [`Journal::wake`] after releasing it.
     pub fn queue(&self, call: Call<'_>, done: Done) {
         let (kind, key) = (call.kind, call.key);
         let checked = check_key(key).and(match (call.op, &call.args) {
             (Op::Add, Some(_)) | (Op::Remove | Op::Set(_), None) => Ok(()),
-            _ => Err(Error::invalid("an add has arguments, and no other call has")),
+            _ => Err(Error::invalid("an add must have arguments, and other calls must not")),
         });
         let submitted = match checked {
             Ok(()) => self.core.submit(done, |turn| self.take_in(turn, call)),
@@ -181,7 +180,7 @@ impl Journal {
         }
     }
 
-    /// Has what was queued written.
+    /// Wakes the writer.
     pub fn wake(&self) {
         self.core.inbox.wake();
     }
@@ -190,7 +189,7 @@ impl Journal {
         let Call { op, kind, key, args, already_exists, cause } = call;
         let is_undone = self.core.options().on_error == OnError::Reject;
         let durable = self.core.durable_seq.load(Ordering::Acquire);
-        // One that is not on disk may yet be undone, and this call must then be undone with it.
+        // A change that is not on disk may yet be undone, and this call must then be undone with it.
         let is_the_same = |entry: &Entry| args.as_ref() == Some(&entry.args) && entry.seq <= durable;
         let wanted = turn.intent().get(kind, key).filter(|entry| entry.state == State::Enabled);
         let relies_on = wanted.filter(|entry| op == Op::Add && (already_exists || is_the_same(entry)));
@@ -221,8 +220,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Changes what is wanted by ourselves, without a call of anybody's. False when that changes nothing, or the proxy
-    /// is no longer wanted as change `seq` left it. Touches no storage.
+    /// Makes a change of our own. Returns false if it changes nothing, or if the entry is no longer that of change
+    /// `seq`. Touches no storage.
     pub fn change(&self, kind: Kind, key: &str, seq: u64, op: Op, reason: &str) -> bool {
         let cause = Cause { origin: "zlm-journal".to_owned(), reason: reason.to_owned() };
         let edit = Edit { at: self.now_ms(), op, args: None, cause };
@@ -235,28 +234,29 @@ impl Journal {
         submitted.is_ok()
     }
 
-    /// Milliseconds since 1970-01-01 UTC, as the machine has it.
+    /// Milliseconds since 1970-01-01 UTC, by the system clock.
     pub fn now_ms(&self) -> i64 {
         self.core.paths.env.now_ms()
     }
 
-    /// What did not play when the server was last looked at.
+    /// The proxies that did not play when the server was last checked.
     pub fn dark(&self) -> OfflineHints {
         OfflineHints::read(&self.core.paths)
     }
 
-    /// What the server may have crashed of; counts its last crash. `known` is each proxy with its last change. Once a
-    /// process.
+    /// The proxies that may have crashed the server, including its last crash. `known` has each proxy with its last
+    /// change. Call it once per process.
     pub fn suspects(&self, known: impl Iterator<Item = (ProxyKey, u64)>) -> CrashCounters {
         CrashCounters::read(&self.core.paths, known)
     }
 
-    /// Where a crash signal's handler is to note what is being worked on: the number of each change on a line of its own.
+    /// The file to which a handler of crash signals writes what is being worked on: the number of each change, one per
+    /// line.
     pub fn crash_file(&self) -> PathBuf {
         self.core.paths.crash()
     }
 
-    /// True while the proxy is wanted exactly as change `seq` left it; with 0, in whatever way.
+    /// Whether the proxy is enabled exactly as change `seq` left it; with 0, in any version.
     pub fn wants(&self, kind: Kind, key: &str, seq: u64) -> bool {
         self.core.inbox.look(|intent| {
             let entry = intent.get(kind, key);
@@ -264,7 +264,7 @@ impl Journal {
         })
     }
 
-    /// How many there are in a state.
+    /// The number of entries in a state.
     pub fn count(&self, state: State) -> u64 {
         self.core.inbox.look(|intent| intent.count(state))
     }
@@ -274,7 +274,7 @@ impl Journal {
         self.core.inbox.look(|intent| intent.get(kind, key).cloned())
     }
 
-    /// The proxies with whose close this source of the server ends, and the other way round.
+    /// The proxies that end with this source of the server, and the source with them.
     pub fn producers(&self, stream: &Stream, rules: &NamingRules) -> Vec<ProxyKey> {
         self.core.inbox.look(|intent| intent.producers(stream, rules))
     }
@@ -284,12 +284,12 @@ impl Journal {
         self.core.inbox.look(|intent| intent.takers(schema, stream, rules))
     }
 
-    /// At most `most` entries after `cursor`, in the order of kind and key.
+    /// At most `most` entries after `cursor`, ordered by kind and key.
     pub fn after(&self, cursor: Option<&ProxyKey>, most: usize) -> Vec<(ProxyKey, Entry)> {
         self.core.inbox.look(|intent| intent.after(cursor, most))
     }
 
-    /// All entries, in the order of kind and key, a page at a time: whoever records waits for no more than one page.
+    /// All entries, ordered by kind and key, a page at a time, so that a recording call waits for one page at most.
     pub fn entries(&self) -> impl Iterator<Item = (ProxyKey, Entry)> + '_ {
         const PAGE: usize = 1000;
         let mut cursor = None;
@@ -301,13 +301,13 @@ impl Journal {
         .flatten()
     }
 
-    /// Makes a snapshot now. Blocks on the disk: not for media threads. None when nothing was ever journaled.
+    /// Makes a snapshot. `None` if nothing was ever journaled. Blocks on the disk: not for media threads.
     pub fn take_snapshot(&self) -> Result<Option<SnapshotFile>> {
         self.core.take_snapshot()
     }
 
-    /// Copies the log into the database file now, as happens by itself once a minute and whenever the log has grown.
-    /// Blocks on the disk: not for media threads.
+    /// Copies the log into the database file. This also happens once a minute and whenever the log has grown. Blocks on
+    /// the disk: not for media threads.
     pub fn checkpoint(&self) -> Result<()> {
         self.core.checkpoint()
     }
@@ -317,7 +317,7 @@ impl Journal {
         self.core.gauges.read()
     }
 
-    /// The size of the database, of its log, and of all snapshots together, in bytes. Touches the disk.
+    /// The sizes of the database, its log, and all snapshots together, in bytes. Touches the disk.
     pub fn sizes(&self) -> [u64; 3] {
         let paths = &self.core.paths;
         let size = |path: &std::path::Path| paths.env.stat(path).ok().flatten().map_or(0, |stat| stat.len);
@@ -352,9 +352,9 @@ impl Journal {
         }
     }
 
-    /// Writes what is queued, acknowledges it and ends the threads. Later calls are refused. Blocks on the disk.
+    /// Writes the queue, acknowledges it and ends the threads. Later calls are refused. Blocks on the disk.
     pub fn close(&self) {
-        // Maintenance first: it asks the writer for chores.
+        // Maintenance first: it gives chores to the writer.
         *self.core.stop_maintenance.lock() = true;
         self.core.wake_maintenance.notify_all();
         join(&self.maintenance);
@@ -370,12 +370,12 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
         .map_err(|error| Error::new(Code::Storage, format!("cannot start the thread {name}: {error}")))
 }
 
-/// Whoever comes second waits for the first.
+/// A second caller waits for the first.
 fn join(thread: &Mutex<Option<JoinHandle<()>>>) {
     if let Some(thread) = thread.lock().take()
         && thread.join().is_err()
     {
-        log::error!("journal: a thread ended in a panic");
+        log::error!("journal: a thread panicked");
     }
 }
 

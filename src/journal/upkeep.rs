@@ -1,5 +1,5 @@
-//! The maintenance thread: checkpoints and snapshots, on a connection of its own, so that no commit ever waits
-//! for either. What only the writing connection may do, it asks the writer for.
+//! The maintenance thread: checkpoints and snapshots, on a connection of its own, so that no commit waits for them. It
+//! orders from the writer what only the writing connection may do.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use crate::error::{Code, Result};
 use crate::storage::db::{self, Content, Store};
 use crate::storage::paths::{QuarantineReason, SnapshotFile};
 
-/// However little was written, it is in the database file after this long.
+/// Changes are in the database file at the latest after this time.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_secs(1);
 
 pub struct Maintenance {
     core: Arc<Core>,
-    /// The change that was last noted to be on disk.
+    /// The last change that was noted as being on disk.
     marked: u64,
-    /// The last change on disk when this was last looked at.
+    /// The last change on disk at the previous check.
     seen: u64,
-    /// The file was read through once since it was opened.
+    /// The file was fully checked once since it was opened.
     verified: bool,
     checkpointed: Instant,
     snapshotted: Instant,
@@ -59,8 +59,8 @@ impl Maintenance {
             self.core.seal_what_is_old()?;
             self.verify()?;
         }
-        // Who has written nothing since the last look is done for now: what is copied meanwhile costs nobody's time, and a
-        // plain copy of the database file is then a backup.
+        // Nothing was written since the last check: a checkpoint now delays nobody, and makes a plain copy of the
+        // database file a backup.
         let durable = self.core.durable_seq.load(Ordering::Acquire);
         let is_quiet = std::mem::replace(&mut self.seen, durable) == durable;
         let overdue = self.checkpointed.elapsed() >= CHECKPOINT_EVERY;
@@ -77,7 +77,7 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Also while nobody calls, a journal that was deleted is soon there again.
+    /// Also without calls, a journal that was deleted is soon rewritten.
     fn look_after_files(&self) {
         if let Err(error) = self.core.files_are_there() {
             self.core.noted(error);
@@ -85,7 +85,7 @@ impl Maintenance {
         }
     }
 
-    /// What the start does not read, history and indexes, is looked at once while the server runs already.
+    /// Checks once what the start does not read, history and indexes, while the server is already running.
     fn verify(&self) -> Result<()> {
         let _files = self.core.files.lock();
         let core = Arc::clone(&self.core);
@@ -117,34 +117,31 @@ impl Core {
         Ok(())
     }
 
-    /// Copies the log into the database by this connection, and notes what the database has by itself then.
+    /// Copies the log into the database on this connection, and notes the last change in the database.
     pub fn copy_log(&self, store: &Store) -> Result<()> {
         let durable = self.durable_seq.load(Ordering::Acquire);
         let is_whole = store.checkpoint()?;
-        log::debug!(
-            "journal: checkpoint up to change {durable}{}",
-            if is_whole { "" } else { ", not of all of the log" }
-        );
+        log::debug!("journal: checkpoint up to change {durable}{}", if is_whole { "" } else { " (incomplete)" });
         if is_whole {
             self.file_seq.fetch_max(durable, Ordering::Release);
         }
         Ok(())
     }
 
-    /// Makes a snapshot of what is on disk, unless nothing has changed since the last one. It appears under its
-    /// name only whole, verified and synced. Returns the newest snapshot.
+    /// Makes a snapshot of what is on disk, unless nothing has changed since the last one. It gets its name only when
+    /// it is complete, verified and synced. Returns the newest snapshot.
     pub fn take_snapshot(&self) -> Result<Option<SnapshotFile>> {
         let _files = self.files.lock();
         if !self.is_healthy() {
             return Err(self.last_failure().context("no snapshot"));
         }
         let newest = self.paths.list_snapshots().into_iter().next();
-        // Rows are checked one by one as they are read: a snapshot is also the test of the journal itself.
+        // Checks each row as it is read: a snapshot also tests the journal itself.
         let intent = Store::open_for_reading(&self.paths, &self.paths.file)
             .and_then(|store| store.load(self.inbox.cipher().as_ref()));
         let intent = self
             .rewrite_if_corrupt(intent)
-            .map_err(|error| error.context(format!("no snapshot of {}", self.paths.file.display())))?;
+            .map_err(|error| error.context(format!("cannot make a snapshot of {}", self.paths.file.display())))?;
         if newest.as_ref().is_some_and(|snapshot| snapshot.seq == intent.seq()) {
             return Ok(newest);
         }
@@ -157,8 +154,8 @@ impl Core {
         Ok(Some(snapshot))
     }
 
-    /// With a key, no file of ours is to give a camera away: snapshots from before are sealed as well, and files that were
-    /// replaced by sealed ones go. Damaged ones are the operator's to remove, who may still need them.
+    /// With a key, none of our files may show URLs: older snapshots are encrypted, and plain files that were replaced
+    /// are deleted. Damaged ones are left to the operator, who may still need them.
     fn seal_what_is_old(&self) -> Result<()> {
         let Some(cipher) = self.inbox.cipher() else { return Ok(()) };
         let _files = self.files.lock();
@@ -172,14 +169,14 @@ impl Core {
             }
             let intent = Store::open_for_reading(&self.paths, &snapshot.path)
                 .and_then(|store| store.load(Some(&cipher)))
-                .map_err(|error| error.context(format!("cannot seal the snapshot {}", snapshot.path.display())));
+                .map_err(|error| error.context(format!("cannot encrypt {}", snapshot.path.display())));
             match intent {
                 Ok(intent) => {
                     let temporary = self.paths.temporary_snapshot();
                     db::create(&self.paths, &temporary, &Content { intent, ..Content::default() })?;
                     self.paths.publish(&temporary, &snapshot.path)?;
                 }
-                Err(error) => log::error!("journal: {error}. Remove it, if its cameras are to stay unknown"),
+                Err(error) => log::error!("journal: {error}. Remove it if the URLs in it must not be readable"),
             }
         }
         let holds_more = |folder: &PathBuf| self.paths.database_in(folder).is_some_and(|file| !is_sealed(&file));
@@ -190,32 +187,32 @@ impl Core {
         for folder in self.paths.quarantined(QuarantineReason::Damaged).iter().filter(|folder| holds_more(folder))
         {
             log::warn!(
-                "journal: {} has files from before [journal] key_file: remove them once they are not needed any more",
+                "journal: {} has unencrypted files from before key_file was set: remove them if they are not needed",
                 folder.display()
             );
         }
         Ok(())
     }
 
-    /// Memory is not damaged: the file is written anew from it.
+    /// Memory is not damaged: if the file is, it is rewritten from memory.
     fn rewrite_if_corrupt<T>(&self, read: Result<T>) -> Result<T> {
         if let Err(error) = &read
             && error.code == Code::Corrupt
         {
-            log::error!("journal: {error}. It is written afresh from memory");
+            log::error!("journal: {error}. It is being rewritten from memory");
             self.noted(error.clone());
             self.inbox.order_rewrite();
         }
         read
     }
 
-    /// Keeps the newest ones, and has history pruned up to the oldest that could still be needed.
+    /// Keeps the newest snapshots, and prunes the history that none of them needs.
     fn drop_old_snapshots(&self) -> Result<()> {
         let snapshots = self.paths.list_snapshots();
         for old in snapshots.iter().skip(self.options().snapshot_keep) {
             self.paths.remove(&old.path)?;
         }
-        // The second newest: should the newest prove bad one day, the journal still leads on from that one.
+        // The second newest: if the newest proves damaged, that one must still lead to the present.
         if let Some(older) = snapshots.get(1) {
             let history = i64::try_from(self.options().history.as_millis()).unwrap_or(i64::MAX);
             let before = self.paths.env.now_ms().saturating_sub(history);

@@ -1,7 +1,7 @@
-//! The writer thread: waits, takes all that is queued, writes it in one transaction, then acknowledges. It owns
-//! the one writing connection. After a failed commit nothing on disk is believed any more: the whole of intent is
-//! written from memory to a fresh file, and until that has worked nothing is acknowledged as durable. A journal that
-//! could not be opened is tried again in the same way.
+//! The writer thread: takes everything from the queue, writes it in one transaction, then acknowledges it. It owns the
+//! only writing connection. After a failed commit, nothing on disk is trusted: all of intent is written from memory to
+//! a new file, and until that has succeeded, nothing is acknowledged as durable. A journal that could not be opened is
+//! retried in the same way.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,14 +22,14 @@ use crate::storage::recover::{self, Opened};
 use crate::storage::rows::Incident;
 
 const PRUNE_ROWS: u32 = 1000;
-/// Between two attempts to write, or open, a journal that failed.
+/// The pause between attempts to write or open a journal that failed.
 const RETRY: Duration = Duration::from_secs(1);
-/// A child that the server before forked as it died may have the lock for a moment.
+/// A forked child of a previous server that crashed may hold the lock for a moment.
 const LOCK_ATTEMPTS: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-/// How long a log that was deleted may be written to before that is noticed: a look costs a twentieth of a commit.
+/// How long a deleted log may be written to before that is noticed: a check costs a twentieth of a commit.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// The log says again that it still fails after this many.
+/// A failure is logged again after this many attempts.
 const SAY_EVERY: u32 = 60;
 
 pub struct Writer {
@@ -38,16 +38,16 @@ pub struct Writer {
     lock: Option<Box<dyn Send>>,
     retry_at: Option<Instant>,
     attempts: u32,
-    /// Length of the log when a checkpoint was last asked for; 0 once it has started over.
+    /// The length of the log when a checkpoint was last asked for; 0 after the log has started over.
     asked_at: u32,
-    /// When the log was last known to be there.
+    /// When the log was last known to exist.
     looked_at: Instant,
-    /// Who was acknowledged by the last commit, or came while it was made.
+    /// The number of calls that the last commit answered or that came during it.
     callers: usize,
 }
 
 impl Writer {
-    /// Opens the journal, on this thread, or leaves that to later attempts.
+    /// Opens the journal on this thread, or leaves that to a retry.
     pub fn open(core: Arc<Core>) -> Self {
         let looked_at = Instant::now();
         let mut writer = Self {
@@ -88,7 +88,7 @@ impl Writer {
         }
     }
 
-    /// Writes the jobs unless a rewrite has just done so, and tells every caller how it ended.
+    /// Writes the jobs, unless a rewrite has just done so, and calls every `done`.
     fn settle(&mut self, jobs: Vec<Job>, rewritten: bool) {
         let (mut batch, mut waiting) = (Vec::with_capacity(jobs.len()), Vec::with_capacity(jobs.len()));
         for job in jobs {
@@ -104,7 +104,7 @@ impl Writer {
                 if !batch.is_empty() {
                     self.core.gauges.committed(committed.as_ref().map_or(0, |()| batch.len()), began.elapsed());
                 }
-                // What was written to a file that is no longer there is not on disk, neither now nor before.
+                // What was written to a deleted file is not on disk.
                 if began.saturating_duration_since(self.looked_at) < LOOK_EVERY {
                     committed
                 } else {
@@ -124,7 +124,7 @@ impl Writer {
                 }
             }
             Err(error) => {
-                // Not an answer to "is it on disk?": after a failed sync it may or may not be there.
+                // The change may be on disk or not after a failed sync: the file is no longer trusted.
                 if self.store.is_some() {
                     self.fail(error);
                 }
@@ -138,7 +138,7 @@ impl Writer {
         }));
     }
 
-    /// What was not written is undone where the settings say so. Returns the numbers of those undone.
+    /// Undoes what was not written if the settings say so. Returns the numbers of the undone changes.
     fn take_back(&self, batch: Vec<Applied>) -> BTreeSet<u64> {
         if self.core.options().on_error == OnError::Accept {
             self.core.inbox.missed(batch);
@@ -194,7 +194,7 @@ impl Writer {
         }
         let opened = self.cipher().and_then(|cipher| recover::open(&self.core.paths, cipher.as_ref()));
         if opened.is_err() {
-            // Another server may have more luck.
+            // So that another server can try.
             self.lock = None;
         }
         opened
@@ -204,7 +204,7 @@ impl Writer {
         recover::read_only(&self.core.paths, self.cipher()?.as_ref())
     }
 
-    /// The key is read at each attempt: it may come later, with a disk that is mounted later.
+    /// Read at each attempt: the disk with the key may be mounted later.
     fn cipher(&self) -> Result<Option<Arc<ArgsCipher>>> {
         let options = self.core.options();
         options.key_file.as_ref().map(|file| ArgsCipher::read(&*self.core.paths.env, file)).transpose()
@@ -219,7 +219,7 @@ impl Writer {
             opened.intent.seq()
         );
         core.durable_seq.store(opened.intent.seq(), Ordering::Release);
-        // What the last run left in the log is copied soon.
+        // Have the log of the last run copied soon.
         core.dirty.store(true, Ordering::Relaxed);
         self.store = Some(opened.store);
         self.healed();
@@ -227,7 +227,7 @@ impl Writer {
             let newest = core.paths.list_snapshots().into_iter().next();
             let mut health = core.health.lock();
             health.snapshot = newest;
-            // Soon after each start what the file has stands in two places, however short the last run was.
+            // Have a snapshot made soon after each start, however short the last run was.
             let snapshot = health.snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
             core.snapshot_due.store(opened.intent.seq() > snapshot, Ordering::Relaxed);
             if let Some(report) = opened.report {
@@ -248,15 +248,15 @@ impl Writer {
     // ---- failing and healing
 
     fn rewrite(&mut self, intent: &Intent) {
-        // No reader of ours may hold the old file while it is moved away.
+        // No other connection of ours may hold the old file while it is moved.
         let core = Arc::clone(&self.core);
         let _files = core.files.lock();
         self.drop_store();
         match self.write_afresh(intent) {
             Ok(store) => {
                 log::warn!(
-                    "journal: all {} proxies were written afresh to {}, it is complete again; the old files, if there \
-                     were any, are in quarantine/",
+                    "journal: all {} proxies were rewritten to {}, which is complete again; the old files, if any, \
+                     are in quarantine/",
                     intent.digest().count,
                     core.paths.file.display()
                 );
@@ -267,7 +267,7 @@ impl Writer {
                 core.file_seq.store(intent.seq(), Ordering::Release);
                 self.healed();
             }
-            Err(error) => self.fail(&error.context("still cannot write the journal")),
+            Err(error) => self.fail(&error.context("the journal still cannot be written")),
         }
     }
 
@@ -275,7 +275,7 @@ impl Writer {
         let paths = &self.core.paths;
         paths.prepare()?;
         if !paths.is_encrypted()? {
-            // The lock went with its directory.
+            // The lock was deleted with its directory.
             self.lock = Some(paths.lock()?);
         }
         let durable = self.core.durable_seq.load(Ordering::Acquire);
@@ -302,14 +302,15 @@ impl Writer {
         self.core.recovered();
     }
 
-    /// Drops the connection without a further word to the disk, and plans the next attempt.
+    /// Drops the connection without writing, and schedules the next attempt.
     fn fail(&mut self, error: &Error) {
         self.drop_store();
-        // What is written afresh may work at once; what fails again is not tried all the time.
+        // The first rewrite may succeed at once; further attempts wait.
         self.retry_at = Some(Instant::now() + if self.attempts == 0 { Duration::ZERO } else { RETRY });
         if self.attempts.is_multiple_of(SAY_EVERY) {
             log::error!(
-                "journal: {error}. The server runs on, its calls are not journaled; it is tried again every second"
+                "journal: {error}. The server keeps running, but its calls are not journaled. This is retried every \
+                 second"
             );
         }
         self.attempts += 1;
@@ -331,7 +332,7 @@ impl Writer {
         }
         if let (Ok(()), Some((seq, before))) = (&outcome, chores.prune) {
             match store.prune(seq, before, PRUNE_ROWS) {
-                // Not all of it yet: the rest after whoever is waiting.
+                // There is more to prune: continue after the jobs that are waiting.
                 Ok(rows) if rows == PRUNE_ROWS as usize => {
                     self.core.inbox.order(|due| due.prune = chores.prune);
                 }

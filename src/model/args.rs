@@ -1,4 +1,4 @@
-//! The arguments of a call, as they are kept, read and replayed.
+//! The arguments of a call: storing, reading and replaying them.
 
 use std::sync::Arc;
 
@@ -6,28 +6,27 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// Names, values and braces of one call's arguments may take this much; MediaServer's own limit on a
-/// request is far smaller.
+/// The maximum size of the arguments of a call; MediaServer's own limit on a request is far smaller.
 pub const MAX_ARGS_BYTES: usize = 1 << 20;
 
-/// The argument by which a caller marks the proxies that are its own. MediaServer knows nothing of it.
+/// The argument with which callers mark their proxies. MediaServer ignores it.
 pub const LABEL: &str = "journal_label";
 
-/// How sealed arguments stand in the file: still a JSON object, and none that a call can have.
+/// The form of encrypted arguments in the file: a JSON object that no call can have.
 const SEALED: (&str, &str) = (r#"{"sealed":{"xchacha20poly1305":""#, r#""}}"#);
 
-/// A call's arguments as the text of one JSON object, names sorted, `secret` left out. Every value is the
-/// string that was given; one that is not UTF-8 is kept as `{"hex":"…"}`, so that no byte is lost.
+/// A call's arguments as the text of a JSON object, sorted by name, without `secret`. Values are the given strings; a
+/// value that is not UTF-8 is stored as `{"hex":"…"}`.
 #[derive(Debug, Clone)]
 pub struct Args {
-    /// Empty while they are locked.
+    /// Empty while they are not decrypted.
     text: Arc<str>,
-    /// The same as the file has it, where that is another: sealed with a key.
+    /// Their form in the file, if they are encrypted there.
     sealed: Option<Arc<str>>,
 }
 
 impl PartialEq for Args {
-    /// What they say counts; locked ones say nothing but their seal.
+    /// Compares the arguments themselves, or the encrypted forms if they are not decrypted.
     fn eq(&self, other: &Args) -> bool {
         self.text == other.text && (!self.is_encrypted() || self.sealed == other.sealed)
     }
@@ -36,7 +35,7 @@ impl PartialEq for Args {
 impl Eq for Args {}
 
 impl Args {
-    /// From the names and values of a call. Of a name given twice the last value counts.
+    /// From the names and values of a call. If a name is given twice, the last value counts.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Result<Args> {
         let mut given: Vec<(&str, &[u8])> = Vec::with_capacity(16);
         let mut bytes = 2_usize;
@@ -49,14 +48,14 @@ impl Args {
             bytes = bytes.saturating_add(name.len()).saturating_add(value.len());
             if bytes > MAX_ARGS_BYTES {
                 return Err(Error::invalid(format!(
-                    "the arguments take more than {MAX_ARGS_BYTES} bytes, the most that is journaled"
+                    "the arguments are longer than {MAX_ARGS_BYTES} bytes, the maximum that is journaled"
                 )));
             }
             given.push((name, value));
         }
-        // Stable: of a name given twice the last stays last.
+        // Stable, so the last of equal names stays last.
         given.sort_by_key(|(name, _)| *name);
-        // Written at once, without a tree of values: calls are many, and this is on a media thread.
+        // Without a tree of values, for speed: this runs on media threads.
         let mut text = Vec::with_capacity(bytes + 8 * given.len());
         text.push(b'{');
         for (at, (name, value)) in given.iter().enumerate() {
@@ -82,7 +81,7 @@ impl Args {
         Ok(Args { text: text.into(), sealed: None })
     }
 
-    /// From a JSON object of plain values, as a client sends them: numbers and truth values count as their text.
+    /// From a JSON object of a client. Numbers and booleans become strings.
     pub fn from_object(object: &Map<String, Value>) -> Result<Args> {
         let mut pairs = Vec::with_capacity(object.len());
         for (name, value) in object {
@@ -94,15 +93,16 @@ impl Args {
                 Value::Object(object) => bytes_of(object),
                 Value::Array(_) => None,
             };
-            let bytes = bytes
-                .ok_or_else(|| Error::invalid(format!("its argument {name} is neither a text nor a number")))?;
+            let bytes = bytes.ok_or_else(|| {
+                Error::invalid(format!("its argument {name} must be a string, a number or a boolean"))
+            })?;
             pairs.push((name, bytes));
         }
         Self::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_slice())))
     }
 
-    /// From the column of a row whose CRC holds; still checked, since a CRC is no proof of sense. What is sealed is
-    /// locked until somebody has the key.
+    /// From a column of a row whose CRC is valid; a CRC does not prove that the content is. Encrypted arguments stay so
+    /// until `decrypted`.
     pub fn from_stored(text: &str) -> Result<Args> {
         if text.starts_with(SEALED.0) {
             return Ok(Args { text: "".into(), sealed: Some(text.into()) });
@@ -116,7 +116,7 @@ impl Args {
         &self.text
     }
 
-    /// The same, which could not be encrypted: no file may have them.
+    /// The same arguments, marked as not encryptable: they must not be written.
     pub fn unstorable(self) -> Args {
         Args { sealed: Some("".into()), ..self }
     }
@@ -125,35 +125,35 @@ impl Args {
         !self.stored().is_empty()
     }
 
-    /// As the file has them.
+    /// Their form in the file.
     pub fn stored(&self) -> &str {
         self.sealed.as_deref().unwrap_or(&self.text)
     }
 
-    /// They were read from a file, and cannot be read without the key that they were sealed with.
+    /// Whether they were read from a file and are not decrypted yet.
     pub fn is_encrypted(&self) -> bool {
         self.text.is_empty()
     }
 
-    /// The bytes of the seal; none where they are not sealed, or with what no seal can be.
+    /// The encrypted bytes; `None` if they are not encrypted, or damaged.
     pub fn seal(&self) -> Option<Vec<u8>> {
         let text = self.sealed.as_deref()?.strip_prefix(SEALED.0)?.strip_suffix(SEALED.1)?;
         hex::decode(text).ok()
     }
 
-    /// The same, which the file is to have as these bytes.
+    /// The same arguments, with their encrypted form for the file.
     pub fn sealed_as(self, seal: &[u8]) -> Args {
         let text = [SEALED.0, &hex::encode(seal), SEALED.1].concat();
         Args { sealed: Some(text.into()), ..self }
     }
 
-    /// The same, of which the seal was found to say this.
+    /// The same arguments, decrypted to `text`.
     pub fn decrypted(self, text: &str) -> Result<Args> {
         Ok(Args { sealed: self.sealed, ..Self::from_stored(text)? })
     }
 
-    /// The body of the call that replays these arguments: a JSON object in which every value is again the bytes
-    /// that were given (hence bytes, not text), with `replay` set on top.
+    /// The body of the call that replays these arguments: a JSON object with the given bytes as values, which may not
+    /// be UTF-8, and with `replay` on top.
     pub fn request_body(&self, replay: &[(&str, &str)]) -> Result<Vec<u8>> {
         let mut pairs = self.pairs()?;
         for (name, value) in replay {
@@ -174,7 +174,7 @@ impl Args {
         Ok(body)
     }
 
-    /// True where MediaServer would make the same of both.
+    /// Whether both make the same call to MediaServer.
     pub fn call_the_same(&self, other: &Args) -> bool {
         let call = |args: &Args| {
             let mut read = args.read().0;
@@ -184,19 +184,19 @@ impl Args {
         self == other || call(self) == call(other)
     }
 
-    /// Whether an argument of this name can be among them, in any case: quick, and true too often.
+    /// Whether they may have an argument of this name, ignoring case. Fast, but sometimes true if there is none.
     pub fn may_have(&self, name: &str) -> bool {
         self.text.as_bytes().windows(name.len().max(1)).any(|part| part.eq_ignore_ascii_case(name.as_bytes()))
     }
 
-    /// The arguments to be looked up one by one.
+    /// The parsed arguments.
     pub fn read(&self) -> Read {
         Read(serde_json::from_str(&self.text).unwrap_or_default())
     }
 
     fn pairs(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let map: Map<String, Value> = serde_json::from_str(&self.text)
-            .map_err(|error| Error::corrupt(format!("stored arguments are no JSON object: {error}")))?;
+            .map_err(|error| Error::corrupt(format!("stored arguments are not a JSON object: {error}")))?;
         map.into_iter()
             .map(|(name, value)| {
                 let bytes = match &value {
@@ -212,27 +212,26 @@ impl Args {
     }
 }
 
-/// Arguments, parsed.
 pub struct Read(Map<String, Value>);
 
 impl Read {
-    /// One argument, by its name in any case; none where it is missing or no text.
+    /// An argument by its name, ignoring case; `None` if it is missing or not a string.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).and_then(|(_, value)| value.as_str())
     }
 
-    /// All that are texts.
+    /// The values that are strings.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.0.values().filter_map(Value::as_str)
     }
 }
 
-/// The value that is kept as `{"hex":"…"}`.
+/// A value that is stored as `{"hex":"…"}`.
 fn bytes_of(object: &Map<String, Value>) -> Option<Vec<u8>> {
     hex::decode(object.get("hex")?.as_str()?).ok()
 }
 
-/// JSON's string escapes, byte-wise: serde_json refuses what is not UTF-8, a camera's vendor does not.
+/// Escapes a JSON string by bytes: serde_json rejects what is not UTF-8, but some cameras use it.
 fn push_json_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     for &byte in bytes {

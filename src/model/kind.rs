@@ -1,5 +1,4 @@
-//! The kinds of proxy that are journaled, and what MediaServer calls what they do. [`Kind::info`] is the one table that
-//! says all about each; a further kind is one more row.
+//! The kinds of proxy, and how MediaServer handles them. [`Kind::info`] is the table of all differences between kinds.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +13,6 @@ pub enum Kind {
     Ffmpeg,
 }
 
-/// One row of the table.
 #[derive(Debug)]
 pub struct KindInfo {
     pub name: &'static str,
@@ -22,27 +20,27 @@ pub struct KindInfo {
     pub remove: &'static str,
     /// The arguments that an add must have.
     pub required: &'static [&'static str],
-    /// What the server makes the key of, with slashes between.
+    /// The parts of the server's key, joined with slashes.
     pub key: &'static [Part],
-    /// Arguments that a replay sets on top of the recorded ones. `force=1` makes MediaServer keep a pull whose
-    /// first connect fails, so that a camera that is off at boot is retried instead of dropped.
+    /// Arguments that a replay adds to the recorded ones. With `force=1`, MediaServer keeps and retries a pull whose
+    /// first connect fails, such as one from a camera that is off.
     pub replay: &'static [(&'static str, &'static str)],
     /// The argument with the URL that it connects to.
     pub connects_to: &'static str,
-    /// Where its stream comes from and where it goes. What takes a stream of this server by name can be added only
-    /// while that is there, and MediaServer ends it for good when that goes.
+    /// Where its stream comes from and where it goes. A proxy that takes a stream of this server by name can be added
+    /// only while that exists, and MediaServer ends it for good when that ends.
     pub input: Endpoint,
     pub output: Endpoint,
-    /// The argument by which the server gives the stream that it makes another name (MultiMediaSourceMuxer.cpp); a source
-    /// that goes past the muxer, as with `rtsp.directProxy`, keeps the first.
+    /// The argument that renames the stream that it makes (MultiMediaSourceMuxer.cpp). A source that bypasses the
+    /// muxer, as with `rtsp.directProxy`, keeps its name.
     pub renames_stream: Option<&'static str>,
     /// MediaServer ends the proxy when the stream that it makes on this server is closed.
     pub ends_with_its_stream: bool,
-    /// MediaServer may know `force` of it: then it stays whatever becomes of its first connect.
+    /// Newer versions of MediaServer have `force` for it, which keeps it even if its first connect fails.
     pub has_force: bool,
-    /// Each is a process on this machine.
+    /// It is a process on this machine.
     pub is_process: bool,
-    /// The argument that names a key of the ini, without which the server would take another value silently.
+    /// The argument that names a key of the ini. If that key is missing, the server silently uses another value.
     pub names_setting: Option<&'static str>,
 }
 
@@ -51,7 +49,7 @@ pub struct KindInfo {
 pub enum Part {
     /// The value of this argument.
     Value(&'static str),
-    /// The MD5 of it, in lower-case hexadecimal.
+    /// The MD5 of the value, in lower-case hexadecimal.
     Md5(&'static str),
 }
 
@@ -65,9 +63,9 @@ impl Part {
 /// One end of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
-    /// The stream of this server that the arguments `vhost`, `app` and `stream` name.
+    /// The stream of this server with the arguments `vhost`, `app` and `stream`.
     Named,
-    /// What the URL in this argument leads to: often, but not always, somewhere else.
+    /// The URL in this argument, which may lead to this server.
     Url(&'static str),
 }
 
@@ -141,7 +139,7 @@ impl Kind {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
-    /// The key that the server gives to what these arguments make.
+    /// The key that the server makes from these arguments.
     pub fn key_of<'a>(self, value: impl Fn(&str) -> &'a str) -> String {
         let parts = self.info().key.iter().map(|part| match part {
             Part::Value(name) => value(name).to_owned(),
@@ -150,12 +148,12 @@ impl Kind {
         parts.collect::<Vec<_>>().join("/")
     }
 
-    /// True where the key of a proxy is the stream `vhost/app/stream` that it makes.
+    /// Whether its key is the stream `vhost/app/stream` that it makes.
     pub fn key_is_stream(self) -> bool {
         self.info().output == Endpoint::Named
     }
 
-    /// The kind that an API call adds (true) or deletes (false), by its name in any case; none for any other call.
+    /// The kind that an API call adds (true) or deletes (false), by its name, ignoring case; `None` for other calls.
     pub fn of_call(name: &str) -> Option<(Kind, bool)> {
         Self::ALL.iter().copied().find_map(|kind| {
             let info = kind.info();
@@ -164,13 +162,13 @@ impl Kind {
         })
     }
 
-    /// The sources of this server with whose close a proxy ends; none where it makes its stream elsewhere.
+    /// The sources of this server that end a proxy when they are closed; none if it makes its stream elsewhere.
     pub fn own_streams(self, args: &Args, rules: &NamingRules) -> Vec<Stream> {
         let read = args.read();
         self.own_streams_of(|name| read.get(name), rules)
     }
 
-    /// The same of arguments that are looked up otherwise.
+    /// The same with a lookup function.
     pub fn own_streams_of<'a>(self, get: impl Fn(&str) -> Option<&'a str>, rules: &NamingRules) -> Vec<Stream> {
         let info = self.info();
         let own = match info.output {
@@ -183,13 +181,13 @@ impl Kind {
         own.into_iter().chain(renamed).collect()
     }
 
-    /// The source of this server that a proxy takes by name, with its schema: with its end the proxy ends for good.
+    /// The source of this server that a proxy takes by name, with its schema. When it ends, the proxy ends for good.
     pub fn taken_stream(self, args: &Args, rules: &NamingRules) -> Option<(String, Stream)> {
         let read = args.read();
         self.taken_stream_of(|name| read.get(name), rules)
     }
 
-    /// The same of arguments that are looked up otherwise.
+    /// The same with a lookup function.
     pub fn taken_stream_of<'a>(
         self,
         get: impl Fn(&str) -> Option<&'a str>,

@@ -1,6 +1,6 @@
-//! What the journal remembers: an accepted call of MediaServer's API. A record is a kind, the key that
-//! MediaServer gave the proxy, and the call's arguments as one JSON object, verbatim, less the secret.
-//! Knows nothing of files, threads or how calls arrive.
+//! The journal's data: proxies, their state, and changes. A proxy is a kind, the key that MediaServer gave it, and the
+//! arguments of its call as one JSON object, verbatim but without the secret. Knows nothing of files, threads or how
+//! calls arrive.
 
 mod args;
 mod kind;
@@ -21,10 +21,10 @@ use crate::error::{Error, Result};
 /// A proxy: its kind, and the key that MediaServer gave it.
 pub type ProxyKey = (Kind, Arc<str>);
 
-/// A key is `vhost/app/stream`; longer than this is no key of MediaServer's.
+/// The maximum length of a key; MediaServer's keys are shorter.
 pub const MAX_KEY_BYTES: usize = 4096;
 
-/// Where a proxy stands in intent. Only `Enabled` ones are restored; `Dormant` ones are enabled when a player asks.
+/// The state of a proxy in intent. Only `Enabled` ones are restored; `Dormant` ones are enabled when a player asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -51,12 +51,12 @@ impl State {
     }
 }
 
-/// What a journal row did to its key.
+/// The operation of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     Add,
     Remove,
-    /// It is wanted as before, and stands in another state.
+    /// It got another state.
     Set(State),
 }
 
@@ -81,7 +81,7 @@ impl Op {
         }
     }
 
-    /// The state of the proxy afterwards; none where it is gone.
+    /// The state of the proxy after the change; `None` if it was removed.
     pub fn state(self) -> Option<State> {
         match self {
             Op::Add => Some(State::Enabled),
@@ -95,19 +95,19 @@ impl Op {
     }
 }
 
-/// One proxy as intent has it. Times are milliseconds since 1970-01-01 UTC.
+/// A proxy in intent. Times are milliseconds since 1970-01-01 UTC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub args: Args,
     pub state: State,
-    /// The change that made it what it is.
+    /// The last change of this entry.
     pub seq: u64,
     pub created_at: i64,
     pub updated_at: i64,
 }
 
 impl Entry {
-    /// The checksum that its row in `proxies` carries.
+    /// The checksum of its row in `proxies`.
     pub fn crc(&self, kind: Kind, key: &str) -> u32 {
         Checksum::default()
             .text(kind.name())
@@ -129,16 +129,16 @@ pub struct Change {
     pub op: Op,
     pub kind: Kind,
     pub key: Arc<str>,
-    /// Those of the proxy afterwards; none where it is gone.
+    /// The arguments of the proxy after the change; `None` if it was removed.
     pub args: Option<Args>,
-    /// Who asked: the peer's address, as `ip:port`.
+    /// Who asked: the client as `ip:port`, `zlm-journal` or `MediaServer`.
     pub origin: String,
-    /// Which call it was.
+    /// The API call, or the reason.
     pub reason: String,
 }
 
 impl Change {
-    /// The proxy afterwards, as far as the change alone tells: its age is that of the change.
+    /// The entry after the change. `created_at` is that of the change, since earlier ones are unknown here.
     pub fn entry(&self) -> Option<Entry> {
         Some(Entry {
             args: self.args.clone()?,
@@ -149,7 +149,7 @@ impl Change {
         })
     }
 
-    /// The checksum that its row carries.
+    /// The checksum of its row.
     pub fn crc(&self) -> u32 {
         Checksum::default()
             .number(self.seq)
@@ -164,7 +164,7 @@ impl Change {
     }
 }
 
-/// CRC-32 (IEEE) over fields that each carry their length, so that no two records read alike.
+/// CRC-32 (IEEE) over fields with their lengths, so that different records do not have the same bytes.
 #[derive(Default)]
 struct Checksum(crc32fast::Hasher);
 
@@ -185,7 +185,7 @@ impl Checksum {
     }
 }
 
-/// A key as MediaServer returned it, checked for what no key can be.
+/// Checks a key of MediaServer.
 pub fn check_key(key: &str) -> Result<()> {
     if key.is_empty() || key.len() > MAX_KEY_BYTES {
         return Err(Error::invalid(format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one has {}", key.len())));

@@ -1,6 +1,5 @@
-//! What must not be shown of a URL: `user:password@`, and what stands behind a name such as `pwd=` or `token=` in its path
-//! or query. Where a careless operator has left it open what a password is, more is hidden rather than less. All of it takes
-//! time in proportion to the text.
+//! Hides credentials in URLs: `user:password@`, and the values of names such as `pwd=` or `token=` in path and query.
+//! If it is unclear where a password ends, more is hidden rather than less. Takes time linear in the text.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -11,11 +10,11 @@ use serde_json::Value;
 use super::Read;
 use super::url::{is_address, is_full_host};
 
-/// Stands for what is not shown.
+/// Replaces what is hidden.
 const HIDDEN: &str = "***";
 
-/// A name that ends so, whatever digits come behind it, has a secret for its value, in a query (`?pwd=…&token=…`) or in a
-/// path, as many recorders have it (`/user=admin_password=…_channel=1_stream=0.sdp`).
+/// Names with these endings, and digits after them, have secret values, in a query (`?pwd=…&token=…`) or in a path, as
+/// with many recorders (`/user=admin_password=…_channel=1_stream=0.sdp`).
 const SECRETS: [&str; 21] = [
     "user",
     "username",
@@ -40,23 +39,24 @@ const SECRETS: [&str; 21] = [
     "jwt",
 ];
 
-/// What else has a name in the paths of recorders: in a path, the next name is all that ends a value.
+/// Other names in the paths of recorders: in a path, only the next name ends a value.
 const OTHERS: [&str; 7] = ["channel", "ch", "chn", "stream", "subtype", "unicast", "proto"];
 
-/// Of the secrets in a proxy's arguments. Where there are more, the server's words are not shown at all.
+/// The maximum number of secrets in a proxy's arguments. With more, the server's message is hidden completely.
 const MOST_PIECES: usize = 100;
 
-/// The text with the credentials in its URLs as `***`. A URL ends with a blank or a quote, unless credentials clearly go on.
+/// Replaces the credentials in the URLs of a text with `***`. A URL ends with a space or a quote, unless credentials
+/// clearly continue.
 pub fn redact(text: &str) -> String {
     without(text, &of_text(text))
 }
 
-/// The same of a value, which is one URL whatever is in it, if it begins as one.
+/// The same for a value: if it begins like a URL, all of it is one.
 pub fn redact_value(value: &str) -> String {
     without(value, &of_value(value))
 }
 
-/// JSON with each text in it redacted by itself: as one text it would be cut where a URL seems to go on.
+/// Redacts each string of a JSON value separately.
 pub fn redact_all(value: Value, redact: fn(&str) -> String) -> Value {
     match value {
         Value::String(text) => Value::String(redact(&text)),
@@ -68,8 +68,8 @@ pub fn redact_all(value: Value, redact: fn(&str) -> String) -> Value {
     }
 }
 
-/// What the server says of a proxy, redacted, and without the secrets in the proxy's arguments wherever they stand in it, in
-/// pieces as well: `admin:a/b@host` is `admin:a` to it.
+/// Redacts an error message about a proxy. Also hides the secrets in the proxy's arguments wherever they occur, and
+/// their parts: the server may read `admin:a/b@host` as `admin:a`.
 pub fn redact_reason(reason: &str, args: &Read) -> String {
     let mut pieces = BTreeSet::new();
     for value in args.texts() {
@@ -81,13 +81,13 @@ pub fn redact_reason(reason: &str, args: &Read) -> String {
     if pieces.len() > MOST_PIECES {
         return HIDDEN.to_owned();
     }
-    // The longer ones first, which have the others in them.
+    // Longer ones first, since they may contain others.
     let mut pieces: Vec<&str> = pieces.into_iter().collect();
     pieces.sort_by_key(|piece| Reverse(piece.len()));
     pieces.into_iter().fold(redact(reason), without_word)
 }
 
-/// A text without a word wherever that stands by itself.
+/// Hides a word where it is not part of another.
 fn without_word(text: String, word: &str) -> String {
     if word.is_empty() || word == HIDDEN || !text.contains(word) {
         return text;
@@ -105,7 +105,7 @@ fn without_word(text: String, word: &str) -> String {
     without(&text, &found)
 }
 
-/// `hidden` may overlap.
+/// The ranges may overlap.
 fn without(text: &str, hidden: &[Range<usize>]) -> String {
     let mut hidden: Vec<&Range<usize>> = hidden.iter().filter(|range| !range.is_empty()).collect();
     hidden.sort_unstable_by_key(|range| range.start);
@@ -147,13 +147,14 @@ fn is_scheme(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|sign| sign.is_ascii_alphanumeric() || matches!(sign, '+' | '-' | '.'))
 }
 
-/// What is hidden of a URL that begins behind its `://`, at `start`; its credentials are looked for in `first` of it.
+/// Finds what to hide in a URL that begins after its `://`, at `start`. Credentials are searched in `first`, its
+/// beginning.
 fn of_url(url: &str, start: usize, first: &str, hidden: &mut Vec<Range<usize>>) {
     let end = credentials(first);
     hidden.push(start..start + end.saturating_sub(1));
     let (_, open) = url.split_at(end);
     let start = start + end;
-    // There may be other URLs in it.
+    // It may contain other URLs.
     let mut at = 0;
     while let Some((before, inner)) = open.get(at..).and_then(|rest| rest.split_once("://")) {
         at += before.len() + 3;
@@ -166,15 +167,15 @@ fn before_next_url(text: &str) -> &str {
     text.split_once("://").map_or(text, |(before, _)| before)
 }
 
-/// How much of what stands behind a `://` is credentials, with their `@`. By the book, that is all before the last `@` ahead
-/// of the first slash; where no certain address comes behind that, a password has a slash in it.
+/// The length of the credentials after a `://`, including the `@`. Normally they end at the last `@` before the first
+/// slash; if no certain address follows there, the password contains a slash.
 fn credentials(text: &str) -> usize {
     let (authority, _) = text.split_at(text.find('/').unwrap_or(text.len()));
     let read = authority.rfind('@').map_or(0, |at| at + 1);
     let (_, behind) = text.split_at(read);
     let address = address_of(behind);
     let is_certain = match read {
-        // `camera` and `:9000`; `admin:1234` may be the first half of credentials.
+        // `camera` and `:9000` are addresses; `admin:1234` may be the first half of credentials.
         0 => is_address(address) && (is_full_host(address) || address.rfind(':').is_none_or(|colon| colon == 0)),
         _ => is_full_address(address),
     };
@@ -186,7 +187,7 @@ fn credentials(text: &str) -> usize {
     last_credentials(text).or_else(any).unwrap_or(read)
 }
 
-/// As much as ends with the last `@` that has an address behind it that no word is.
+/// The length up to the last `@` that is followed by an unmistakable address.
 fn last_credentials(text: &str) -> Option<usize> {
     let is_before_address = |at: &usize| {
         let (_, behind) = text.split_at(at + 1);
@@ -197,7 +198,7 @@ fn last_credentials(text: &str) -> Option<usize> {
     text.match_indices('@').map(|(at, _)| at).rfind(is_before_address).map(|at| at + 1)
 }
 
-/// What stands before path and query.
+/// What comes before path and query.
 fn address_of(text: &str) -> &str {
     text.split(['/', '?', '#']).next().unwrap_or_default()
 }
@@ -210,7 +211,7 @@ fn is_end(sign: char) -> bool {
     sign.is_whitespace() || matches!(sign, '"' | '\'')
 }
 
-/// Where a URL in a text ends: with a blank, or with what quotes it. But `admin:a` of `admin:a b@10.0.0.1/` is no whole one.
+/// Where a URL in a text ends: at a space or a quote, except that `admin:a` of `admin:a b@10.0.0.1/` is incomplete.
 fn end_of_url(text: &str) -> usize {
     let end = text.find(is_end).unwrap_or(text.len());
     let (word, behind) = text.split_at(end);
@@ -222,7 +223,7 @@ fn end_of_url(text: &str) -> usize {
         return end;
     }
     let rest = if is_address(address) && address.contains(':') {
-        // A camera and its port, it seems, but for an `@` in the very next word.
+        // It looks like a camera and its port, unless there is an `@` in the next word.
         behind.chars().next().map_or(0, char::len_utf8) + behind.split(is_end).nth(1).map_or(0, str::len)
     } else {
         before_next_url(behind).split(['\n', '\r']).next().map_or(0, str::len)
@@ -237,7 +238,7 @@ fn end_of_url(text: &str) -> usize {
     }
 }
 
-/// The values of secret names in a path and a query that begin at `start`.
+/// Finds the values of secret names in a path and a query that begin at `start`.
 fn of_named(text: &str, start: usize, hidden: &mut Vec<Range<usize>>) {
     let query = text.find('?').unwrap_or(text.len());
     let (mut at, mut in_stream_id) = (0, false);
@@ -258,7 +259,7 @@ fn of_named(text: &str, start: usize, hidden: &mut Vec<Range<usize>>) {
     }
 }
 
-/// Where the next `=` is, at `from` or behind it, and where its value begins.
+/// The position of the next `=` from `from` on, and of its value.
 fn next_equals(text: &str, from: usize) -> Option<(usize, usize)> {
     let rest = text.get(from..)?;
     let is_escaped = |at: usize| rest.get(at..at + 3).is_some_and(|sign| sign.eq_ignore_ascii_case("%3d"));
@@ -273,7 +274,7 @@ fn last_name(text: &str) -> &str {
     let is_name = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '_' | '-');
     let name = text.rsplit(|sign: char| !is_name(sign)).next().unwrap_or_default();
     let before = text.strip_suffix(name).unwrap_or_default();
-    // The rest of an escaped sign.
+    // The rest of a percent escape.
     if before.ends_with('%') { name.get(2..).unwrap_or_default() } else { name }
 }
 
@@ -282,7 +283,7 @@ fn is_secret(name: &str) -> bool {
     SECRETS.iter().any(|secret| name.ends_with(secret))
 }
 
-/// In a path a password may hold all that separates it from the next name, which alone ends it.
+/// In a path, a password may contain separators: only the next name ends it.
 fn before_next_name(value: &str) -> usize {
     let mut at = 0;
     while let Some((equals, next)) = next_equals(value, at) {

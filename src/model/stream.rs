@@ -1,44 +1,44 @@
-//! A media source as MediaServer knows it, and how it comes to that from what a caller wrote.
+//! The names of media sources, and how MediaServer derives them from arguments.
 
 use std::fmt;
 
-/// The virtual host of a stream that names none.
+/// The virtual host of a stream without one.
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
 
-/// The name of a media source, whatever its schema. Its parts are kept apart: `a/b` + `c` is not `a` + `b/c`.
+/// The name of a media source, without its schema. `a/b` + `c` is not equal to `a` + `b/c`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Stream {
-    /// `vhost/app/stream`: one text for all three, since there is one of these for each proxy.
+    /// `vhost/app/stream`: one allocation, since there is one for each proxy.
     name: Box<str>,
-    /// Where in it the app begins, and where the stream does.
+    /// The offsets of app and stream.
     app: u32,
     stream: u32,
 }
 
-/// What of MediaServer's settings and addresses decides which source a proxy makes.
+/// MediaServer's settings and addresses that decide which source a proxy makes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NamingRules {
-    /// `general.enableVhost`. Off, every source has the default virtual host, whatever its caller named.
+    /// `general.enableVhost`. If false, every source has the default virtual host.
     pub vhosts: bool,
-    /// The machine's own addresses besides the loopback ones: what FFmpeg pushes there is a source of this server
+    /// The machine's own addresses other than loopback: FFmpeg pushes to them make sources of this server
     /// (FFmpegSource.cpp, is_local_ip).
     pub hosts: Vec<String>,
 }
 
 impl Stream {
-    /// As the server names a source with these parts.
+    /// The name that the server gives to a source with these parts.
     pub fn new(vhost: &str, app: &str, stream: &str, rules: &NamingRules) -> Stream {
         let vhost = if rules.vhosts && !vhost.is_empty() { vhost } else { DEFAULT_VHOST };
         Self::of(vhost, app, stream)
     }
 
-    /// The same source with another name for its stream.
+    /// The same source with another stream name.
     pub fn renamed(&self, stream: &str) -> Stream {
         Self::of(self.vhost(), self.app(), stream)
     }
 
     fn of(vhost: &str, app: &str, stream: &str) -> Stream {
-        // Requests are far shorter than that.
+        // Requests are far shorter than 4 GiB.
         let place = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         Stream {
             name: format!("{vhost}/{app}/{stream}").into(),

@@ -1,10 +1,10 @@
-//! What a URL says of where a stream comes from or goes to, as MediaServer reads it.
+//! Where a stream comes from or goes to, by its URL as MediaServer reads it.
 
 use std::net::Ipv6Addr;
 
 use super::stream::{DEFAULT_VHOST, NamingRules, Stream};
 
-/// What players of a stream over HTTP put behind its name.
+/// Endings that HTTP players append to the name of a stream.
 const HTTP_ENDINGS: [&str; 6] = [".live.flv", ".flv", ".live.ts", ".live.mp4", "/hls.m3u8", "/hls.fmp4.m3u8"];
 
 struct Parts<'a> {
@@ -16,7 +16,7 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// None where there is no host that MediaServer could connect to.
+    /// `None` if there is no host that MediaServer could connect to.
     fn of(url: &'a str) -> Option<Self> {
         let (scheme, rest) = url.trim().split_once("://")?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -38,7 +38,7 @@ impl<'a> Parts<'a> {
         (!host.is_empty()).then_some(Parts { scheme, host, port, path, query })
     }
 
-    /// Virtual host, app and stream; none where the path is too short for that.
+    /// Virtual host, app and stream; `None` if the path is too short.
     fn named(&self) -> Option<(&str, &str, &str)> {
         let (app, stream) = self.path.strip_prefix('/')?.split_once('/')?;
         let stream = match self.scheme {
@@ -57,10 +57,10 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Host and port of all up to the first slash, without the credentials that MediaServer takes out of it: what it connects
-/// to, wherever else an `@` is. By the scheme it takes out what is before the last `@` (`RtspUrl::parse`,
-/// Common/Parser.cpp:275-287), the first (`HttpClient::sendRequest`, Http/HttpClient.cpp:47-65), or nothing
-/// (`RtmpPlayer::play`, Rtmp/RtmpPlayer.cpp:56-74; `SrtUrl::parse`, srt/SrtCaller.cpp:35).
+/// Host and port from the part before the first slash, as MediaServer reads them. Depending on the scheme, it removes
+/// everything up to the last `@` (`RtspUrl::parse`, Common/Parser.cpp:275-287), up to the first
+/// (`HttpClient::sendRequest`, Http/HttpClient.cpp:47-65), or nothing (`RtmpPlayer::play`, Rtmp/RtmpPlayer.cpp:56-74;
+/// `SrtUrl::parse`, srt/SrtCaller.cpp:35).
 fn address<'a>(scheme: &str, authority: &'a str) -> &'a str {
     let without = match scheme.to_ascii_lowercase().as_str() {
         "rtmp" | "rtmps" | "srt" => None,
@@ -68,27 +68,27 @@ fn address<'a>(scheme: &str, authority: &'a str) -> &'a str {
         _ => authority.rsplit_once('@'),
     };
     let address = without.map_or(authority, |(_, address)| address);
-    // A question mark in a host leads nowhere, but for one behind the port, and behind the host where there is no slash.
+    // A question mark ends the address. MediaServer connects only if it is after a port, or there is no slash.
     address.split_once('?').map_or(address, |(address, _)| address)
 }
 
-/// As `sscanf` reads a port (`splitUrl`, Common/Parser.cpp:332).
+/// Reads a port like `sscanf` (`splitUrl`, Common/Parser.cpp:332).
 fn leading_number(text: &str) -> Option<u16> {
     let digits = text.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(text.len());
     text.get(..digits)?.parse().ok()
 }
 
-/// A host, and a port or none. `admin:pa` is none, since that is no port.
+/// A host with or without a port. `admin:pa` is not an address, since `pa` is not a port.
 pub(super) fn is_address(text: &str) -> bool {
     host_and_port(text).is_some_and(|(_, port)| port.is_none_or(|port| port.parse::<u16>().is_ok()))
 }
 
-/// One that no word is.
+/// A host that cannot be a plain word.
 pub(super) fn is_full_host(address: &str) -> bool {
     host_and_port(address).is_some_and(|(host, _)| host.contains(['.', ':']) || host == "localhost")
 }
 
-/// None where the brackets of an IPv6 address are not closed.
+/// `None` if the brackets of an IPv6 address are not closed.
 fn host_and_port(address: &str) -> Option<(&str, Option<&str>)> {
     match address.strip_prefix('[') {
         Some(v6) => {
@@ -99,12 +99,12 @@ fn host_and_port(address: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
-/// The host in a URL, in lower case, without credentials and port; none where there is none.
+/// The host of a URL, in lower case, without credentials and port, if there is one.
 pub fn host_of(url: &str) -> Option<String> {
     Parts::of(url).map(|parts| parts.host)
 }
 
-/// The stream that an FFmpeg source pushes to, where MediaServer takes that for a source of its own: by the address,
+/// The stream that an FFmpeg source pushes to, if MediaServer takes that for a source of its own: by the address,
 /// whatever the port.
 pub fn stream_here(url: &str, rules: &NamingRules) -> Option<Stream> {
     let parts = Parts::of(url)?;
@@ -113,22 +113,22 @@ pub fn stream_here(url: &str, rules: &NamingRules) -> Option<Stream> {
     Some(Stream::new(vhost, app, stream, rules))
 }
 
-/// `app/stream` of a URL, wherever that leads.
+/// `app/stream` of any URL.
 pub fn path_of(url: &str) -> Option<String> {
     Parts::of(url)?.named().map(|(_, app, stream)| format!("{app}/{stream}"))
 }
 
-/// Where this server can be reached.
+/// The addresses of this server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnAddress {
-    /// Besides the loopback ones.
+    /// Other than loopback.
     pub hosts: Vec<String>,
-    /// On which streams are played or pushed. None: then no URL leads to this server, as far as we know.
+    /// The ports on which streams are played or pushed. If there are none, no URL is known to lead to this server.
     pub ports: Vec<u16>,
 }
 
 impl OwnAddress {
-    /// The stream `vhost/app/stream` of this server that a URL leads to; none where it leads elsewhere.
+    /// The stream `vhost/app/stream` of this server that a URL leads to, if it does.
     pub fn stream_of(&self, url: &str) -> Option<String> {
         let parts = Parts::of(url)?;
         let is_loopback = || {

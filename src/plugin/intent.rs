@@ -1,4 +1,4 @@
-//! Intent as the reconciler needs it, and the notes of what the server may have crashed of and of what does not play.
+//! Intent for the reconciler, with the notes on suspects and on proxies that do not play.
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::journal::{Cause, CrashCounters, Done, Journal, Mutation, OfflineHints
 use crate::model::{Endpoint, Entry, Op, ProxyKey, State};
 use crate::reconcile;
 
-/// The reconciler waits so long for the disk.
+/// How long the reconciler waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub struct JournaledIntent {
@@ -27,7 +27,7 @@ impl JournaledIntent {
         Self { journal, notes: Mutex::new(None) }
     }
 
-    /// The notes are read when they are first asked for: by then the journal is ours.
+    /// Reads the notes at the first use: by then the journal is locked.
     fn notes<T>(&self, ask: impl FnOnce(&mut Notes) -> T) -> T {
         let known = || self.journal.entries().map(|(key, entry)| (key, entry.seq));
         let read = || Notes { suspects: self.journal.suspects(known()), dark: self.journal.dark() };
@@ -100,10 +100,10 @@ impl reconcile::Intent for JournaledIntent {
         let (told, ack) = mpsc::channel();
         let done = Done::new(move |ack| drop(told.send(ack)));
         let made = self.journal.submit_batch(mutations, None, &cause, done).unwrap_or_else(|error| {
-            log::warn!("journal: what was set aside is not released by this start: {error}");
+            log::warn!("journal: quarantined proxies are not released by this start: {error}");
             Vec::new()
         });
-        // The server may crash of them at once: by then it is to be on disk.
+        // The server may crash again at once: the release should be on disk before.
         let _ = ack.recv_timeout(PATIENCE);
         self.notes(|notes| made.iter().for_each(|made| notes.suspects.release(&made.key, made.seq, crashes)));
         made.into_iter().map(|made| made.key).collect()

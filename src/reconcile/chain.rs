@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::model::url::OwnAddress;
 use crate::model::{Endpoint, ProxyKey, Read};
 
-/// A proxy that takes its stream from this server and brings it back to it.
+/// A proxy whose input and output are both streams of this server.
 struct Link {
     input: String,
     output: String,
@@ -14,11 +14,11 @@ struct Link {
 pub struct Chains {
     own: OwnAddress,
     links: HashMap<ProxyKey, Link>,
-    /// Those in a loop, and which.
+    /// The proxies in a loop, each with a description of its loop.
     circles: HashMap<ProxyKey, String>,
-    /// Those of them that were told.
+    /// Those that `news` has reported.
     told: HashSet<ProxyKey>,
-    /// The circles are to be found anew.
+    /// The loops must be computed again.
     changed: bool,
 }
 
@@ -35,7 +35,7 @@ impl Chains {
                 Some(format!("{}/{}/{}", args.get("vhost")?, args.get("app")?, args.get("stream")?))
             }
         };
-        // Most proxies have one end elsewhere.
+        // Most proxies have an input or output elsewhere.
         if let (Some(input), Some(output)) = (stream(info.input), stream(info.output)) {
             self.links.insert(key.clone(), Link { input, output });
             self.changed = true;
@@ -46,8 +46,7 @@ impl Chains {
         self.changed |= self.links.remove(key).is_some();
     }
 
-    /// Those that have come to be part of a circle since this was last asked, with it in words, and those that no longer
-    /// are.
+    /// Proxies that are new in a loop since the last call, with a description, and those that no longer are in one.
     pub fn news(&mut self) -> (Vec<(ProxyKey, String)>, Vec<ProxyKey>) {
         self.find_circles();
         let Self { circles, told, .. } = self;
@@ -58,13 +57,13 @@ impl Chains {
         (closed, opened)
     }
 
-    /// The circle that a proxy is part of, in words; none where it is not.
+    /// A description of the loop that a proxy is in, if any.
     pub fn circle(&mut self, key: &ProxyKey) -> Option<&str> {
         self.find_circles();
         self.circles.get(key).map(String::as_str)
     }
 
-    /// What nobody in here feeds, or feeds nobody in here, is in no circle; without it, others are not either.
+    /// Proxies that no proxy feeds, or that feed none, are in no loop; they are removed until none is left.
     fn find_circles(&mut self) {
         if !std::mem::take(&mut self.changed) {
             return;
@@ -79,7 +78,7 @@ impl Chains {
                 break;
             }
         }
-        // What is left is in a loop, or leads from one to another.
+        // Those that remain are in a loop, or between two.
         let mut feeds: HashMap<&str, Vec<&str>> = HashMap::new();
         for link in left.values() {
             feeds.entry(&link.input).or_default().push(&link.output);
@@ -95,7 +94,7 @@ impl Chains {
     }
 }
 
-/// The streams on a shortest way from one to another, both included.
+/// A shortest path of streams from one to another, both included.
 fn way<'a>(feeds: &HashMap<&'a str, Vec<&'a str>>, from: &'a str, to: &str) -> Option<Vec<&'a str>> {
     let mut ways = vec![vec![from]];
     let mut met = HashSet::from([from]);

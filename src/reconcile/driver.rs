@@ -1,5 +1,4 @@
-//! The driver: one thread that carries the plan out and says how far it is. Knows the host only through its trait, and
-//! intent only through another.
+//! The driver: one thread that carries out the plan and reports progress. Knows the host and intent only as traits.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,9 +19,9 @@ use crate::model::{Kind, ProxyKey, redact_reason};
 
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
-/// So many proxies are compared at once: more would have others wait for it, and take memory.
+/// The number of proxies compared at once: a larger page would make others wait and use more memory.
 const PAGE: usize = 256;
-/// So many of the worst sources are named at the end.
+/// The number of hosts with the most failures that are logged at the end.
 const WORST: usize = 5;
 
 enum Event {
@@ -30,7 +29,7 @@ enum Event {
     Added(u64, Added),
     Look,
     GivenUp,
-    /// With true, what the server has is to be replaced.
+    /// With true, what the server has must be replaced.
     Converge(ProxyKey, bool),
     Ask(ProxyKey),
     Called(ProxyKey),
@@ -42,32 +41,31 @@ enum Event {
     Stop,
 }
 
-/// A running reconciler. Stop it before the host goes away.
+/// A running reconciler. Stop it before the host is destroyed.
 pub struct Handle {
     events: Sender<Event>,
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the thread and those who look at it share.
+/// Shared between the thread and its handle.
 struct Shared {
-    /// Held while a page of proxies is compared, and for a glance at each of them; never while a file is written: events and the
-    /// status wait for it.
+    /// Held while one page of proxies is compared, never while a file is written: events and the status wait for it.
     plan: Mutex<Plan>,
     began: Mutex<Instant>,
     last_error: Mutex<Option<String>>,
     look_is_due: AtomicBool,
 }
 
-/// What an operator may look at.
+/// The state of the reconciler, for operators.
 #[derive(Debug, Clone, Default)]
 pub struct ReconcileStatus {
     pub progress: Progress,
     pub finished: bool,
     pub now: PhaseCounts,
-    /// Since the restore began, until it was over.
+    /// The duration of the restore so far, or in total.
     pub elapsed: Duration,
-    /// Proxies answered for a second, of late.
+    /// Proxies done per second, recently.
     pub rate: f64,
     pub eta: Option<Duration>,
     pub worst: Vec<SourceReport>,
@@ -76,70 +74,70 @@ pub struct ReconcileStatus {
 }
 
 impl Handle {
-    /// Lets the first pass begin. The host may be called from here on, so it must know this handle by now.
+    /// Starts the first pass. The host may be called from now on, so it must know this handle.
     pub fn begin(&self) {
         self.send(Event::Begin);
     }
 
-    /// Takes the host's answer to an add. Any thread.
+    /// Reports the host's answer to an add. Any thread.
     pub fn added(&self, call: u64, answer: Added) {
         self.send(Event::Added(call, answer));
     }
 
-    /// What the server has is not what it was: compare soon. Any thread.
+    /// What the server has has changed: compare soon. Any thread.
     pub fn look(&self) {
-        // However often this is said, once is enough until it is heard.
+        // One event is enough until it is handled.
         if !self.shared.look_is_due.swap(true, Ordering::AcqRel) {
             self.send(Event::Look);
         }
     }
 
-    /// The server has given one up, and it is forgotten: for the counts. Any thread.
+    /// The server gave up a proxy, which was removed; for the counts. Any thread.
     pub fn given_up(&self) {
         self.send(Event::GivenUp);
     }
 
-    /// Brings the server back to intent for one proxy, whose call was undone. Any thread.
+    /// Brings the server back to intent for one proxy, after its call was undone. Any thread.
     pub fn converge(&self, key: ProxyKey) {
         self.follow(key, false);
     }
 
-    /// Brings the server to intent for one proxy; with `replace`, what it has under that key is replaced. Any thread.
+    /// Brings the server to intent for one proxy; with `replace`, replaces what it has. Any thread.
     pub fn follow(&self, key: ProxyKey, replace: bool) {
         self.send(Event::Converge(key, replace));
     }
 
-    /// Someone waits for this proxy. Any thread.
+    /// Somebody waits for this proxy. Any thread.
     pub fn ask_for(&self, key: ProxyKey) {
         self.send(Event::Ask(key));
     }
 
-    /// A client has added this proxy. Of use where not all is started by itself. Any thread.
+    /// A client has added this proxy. Needed if `mode` is not `Eager`. Any thread.
     pub fn called_for(&self, key: ProxyKey) {
         self.send(Event::Called(key));
     }
 
-    /// The media of this proxy have come. Any thread.
+    /// The media of this proxy have arrived. Any thread.
     pub fn media_came(&self, key: ProxyKey) {
         self.send(Event::MediaCame(key));
     }
 
-    /// The stream that this proxy takes from the server has come or gone. Any thread.
+    /// The stream that this proxy takes from the server was registered or unregistered. Any thread.
     pub fn source_moved(&self, key: ProxyKey, is_there: bool) {
         self.send(if is_there { Event::SourceCame(key) } else { Event::SourceGone(key) });
     }
 
-    /// Has everything restored that is not there, whatever the settings say of the start. Any thread.
+    /// Starts every enabled proxy that is missing, whatever the mode. Any thread.
     pub fn restore_all(&self) {
         self.send(Event::RestoreAll);
     }
 
-    /// Has other limits count from now on, but for what is started. Any thread.
+    /// Applies other limits, except the mode. Any thread.
     pub fn set_limits(&self, limits: Limits) {
         self.send(Event::Limits(limits));
     }
 
-    /// How it stands, with at most `most` of the proxies that do not play, or with the one of this key.
+    /// The status, with at most `most` of the proxies that do not play, or only with the one of this key.
     pub fn shown(&self, only: Option<&str>, most: usize) -> ReconcileStatus {
         let plan = self.shared.plan.lock();
         let now = self.shared.began.lock().elapsed();
@@ -156,30 +154,30 @@ impl Handle {
         }
     }
 
-    /// How many of each kind there are of each, in the order of the table of kinds.
+    /// The counts by kind, in the order of the table of kinds.
     pub fn census(&self) -> Vec<(Kind, PhaseCounts)> {
         let plan = self.shared.plan.lock();
         Kind::ALL.iter().map(|kind| (*kind, plan.census_of(*kind))).collect()
     }
 
-    /// Ends the thread. Nothing is dispatched any more when this returns.
+    /// Ends the thread. Nothing is started any more when this returns.
     pub fn stop(&self) {
         self.send(Event::Stop);
         if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
         {
-            log::error!("journal: the reconciler ended in a panic");
+            log::error!("journal: the reconciler panicked");
         }
     }
 
     fn send(&self, event: Event) {
-        // Once the thread has ended nobody wants to know.
+        // If the thread has ended, nobody needs the event.
         let _ = self.events.send(event);
     }
 }
 
-/// The reconciler's thread, before it has anything to do. Started on the thread that opens the journal: on a poller of
-/// MediaServer it would inherit that one's real-time priority and processor. Dropped, it ends.
+/// The reconciler's thread before it has work. Started on the thread that opens the journal: on a poller of MediaServer
+/// it would inherit real-time priority and processor. Dropping it ends the thread.
 pub struct Idle {
     driver: Sender<Driver>,
     thread: JoinHandle<()>,
@@ -194,7 +192,8 @@ impl Idle {
                 let Ok(driver) = given.recv() else { return };
                 let shared = Arc::clone(&driver.shared);
                 if catch_unwind(AssertUnwindSafe(|| driver.run())).is_err() {
-                    let error = "the reconciler ended in a panic: nothing is restored or healed until a restart";
+                    let error =
+                        "the reconciler panicked: nothing is restored or started until the server is restarted";
                     log::error!("journal: {error}");
                     *shared.last_error.lock() = Some(error.to_owned());
                 }
@@ -204,7 +203,7 @@ impl Idle {
     }
 }
 
-/// Starts the reconciler, which waits for [`Handle::begin`].
+/// Starts the reconciler, which then waits for [`Handle::begin`].
 pub fn start(
     idle: Idle,
     host: Arc<dyn Host>,
@@ -278,7 +277,7 @@ impl Driver {
                     if !self.take(event) {
                         return;
                     }
-                    // All that has come in meanwhile, before the next turn.
+                    // Handle everything that has come in before the next turn.
                     while let Ok(event) = self.events.try_recv() {
                         if !self.take(event) {
                             return;
@@ -297,13 +296,13 @@ impl Driver {
         line.min(plan.wake_to_start()).min(plan.wake_to_look())
     }
 
-    // ---- looking
+    // ---- comparing
 
     fn look_if_due(&mut self, now: Duration) {
         if self.shared.plan.lock().wake_to_look() > now {
             return;
         }
-        // What changes from here on is another look's.
+        // Changes from now on need another comparison.
         self.shared.look_is_due.store(false, Ordering::Release);
         self.shared.plan.lock().begin_look(self.began.elapsed(), self.intent.now_ms());
         let mut wanted = self.intent.wanted();
@@ -338,11 +337,11 @@ impl Driver {
                 },
                 Action::SetAside { key, seq, why } => {
                     let until = match self.intent.set_aside(&key, seq, &why) {
-                        true => "until you release it: a start without it went well before, and then this",
-                        false => "until a start has gone well without it, or you release it",
+                        true => "until you release it: it was released once before, and the server crashed again",
+                        false => "until a start without it has gone well, or until you release it",
                     };
                     log::error!(
-                        "journal: {} {} is set aside (state quarantined): {why}. It is started no more {until}",
+                        "journal: {} {} is quarantined: {why}. It is not started {until}",
                         key.0.name(),
                         key.1
                     );
@@ -356,7 +355,7 @@ impl Driver {
     fn release(&mut self, crashes: u32, now: Duration) {
         for key in self.intent.release(crashes) {
             log::warn!(
-                "journal: {} {} was set aside, and the server does well without it: it is tried once more, alone",
+                "journal: {} {} was quarantined, and the server started well without it: it is tried once more, alone",
                 key.0.name(),
                 key.1
             );
@@ -375,17 +374,17 @@ impl Driver {
         self.shared.plan.lock().answered(call, answer, now, wall);
     }
 
-    /// The server quotes URLs, and parts of them that do not look like one.
+    /// Error messages of the server may contain URLs or parts of them.
     fn without_secrets(&self, call: u64, why: &str) -> String {
         let key = self.shared.plan.lock().called(call);
         match key.and_then(|key| self.intent.wants(&key)) {
             Some(want) => redact_reason(why, &want.args.read()),
-            // Whose secrets these might be is known no more.
-            None => "it failed when it was no longer wanted".to_owned(),
+            // The secrets to remove are no longer known.
+            None => "it failed after it was removed or disabled".to_owned(),
         }
     }
 
-    /// False when it was the word to stop.
+    /// Handles an event; returns false for `Stop`.
     fn take(&mut self, event: Event) -> bool {
         let now = self.began.elapsed();
         match event {
@@ -406,7 +405,7 @@ impl Driver {
                     self.shared.plan.lock().called_for(want, now);
                 }
             }
-            // They may have gone again since.
+            // The media may have stopped again.
             Event::MediaCame(key) => {
                 if let Some(Some(Listed::Playing)) = self.host.actual(&[&key]).pop() {
                     self.shared.plan.lock().media_came(&key, now, self.intent.now_ms());
@@ -430,9 +429,9 @@ impl Driver {
         true
     }
 
-    // ---- telling
+    // ---- reporting
 
-    /// A line a second in the log while a restore lasts, and at its end one of totals and the worst sources.
+    /// Logs a line per second during a restore, and the totals and worst hosts at its end.
     fn report(&mut self, now: Duration) {
         if self.reported {
             return;
@@ -443,22 +442,22 @@ impl Driver {
             self.reported = true;
             let Progress { present, connected, blocked, unwanted, quarantined, .. } = *plan.progress();
             log::info!(
-                "journal: restored {total} proxies in {:.2} s: {live} play, {connected} have connected and sent \
-                 nothing yet, {failing} do not answer and are retried, {blocked} wait for the stream that they take or for a setting, {present} were there already, \
-                 {unwanted} no longer wanted, {quarantined} set aside",
+                "journal: restored {total} proxies in {:.2} s: {live} play, {connected} have connected but sent \
+                 nothing yet, {failing} fail and are retried, {blocked} are blocked, {present} were already there, \
+                 {unwanted} are no longer wanted, {quarantined} are quarantined",
                 plan.elapsed(now).as_secs_f64(),
             );
             for source in plan.worst(WORST) {
                 let SourceReport { host, total, failing, last_error } = source;
                 let host = if host.is_empty() { "(no host)" } else { &host };
-                log::warn!("journal: {failing} of {total} from {host} do not answer, the last with: {last_error}");
+                log::warn!("journal: {failing} of {total} proxies at {host} fail; last error: {last_error}");
             }
         } else if now >= self.next_line {
             self.next_line = now + SECOND;
             let left = plan.eta(now).map_or("?".to_owned(), |eta| format!("{:.0}", eta.as_secs_f64().ceil()));
             log::info!(
-                "journal: restoring {total} proxies: {started} started, {live} play, {failing} failing, {connecting} \
-                 connecting, {waiting} waiting; {:.0} a second, {left} s left",
+                "journal: restoring {total} proxies: {started} started, {live} playing, {failing} failing, \
+                 {connecting} connecting, {waiting} waiting; {:.0} per second, {left} s left",
                 plan.rate(now),
             );
         }

@@ -1,4 +1,4 @@
-//! What the reconciler needs of others: MediaServer, and what is wanted of it.
+//! What the reconciler needs: MediaServer, and intent.
 
 use std::sync::Arc;
 
@@ -8,27 +8,26 @@ use crate::model::{Args, Kind, ProxyKey};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     pub key: ProxyKey,
-    /// The change that made it what it is.
+    /// The change that its entry has.
     pub seq: u64,
     pub args: Args,
-    /// In how many crashes of the server running it was being worked on.
+    /// The number of consecutive server crashes in which the server was working on it.
     pub crashes: u32,
-    /// None where it played, or was not known yet, when the server was last looked at before this start; else when
-    /// it was last seen playing, 0 for never.
+    /// `None` if it played, or did not exist, when the server was last checked before this start; otherwise when it was
+    /// last seen playing, 0 for never.
     pub dark_since: Option<i64>,
 }
 
-/// One proxy to be started: the recorded call, ready to be dispatched again.
+/// The recorded call of a proxy to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Add {
     pub kind: Kind,
     pub key: Arc<str>,
-    /// The change that this add carries out. The host drops the call when its turn on the key comes and the proxy is no
-    /// longer wanted as that change left it.
+    /// The change of its entry. The host drops the call if the entry has another one when its turn on the key comes.
     pub seq: u64,
-    /// The server has it, but it does nothing any more: it is to be ended first.
+    /// The server has it, but it no longer works: end it first.
     pub replace: bool,
-    /// What must be there for it to be started: a source of the server (schema, virtual host, app, stream), and a setting.
+    /// What it needs: a source of the server (schema, virtual host, app, stream), and a setting.
     pub takes: Option<[String; 4]>,
     pub setting: Option<String>,
     /// The arguments, one JSON object, without the secret.
@@ -42,34 +41,34 @@ impl Add {
     }
 }
 
-/// How an add ended.
+/// The result of an add.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Added {
     /// It plays.
     Accepted,
-    /// It has connected, and no media have come yet: what the server is then told of it says whether they do.
+    /// It has connected, but no media have arrived yet; events will tell.
     Connected,
-    /// The server has one under that key already: someone else was faster. It was left alone.
+    /// The server already had one under that key, by another call, and kept it.
     Present,
-    /// The server has it, but its first connect failed: it connects again by itself.
+    /// The server has it, but its first connect failed; it reconnects by itself.
     Retrying(String),
-    /// The server said no, or the first connect failed and with it the add.
+    /// The server refused, or the first connect failed and the server dropped the proxy.
     Failed(String),
-    /// It cannot be started as things are, and nothing was tried: the stream that it takes is not there, and the like.
+    /// Something that it needs, such as its input stream, is missing; nothing was tried.
     Blocked(String),
-    /// The server threw an exception out of the call.
+    /// The server's handler threw an exception.
     Threw(String),
-    /// Meanwhile someone deleted or replaced it: nothing was done.
+    /// It was deleted or replaced in the meantime; nothing was done.
     Unwanted,
 }
 
 impl Added {
-    /// The server has done what there was to do. Of what is blocked nobody knows yet, and to throw is no sign of health.
+    /// Whether the server has survived the add. A blocked one was not tried, and an exception proves nothing.
     pub fn is_over(&self) -> bool {
         !matches!(self, Added::Blocked(_) | Added::Threw(_))
     }
 
-    /// The same, told in other words.
+    /// The same with another error message.
     #[must_use]
     pub fn reworded(self, words: impl FnOnce(&str) -> String) -> Added {
         match self {
@@ -82,51 +81,53 @@ impl Added {
     }
 }
 
-/// What one of the server's proxies does.
+/// What a proxy does in the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listed {
-    /// It connects for the first time, or has connected and no media have come yet.
+    /// It is connecting for the first time, or has connected but no media have arrived yet.
     Connecting,
-    /// Media flow.
     Playing,
-    /// It could not connect or has lost its media, and connects again by itself. The server has told so often of that since it
-    /// last played, with these words at last.
-    Retrying { failures: u32, error: Option<Arc<str>> },
+    /// It could not connect or lost its media, and reconnects by itself. `failures` since it last played, and the last
+    /// error.
+    Retrying {
+        failures: u32,
+        error: Option<Arc<str>>,
+    },
 }
 
-/// MediaServer, as the reconciler sees it.
+/// MediaServer, for the reconciler.
 pub trait Host: Send + Sync {
-    /// About so many are going to be added: it makes room for all of them at once.
+    /// About that many proxies will be added: reserve memory.
     fn expect(&self, count: usize);
-    /// Has a proxy added when its turn on the key comes. Returns at once; the answer comes through [`Handle::added`] with
-    /// the same number, from any thread, also before this has returned. It may take as long as the server's connect
+    /// Adds a proxy when its turn on the key comes. Returns at once. The answer comes through [`Handle::added`] with
+    /// the same number, on any thread, possibly before this returns, and may take as long as the server's connect
     /// timeout.
     fn add(&self, call: u64, add: Add);
-    /// Ends a proxy that is not wanted, if the server has it. Returns at once, without an answer.
+    /// Ends a proxy that is not enabled, if the server has it. Returns at once, without an answer.
     fn remove(&self, kind: Kind, key: Arc<str>);
-    /// What each of these does in the server now, in their order, as it has told: nobody is asked. None for what it does not
-    /// have. Media threads that tell of their proxies wait for it: a microsecond or so for each.
+    /// What each of these does in the server, according to its events, in the same order; `None` if the server does not
+    /// have it. Blocks events of media threads for about a microsecond per key.
     fn actual(&self, keys: &[&ProxyKey]) -> Vec<Option<Listed>>;
 }
 
-/// Intent, as the reconciler needs it.
+/// Intent, for the reconciler.
 pub trait Intent: Send + Sync {
-    /// All that is to run, each once, as it stands when its turn comes.
+    /// All enabled proxies, each once, read as the iterator advances.
     fn wanted(&self) -> Box<dyn Iterator<Item = Wanted> + '_>;
-    /// How many those are.
+    /// The number of enabled proxies.
     fn count(&self) -> usize;
-    /// One of them; none where it is not to run.
+    /// One proxy; `None` if it is not enabled.
     fn wants(&self, key: &ProxyKey) -> Option<Wanted>;
-    /// What starts it; none when it is no longer wanted as change `seq` left it.
+    /// The call that starts it; `None` if its entry no longer has change `seq`.
     fn add(&self, key: &ProxyKey, seq: u64, replace: bool) -> Option<Add>;
-    /// The server has lived through the start of a suspect, which is none any more.
+    /// The server has survived the start of a suspect: resets its crash count.
     fn acquit(&self, key: &ProxyKey, seq: u64);
-    /// It is not to be started any more, for that reason. True where that is for good, since it was released once before.
+    /// Quarantines it. Returns true if it is not released again automatically, because it was released once before.
     fn set_aside(&self, key: &ProxyKey, seq: u64, reason: &str) -> bool;
-    /// The server does well without what was set aside. All of it that was not released before is wanted again, as what the
-    /// server has crashed of so often running; returns it.
+    /// This start went well without the quarantined proxies: enables all that were not released before, with `crashes`
+    /// as their crash count, and returns them.
     fn release(&self, crashes: u32) -> Vec<ProxyKey>;
-    /// These do not play, by their changes, with the last time that they did (0: never): the next start is to know.
+    /// Stores for the next start which proxies do not play: the change of each, and when it last played (0: never).
     fn dark(&self, dark: Vec<(u64, i64)>);
     /// Milliseconds since 1970-01-01 UTC.
     fn now_ms(&self) -> i64;

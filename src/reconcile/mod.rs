@@ -1,7 +1,7 @@
-//! The reconciler: the only code that acts on MediaServer. It compares intent with what the server lists, starts what
-//! is missing at the pace that network and cameras bear, and goes on comparing for as long as the server runs. The
-//! restore after a start is its first pass, and there is no other way. [`plan`] decides, of each [`proxy`], with
-//! [`queue`] for the order, [`chain`] for what feeds what and [`progress`] for the counts; [`driver`] does.
+//! The reconciler: the only code that acts on MediaServer. It compares intent with what the server has, and starts what
+//! is missing as fast as the network and the cameras allow, for as long as the server runs. The restore after a start
+//! is its first pass. [`plan`] decides about each [`proxy`], with [`queue`] for the order, [`chain`] for proxy loops
+//! and [`progress`] for the counts; [`driver`] carries the plan out.
 
 mod chain;
 mod driver;

@@ -1,6 +1,6 @@
-//! The plan: given intent, what the server lists, the clock, the limits and what was tried so far, the next actions.
-//! Pure: no threads, no clock of its own, no host. Times are durations since the reconciler began; those of the wall
-//! clock, which only sort and inform, are milliseconds since 1970-01-01 UTC.
+//! The plan: decides the next actions from intent, what the server has, the limits, and what was tried before. Pure: no
+//! threads, no clock, no host. Times are durations since the reconciler began; wall clock times (`wall`), only for
+//! sorting and information, are milliseconds since 1970-01-01 UTC.
 
 mod answers;
 mod events;
@@ -21,61 +21,62 @@ use crate::model::url::OwnAddress;
 use crate::model::{Kind, ProxyKey};
 use crate::settings::RestoreMode;
 
-/// The longest pause between two attempts at one proxy.
+/// The longest pause between two attempts for one proxy.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30 * 60);
-/// An add that was not answered for this long counts as failed.
+/// An add without an answer for this long counts as failed.
 const LOST: Duration = Duration::from_secs(120);
-/// So many exceptions running, and so many crashes of the server running in which it was being worked on, and a proxy is
-/// set aside.
+/// After this many consecutive exceptions, or consecutive crashes while the server worked on it, a proxy is
+/// quarantined.
 const MOST_CRASHES: u32 = 3;
-/// A crash so soon after the answer may still be of a proxy: then its first data are read. As in cpp/crash.cpp.
+/// A crash this soon after the answer counts against the proxy, whose first data are read then. Same as in
+/// cpp/crash.cpp.
 const SETTLES: Duration = Duration::from_secs(2);
-/// The first media of a camera come with its next key frame, or MediaServer takes it for dead after 5 s and says so.
+/// How long to wait for first media: they come with the next key frame, or MediaServer reports a timeout after 5 s.
 const FIRST_MEDIA: Duration = Duration::from_secs(10);
-/// A start goes well when it is over for so long.
+/// A start has gone well this long after the restore is over.
 const WELL: Duration = Duration::from_secs(10);
-/// A player who asks for a stream has it tried again at once, but not sooner than this after the last try.
+/// A player's request retries a proxy at once, but not sooner than this after the last attempt.
 const ASKED_AGAIN: Duration = Duration::from_secs(2);
-/// What waits for something else than its turn is tried again after this long, lest its coming was missed.
+/// A blocked proxy is retried after this long, in case an event was missed.
 const BLOCKED_AGAIN: Duration = Duration::from_secs(300);
-/// What is wanted and what there is are compared at least this often, and never sooner than that; and at most one part
-/// in so many of the time is spent on it.
+/// The longest and the shortest time between two comparisons of intent with the server; they use at most 1/LOOK_SHARE
+/// of the time.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(10);
 const LOOK_AT_MOST: Duration = Duration::from_secs(1);
 const LOOK_SHARE: u32 = 100;
-/// A thread cannot sleep between two of 10,000 starts a second: it may catch up on so much.
+/// A thread cannot sleep between two of 10,000 starts per second: it may catch up on this much.
 const CATCH_UP: Duration = Duration::from_millis(5);
-/// "It played when last looked at."
+/// The value of `last_played` for a proxy that played when it was last checked.
 const PLAYED: i64 = i64::MAX;
 
-/// How fast, how often and how many.
+/// The limits of the reconciler.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Which of the enabled are started. What a player, a stream to be pushed on (not with `Off`) or an operator asks for is
-    /// in any case, and so is what has run since the start.
+    /// Which enabled proxies are started automatically. In any case: those that a player, a push (not with `Off`) or an
+    /// operator asks for, and those that have run since the start.
     pub mode: RestoreMode,
-    /// Proxies started a second, at least 1.
+    /// Proxies started per second, at least 1.
     pub per_second: u64,
-    /// First connects under way at once to one source host; 0: no limit.
+    /// Concurrent first connects to one remote host; 0: no limit.
     pub per_origin: usize,
-    /// Processes that are being started at once; 0: no limit.
+    /// Concurrent starts of processes; 0: no limit.
     pub processes: usize,
-    /// The first pause before what fell over is added again, doubling. Zero: never.
+    /// The first pause before a lost proxy is added again; it doubles. Zero: never.
     pub revive: Duration,
-    /// Makes the jitter of this process differ from that of the next server.
+    /// A random seed, so that servers differ in their jitter.
     pub seed: u64,
 }
 
-/// What to do now.
+/// The next action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Start it, as call `call`; with `replace`, end it first.
+    /// Start it with call `call`; with `replace`, end it first.
     Start { call: u64, key: ProxyKey, seq: u64, replace: bool },
-    /// It is not to be started any more.
+    /// Quarantine it.
     SetAside { key: ProxyKey, seq: u64, why: String },
-    /// The server has lived through it: it is no suspect any more.
+    /// The server has survived its start: it is no longer a suspect.
     Acquit { key: ProxyKey, seq: u64 },
-    /// The server does well without what was set aside, which is to be wanted once more, as what it has crashed of so often.
+    /// The start has gone well: release the quarantined proxies, with this crash count.
     Release { crashes: u32 },
 }
 
@@ -95,18 +96,18 @@ pub struct Plan {
     chains: Chains,
     calls: HashMap<u64, Call>,
     last_call: u64,
-    /// Calls for suspects that were answered, in that order, and when the server will have lived through each.
+    /// Answered calls for suspects, in order, and when the server will have survived each.
     settling: VecDeque<(Duration, u64, ProxyKey, u64)>,
-    /// What has connected in the restore, in that order, and until when its first media are waited for.
+    /// Proxies that connected during the restore, in order, and until when to wait for their first media.
     awaited: VecDeque<(Duration, ProxyKey)>,
-    /// What was set aside was released, as far as it may be.
+    /// Quarantined proxies have been released in this run.
     has_released: bool,
     actions: VecDeque<Action>,
     meter: Meter,
     census: PhaseCounts,
-    /// The next look, or the one that goes on, is that of a restore: what is missing is due at once.
+    /// The current or next comparison belongs to a restore: missing proxies are due at once.
     restoring: bool,
-    /// While a look goes on: for so long the server was busy with its questions.
+    /// During a comparison: the time that the host has spent on it.
     asking: Option<Duration>,
     looks: u64,
     next_look: Duration,
@@ -115,7 +116,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// `own` is where this server can be reached: a proxy loop through it is not started.
+    /// `own` has this server's addresses: a proxy loop through them is not started.
     pub fn new(limits: Limits, own: OwnAddress) -> Self {
         Self {
             limits,
@@ -140,26 +141,26 @@ impl Plan {
         }
     }
 
-    /// Starts every enabled proxy, whatever [`Limits::mode`] says, beginning with the next look.
+    /// Starts every enabled proxy, whatever [`Limits::mode`] says, with the next comparison.
     pub fn restore_all(&mut self, now: Duration) {
         self.limits.mode = RestoreMode::Eager;
         self.restoring = true;
         self.next_look = now;
     }
 
-    /// Other limits from now on; what is started and the jitter stay.
+    /// Applies other limits; mode and jitter stay.
     pub fn set_limits(&mut self, limits: Limits, now: Duration) {
         self.limits = Limits { mode: self.limits.mode, seed: self.limits.seed, ..limits };
         self.queue.set_places(limits.per_origin, limits.processes);
         self.look_by(now);
     }
 
-    /// When the server should be asked what it has.
+    /// When to compare intent with the server.
     pub fn wake_to_look(&self) -> Duration {
         self.next_look
     }
 
-    /// When there may be something to start, if nothing happens before.
+    /// When there may be something to start if no event comes before.
     pub fn wake_to_start(&self) -> Duration {
         if !self.actions.is_empty() {
             return Duration::ZERO;
@@ -170,33 +171,32 @@ impl Plan {
         start.min(settled).min(silent).min(self.well_at().unwrap_or(Duration::MAX))
     }
 
-    /// When this start will have gone well, if that was not noted yet.
+    /// When this start will have gone well, if that was not yet handled.
     fn well_at(&self) -> Option<Duration> {
         self.meter.ended().filter(|_| self.is_restored() && !self.has_released).map(|ended| ended + WELL)
     }
 
-    /// So many are wanted: makes room for those of them that are started by themselves, and says how many these are.
+    /// Reserves memory for the proxies that are started automatically; returns their number.
     pub fn expect(&mut self, wanted: usize) -> usize {
         let count = if self.limits.mode == RestoreMode::Eager { wanted } else { 0 };
         self.proxies.reserve(count);
         count
     }
 
-    /// Begins to compare what is wanted with what the server has.
+    /// Begins a comparison.
     pub fn begin_look(&mut self, now: Duration, wall: i64) {
         self.give_up_on_lost_calls(now, wall);
         self.looks += 1;
         self.asking = Some(Duration::ZERO);
         if self.restoring {
-            // Also during another one, which this one takes over.
+            // If another comparison is running, this one takes over.
             self.proxies.values_mut().for_each(|proxy| proxy.part = None);
             self.calls.values_mut().for_each(|call| call.counted = false);
             self.meter.begin(now);
         }
     }
 
-    /// Compares some of what is wanted, each with what the server does with it, which it was asked for at `asked` and has
-    /// said by `now`.
+    /// Compares some of intent with what the server does, which was asked for at `asked` and answered at `now`.
     pub fn compare(
         &mut self,
         some: impl IntoIterator<Item = (Wanted, Option<Listed>)>,
@@ -211,7 +211,7 @@ impl Plan {
         }
     }
 
-    /// All that is wanted was compared: what was not is not wanted.
+    /// Ends a comparison: proxies that were not compared are no longer enabled.
     pub fn end_look(&mut self, now: Duration) {
         let Some(asking) = self.asking.take() else { return };
         self.restoring = false;
@@ -258,7 +258,7 @@ impl Plan {
         } else if let Some(proxy) = self.proxies.get_mut(&key)
             && (proxy.changed >= asked || matches!(proxy.phase, Phase::Connecting { .. }))
         {
-            // The list is older than what we know, or the answer to its start will tell.
+            // The list is older than what we know, or the answer to the add will tell.
             proxy.look = self.looks;
             if restoring {
                 self.count(&key);
@@ -274,7 +274,7 @@ impl Plan {
         }
         match (phase, there) {
             (_, None) if restoring => self.enqueue(&key, true),
-            // To be started anew: that it plays says nothing.
+            // It has to be replaced: that the server has it means nothing.
             (Phase::Waiting { .. }, _) if is_stale => {}
             (Phase::Down { not_before, .. }, _) if is_stale && !restoring && now < not_before => {}
             (_, Some(_)) if is_stale => self.enqueue(&key, true),
@@ -299,7 +299,7 @@ impl Plan {
         }
     }
 
-    /// Makes one part of the restore of which only we know how it stands.
+    /// Makes a proxy part of the restore whose state only we know.
     fn restore_unlisted(&mut self, key: &ProxyKey) {
         match self.proxies.get(key).map(|proxy| proxy.phase) {
             Some(Phase::Connecting { call }) => {
@@ -317,7 +317,7 @@ impl Plan {
         }
     }
 
-    /// The next thing to do now.
+    /// The next action, if there is one now.
     pub fn next(&mut self, now: Duration) -> Option<Action> {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
@@ -377,11 +377,11 @@ impl Plan {
         Some(Action::Start { call, key, seq, replace })
     }
 
-    /// What is in a proxy loop is told, and what no longer is, is started.
+    /// Logs new proxy loops, and starts proxies that are no longer in one.
     fn settle_circles(&mut self) {
         let (closed, opened) = self.chains.news();
         for (key, circle) in closed {
-            log::warn!("journal: {} {}: {circle}. None of these can be started", key.0.name(), key.1);
+            log::warn!("journal: {} {}: {circle}. None of them is started", key.0.name(), key.1);
             if let Some(proxy) = self.proxies.get_mut(&key) {
                 proxy.last_error = Some(circle.into());
             }
@@ -399,7 +399,7 @@ impl Plan {
         self.meter.progress.given_up += 1;
     }
 
-    /// Compares by then, unless that was done just before.
+    /// Compares at `at` at the latest, unless that was just done.
     pub fn look_by(&mut self, at: Duration) {
         self.next_look = self.next_look.min(at.max(self.soonest_look));
     }
@@ -408,13 +408,13 @@ impl Plan {
         self.pause(key, self.proxies.get(key).map_or(0, |proxy| proxy.failures))
     }
 
-    /// How long to wait after so many failures running.
+    /// The pause after so many consecutive failures.
     fn pause(&self, key: &ProxyKey, failures: u32) -> Duration {
         let pause = self.limits.revive.saturating_mul(1 << failures.min(20)).min(LONGEST_BACKOFF);
         self.jittered(pause, (key, failures)).min(LONGEST_BACKOFF)
     }
 
-    /// Up to a fifth more or less, so that servers that were restarted together do not knock in step.
+    /// Up to a fifth more or less, so that servers that were restarted together do not act in step.
     fn jittered(&self, duration: Duration, of: impl Hash) -> Duration {
         let mut hasher = DefaultHasher::new();
         (self.limits.seed, of).hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! How far a restore is: counts of proxies, the pace, when half of it was done, and which sources are bad. Pure.
+//! The progress of a restore: counts, pace, and the worst hosts. Pure.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -8,45 +8,45 @@ use serde::Serialize;
 use super::proxy::Part;
 use super::queue::RemoteHost;
 
-/// The pace is that of the last so many seconds.
+/// The pace is that of this period.
 const RECENT: Duration = Duration::from_secs(5);
 const SAMPLES_APART: Duration = Duration::from_millis(250);
 
-/// The numbers are of proxies.
+/// All numbers are of proxies.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Progress {
-    /// Wanted when the restore began.
+    /// Enabled when the restore began.
     pub total: usize,
-    /// Of these, found in the server's list already, or added by someone else meanwhile.
+    /// Of these, already in the server, or added by others in the meantime.
     pub present: usize,
-    /// Handed to the server.
+    /// Passed to the server.
     pub started: usize,
-    /// Answered: plays.
+    /// Answered, and playing.
     pub live: usize,
-    /// Has connected, and has neither played nor failed for a while.
+    /// Connected, but without media for a while.
     pub connected: usize,
-    /// Answered: the first connect failed, or the server refused. MediaServer keeps trying those it has kept.
+    /// Answered: the first connect failed, or the server refused. MediaServer retries those that it has kept.
     pub failing: usize,
-    /// Cannot be started as things are: the stream that it takes is not there, and the like.
+    /// Not startable at the moment: the input stream is missing, or the like.
     pub blocked: usize,
-    /// Given up because someone deleted or replaced it meanwhile.
+    /// Deleted, disabled or replaced in the meantime.
     pub unwanted: usize,
-    /// Set aside: the server crashed or threw of it again and again.
+    /// Quarantined after repeated crashes or exceptions.
     pub quarantined: usize,
     /// Not started yet.
     pub waiting: usize,
-    /// Started and not answered yet, or connected just now.
+    /// Started and not yet answered, or just connected.
     pub connecting: usize,
-    /// Started again after the restore: what the server had lost.
+    /// Lost by the server and started again after the restore.
     #[serde(skip)]
     pub revived: usize,
-    /// Started outside the restore: a player or an operator asked, or it was set aside and released.
+    /// Started outside the restore: on demand, or after a quarantine.
     #[serde(skip)]
     pub asked: usize,
-    /// Forgotten because the server gave it up (on_give_up=forget).
+    /// Removed because the server gave them up (on_give_up=forget).
     #[serde(skip)]
     pub given_up: usize,
-    /// When so much was answered for, from the beginning.
+    /// When 50, 95 and 100 % were done, since the beginning.
     #[serde(skip)]
     pub half_after: Option<Duration>,
     #[serde(skip)]
@@ -56,7 +56,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// How many are answered for, in whatever way.
+    /// The number of proxies with a result.
     pub fn done(&self) -> usize {
         self.present + self.live + self.connected + self.failing + self.blocked + self.unwanted
     }
@@ -74,7 +74,7 @@ impl Progress {
     }
 }
 
-/// What became of the proxies of one source host at the restore.
+/// The restore of the proxies of one remote host.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct SourceReport {
     pub host: String,
@@ -88,13 +88,13 @@ pub struct SourceReport {
 pub struct Meter {
     pub progress: Progress,
     began: Duration,
-    /// How much was done at some recent moments.
+    /// The number of results at some recent times.
     samples: VecDeque<(Duration, usize)>,
     sources: HashMap<RemoteHost, SourceReport>,
 }
 
 impl Meter {
-    /// A restore begins. What was revived before stays counted.
+    /// Begins a restore. Counts that are not of a restore stay.
     pub fn begin(&mut self, now: Duration) {
         let Progress { revived, asked, given_up, quarantined, .. } = self.progress;
         *self = Meter {
@@ -104,17 +104,17 @@ impl Meter {
         };
     }
 
-    /// Since the restore began, until it was over.
+    /// The duration of the restore so far, or in total.
     pub fn elapsed(&self, now: Duration) -> Duration {
         self.progress.all_after.unwrap_or_else(|| now.saturating_sub(self.began))
     }
 
-    /// When the restore was over.
+    /// When the restore ended.
     pub fn ended(&self) -> Option<Duration> {
         self.progress.all_after.map(|after| self.began + after)
     }
 
-    /// One more of `origin` belongs to this restore.
+    /// Adds a proxy of this host to the restore.
     pub fn counts(&mut self, remote_host: RemoteHost) {
         self.progress.total += 1;
         self.sources.entry(remote_host).or_default().total += 1;
@@ -126,7 +126,7 @@ impl Meter {
         why.clone_into(&mut source.last_error);
     }
 
-    /// To be called after each change of the counts.
+    /// Call it after each change of the counts.
     pub fn note(&mut self, now: Duration) {
         let (done, total) = (self.progress.done(), self.progress.total);
         let after = now.saturating_sub(self.began);
@@ -146,14 +146,14 @@ impl Meter {
         }
     }
 
-    /// Proxies answered for a second, of late.
+    /// Proxies with a result per second, recently.
     pub fn rate(&self, now: Duration) -> f64 {
         let Some((at, done)) = self.samples.front() else { return 0.0 };
         let seconds = now.saturating_sub(*at).as_secs_f64();
         if seconds == 0.0 { 0.0 } else { self.progress.done().saturating_sub(*done) as f64 / seconds }
     }
 
-    /// How much longer the restore takes at that pace; none where nothing moves.
+    /// The remaining time at the recent pace; `None` if nothing moves.
     pub fn eta(&self, now: Duration) -> Option<Duration> {
         let left = self.progress.waiting + self.progress.connecting;
         let rate = self.rate(now);
@@ -164,7 +164,7 @@ impl Meter {
         }
     }
 
-    /// The sources with the most failures, the worst first, less their names.
+    /// The hosts with the most failures, the worst first; their names are not filled in.
     pub fn worst(&self, most: usize) -> Vec<(RemoteHost, SourceReport)> {
         let mut bad: Vec<_> = self.sources.iter().filter(|(_, source)| source.failing > 0).collect();
         bad.sort_by_key(|(remote_host, source)| (std::cmp::Reverse(source.failing), **remote_host));

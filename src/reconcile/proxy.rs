@@ -1,4 +1,4 @@
-//! One proxy as the reconciler knows it: what it does now and what was tried. Pure.
+//! One proxy in the reconciler: its phase and its attempts. Pure.
 
 use crate::model::ProxyKey;
 use std::time::Duration;
@@ -7,21 +7,21 @@ use serde::Serialize;
 
 use super::queue::{Rank, RemoteHost};
 
-/// A proxy that should play and does not, as an operator sees it.
+/// A proxy that should play but does not, for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnhealthyProxy {
     pub key: ProxyKey,
-    /// waiting: its turn has not come; connecting: no media have come yet; retrying: the server has it and connects again;
-    /// down: the server has lost it; blocked: it cannot be started as things are.
+    /// waiting: not its turn yet; connecting: no media yet; retrying: the server reconnects; down: the server has lost
+    /// it; blocked: something that it needs is missing.
     pub state: &'static str,
-    /// Tries that have failed running.
+    /// Consecutive failed attempts.
     pub attempts: u32,
     pub last_error: String,
-    /// From now until it is tried again, where that is known.
+    /// The time until the next attempt, if known.
     pub next_try: Option<Duration>,
 }
 
-/// How many there are now of each.
+/// The number of proxies by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct PhaseCounts {
     pub playing: usize,
@@ -37,18 +37,18 @@ pub enum Phase {
     Waiting {
         rank: Rank,
     },
-    /// Handed to the server, which has not answered.
+    /// Passed to the server, no answer yet.
     Connecting {
         call: u64,
     },
-    /// The server has it and connects, or has connected, and no media have come yet.
+    /// In the server, connecting or connected, without media yet.
     Connected,
     Playing,
-    /// The server has it, and connects again by itself; so often it has told of a failure since it last played.
+    /// In the server, which reconnects by itself; `failures` since it last played.
     Retrying {
         failures: u32,
     },
-    /// The server does not have it, and, where it is blocked, could not start it.
+    /// Not in the server; if blocked, it cannot be started.
     Down {
         since: Duration,
         not_before: Duration,
@@ -56,34 +56,34 @@ pub enum Phase {
     },
 }
 
-/// As what the restore counts a proxy that it has not started, or whose media have not come.
+/// How the restore counts a proxy without a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Waiting,
-    /// It has connected just now.
+    /// It has just connected.
     Connecting,
-    /// It has connected and sent nothing for a while.
+    /// It has connected, but sent no media for a while.
     Connected,
 }
 
 pub struct Proxy {
     pub seq: u64,
     pub remote_host: RemoteHost,
-    /// In how many crashes of the server running it was being worked on.
+    /// The number of consecutive server crashes in which the server was working on it.
     pub crashes: u32,
     pub phase: Phase,
-    /// Tries that have failed running; of the last of these, so many were exceptions.
+    /// Consecutive failed attempts, and how many of the last of them were exceptions.
     pub failures: u32,
     pub throws: u32,
     pub last_error: Option<Box<str>>,
     pub last_played: i64,
-    /// Where it is a part of the restore, of which the end is open.
+    /// Its part in the restore, until it has a result.
     pub part: Option<Part>,
-    /// When its phase was last set by something else than a look at the server.
+    /// When its phase was last set by an event or an action.
     pub changed: Duration,
-    /// When the stream that it takes from this server last went or came.
+    /// When its input stream was last registered or unregistered.
     pub source_moved: Option<Duration>,
-    /// The look at the server that met it last.
+    /// The last comparison that included it.
     pub look: u64,
 }
 
@@ -102,7 +102,7 @@ impl Proxy {
         UnhealthyProxy { key: key.clone(), state, attempts: self.attempts(), last_error, next_try }
     }
 
-    /// Tries that have failed running, the server's or ours.
+    /// Consecutive failed attempts, of the server or ours.
     pub fn attempts(&self) -> u32 {
         match self.phase {
             Phase::Retrying { failures } => failures,

@@ -1,5 +1,5 @@
-//! What is to be started, in its order, and what may be started just now: so many first connects at once to one
-//! source, so many processes at once, and what the server may have crashed of after all others. Pure.
+//! The order in which proxies are started, and which may be started now: limits the concurrent first connects per host
+//! and the processes, and puts suspects last. Pure.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -8,35 +8,34 @@ use std::time::Duration;
 use crate::memory::give_back;
 use crate::model::ProxyKey;
 
-/// A first connect that has no result yet keeps its place at its source for so long.
+/// A first connect without a result keeps its place at its host for this long.
 const SLOT: Duration = Duration::from_secs(2);
-/// What was being worked on when the server crashed: so many at once, and the next ones when the server has lived through
-/// these, or after this long.
+/// How many suspects are started at once; the next ones follow when the server has survived these, or after this long.
 const SUSPECTS: (usize, Duration) = (32, Duration::from_secs(2));
-/// What was being worked on in two crashes running is started without any other suspect, so that a third one tells. For longer
-/// than a crash accuses it, lest that be the next one's.
+/// Suspects of two consecutive crashes are started one by one, so that a third crash tells. The pause is longer than
+/// the time in which a crash accuses a proxy.
 const ALONE: Duration = Duration::from_secs(3);
 
-/// The order of starting, the first the least.
+/// The order of starting, the smallest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
-    /// In how many crashes of the server running it was being worked on.
+    /// The number of consecutive server crashes in which the server was working on it.
     pub crashes: u32,
-    /// False where a player waits for it.
+    /// False if a player waits for it.
     pub nobody_waits: bool,
-    /// When it was last seen playing; what played to the end comes first.
+    /// When it was last seen playing; those that played to the end come first.
     pub last_played: Reverse<i64>,
-    /// The change that made it: the oldest first. No two proxies have the same.
+    /// The change of its entry: the oldest first. Unique.
     pub seq: u64,
 }
 
-/// A source host by its place in the queue's table.
+/// A remote host: its index in the queue's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RemoteHost(usize);
 
-/// What has no host, such as a file; never limited.
+/// For URLs without a host, such as files; never limited.
 const NO_HOST: RemoteHost = RemoteHost(0);
-/// What is a process on this machine, whatever it connects to.
+/// For processes on this machine, whatever they connect to.
 pub const PROCESSES: RemoteHost = RemoteHost(1);
 
 #[derive(Default)]
@@ -48,7 +47,7 @@ struct Source {
     offered: Option<Rank>,
 }
 
-/// Suspects that were started together, and the calls for suspects that the server has not lived through yet.
+/// Suspects that were started together, and those of their calls that the server has not survived yet.
 #[derive(Default)]
 struct Group {
     started: usize,
@@ -61,17 +60,17 @@ struct Group {
 }
 
 pub struct Queue {
-    /// First connects at once to one source; 0: no limit.
+    /// Concurrent first connects to one host; 0: no limit.
     per_origin: usize,
-    /// Processes that are being started at once, each until its result; 0: no limit.
+    /// Concurrent starts of processes, each until its result; 0: no limit.
     processes: usize,
     sources: Vec<Source>,
     by_host: HashMap<String, RemoteHost>,
-    /// The first of every source that may be connected to now.
+    /// The first proxy of every host that has a free place.
     open: BTreeSet<(Rank, RemoteHost)>,
-    /// Calls in the order in which they took a place, some of them answered already.
+    /// Calls in the order in which they took a place; some are already answered.
     places: VecDeque<(Duration, u64)>,
-    /// Calls that still keep a place.
+    /// Unanswered calls that keep a place.
     keeping: HashMap<u64, RemoteHost>,
     group: Group,
     len: usize,
@@ -95,13 +94,13 @@ impl Queue {
         }
     }
 
-    /// So many places from now on; see [`Queue::new`].
+    /// Sets the limits of [`Queue::new`].
     pub fn set_places(&mut self, per_origin: usize, processes: usize) {
         (self.per_origin, self.processes) = (per_origin, processes);
         (0..self.sources.len()).for_each(|number| self.offer(RemoteHost(number)));
     }
 
-    /// The origin that a host is, known from now on.
+    /// The entry of a host, which is added if it is new.
     pub fn remote_host(&mut self, host: Option<String>) -> RemoteHost {
         let Some(host) = host else { return NO_HOST };
         let Queue { sources, by_host, .. } = self;
@@ -111,7 +110,7 @@ impl Queue {
         })
     }
 
-    /// The host that an origin is; empty for what has none.
+    /// The name of a host; empty if it has none.
     pub fn host(&self, remote_host: RemoteHost) -> &str {
         self.sources.get(remote_host.0).map_or("", |source| &source.host)
     }
@@ -134,7 +133,7 @@ impl Queue {
         self.offer(remote_host);
     }
 
-    /// The next one that may be started now; it is started as `call`.
+    /// The next proxy that may be started now; it is started as `call`.
     pub fn pop(&mut self, call: u64, now: Duration) -> Option<ProxyKey> {
         self.free_places(now);
         let (rank, remote_host) = self.open.first().copied()?;
@@ -164,17 +163,17 @@ impl Queue {
         Some(key)
     }
 
-    /// Call `call` has its result.
+    /// The call has its result.
     pub fn answered(&mut self, call: u64) {
         self.free_place(call);
     }
 
-    /// The server has lived through call `call`, or was not tried by it.
+    /// The server has survived the call, or nothing was tried.
     pub fn over(&mut self, call: u64) {
         self.group.open.remove(&call);
     }
 
-    /// When, without any answer, there may be something to start; none where there will be nothing.
+    /// When there may be something to start without any answer; `None` if never.
     pub fn wake(&self) -> Option<Duration> {
         if self.len == 0 {
             return None;
@@ -197,7 +196,7 @@ impl Queue {
         }
     }
 
-    /// How many may be under way at once; 0: no limit.
+    /// The limit of a host; 0: no limit.
     fn places_of(&self, remote_host: RemoteHost) -> usize {
         match remote_host {
             NO_HOST => 0,
@@ -226,7 +225,7 @@ impl Queue {
         self.offer(remote_host);
     }
 
-    /// Has a source stand in `open` with its first, or not at all.
+    /// Updates the entry of a host in `open`.
     fn offer(&mut self, remote_host: RemoteHost) {
         let places = self.places_of(remote_host);
         let Some(source) = self.sources.get_mut(remote_host.0) else { return };

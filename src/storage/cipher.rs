@@ -1,5 +1,6 @@
-//! Seals the arguments of proxies with a key that is not in the journal, so that its files alone give no camera away.
-//! What is sealed is bound to its proxy: one row's seal is none for another's. Knows nothing of rows or queues.
+//! Encrypts the arguments of proxies with a key that is not in the journal, so that its files alone do not show the
+//! cameras' URLs. The ciphertext is bound to its proxy and cannot be moved to another row. Knows nothing of rows or
+//! queues.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ const NONCE_BYTES: usize = 24;
 pub struct ArgsCipher {
     /// Wipes the key when it is dropped.
     cipher: XChaCha20Poly1305,
-    /// Tells the key from others, and nothing of what it is.
+    /// Identifies the key without revealing it.
     pub id: i64,
 }
 
@@ -27,7 +28,7 @@ impl ArgsCipher {
     pub fn read(env: &dyn Env, path: &Path) -> Result<Arc<ArgsCipher>> {
         let text = env.read(path).map_err(|error| {
             let why = format!(
-                "cannot read [journal] key_file={}: {error}. Nothing is written until it is there",
+                "cannot read [journal] key_file={}: {error}. Nothing is written until it can be read",
                 path.display()
             );
             Error::new(Code::KeyMissing, why)
@@ -37,7 +38,7 @@ impl ArgsCipher {
         // The error of `hex` quotes a digit of the key, so it is not passed on.
         hex::decode_to_slice(text.trim_ascii(), key.as_mut_slice()).map_err(|_| {
             let why = format!(
-                "[journal] key_file={} does not have a key in it, {} hexadecimal digits: make one with openssl rand -hex \
+                "[journal] key_file={} must contain a key of {} hexadecimal digits: create one with openssl rand -hex \
                  {KEY_BYTES}",
                 path.display(),
                 2 * KEY_BYTES
@@ -49,21 +50,20 @@ impl ArgsCipher {
 
     fn new(key: &[u8; KEY_BYTES]) -> Result<Arc<ArgsCipher>> {
         let cipher = XChaCha20Poly1305::new(key.into());
-        // Every seal needs a random nonce: where there are none, the journal is not opened.
+        // Encryption needs random nonces: without them the journal is not opened.
         XNonce::try_generate().map_err(|error| {
             Error::new(Code::Storage, format!("the system's random generator failed: {error}"))
         })?;
-        // The tag of an empty message under a nonce that nothing else has.
+        // The tag of an empty message, with a nonce and associated data that nothing else uses.
         let payload = Payload { msg: b"", aad: b"zlm-journal: which key is this?" };
         let tag = cipher.encrypt(&XNonce::default(), payload).ok();
         let first = tag.as_ref().and_then(|tag| tag.first_chunk());
-        let id =
-            first.ok_or_else(|| Error::new(Code::KeyMissing, "this key encrypts nothing: make another one"))?;
+        let id = first.ok_or_else(|| Error::new(Code::KeyMissing, "unusable key: create another one"))?;
         let id = i64::from_le_bytes(*id);
         Ok(Arc::new(ArgsCipher { cipher, id }))
     }
 
-    /// The same, sealed for the file, unless they are already. Takes microseconds, touches no storage.
+    /// The arguments, encrypted for the file unless they already are. Takes microseconds, touches no storage.
     pub fn sealed(&self, kind: Kind, key: &str, args: Args) -> Args {
         if args.stored() != args.as_str() {
             return args;
@@ -73,7 +73,7 @@ impl ArgsCipher {
             let sealed = self.cipher.encrypt(&nonce, payload).ok()?;
             Some([nonce.as_slice(), &sealed].concat())
         });
-        // Without a nonce or a seal the write fails: neither plain text nor an empty seal is stored.
+        // If encryption fails, the write must fail: neither plain text nor nothing may be stored.
         match seal {
             Some(seal) => args.sealed_as(&seal),
             None => args.unstorable(),
@@ -82,7 +82,7 @@ impl ArgsCipher {
 
     fn decrypted(&self, kind: Kind, key: &str, args: Args) -> Result<Args> {
         let wrong =
-            || Error::corrupt(format!("the seal of {key} is broken: it was altered, or is of another key"));
+            || Error::corrupt(format!("the arguments of {key} cannot be decrypted: altered, or of another key"));
         let seal = args.seal().ok_or_else(wrong)?;
         let (nonce, sealed) = seal.split_first_chunk::<NONCE_BYTES>().ok_or_else(wrong)?;
         let payload = Payload { msg: sealed, aad: &bound_to(kind, key) };
@@ -91,19 +91,19 @@ impl ArgsCipher {
     }
 }
 
-/// Arguments from a file as memory has them: readable, and sealed for the file where there is a key.
+/// Arguments from a file for memory: readable, and encrypted for the file if there is a key.
 pub fn kept(cipher: Option<&ArgsCipher>, kind: Kind, key: &str, args: Args) -> Result<Args> {
     match cipher {
         Some(cipher) if args.is_encrypted() => cipher.decrypted(kind, key, args),
         Some(cipher) => Ok(cipher.sealed(kind, key, args)),
         None if args.is_encrypted() => {
-            Err(Error::new(Code::KeyMissing, format!("the arguments of {key} are sealed, and there is no key")))
+            Err(Error::new(Code::KeyMissing, format!("the arguments of {key} are encrypted, and no key is set")))
         }
         None => Ok(args),
     }
 }
 
-/// What a seal holds good for. A kind's name has no zero byte in it.
+/// The associated data of an encryption. The name of a kind contains no zero byte.
 fn bound_to(kind: Kind, key: &str) -> Vec<u8> {
     [kind.name().as_bytes(), b"\0", key.as_bytes()].concat()
 }

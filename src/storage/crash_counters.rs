@@ -1,7 +1,7 @@
-//! Which proxies the server may have crashed of. Only a crash accuses: the host's handler of crash signals writes down what
-//! was being worked on just then (see cpp/crash.h), and the next process counts that here. What was killed, or lost its
-//! power, has left nothing. Neither file is ever synced: they are for the death of a process, not of the machine. One that
-//! is damaged accuses nobody. Used on the reconciler's thread.
+//! Which proxies may have crashed the server. Only a crash counts: the host's handler of crash signals writes what was
+//! being worked on (see cpp/crash.h), and the next process counts that here. A killed process or a power loss leaves
+//! nothing. The files are not synced, since they must survive the process, not the machine. A damaged one counts
+//! nothing. Used on the reconciler's thread.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -23,10 +23,10 @@ pub struct CrashCounters {
 
 #[derive(Clone, Copy)]
 struct Record {
-    /// The change that made the proxy what the server crashed of. As another change has left it, it is another proxy.
+    /// The change of the entry. With another change the proxy counts as another one.
     seq: u64,
     crashes: u32,
-    /// It was set aside before, and has had its second chance.
+    /// It was quarantined before and released once.
     released: bool,
 }
 
@@ -41,8 +41,8 @@ struct Line {
 }
 
 impl CrashCounters {
-    /// Reads what the processes before have left, and counts the crash of the last, if that is what it died of. `known` is
-    /// each proxy of the journal with its last change.
+    /// Reads what previous processes have left, and counts the crash of the last one. `known` has each proxy of the
+    /// journal with its last change.
     pub fn read(paths: &JournalPaths, known: impl Iterator<Item = (ProxyKey, u64)>) -> Self {
         let path = paths.suspects();
         let text = paths.env.read(&path).unwrap_or_default();
@@ -74,12 +74,12 @@ impl CrashCounters {
         found.copied().unwrap_or(Record { seq, crashes: 0, released: false })
     }
 
-    /// In how many crashes running it was being worked on.
+    /// The number of consecutive crashes in which the server was working on it.
     pub fn crashes(&self, key: &ProxyKey, seq: u64) -> u32 {
         self.record(key, seq).crashes
     }
 
-    /// The server has lived through its start.
+    /// The server has survived its start.
     pub fn acquit(&mut self, key: &ProxyKey, seq: u64) {
         if self.of.get(key).is_some_and(|record| record.seq == seq) {
             self.of.remove(key);
@@ -87,7 +87,8 @@ impl CrashCounters {
         }
     }
 
-    /// It is not to be started any more. True where that is for good, since it was released once before.
+    /// Marks it as quarantined. Returns true if it is not released again automatically, because it was released once
+    /// before.
     pub fn set_aside(&mut self, key: &ProxyKey, seq: u64) -> bool {
         let released = self.record(key, seq).released;
         if self.of.get(key).is_some_and(|record| record.seq != seq) {
@@ -97,12 +98,12 @@ impl CrashCounters {
         released
     }
 
-    /// What was set aside has not been released yet.
+    /// Whether it has not been released yet.
     pub fn may_be_released(&self, key: &ProxyKey) -> bool {
         self.of.get(key).is_none_or(|record| !record.released)
     }
 
-    /// It is wanted again, by change `seq`, but one crash short of being set aside for good.
+    /// It is enabled again by change `seq`, with `crashes` as its count.
     pub fn release(&mut self, key: &ProxyKey, seq: u64, crashes: u32) {
         self.of.insert(key.clone(), Record { seq, crashes, released: true });
         self.write();
@@ -113,8 +114,8 @@ impl CrashCounters {
             && !std::mem::replace(&mut self.failed, true)
         {
             log::warn!(
-                "journal: cannot write {}: {error}. Should the server crash again, the next one will not know how often \
-                 it has",
+                "journal: cannot write {}: {error}. If the server crashes again, its next start will not know the \
+                 number of crashes",
                 self.path.display()
             );
         }
@@ -139,13 +140,13 @@ impl CrashCounters {
     }
 }
 
-/// The changes that the last process was working on when it crashed, each once: a line each. What cannot be taken away
-/// would count at every start: then it counts for nothing.
+/// The changes that the last process was working on when it crashed, one per line. If the file cannot be removed, it is
+/// ignored: it would count at every start.
 fn accused(paths: &JournalPaths) -> Vec<u64> {
     let path = paths.crash();
     let Ok(text) = paths.env.read(&path) else { return Vec::new() };
     if let Err(error) = paths.env.remove(&path) {
-        log::warn!("journal: cannot remove {}: {error}. It accuses nobody", path.display());
+        log::warn!("journal: cannot remove {}: {error}. It is ignored", path.display());
         return Vec::new();
     }
     let text = String::from_utf8(text).unwrap_or_default();

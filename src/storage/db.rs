@@ -1,5 +1,5 @@
-//! The SQLite file: how it is opened, read back, written and made anew. One connection a [`Store`]; every SQL
-//! text is a file under `sql/`. Knows nothing of queues, acknowledgements or what to do about an error.
+//! The SQLite file: opening, reading, writing and creating it. A [`Store`] has one connection; the SQL texts are files
+//! in `sql/`. Knows nothing of queues, acknowledgements or how to handle errors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,7 +17,7 @@ use super::rows::{self, Incident, Row};
 use crate::error::{Code, Error, Result};
 use crate::model::Change;
 
-/// `application_id` of every file of ours: "ZLMJ".
+/// `application_id` of our files: "ZLMJ".
 pub const APPLICATION_ID: i32 = 0x5A4C_4D4A;
 /// `user_version` of the files that this version writes.
 pub const SCHEMA_VERSION: i32 = 5;
@@ -31,7 +31,7 @@ const SET_SUMS: &str = include_str!("sql/set_sums.sql");
 const PRUNE: &str = include_str!("sql/prune.sql");
 const INSERT_INCIDENT: &str = include_str!("sql/insert_incident.sql");
 const SELECT_CHANGES: &str = include_str!("sql/select_changes.sql");
-/// From each version to the next; the first from version 1.
+/// The migrations from each version to the next, starting with version 1.
 const MIGRATIONS: &[&str] = &[
     include_str!("sql/migrate_1_to_2.sql"),
     include_str!("sql/migrate_2_to_3.sql"),
@@ -41,27 +41,27 @@ const MIGRATIONS: &[&str] = &[
 const SELECT_PROXIES: &str =
     "SELECT kind, key, args, state, seq, created_at, updated_at, crc FROM proxies ORDER BY rowid";
 
-/// How long a statement waits for an operator who holds the file locked with a tool of his own.
+/// How long a statement waits for an operator's tool that has the file locked.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Room for this much is made in the log beforehand, so that a commit overwrites instead of making a file grow, which
-/// costs a file system about as much again as the data. It holds what is written between two checkpoints.
+/// The log is preallocated with this size, so that commits overwrite it: making a file grow costs a file system about
+/// as much again as writing the data. It is enough for what is written between two checkpoints.
 const LOG_BYTES: u64 = 8 << 20;
-/// The same in pages, of SQLite's ordinary size.
+/// The same in pages of SQLite's default size.
 pub const LOG_PAGES: u32 = (LOG_BYTES / 4096) as u32;
 
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
-    /// Of the log, after the last commit; SQLite tells it then.
+    /// The length of the log after the last commit, reported by SQLite.
     log_pages: Arc<AtomicU32>,
-    /// Of the schema in the file.
+    /// The schema version of the file.
     version: i32,
 }
 
 impl Store {
-    /// Opens a journal that exists, for writing, and checks that it is one of ours. Until [`Store::trust`] is
-    /// called, closing it again leaves every byte as it was.
+    /// Opens an existing journal for writing, and checks that it is one of ours. Closing it before [`Store::trust`] is
+    /// called leaves every byte unchanged.
     pub fn open(paths: &JournalPaths, path: &Path) -> Result<Store> {
         let mut store = Self::connect(paths, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         store.version = store.check_identity(path)?;
@@ -93,8 +93,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens a file only to read it: a snapshot, or what is left of a damaged journal. The identity is not
-    /// checked.
+    /// Opens a snapshot or a damaged journal for reading only. The identity is not checked.
     pub fn open_for_reading(paths: &JournalPaths, path: &Path) -> Result<Store> {
         Self::connect(paths, path, OpenFlags::SQLITE_OPEN_READ_ONLY)
     }
@@ -110,14 +109,14 @@ impl Store {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-        // Rows are appended and read once, in order: a larger cache would hold what nobody asks for again.
+        // Rows are appended and read once, in order: a larger cache would be useless.
         connection.execute_batch(
             "PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -512;",
         )?;
         Ok(Store { connection, log_pages: Arc::default(), version: SCHEMA_VERSION })
     }
 
-    /// Returns the schema's version.
+    /// Returns the schema version.
     fn check_identity(&self, path: &Path) -> Result<i32> {
         let pragma = |name: &str| -> Result<i32> {
             Ok(self.connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))?)
@@ -130,20 +129,20 @@ impl Store {
             )));
         }
         if version > SCHEMA_VERSION {
-            // The version stands twice in the file, so that a damaged header is not taken for a newer one.
+            // The version is in the file twice, so that a damaged header is not taken for a newer version.
             let says: i64 =
                 self.connection.query_row("SELECT value FROM meta WHERE name = 'schema'", [], |row| row.get(0))?;
             if says != i64::from(version) {
                 return Err(Error::corrupt(format!(
-                    "the header of {} says schema {version}, its content says {says}",
+                    "the header of {} says schema {version}, but its content says {says}",
                     path.display()
                 )));
             }
             return Err(Error::new(
                 Code::NewerSchema,
                 format!(
-                    "{} was written by a newer zlm-journal (schema {version}, this one knows \
-                     {SCHEMA_VERSION}) and is only read: install that version again, or name another [journal] path",
+                    "{} was written by a newer zlm-journal (schema {version}; this one supports up to \
+                     {SCHEMA_VERSION}) and is only read: install that version again, or set another [journal] path",
                     path.display()
                 ),
             ));
@@ -151,8 +150,8 @@ impl Store {
         Ok(version)
     }
 
-    /// What is in the file was found good: it may be brought to this version's schema, its log prepared for writing,
-    /// and tidied up when it is closed.
+    /// The content was found good: preallocates the log, migrates the schema, and lets SQLite tidy up when it is
+    /// closed.
     pub fn trust(&mut self, paths: &JournalPaths, path: &Path) -> Result<()> {
         if let Err(error) = paths.preallocate(&log_of(path), LOG_BYTES) {
             log::warn!("journal: {error}. Commits will be slower; is the disk nearly full?");
@@ -162,7 +161,7 @@ impl Store {
         Ok(())
     }
 
-    /// All the steps from the file's version to ours, in one transaction.
+    /// Runs all migrations in one transaction.
     fn migrate(&mut self) -> Result<()> {
         let done = usize::try_from(self.version).unwrap_or(1).saturating_sub(1);
         let Some(steps) = MIGRATIONS.get(done..).filter(|steps| !steps.is_empty()) else {
@@ -175,26 +174,26 @@ impl Store {
         transaction.execute(SET_META, params!["schema", SCHEMA_VERSION])?;
         transaction.execute_batch(&format!("PRAGMA user_version = {SCHEMA_VERSION};"))?;
         transaction.commit()?;
-        log::info!("journal: the schema was brought from version {} to {SCHEMA_VERSION}", self.version);
+        log::info!("journal: the schema was migrated from version {} to {SCHEMA_VERSION}", self.version);
         self.version = SCHEMA_VERSION;
         Ok(())
     }
 
-    /// The number of the oldest change that is still there.
+    /// The number of the oldest change in the history.
     pub fn oldest_change(&self) -> Result<Option<u64>> {
         let oldest: Option<i64> =
             self.connection.query_row("SELECT min(seq) FROM journal", [], |row| row.get(0))?;
         Ok(oldest.map(i64::cast_unsigned))
     }
 
-    /// Which key the arguments in it are sealed with, by its id; none where they are not.
+    /// The id of the key that the arguments are encrypted with, if any.
     pub fn key_id(&self) -> Result<Option<i64>> {
         let found = self.connection.query_row("SELECT value FROM meta WHERE name = 'key'", [], |row| row.get(0));
         Ok(found.optional()?)
     }
 
-    /// Changes, the last first, by the values of `select_changes.sql`, and how many rows of them are left out because they
-    /// are damaged.
+    /// Changes, the last first, filtered by the values of `select_changes.sql`, and the number of damaged rows that
+    /// were left out.
     pub fn changes(
         &self,
         values: &[&dyn rusqlite::ToSql],
@@ -209,7 +208,7 @@ impl Store {
             match found.and_then(|row| row.kept(cipher).ok()) {
                 Some(Row::Change(change)) => changes.push(change),
                 _ => {
-                    log::warn!("journal: the row of change {seq} is damaged, and left out of a history");
+                    log::warn!("journal: the row of change {seq} is damaged and was left out of a history");
                     damaged += 1;
                 }
             }
@@ -217,11 +216,11 @@ impl Store {
         Ok((changes, damaged))
     }
 
-    /// Reads all of intent back. Fails on the first row whose checksum does not hold, when rows are missing, and with
-    /// [`Code::KeyMissing`] where they are encrypted with another key than the cipher's. What is not sealed is from now on, where
-    /// there is a cipher, but not in the file.
+    /// Reads intent. Fails with [`Code::Corrupt`] if a row is damaged or missing, and with [`Code::KeyMissing`] if the
+    /// arguments are encrypted with another key than the cipher's. With a cipher, plain arguments are encrypted in
+    /// memory, but not in the file.
     pub fn load(&self, cipher: Option<&Arc<ArgsCipher>>) -> Result<Intent> {
-        // One read transaction: the rows and the sums over them are of one moment.
+        // One read transaction, so that rows and digest match.
         let transaction = self.connection.unchecked_transaction()?;
         let meta = |name: &str| -> Result<u64> {
             let value: i64 =
@@ -234,8 +233,8 @@ impl Store {
         let another_key = || {
             Error::new(
                 Code::KeyMissing,
-                "its arguments are sealed with a key, and [journal] key_file does not name that one: put it back, or name \
-                 another [journal] path to begin anew",
+                "its arguments are encrypted with a key that [journal] key_file does not provide: restore that key \
+                 file, or set another [journal] path to start with an empty journal",
             )
         };
         let mut statement = transaction.prepare(SELECT_PROXIES)?;
@@ -244,7 +243,7 @@ impl Store {
         while let Some(row) = rows.next()? {
             let (kind, key, mut entry) = rows::proxy_of(&rows::values_of(row, 8)?)?;
             found.add(kind, &key, &entry);
-            // The id has no checksum: when it seems to be another's, the seals themselves tell.
+            // The key id has no checksum. If it seems to be another key's, decrypting shows whether that is true.
             entry.args = cipher::kept(cipher.map(Arc::as_ref), kind, &key, entry.args)
                 .map_err(|error| if is_ours { error } else { another_key() })?;
             entries.push(((kind, key.into()), entry));
@@ -256,12 +255,12 @@ impl Store {
             count: meta("count")?,
             xor: u32::try_from(meta("digest")?).map_err(|_| Error::corrupt("the digest is not a number"))?,
         };
-        // Once sealed, they are others.
+        // Encrypting has changed the rows.
         let digest = if cipher.is_some() { Digest::of(&entries) } else { found };
         let intent = Intent::starting_at(seq).sealing(cipher).filled(entries, digest);
         if stored != found || !intent.is_whole() || intent.seq() != seq {
             return Err(Error::corrupt(format!(
-                "the rows of proxies are not those that were written: {} of {} there, last change {} of {seq}",
+                "the rows of proxies do not match the digest: {} of {} are there, last change {} of {seq}",
                 found.count,
                 stored.count,
                 intent.seq(),
@@ -270,8 +269,8 @@ impl Store {
         Ok(intent)
     }
 
-    /// Reads the whole file and says what is wrong with it, beside what checksums tell: trees, indexes, free pages. Takes
-    /// seconds for a long history; ends early, as if all was well, when `give_up` says so.
+    /// Checks the whole file for what checksums do not cover: trees, indexes, free pages. Takes seconds with a long
+    /// history. Returns `Ok` early when `give_up` returns true.
     pub fn verify(&mut self, give_up: impl FnMut() -> bool + Send + 'static) -> Result<()> {
         self.connection.progress_handler(10_000, Some(give_up))?;
         let said = self.connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
@@ -284,14 +283,14 @@ impl Store {
         }
     }
 
-    /// Writes changes in one transaction. When this returns `Ok` they are on disk; after an error it is not
-    /// known whether they are, and the store must not be used again.
+    /// Writes changes in one transaction. After `Ok` they are on disk. After an error that is unknown, and the store
+    /// must not be used again.
     pub fn commit(&mut self, batch: &[Applied]) -> Result<()> {
         let Some(last) = batch.last() else {
             return Ok(());
         };
         let connection = &self.connection;
-        // rusqlite would parse both anew each time. Nothing is rolled back: after an error the store is dropped.
+        // Cached, because rusqlite would parse them each time. Without a rollback: after an error the store is dropped.
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut insert = connection.prepare_cached(INSERT_CHANGE)?;
         let mut insert_proxy = connection.prepare_cached(INSERT_PROXY)?;
@@ -315,47 +314,49 @@ impl Store {
         Ok(())
     }
 
-    /// Closes the connection without the tidying up, which would write.
+    /// Closes the connection without SQLite's tidying up, which would write.
     pub fn abandon(self) {
         let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     }
 
-    /// How long the log is that the next checkpoint will copy.
+    /// The length of the log that the next checkpoint will copy.
     pub fn log_pages(&self) -> u32 {
         self.log_pages.load(Ordering::Relaxed)
     }
 
-    /// Copies the log into the database as far as readers allow, waiting for nobody. True where that was all of it.
+    /// Copies the log into the database as far as readers allow, without waiting. Returns whether everything was
+    /// copied.
     pub fn checkpoint(&self) -> Result<bool> {
         let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
         let (logged, copied) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], read)?;
         Ok(logged == copied)
     }
 
-    /// Drops at most `most` journal rows up to change `seq` that are older than `before` (milliseconds UTC).
+    /// Deletes at most `most` rows of the history up to change `seq` that are older than `before` (milliseconds since
+    /// 1970-01-01 UTC).
     pub fn prune(&self, seq: u64, before: i64, most: u32) -> Result<usize> {
         Ok(self.connection.prepare_cached(PRUNE)?.execute(params![seq.cast_signed(), before, most])?)
     }
 }
 
-/// All that a journal can hold.
+/// The content of a journal.
 #[derive(Default)]
 pub struct Content {
     pub intent: Intent,
-    /// By number, each once.
+    /// By number.
     pub history: BTreeMap<u64, Change>,
     pub incidents: BTreeSet<Incident>,
 }
 
-/// Makes a complete file at `path` with this content, synced to disk and read back. Its directory is not synced: that
-/// comes with the rename that gives it its name.
+/// Creates a complete file with this content, syncs it and reads it back. The directory is synced later, with the
+/// rename to the final name.
 pub fn create(paths: &JournalPaths, path: &Path, content: &Content) -> Result<()> {
     let intent = &content.intent;
     paths.remove_database(path)?;
     paths.env.create(path).map_err(|error| Error::io("cannot create", path, &error))?;
     {
         let mut store = Store::connect(paths, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        // The file counts for nothing until it is renamed, so it needs no rollback journal on disk.
+        // The file is invalid until it is renamed, so it needs no rollback journal on disk.
         store.connection.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;")?;
         let transaction = store.connection.transaction()?;
         transaction.execute_batch(SCHEMA)?;
@@ -387,7 +388,7 @@ pub fn create(paths: &JournalPaths, path: &Path, content: &Content) -> Result<()
     let written = Store::open_for_reading(paths, path)?.load(intent.cipher())?;
     if written.digest() != intent.digest() || written.seq() != intent.seq() {
         return Err(Error::corrupt(format!(
-            "{} does not hold what was just written to it: check the disk",
+            "{} does not contain what was just written to it: check the disk",
             path.display()
         )));
     }

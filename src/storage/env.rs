@@ -1,53 +1,54 @@
-//! What the journal needs of the machine: files, directories, a clock. [`System`] is the machine itself. Tests stand
-//! another in its place, which forgets what was not synced, fails, or fills up; nothing else in the journal may touch
-//! a file. Database files are SQLite's business: it reaches them through [`Env::vfs`].
+//! What the journal needs from the machine: files, directories, a clock. [`System`] is the real machine. Tests replace
+//! it with one that forgets what was not synced, fails, or is full. Nothing else in the journal may access files,
+//! except SQLite, through [`Env::vfs`].
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What stands at a path.
+/// The status of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
     pub is_dir: bool,
     pub len: u64,
-    /// Tells the file from any other that ever had its name: device and inode, where there are such.
+    /// Distinguishes the file from others that had the same name: device and inode, where available.
     pub identity: (u64, u64),
 }
 
 /// Each call is one step that either happens or fails. Any thread.
 pub trait Env: Send + Sync {
-    /// The SQLite VFS for database files; none: SQLite's own.
+    /// The SQLite VFS for database files; `None`: SQLite's default.
     fn vfs(&self) -> Option<&str> {
         None
     }
-    /// Milliseconds since 1970-01-01 UTC, by a clock that may step.
+    /// Milliseconds since 1970-01-01 UTC. The clock may jump.
     fn now_ms(&self) -> i64;
-    /// None where nothing is there.
+    /// `None` if nothing is there.
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>>;
-    /// Tells from now on, quickly, whether the file that is at the path now has not been deleted or replaced since. Not
-    /// for database files: on Unix, closing such a file would drop SQLite's locks on it.
+    /// Returns a fast check whether the file that is now at the path has been deleted or replaced. Not for database
+    /// files: on Unix, closing such a file would release SQLite's locks on it.
     fn watch(&self, path: &Path) -> io::Result<Box<dyn Fn() -> bool + Send>>;
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// All that is in a directory.
+    /// The paths of everything in a directory.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
-    /// Makes one directory, 0700, whose parent exists. One that is there already is no error.
+    /// Creates a directory (0700) in an existing one. Succeeds if it already exists.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Makes an empty file, 0600, in place of whatever was there.
+    /// Creates an empty file (0600), or truncates an existing one.
     fn create(&self, path: &Path) -> io::Result<()>;
-    /// Writes into a file, 0600, which is made where it does not exist and grows as needed.
+    /// Writes to a file (0600), which is created if necessary and grows as needed.
     fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// When this returns, the content of the file, or the names in the directory, outlive a power loss.
+    /// When this returns, the content of the file, or the names in the directory, survive a power loss.
     fn sync(&self, path: &Path) -> io::Result<()>;
-    /// Replaces what was at `to`, in one step.
+    /// Replaces `to` atomically.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Locks a file, made where it does not exist, for as long as what this returns lives. None where another has it.
+    /// Locks a file, which is created if necessary, until the result is dropped. `None` if another process has it
+    /// locked.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send>>>;
 }
 
-/// Bytes that are cached as one piece.
+/// The page size of the page cache.
 const PAGE: usize = 4096;
 
 /// The machine that this process runs on.
@@ -98,8 +99,8 @@ impl Env for System {
     fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut file = private(OpenOptions::new().create(true).truncate(false).write(true)).open(path)?;
         file.seek(SeekFrom::Start(offset))?;
-        // A page at a time: what is written at once may share one large folio of the page cache, and on ext4 (Linux 6.16
-        // and later) each small write into that, as those of a log are, then costs time for every block in it.
+        // Page by page: a larger write may become one large folio of the page cache, and on ext4 (Linux 6.16 and later)
+        // each later small write into that, as to a log, takes time for every block in it.
         bytes.chunks(PAGE).try_for_each(|page| file.write_all(page))
     }
 
@@ -107,8 +108,7 @@ impl Env for System {
         if cfg!(unix) {
             return File::open(path)?.sync_all();
         }
-        // Elsewhere only what may be written can be synced, and a directory cannot: renames are the file system's own
-        // business.
+        // Elsewhere only files opened for writing can be synced, and directories not at all.
         if path.is_dir() { Ok(()) } else { OpenOptions::new().write(true).open(path)?.sync_all() }
     }
 
@@ -130,7 +130,7 @@ impl Env for System {
     }
 }
 
-/// Unlocks by itself: a child that was forked this moment has the descriptor too, until it becomes another program.
+/// Unlocks explicitly: a child that was just forked shares the descriptor until it executes another program.
 struct Locked(File);
 
 impl Drop for Locked {
@@ -145,8 +145,8 @@ fn identity(found: &fs::Metadata) -> (u64, u64) {
     (found.dev(), found.ino())
 }
 
-/// By the name that the kernel shows for the descriptor. Not by `stat`: since Linux 6.13 whoever asks for a file's times
-/// makes the next write note a new one, and the next sync half as slow again.
+/// Checks the name that the kernel shows for the descriptor. Not by `stat`: since Linux 6.13, reading a file's times
+/// makes the next write store a new one, and the next sync takes half as long again.
 #[cfg(target_os = "linux")]
 fn watch(path: &Path) -> io::Result<Box<dyn Fn() -> bool + Send>> {
     use std::os::fd::AsRawFd;
@@ -154,7 +154,7 @@ fn watch(path: &Path) -> io::Result<Box<dyn Fn() -> bool + Send>> {
     let link = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     let name = fs::read_link(&link)?;
     Ok(Box::new(move || {
-        // The descriptor lives as long as this closure.
+        // The closure must own the file to keep the descriptor open.
         let _ = &file;
         fs::read_link(&link).is_ok_and(|now| now == name)
     }))

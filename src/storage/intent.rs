@@ -1,6 +1,5 @@
-//! Intent in memory: what operators asked for and have not taken back. It is changed first and at once, on the
-//! thread of the call; the disk follows. With a cipher, what it has is encrypted for the disk. Knows nothing of files or
-//! threads.
+//! Intent in memory. It is changed first, on the thread of the call; the disk follows. With a cipher, its arguments are
+//! encrypted for the disk. Knows nothing of files or threads.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -11,10 +10,10 @@ use crate::model::{
     Args, Change, DEFAULT_VHOST, Endpoint, Entry, Kind, NamingRules, Op, ProxyKey, State, Stream, url,
 };
 
-/// So many removals and replacements are remembered, for those who ask whether a scope has changed.
+/// How many removals and replacements are remembered for `changed_since`.
 const REMEMBERED: usize = 10_000;
 
-/// Proves that no row of `proxies` is missing or foreign: how many there are, and the XOR of their checksums.
+/// The number of rows of `proxies` and the XOR of their checksums: shows whether a row is missing or foreign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Digest {
     pub count: u64,
@@ -39,44 +38,44 @@ impl Digest {
     }
 }
 
-/// Who changed intent, and by which call.
+/// Who changed intent, and with which call.
 #[derive(Debug, Clone, Default)]
 pub struct Cause {
     pub origin: String,
     pub reason: String,
 }
 
-/// One change, with all that its transaction writes.
+/// A change, with everything that its transaction writes.
 #[derive(Debug, Clone)]
 pub struct Applied {
     pub change: Change,
-    /// The row of `proxies` afterwards; none when it is gone.
+    /// The row of `proxies` after the change; `None` if there is none.
     pub entry: Option<Entry>,
-    /// The same before.
+    /// The row before the change.
     pub before: Option<Entry>,
-    /// The whole of `proxies` afterwards.
+    /// The digest of `proxies` after the change.
     pub digest: Digest,
 }
 
-/// What a recorded call or event asks for.
+/// A change that a call or event asks for.
 pub struct Edit {
     /// Milliseconds since 1970-01-01 UTC.
     pub at: i64,
     pub op: Op,
-    /// Of an add.
+    /// Only for an add.
     pub args: Option<Args>,
     pub cause: Cause,
 }
 
 impl Edit {
-    /// About the memory that it takes while it waits.
+    /// Its approximate memory while it waits.
     pub fn bytes(&self, key: &str) -> usize {
         self.args.as_ref().map_or(0, |args| args.as_str().len()) + key.len()
     }
 }
 
 impl Applied {
-    /// About the memory that it takes while it waits.
+    /// Its approximate memory while it waits.
     pub fn bytes(&self) -> usize {
         self.change.args.as_ref().map_or(0, |args| args.as_str().len()) + self.change.key.len()
     }
@@ -86,13 +85,13 @@ impl Applied {
 pub struct Intent {
     cipher: Option<Arc<ArgsCipher>>,
     entries: BTreeMap<ProxyKey, Entry>,
-    /// By `app/stream` of what they make or take: the proxies whose key does not say it, or not all of it, as the server
-    /// names it.
+    /// An index by `app/stream` of what proxies make or take. Contains only those whose key does not show all of that.
     by_path: BTreeSet<(String, ProxyKey)>,
     by_state: BTreeMap<State, u64>,
     digest: Digest,
     seq: u64,
-    /// What was removed of late, by the change that did so; what was removed up to `forgotten` is not known any more.
+    /// Recently removed or replaced arguments, with the change that did it; those up to `forgotten` are no longer
+    /// known.
     removed: VecDeque<(u64, Kind, Args)>,
     forgotten: u64,
 }
@@ -103,18 +102,17 @@ impl Intent {
         Self { seq, forgotten: seq, ..Self::default() }
     }
 
-    /// Seals with this what comes in from now on. To be said while it is empty.
+    /// Encrypts with this from now on. Call it while the intent is empty.
     pub fn sealing(self, cipher: Option<&Arc<ArgsCipher>>) -> Self {
         Self { cipher: cipher.cloned(), ..self }
     }
 
-    /// What it seals with.
     pub fn cipher(&self) -> Option<&Arc<ArgsCipher>> {
         self.cipher.as_ref()
     }
 
-    /// A change after `since` in a scope; none where it is as it was. Where that is not known any more, the last change up
-    /// to which it is not.
+    /// The last change after `since` in a scope, if any. If `since` is too old to tell, the last change that is no
+    /// longer known.
     pub fn changed_since(&self, since: u64, scope: &dyn Fn(Kind, &Args) -> bool) -> Option<u64> {
         if since < self.forgotten {
             return Some(self.forgotten);
@@ -134,7 +132,7 @@ impl Intent {
         self.digest
     }
 
-    /// No two that it was filled with were of one key.
+    /// Whether it was filled without duplicate keys.
     pub fn is_whole(&self) -> bool {
         self.digest.count == self.entries.len() as u64
     }
@@ -151,8 +149,8 @@ impl Intent {
         self.entries.iter().map(|((kind, key), entry)| (*kind, key, entry))
     }
 
-    /// At most `most` entries that follow `cursor` in the order of kind and key, so that a long walk holds no
-    /// lock for long.
+    /// At most `most` entries after `cursor`, ordered by kind and key, so that a long walk does not hold a lock for
+    /// long.
     pub fn after(&self, cursor: Option<&ProxyKey>, most: usize) -> Vec<(ProxyKey, Entry)> {
         let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
         self.entries
@@ -162,7 +160,7 @@ impl Intent {
             .collect()
     }
 
-    /// The proxies with whose close this source of the server ends, and the other way round.
+    /// The proxies that end with this source of the server, and the source with them.
     pub fn producers(&self, stream: &Stream, rules: &NamingRules) -> Vec<ProxyKey> {
         let name: Arc<str> = stream.to_string().into();
         let named = Kind::ALL.iter().filter(|kind| kind.key_is_stream()).map(|kind| (*kind, Arc::clone(&name)));
@@ -195,8 +193,7 @@ impl Intent {
         self.by_path.range(from..).take_while(move |(its, _)| *its == path).map(|(_, key)| key.clone())
     }
 
-    /// Puts in what was read back from disk, or replaces it. Its arguments are readable, and sealed where
-    /// there is a cipher.
+    /// Inserts or replaces an entry. Its arguments must be readable, and encrypted if there is a cipher.
     pub fn put(&mut self, kind: Kind, key: Arc<str>, entry: Entry) {
         if let Some(before) = self.entries.insert((kind, Arc::clone(&key)), entry.clone()) {
             self.uncount(kind, &key, &before);
@@ -212,8 +209,8 @@ impl Intent {
         self.by_path.extend(paths.into_iter().map(|path| (path, (kind, Arc::clone(key)))));
     }
 
-    /// The same with all that was read back from disk, which proves to be `digest`; for one that has nothing yet. Made at
-    /// once, since a tree that grows in the order of its keys stays half empty.
+    /// Fills an empty intent with entries that match `digest`. Built at once: a tree that grows in the order of its
+    /// keys stays half empty.
     pub fn filled(mut self, entries: Vec<(ProxyKey, Entry)>, digest: Digest) -> Self {
         for ((kind, key), entry) in &entries {
             self.seq = self.seq.max(entry.seq);
@@ -224,7 +221,7 @@ impl Intent {
         self
     }
 
-    /// An accepted add: the proxy is wanted from now on, with these arguments.
+    /// A successful add: the proxy is enabled with these arguments.
     pub fn add(&mut self, at: i64, kind: Kind, key: &str, args: Args, cause: Cause) -> Applied {
         let args = match &self.cipher {
             Some(cipher) => cipher.sealed(kind, key, args),
@@ -236,20 +233,20 @@ impl Intent {
         self.apply(at, Op::Add, kind, key.into(), Some(entry), before, cause)
     }
 
-    /// An accepted delete. None when the proxy was not wanted anyway: then nothing changes.
+    /// A successful delete. `None` if there was no entry.
     pub fn remove(&mut self, at: i64, kind: Kind, key: &str, cause: Cause) -> Option<Applied> {
         let before = self.get(kind, key)?.clone();
         Some(self.apply(at, Op::Remove, kind, key.into(), None, Some(before), cause))
     }
 
-    /// The proxy is wanted as before, in another state. None when it is not wanted, or stands there already.
+    /// Sets the state of an entry. `None` if there is no entry, or it has that state already.
     pub fn set_state(&mut self, at: i64, kind: Kind, key: &str, state: State, cause: Cause) -> Option<Applied> {
         let before = self.get(kind, key).filter(|entry| entry.state != state)?.clone();
         let entry = Entry { state, seq: self.seq + 1, updated_at: at, ..before.clone() };
         Some(self.apply(at, Op::Set(state), kind, key.into(), Some(entry), Some(before), cause))
     }
 
-    /// Makes a change undone that was the last on its key. Its number is not given again.
+    /// Undoes the last change on its key. The number is not used again.
     pub fn take_back(&mut self, applied: &Applied) {
         let (kind, key) = (applied.change.kind, &applied.change.key);
         match &applied.before {
@@ -260,12 +257,12 @@ impl Intent {
         }
     }
 
-    /// Drops what was read back wrongly. False where it is not there.
+    /// Drops an entry without a change. Returns false if there is none.
     pub fn forget(&mut self, kind: Kind, key: &str) -> bool {
         self.take(kind, key).is_some()
     }
 
-    /// None when it changes nothing, or an add comes without arguments.
+    /// `None` if nothing changes, or an add has no arguments.
     pub fn change(&mut self, Edit { at, op, args, cause }: Edit, kind: Kind, key: &str) -> Option<Applied> {
         match op {
             Op::Add => Some(self.add(at, kind, key, args?, cause)),
@@ -286,7 +283,7 @@ impl Intent {
         cause: Cause,
     ) -> Applied {
         self.seq += 1;
-        // An entry that leaves a scope is as good as removed from it.
+        // An entry that leaves a scope counts as removed from it.
         if let Some(before) = &before {
             self.removed.push_back((self.seq, kind, before.args.clone()));
             if self.removed.len() > REMEMBERED {
@@ -325,10 +322,10 @@ impl Intent {
     }
 }
 
-/// Where it stands in `by_path`. Most keys have the default virtual host, and say all.
+/// The paths of an entry in `by_path`. Most keys have the default virtual host and need none.
 fn paths_of(kind: Kind, key: &str, entry: &Entry) -> Vec<String> {
     let info = kind.info();
-    // A key begins with the virtual host, or with the schema before it.
+    // A key begins with the virtual host, or with the schema and then the virtual host.
     let part = usize::from(info.input == Endpoint::Named);
     let is_named = info.output == Endpoint::Named || info.input == Endpoint::Named;
     let says_all = is_named && key.split('/').nth(part) == Some(DEFAULT_VHOST);

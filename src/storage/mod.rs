@@ -1,5 +1,5 @@
-//! The journal's files: how they are opened, read back, written, recovered and encrypted, and what lies beside them. Has no
-//! threads, and knows nothing of queues or acknowledgements.
+//! The journal's files: opening, reading, writing, recovery and encryption, and the files beside them. Has no threads,
+//! and knows nothing of queues or acknowledgements.
 
 pub(crate) mod cipher;
 pub(crate) mod crash_counters;

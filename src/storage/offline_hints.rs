@@ -1,6 +1,6 @@
-//! What did not play when the server was last looked at, noted beside the journal, so that the next start begins with
-//! what did. A hint and no more: it is never synced, and one that is damaged or missing costs an order. Used on the
-//! reconciler's thread.
+//! Which proxies did not play when the server was last checked, stored beside the journal, so that the next start
+//! begins with those that did. Only a hint: it is not synced, and if it is lost, only the order of the start suffers.
+//! Used on the reconciler's thread.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,8 +10,8 @@ use std::sync::Arc;
 use super::env::Env;
 use super::paths::{JournalPaths, with_suffix};
 
-/// By the number of the change that made each proxy: when it was last seen playing, milliseconds since 1970-01-01 UTC,
-/// 0 for never.
+/// When each proxy was last seen playing, in milliseconds since 1970-01-01 UTC, 0 for never; by the change of its
+/// entry.
 pub struct OfflineHints {
     env: Arc<dyn Env>,
     path: PathBuf,
@@ -31,12 +31,12 @@ impl OfflineHints {
         Self { env: Arc::clone(&paths.env), path, noted, failed: false }
     }
 
-    /// None for one that played when last looked at, or was not known then.
+    /// `None` if it played when last checked, or did not exist then.
     pub fn of(&self, seq: u64) -> Option<i64> {
         self.noted.get(&seq).copied()
     }
 
-    /// These do not play now.
+    /// Stores the proxies that do not play now.
     pub fn note(&mut self, dark: Vec<(u64, i64)>) {
         let dark = BTreeMap::from_iter(dark);
         if dark == self.noted {

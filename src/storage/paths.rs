@@ -1,6 +1,6 @@
-//! Where the journal lives: the file, what lies beside it (journals in one directory share it: all that is theirs
-//! bears their name), and the file-system steps that make a file appear whole or not at all. Knows nothing of what is
-//! in the files.
+//! The paths of the journal and of the files beside it, which all begin with its name since several journals may share
+//! a directory, and the file operations that make a file appear complete or not at all. Knows nothing of the files'
+//! content.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::env::{Env, Stat};
 use crate::error::{Code, Error, Result};
 
-/// The paths of one journal. All derive from that of the database file.
+/// The paths of one journal, derived from that of the database.
 #[derive(Clone)]
 pub struct JournalPaths {
     pub env: Arc<dyn Env>,
@@ -18,15 +18,15 @@ pub struct JournalPaths {
     name: String,
 }
 
-/// A database, and what SQLite keeps beside one.
+/// The suffixes of a database and of what SQLite keeps beside it.
 const SIDECARS: &[&str] = &["", "-wal", "-shm", "-journal"];
-/// So many folders of each sort keep their files, the newest: what goes wrong again and again must not fill the disk.
+/// How many folders of each sort keep their files: repeated failures must not fill the disk.
 const DAMAGED_KEPT: usize = 8;
 const REPLACED_KEPT: usize = 4;
-/// A mark is written in turn to one of two sectors, so that a torn one never costs the other.
+/// A mark is written alternately to two sectors, so that a torn write never damages the other.
 const MARK_SLOT: usize = 512;
 
-/// Why files are put away; it becomes part of the folder's name.
+/// Why files are moved to quarantine; part of the folder's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuarantineReason {
     Damaged,
@@ -54,7 +54,7 @@ impl JournalPaths {
         let name = file
             .file_name()
             .and_then(|name| name.to_str())
-            .ok_or_else(|| Error::invalid(format!("[journal] path={} names no file", file.display())))?;
+            .ok_or_else(|| Error::invalid(format!("[journal] path={} does not name a file", file.display())))?;
         let dir = match file.parent() {
             Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
             _ => PathBuf::from("."),
@@ -62,7 +62,7 @@ impl JournalPaths {
         Ok(JournalPaths { env, file: dir.join(name), name: name.to_owned(), dir })
     }
 
-    /// Makes the directories (0700), refuses a path that is itself one.
+    /// Creates the directories (0700), and fails if the path is a directory itself.
     pub fn prepare(&self) -> Result<()> {
         for dir in [&self.dir, &self.snapshots(), &self.quarantine()] {
             self.ensure_dir(dir)?;
@@ -76,9 +76,9 @@ impl JournalPaths {
         Ok(())
     }
 
-    /// Makes a directory and those above it, each durably. One that is there may have been made a moment ago by a
-    /// process that died before it could sync, so its name is synced as well; where the directory above may not be
-    /// opened, it is not ours and was there before.
+    /// Creates a directory and its parents durably. An existing one may have just been created by a process that died
+    /// before syncing it, so its name is synced too. If its parent may not be opened, it is not ours and existed
+    /// before.
     fn ensure_dir(&self, dir: &Path) -> Result<()> {
         let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if self.stat(dir)?.is_some_and(|found| found.is_dir) {
@@ -96,7 +96,7 @@ impl JournalPaths {
         self.sync(parent)
     }
 
-    /// Takes the journal for this process, for as long as what this returns lives.
+    /// Locks the journal for this process until the result is dropped.
     pub fn lock(&self) -> Result<Box<dyn Send>> {
         let path = self.beside(".lock");
         match self.env.lock(&path) {
@@ -104,7 +104,7 @@ impl JournalPaths {
             Ok(None) => Err(Error::new(
                 Code::Locked,
                 format!(
-                    "another server has the journal {}: give each server a [journal] path of its own",
+                    "another server uses the journal {}: set a different [journal] path for each server",
                     self.file.display()
                 ),
             )),
@@ -112,7 +112,7 @@ impl JournalPaths {
         }
     }
 
-    /// False where the file that is locked is not there any more.
+    /// False if the lock file was deleted.
     pub fn is_encrypted(&self) -> Result<bool> {
         Ok(self.stat(&self.beside(".lock"))?.is_some())
     }
@@ -125,27 +125,27 @@ impl JournalPaths {
         self.dir.join("quarantine")
     }
 
-    /// A database that is being written, and counts for nothing yet.
+    /// A database that is being written and is not valid yet.
     pub fn unfinished(&self) -> PathBuf {
         self.beside(".unfinished")
     }
 
-    /// A complete replacement of the journal, on its way to become it.
+    /// A complete replacement of the journal that is about to be renamed.
     pub fn recovered(&self) -> PathBuf {
         self.beside(".recovered")
     }
 
-    /// Where a crash signal's handler notes what was being worked on; see `suspects`.
+    /// Where a handler of crash signals writes what was being worked on; see `crash_counters`.
     pub fn crash(&self) -> PathBuf {
         self.beside(".crash")
     }
 
-    /// Where it is kept what the server has crashed of; see `suspects`.
+    /// Where the crash counts are stored; see `crash_counters`.
     pub fn suspects(&self) -> PathBuf {
         self.beside(".suspects")
     }
 
-    /// Where it is noted what does not play; see `dark`.
+    /// Where proxies that do not play are stored; see `offline_hints`.
     pub fn dark(&self) -> PathBuf {
         self.beside(".dark")
     }
@@ -154,9 +154,9 @@ impl JournalPaths {
         with_suffix(&self.file, suffix)
     }
 
-    /// Moves the file and its sidecars, as far as they exist, into a new folder of the quarantine. Returns the
-    /// folder, or none when there was nothing to move. The database goes first, and durably: without it the next
-    /// start knows that its sidecars are to follow, while a database without its log would pass for an older state.
+    /// Moves the file and its sidecars to a new folder of the quarantine. Returns the folder, or `None` if there was
+    /// nothing to move. The database is moved first, durably: without it, the next start knows that its sidecars must
+    /// follow, while a database without its log would look like an older state.
     pub fn quarantine_files(&self, because: QuarantineReason) -> Result<Option<PathBuf>> {
         let mut files = Vec::new();
         for suffix in SIDECARS {
@@ -193,7 +193,7 @@ impl JournalPaths {
         }
     }
 
-    /// The folders of the quarantine for one reason, the newest first.
+    /// The folders of the quarantine with one reason, the newest first.
     pub fn quarantined(&self, because: QuarantineReason) -> Vec<PathBuf> {
         let end = format!("-{}", because.name());
         let mut folders = self.env.list(&self.quarantine()).unwrap_or_default();
@@ -206,25 +206,25 @@ impl JournalPaths {
         folders
     }
 
-    /// The database in a folder of the quarantine; none where the folder was emptied.
+    /// The database in a folder of the quarantine, if it was not removed.
     pub fn database_in(&self, folder: &Path) -> Option<PathBuf> {
         let database = folder.join(&self.name);
         self.stat(&database).ok().flatten().map(|_| database)
     }
 
-    /// Removes the files of a folder of the quarantine. The folder stays: it says when it happened.
+    /// Removes the files in a folder of the quarantine. The folder stays as a record of when it happened.
     pub fn empty(&self, folder: &Path) -> Result<()> {
         let files = self.env.list(folder).map_err(|error| Error::io("cannot list", folder, &error))?;
         files.iter().try_for_each(|file| self.remove(file))
     }
 
-    /// Gives a complete, synced file its final name: what bears such a name is whole.
+    /// Gives a complete, synced file its final name, durably.
     pub fn publish(&self, temporary: &Path, path: &Path) -> Result<()> {
         self.rename(temporary, path)?;
         path.parent().map_or(Ok(()), |dir| self.sync(dir))
     }
 
-    /// The snapshots, newest first.
+    /// The snapshots, the newest first.
     pub fn list_snapshots(&self) -> Vec<SnapshotFile> {
         let prefix = format!("{}.", self.name);
         let mut found: Vec<SnapshotFile> = self
@@ -242,25 +242,25 @@ impl JournalPaths {
         found
     }
 
-    /// The name of a snapshot of the state after change `seq`, made now.
+    /// The path of a new snapshot of the state after change `seq`.
     pub fn snapshot(&self, seq: u64) -> SnapshotFile {
         let at = self.env.now_ms();
         let name = format!("{}.{seq:020}-{at}.snapshot", self.name);
         SnapshotFile { seq, at, path: self.snapshots().join(name) }
     }
 
-    /// Where a snapshot is written before it is known to be good.
+    /// Where a snapshot is written before it is verified.
     pub fn temporary_snapshot(&self) -> PathBuf {
         self.snapshots().join(format!("{}.unfinished", self.name))
     }
 
-    /// The highest change that was noted to be on disk; 0 where none was, or the note cannot be read.
+    /// The highest change that is known to be on disk; 0 if none is, or the mark cannot be read.
     pub fn read_mark(&self) -> u64 {
         let bytes = self.env.read(&self.beside(".mark")).unwrap_or_default();
         bytes.chunks(MARK_SLOT).filter_map(parse_mark).max().unwrap_or(0)
     }
 
-    /// Notes, durably, that changes up to `seq` are on disk: by it the next start knows when a log is missing.
+    /// Durably marks changes up to `seq` as on disk, so that the next start notices a missing log.
     pub fn write_mark(&self, seq: u64) -> Result<()> {
         let path = self.beside(".mark");
         let mut slot = format!("{seq} {:08x}\n", crc32fast::hash(&seq.to_le_bytes())).into_bytes();
@@ -274,7 +274,7 @@ impl JournalPaths {
     }
 
     pub fn stat(&self, path: &Path) -> Result<Option<Stat>> {
-        self.env.stat(path).map_err(|error| Error::io("cannot look at", path, &error))
+        self.env.stat(path).map_err(|error| Error::io("cannot get the status of", path, &error))
     }
 
     pub fn sync(&self, path: &Path) -> Result<()> {
@@ -286,7 +286,7 @@ impl JournalPaths {
         renamed.map_err(|error| Error::io(&format!("cannot move {} to", from.display()), to, &error))
     }
 
-    /// `rm`, for which a file that is not there is as good as gone.
+    /// Removes a file; succeeds if there is none.
     pub fn remove(&self, path: &Path) -> Result<()> {
         match self.env.remove(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("cannot remove", path, &error)),
@@ -294,13 +294,12 @@ impl JournalPaths {
         }
     }
 
-    /// Removes a database that counts for nothing, with whatever lies beside it.
+    /// Removes an invalid database with its sidecars.
     pub fn remove_database(&self, path: &Path) -> Result<()> {
         SIDECARS.iter().try_for_each(|suffix| self.remove(&with_suffix(path, suffix)))
     }
 
-    /// Makes a file at least `bytes` long, the new part being zeros that take up room on the disk, and its name
-    /// durable.
+    /// Extends a file to at least `bytes` with allocated zeros, and makes its name durable.
     pub fn preallocate(&self, path: &Path, bytes: u64) -> Result<()> {
         const ZEROS: &[u8] = &[0; 1 << 16];
         let mut len = self.stat(path)?.map_or(0, |found| found.len);
@@ -310,7 +309,7 @@ impl JournalPaths {
         while len < bytes {
             let missing = usize::try_from(bytes - len).unwrap_or(usize::MAX).min(ZEROS.len());
             let zeros = ZEROS.get(..missing).unwrap_or(ZEROS);
-            self.env.write_at(path, len, zeros).map_err(|error| Error::io("cannot make room in", path, &error))?;
+            self.env.write_at(path, len, zeros).map_err(|error| Error::io("cannot preallocate", path, &error))?;
             len += zeros.len() as u64;
         }
         self.sync(path)?;
@@ -324,7 +323,7 @@ fn parse_mark(slot: &[u8]) -> Option<u64> {
     (u32::from_str_radix(crc, 16).ok()? == crc32fast::hash(&seq.to_le_bytes())).then_some(seq)
 }
 
-/// A snapshot by its name; what is in it is another matter.
+/// A snapshot by its name; its content is not checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotFile {
     pub seq: u64,
@@ -332,7 +331,7 @@ pub struct SnapshotFile {
     pub path: PathBuf,
 }
 
-/// The name of the write-ahead log that SQLite keeps beside a database.
+/// The path of SQLite's write-ahead log of a database.
 pub fn log_of(database: &Path) -> PathBuf {
     with_suffix(database, "-wal")
 }

@@ -1,6 +1,6 @@
-//! Opening the journal, whatever state its files are in: as it is, or else from the newest state that can be
-//! proven. One rule decides what that is: the newest good snapshot is the word on every key up to its change, and
-//! after that, of all rows whose checksums hold, the change with the highest number counts.
+//! Opens the journal in any state of its files: as it is, or with the newest state that can be proven. For each key,
+//! the newest valid snapshot counts up to its change; after that, the row with the highest change number of all that
+//! have a valid checksum.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,27 +15,27 @@ use super::salvage::Pages;
 use crate::error::{Code, Error, Result};
 use crate::model::{Change, Entry, Kind, ProxyKey};
 
-/// Change numbers that a recovery leaves out. The lost rows may have carried numbers that somebody was told; none
-/// of those is given twice.
+/// Change numbers that a recovery skips: lost rows may have had numbers that callers know, and no number may be used
+/// twice.
 const SEQ_GAP: u64 = 1_000_000;
-/// Rows of history that a fresh file takes over from the old one.
+/// The maximum number of changes that a new file takes over from the old one.
 const HISTORY: usize = 100_000;
 
-/// An open journal, and what had to be done to open it.
+/// An open journal, and its recovery.
 pub struct Opened {
     pub store: Store,
     pub intent: Intent,
-    /// What was damaged, where it is kept and what was recovered from what; none for a healthy file.
+    /// For a damaged file: what was damaged, where it is kept, and what was recovered.
     pub report: Option<String>,
 }
 
-/// Opens the journal at `paths`, whose lock is held. What is in it is encrypted with the cipher's key, where there is one. Fails
-/// with [`Code::KeyMissing`], and leaves everything as it is, where it is sealed with another.
+/// Opens the journal at `paths`, whose lock is held. With a cipher, arguments are encrypted. Fails with
+/// [`Code::KeyMissing`], without changing anything, if they are encrypted with another key.
 pub fn open(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Opened> {
     let recovered = paths.recovered();
     if paths.stat(&paths.file)?.is_none() {
         if paths.stat(&recovered)?.is_some() && is_whole(paths, &recovered, cipher)? {
-            // A crash between putting the old files away and this rename. What is left of them follows.
+            // There was a crash between moving the old files away and this rename. Move the rest of them.
             paths.quarantine_files(QuarantineReason::Damaged)?;
             paths.publish(&recovered, &paths.file)?;
         } else if paths.list_snapshots().is_empty() && paths.stat(&log_of(&paths.file))?.is_none() {
@@ -54,23 +54,23 @@ pub fn open(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Op
         Ok((store, intent)) => seal(paths, store, intent),
         Err(error) if error.code == Code::Corrupt => recover(paths, cipher, &error.message),
         Err(_) if paths.stat(&paths.file)?.is_none() => {
-            recover(paths, cipher, &format!("{} is gone", paths.file.display()))
+            recover(paths, cipher, &format!("{} is missing", paths.file.display()))
         }
         Err(error) => Err(error),
     }
 }
 
-/// Reads a journal that must not be written: its schema is newer.
+/// Reads a journal with a newer schema, which must not be written.
 pub fn read_only(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Intent> {
     Store::open_for_reading(paths, &paths.file)?.load(cipher)
 }
 
-/// Writes a journal that was not sealed afresh with a key: the old file would still hold what was in it.
+/// Writes a new file, encrypted: the old one would still contain the plain text.
 fn seal(paths: &JournalPaths, store: Store, intent: Intent) -> Result<Opened> {
     store.abandon();
     let (history, mut incidents) = salvage_history(paths, intent.seq(), intent.cipher());
     let report = format!(
-        "The arguments of all {} proxies and of {} changes are sealed with the key of [journal] key_file from now on",
+        "The arguments of all {} proxies and of {} changes are now encrypted with the key of [journal] key_file",
         intent.digest().count,
         history.len()
     );
@@ -81,7 +81,7 @@ fn seal(paths: &JournalPaths, store: Store, intent: Intent) -> Result<Opened> {
     Ok(Opened { store, intent: content.intent, report: None })
 }
 
-/// False for a file that has been damaged. An error, where the disk does not tell: then nothing is decided.
+/// Whether a file is undamaged. Fails if the disk has an error: then nothing is known.
 fn is_whole(paths: &JournalPaths, path: &Path, cipher: Option<&Arc<ArgsCipher>>) -> Result<bool> {
     match Store::open_for_reading(paths, path).and_then(|store| store.load(cipher)) {
         Ok(_) => Ok(true),
@@ -98,14 +98,14 @@ fn open_healthy(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Resul
     Ok((store, intent))
 }
 
-/// SQLite takes a damaged log for one that ends there, and a missing one for none at all. An error where it is known
-/// that what it has read is not the newest that was on disk.
+/// SQLite takes a damaged log for a shorter one, and a missing log for none. Fails if newer changes than those that it
+/// has read are known to have been on disk.
 fn not_behind(paths: &JournalPaths, intent: &Intent) -> Result<()> {
     let marked = paths.read_mark();
     if marked > intent.seq() {
         return Err(Error::corrupt(format!(
-            "{} ends with change {}, but change {marked} had been on disk: part of it or of its log is lost, or the \
-             file is an old copy",
+            "{} ends with change {}, but change {marked} was already on disk: part of the file or of its log is lost, \
+             or it is an old copy",
             paths.file.display(),
             intent.seq()
         )));
@@ -127,14 +127,14 @@ fn not_behind(paths: &JournalPaths, intent: &Intent) -> Result<()> {
         return Ok(());
     }
     Err(Error::corrupt(format!(
-        "the log of {} is damaged in its middle: SQLite stops at change {}, behind it lie changes up to {}",
+        "the log of {} is damaged in the middle: SQLite stops at change {}, and changes up to {} follow after it",
         paths.file.display(),
         intent.seq(),
         found.seq
     )))
 }
 
-/// A file that is not there is empty.
+/// Reads a file; a missing one is empty.
 fn read(paths: &JournalPaths, path: &Path) -> Result<Vec<u8>> {
     match paths.stat(path)? {
         None => Ok(Vec::new()),
@@ -142,8 +142,8 @@ fn read(paths: &JournalPaths, path: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// Puts a fresh file in the journal's place; what was there goes to quarantine. A crash at any point leaves either the
-/// old files or the whole fresh one to be found.
+/// Replaces the journal with a new file and moves the old one to quarantine. A crash at any point leaves either the old
+/// files or the complete new one.
 pub fn replace(paths: &JournalPaths, content: &Content, because: QuarantineReason) -> Result<Store> {
     let recovered = paths.recovered();
     db::create(paths, &paths.unfinished(), content)?;
@@ -154,8 +154,8 @@ pub fn replace(paths: &JournalPaths, content: &Content, because: QuarantineReaso
     Ok(store)
 }
 
-/// What the old files still hold besides intent, to be taken over into a fresh one: history up to change `seq`, and
-/// incidents. A disk that does not give it keeps nobody from a fresh file.
+/// History up to change `seq` and incidents from the old files, for a new one. If the disk cannot be read, the new file
+/// goes without them.
 pub fn salvage_history(
     paths: &JournalPaths,
     seq: u64,
@@ -185,24 +185,24 @@ fn recover(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>, damage: &str)
                 break;
             }
             Err(error) if error.code == Code::KeyMissing => return Err(error),
-            Err(error) => sources.push(format!("not the snapshot {}: {error}", file.path.display())),
+            Err(error) => sources.push(format!("the snapshot {} was not used: {error}", file.path.display())),
         }
     }
     let known = paths.read_mark();
     let files = (read(paths, &paths.file)?, read(paths, &log_of(&paths.file))?);
     let found = Evidence::of_files(&files.0, &files.1, cipher);
-    // With the right key some may be locked all the same: somebody has altered them.
+    // With the right key, some rows may still be locked because they were altered.
     if found.locked > 0 && (cipher.is_none() || found.decrypted == 0) {
         return Err(Error::new(
             Code::KeyMissing,
             format!(
-                "{damage}. It is sealed with a key, and [journal] key_file does not name that one: put it back"
+                "{damage}. It is encrypted with a key that [journal] key_file does not provide: restore that key file"
             ),
         ));
     }
     let mut found = found.after(&snapshot);
     sources.push(format!(
-        "{} changes and {} proxies in the damaged files after that",
+        "{} later changes and {} later proxies from the damaged files",
         found.numbers.len(),
         found.keys.values().filter(|(_, entry)| entry.is_some()).count()
     ));
@@ -211,11 +211,11 @@ fn recover(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>, damage: &str)
     let sums = found.sums_after(known);
     let mut intent = found.into_intent(&snapshot, known, cipher);
     if prove(&mut intent, &sums) {
-        lost = "The sums over it prove that no proxy is missing".to_owned();
+        lost = "The digest proves that no proxy is missing".to_owned();
     }
     let report = format!(
         "{damage}. Recovered {} proxies from: {}. {lost}. The damaged files are kept in quarantine/ beside the \
-         journal. Compare with what should be there",
+         journal. Compare the result with the proxies that you expect",
         intent.digest().count,
         sources.join("; "),
     );
@@ -225,8 +225,8 @@ fn recover(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>, damage: &str)
     Ok(Opened { store, intent: content.intent, report: Some(report) })
 }
 
-/// True when the sums over all proxies hold for these. Where it takes that, one is dropped: the row that said of its
-/// removal is lost, but the sums without it hold.
+/// Whether a stored digest matches intent. If it matches without one of the entries, that one is dropped: the row of
+/// its removal was lost.
 fn prove(intent: &mut Intent, sums: &[Digest]) -> bool {
     let now = intent.digest();
     if sums.contains(&now) {
@@ -239,8 +239,8 @@ fn prove(intent: &mut Intent, sums: &[Digest]) -> bool {
     removed.is_some_and(|(kind, key)| intent.forget(kind, &key))
 }
 
-/// What rows are found, and what they say of each key: the highest change number, and the entry after it, or none
-/// where it was removed.
+/// The rows that were found, and for each key the highest change number, with the entry after it or `None` if it was
+/// removed.
 #[derive(Default)]
 struct Evidence {
     keys: BTreeMap<ProxyKey, (u64, Option<Entry>)>,
@@ -248,10 +248,10 @@ struct Evidence {
     incidents: BTreeSet<Incident>,
     numbers: BTreeSet<u64>,
     seq: u64,
-    /// Rows with arguments that can be read, and those that no key at hand unlocks.
+    /// The numbers of rows with readable arguments, and of rows that the key does not decrypt.
     decrypted: u64,
     locked: u64,
-    /// The sums over all proxies after a change.
+    /// Stored digests with their changes.
     sums: Vec<(u64, Digest)>,
 }
 
@@ -291,21 +291,21 @@ impl Evidence {
         self.seq = self.seq.max(seq);
         self.numbers.insert(seq);
         let known = self.keys.entry((kind, key)).or_insert((0, None));
-        // A row of `proxies` says more (its age) than the journal row of the same number.
+        // A row of `proxies` also has `created_at`, which the row of the change with the same number lacks.
         if seq > known.0 || (seq == known.0 && complete) {
             *known = (seq, entry);
         }
     }
 
-    /// Of what a snapshot has, it is the word.
+    /// Drops what the snapshot already covers.
     fn after(mut self, snapshot: &Intent) -> Self {
         self.keys.retain(|_, (seq, _)| *seq > snapshot.seq());
         self.numbers.retain(|seq| *seq > snapshot.seq());
         self
     }
 
-    /// In words, which changes are known to have been on disk and are nowhere to be found. Numbers that an earlier
-    /// recovery left out are not missing.
+    /// Describes which changes are known to have been on disk but were not found. Numbers that an earlier recovery
+    /// skipped are not missing.
     fn lost(&self, from: u64, known: u64) -> String {
         let mut lost = Vec::new();
         let mut count = 0;
@@ -330,8 +330,7 @@ impl Evidence {
         format!("LOST: {count} changes, numbers {}{more}", lost.join(", "))
     }
 
-    /// The sums that were written with the newest change of all, whether its own row is found or is only known to have been
-    /// on disk, or later.
+    /// The digests that were stored with the newest known change or later, even if its row was not found.
     fn sums_after(&self, known: u64) -> Vec<Digest> {
         let newest = self.seq.max(known);
         self.sums.iter().filter(|(seq, _)| *seq >= newest).map(|(_, digest)| *digest).collect()
@@ -342,7 +341,7 @@ impl Evidence {
         let of_snapshot = snapshot.iter().map(|(kind, key, entry)| ((kind, Arc::clone(key)), entry.clone()));
         let mut entries: Vec<_> = of_snapshot.filter(|(key, _)| !self.keys.contains_key(key)).collect();
         entries.extend(self.keys.into_iter().filter_map(|(key, (_, entry))| Some((key, entry?))));
-        // Files that two servers have written, copied into each other, have numbers twice. Each change has one of its own.
+        // If files written by two servers were mixed, numbers may occur twice: give each entry one of its own.
         let mut numbers = BTreeSet::new();
         for (_, entry) in &mut entries {
             if !numbers.insert(entry.seq) {

@@ -1,5 +1,5 @@
-//! The rows of our tables: what each is made of, how it is bound to a statement, and how it is told from the values that
-//! are found, which count only with a checksum that holds. Knows nothing of files.
+//! The rows of the tables: binding them to statements, and recognizing them in values that were found, which count only
+//! with a valid checksum. Knows nothing of files.
 
 use rusqlite::params;
 use rusqlite::types::ValueRef;
@@ -15,9 +15,9 @@ pub enum Row {
     Proxy(Kind, String, Entry),
     Change(Change),
     Incident(Incident),
-    /// One of the sums over the whole, by its name.
+    /// A value of `meta`, by name.
     Meta(String, u64),
-    /// All of them, of one transaction. Without a checksum: what they say has to prove itself.
+    /// The digest and last change of one transaction. Without a checksum: they must be proven.
     Sums {
         seq: u64,
         digest: Digest,
@@ -29,7 +29,7 @@ impl Row {
         matches!(self, Row::Proxy(..) | Row::Change(Change { args: Some(_), .. }))
     }
 
-    /// With its arguments as memory has them; see [`cipher::kept`].
+    /// The row with its arguments as in memory; see [`cipher::kept`].
     pub fn kept(self, cipher: Option<&ArgsCipher>) -> Result<Row> {
         Ok(match self {
             Row::Proxy(kind, key, entry) => {
@@ -46,7 +46,7 @@ impl Row {
     }
 }
 
-/// A value of a row, as far as our tables have such.
+/// A value of a row, of the types that our tables have.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {
     Null,
@@ -54,7 +54,7 @@ pub enum Value<'a> {
     Text(&'a str),
 }
 
-/// What has happened to the journal itself: a row of `incidents`. Time in milliseconds UTC.
+/// A row of `incidents`: something that happened to the journal itself. Time in milliseconds since 1970-01-01 UTC.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Incident {
     pub at: i64,
@@ -70,7 +70,8 @@ impl Incident {
 }
 
 fn stored(args: &Args) -> Result<&str> {
-    let refused = || Error::new(Code::Storage, "arguments could not be encrypted, so they are not written");
+    let refused =
+        || Error::new(Code::Storage, "the arguments could not be encrypted, so the change is not written");
     args.is_storable().then(|| args.stored()).ok_or_else(refused)
 }
 
@@ -118,10 +119,10 @@ pub fn values_of<'a>(row: &'a rusqlite::Row, count: usize) -> Result<Vec<Value<'
         .collect()
 }
 
-/// A row of any of our tables by its columns, if it is one and its checksum holds. (`meta` has none.)
+/// The row of any of our tables with these columns, if its checksum is valid. (`meta` has none.)
 pub fn row_of(values: &[Value], rowid: i64) -> Option<Row> {
     match *values {
-        // `seq` is the row's number: the column itself is empty, here and below. Up to schema 4 it was not.
+        // `seq` is the row id; since schema 5 the column itself is empty.
         [kind, key, args, state, seq, created_at, updated_at, crc] => {
             let seq = if seq == Value::Null { Value::Integer(rowid) } else { seq };
             let (kind, key, entry) = proxy_of(&[kind, key, args, state, seq, created_at, updated_at, crc]).ok()?;
@@ -154,7 +155,7 @@ pub fn row_of(values: &[Value], rowid: i64) -> Option<Row> {
 
 pub fn proxy_of(values: &[Value]) -> Result<(Kind, String, Entry)> {
     let [kind, key, args, state, seq, created_at, updated_at, crc] = *values else {
-        return Err(Error::corrupt("a row of proxies has eight columns"));
+        return Err(Error::corrupt("a row of proxies does not have eight columns"));
     };
     let (kind, key) = (kind.named(Kind::from_name)?, key.text()?.to_owned());
     let entry = Entry {
@@ -165,7 +166,7 @@ pub fn proxy_of(values: &[Value]) -> Result<(Kind, String, Entry)> {
         updated_at: updated_at.integer()?,
     };
     if crc != Value::Integer(entry.crc(kind, &key).into()) {
-        return Err(Error::corrupt(format!("the row of {key} is damaged: its checksum does not hold")));
+        return Err(Error::corrupt(format!("the row of {key} is damaged: its checksum does not match")));
     }
     Ok((kind, key, entry))
 }

@@ -1,31 +1,30 @@
-//! What can still be read of a database that SQLite cannot read, or not all of: every row whose checksum holds,
-//! wherever it lies. Goes by the bytes of the database and its log, page by page, so that no damaged tree, page or
-//! frame hides what others hold. Formats: <https://www.sqlite.org/fileformat2.html>, "B-tree Pages", "Record Format"
-//! and "The Write-Ahead Log". Pure: reads what it is given, writes nothing.
+//! Reads every row with a valid checksum from a database that SQLite cannot read completely. Works on the bytes of the
+//! database and its log, page by page, so that damaged trees, pages or frames do not hide other rows. Formats:
+//! <https://www.sqlite.org/fileformat2.html>, "B-tree Pages", "Record Format" and "The Write-Ahead Log". Pure: writes
+//! nothing.
 
 use std::collections::HashMap;
 
 use super::intent::Digest;
 use super::rows::{self, Row, Value};
 
-/// Our files all have SQLite's ordinary page size, and no reserved bytes.
+/// All our files have SQLite's default page size and no reserved bytes.
 const PAGE: usize = 4096;
 const FRAME: usize = 24 + PAGE;
 const LOG_HEADER: usize = 32;
-/// What a disk writes whole or not at all, the smallest there is.
+/// The smallest unit that a disk writes atomically.
 const SECTOR: usize = 512;
-/// No row of ours is longer: its arguments are limited, its key as well.
+/// The maximum length of a row, given by the limits on arguments and keys.
 const LONGEST_ROW: u64 = 16 << 20;
 const MOST_COLUMNS: usize = 9;
 
-/// The pages of a database and its log.
 pub struct Pages<'a> {
     /// The newest image of each page.
     newest: HashMap<u32, &'a [u8]>,
-    /// Of frames whose checksum does not hold: some rows in them may be whole.
+    /// Frames with an invalid checksum: some rows in them may be intact.
     doubtful: Vec<&'a [u8]>,
-    /// The log goes on behind a place that cannot be read. A crash tears the end of a log, never its middle: a
-    /// transaction begins only when the one before is synced.
+    /// The log continues after an unreadable place. A crash damages only the end of a log: a transaction begins only
+    /// after the previous one is synced.
     pub log_is_damaged: bool,
 }
 
@@ -42,7 +41,7 @@ impl<'a> Pages<'a> {
         let mut newest: HashMap<u32, &[u8]> = (1..).zip(database.chunks(PAGE)).collect();
         let mut doubtful = Vec::new();
         let (frames, log_is_damaged) = frames(log);
-        // Behind the last commit is what no transaction has finished.
+        // Frames after the last commit belong to no finished transaction.
         let committed = frames.iter().rposition(|frame| frame.commits).map_or(0, |last| last + 1);
         for frame in frames.into_iter().take(committed) {
             if frame.holds {
@@ -54,14 +53,14 @@ impl<'a> Pages<'a> {
         Self { newest, doubtful, log_is_damaged }
     }
 
-    /// Hands over every row that is whole, in no order, some more than once and some long outdated.
+    /// Passes every valid row to `found`, in no order, some of them more than once or outdated.
     pub fn rows(&self, mut found: impl FnMut(Row)) {
         for page in self.newest.values().chain(&self.doubtful) {
             self.leaf(page, &mut found);
         }
     }
 
-    /// Takes a page for a leaf of a table, whatever it says that it is: a row is known by its checksum alone.
+    /// Reads a page as a leaf of a table, whatever its type says: rows are recognized by their checksums alone.
     fn leaf(&self, page: &[u8], found: &mut impl FnMut(Row)) {
         let mut sums = HashMap::new();
         let mut content = page.len();
@@ -116,7 +115,7 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// How much of a row lies in the leaf itself.
+/// How many bytes of a row are in the leaf itself.
 fn local_length(length: usize) -> usize {
     let most = PAGE - 35;
     if length <= most {
@@ -163,7 +162,7 @@ fn integer(bytes: &[u8]) -> i64 {
     bytes.iter().fold(if negative { -1 } else { 0 }, |value, byte| value << 8 | i64::from(*byte))
 }
 
-/// The frames of a log, from its latest start on, and whether some in its middle are damaged.
+/// The frames of a log since its last restart, and whether it is damaged in the middle.
 fn frames(log: &[u8]) -> (Vec<Frame<'_>>, bool) {
     let (Some(header), Some(body)) = (log.get(..LOG_HEADER), log.get(LOG_HEADER..)) else {
         return (Vec::new(), false);
@@ -172,14 +171,15 @@ fn frames(log: &[u8]) -> (Vec<Frame<'_>>, bool) {
     let sum = |seed, bytes: &[u8]| checksum(big_endian, seed, bytes);
     let header_sum = header.get(..24).map(|summed| sum((0, 0), summed));
     let header_holds = header_sum.is_some() && header_sum == pair_at(header, 24);
-    // With a damaged header, the first frame says as well which frames belong together.
+    // With a damaged header, the first frame shows which frames belong together.
     let salts = if header_holds { pair_at(header, 16) } else { pair_at(body, 8) };
 
     let mut frames = Vec::new();
     let (mut broken, mut commits_since, mut damaged) = (!header_holds, false, false);
-    // What the next frame's sum may build on: what this one says of itself, and what it really comes to.
+    // The possible seeds of the next frame's checksum: the stored and the computed checksum of this one.
     let mut seeds = [pair_at(header, 24), header_sum];
-    // The frame before is of this log: a sum that builds on it proves that the next one is, whatever its salts say.
+    // Whether the previous frame belongs to this log: then a checksum that continues it proves the next frame, whatever
+    // its salts are.
     let mut leads_on = true;
     for (at, raw) in (LOG_HEADER..).step_by(FRAME).zip(body.chunks_exact(FRAME)) {
         let (Some(number), Some(size), Some(page)) = (u32_at(raw, 0), u32_at(raw, 4), raw.get(24..)) else {
@@ -207,10 +207,9 @@ fn frames(log: &[u8]) -> (Vec<Frame<'_>>, bool) {
         damaged |= holds && commits_since;
         // One flipped bit can make the last frame of a transaction look like one in its middle.
         let commits = size > 0 || !holds && (0..32).any(|bit| is_said(sums(1 << bit)));
-        // Whether it does is said in the same sector as the salts, but for one frame in 64: if such a frame's sum does not
-        // hold, a crash may have torn its head, and the first half is an older log's, or nothing's.
-        // What that costs: a bit that flips in such a frame, where it is synced and ends a transaction, goes unreported if
-        // exactly one transaction follows.
+        // The commit flag is in the same sector as the salts, except in one frame of 64. If the checksum of such a
+        // frame is invalid, a crash may have torn it, and its first half may be older. So damage by a flipped bit in
+        // such a frame, if it is synced and ends a transaction, goes unreported if exactly one transaction follows.
         let may_be_torn = !holds && (at + 8).is_multiple_of(SECTOR);
         commits_since |= broken && commits && !may_be_torn;
         seeds = [said, its.into_iter().flatten().next()];

@@ -351,7 +351,7 @@ static void what_cannot_be_journaled_is_undone(const char *dir) {
     CHECK(zlm_journal_record(server.handle, &call, on_ack, &told) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     wait_ack(&told);
     CHECK(told.ack.undone && told.ack.persisted == ZLM_JOURNAL_NOT_PERSISTED && told.ack.seq == 0);
-    CHECK(strstr(told.error, "most that is journaled") != NULL);
+    CHECK(strstr(told.error, "maximum that is journaled") != NULL);
     pthread_mutex_lock(&server.mutex);
     while (server.removes == 0) {
         pthread_cond_wait(&server.changed, &server.mutex);

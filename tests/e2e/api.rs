@@ -558,7 +558,7 @@ fn hostile_calls_are_refused_and_change_nothing() {
         server.post_body("syncJournal", &[("app", "other")], &json!([item("a", "rtsp://127.0.0.1:1/x")]));
     assert!(outside["msg"].as_str().unwrap().contains("outside of the scope"), "{outside}");
     let twice = items(["a", "a"].map(str::to_owned), "rtsp://127.0.0.1:1/x");
-    assert!(server.post_body("syncJournal", &[], &twice)["msg"].as_str().unwrap().contains("there twice"));
+    assert!(server.post_body("syncJournal", &[], &twice)["msg"].as_str().unwrap().contains("appears twice"));
     assert_eq!(fixture.sqlite3("select count(*) from journal"), "0\n");
 }
 

@@ -195,7 +195,7 @@ fn a_camera_whose_first_bytes_crash_the_server_is_set_aside_released_once_and_th
     let reasons = format!("select op, reason from journal where key = '{deadly}' order by seq desc limit 2");
     assert_eq!(
         scene.fixture.sqlite3(&reasons),
-        "enable|the server started well without it\nquarantine|the server crashed 3 times as it started\n"
+        "enable|the server started well without it\nquarantine|the server crashed 3 times while starting it\n"
     );
 
     // Another one that was set aside is released by the next good start; this one is not, for all the crashes that it

@@ -296,7 +296,7 @@ fn what_goes_in_a_circle_is_told_and_not_tried() {
             "{error}"
         );
     }
-    assert!(fixture.server.log().contains("None of these can be started"));
+    assert!(fixture.server.log().contains("None of them is started"));
     wait_for_a_look(&fixture.server);
     assert_eq!(keys(&fixture.server), [key("live")]);
     // One link less, and the other is an ordinary proxy again, whose stream is not there yet.

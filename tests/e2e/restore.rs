@@ -129,7 +129,7 @@ fn a_camera_that_is_off_at_boot_is_shown_with_its_error_and_its_next_try() {
     assert_eq!((&status["restore"]["done"], &status["restore"]["total"]), (&2.into(), &2.into()));
     assert!(!status.to_string().contains("geheim"));
     let log = fixture.server.log();
-    assert!(log.contains("1 of 2 from 127.0.0.1 do not answer"), "the worst sources are named:\n{log}");
+    assert!(log.contains("1 of 2 proxies at 127.0.0.1 fail"), "the worst sources are named:\n{log}");
 
     let only =
         |key: &str| fixture.server.get("getJournalStatus", &[("key", key)])["data"]["now"]["proxies"].clone();

@@ -169,7 +169,7 @@ fn a_second_server_on_the_same_file_runs_without_it() {
     let first = Fixture::start(&[]);
     let source = first.source();
     assert_persisted(&add(&first.server, "a", &source.url, &[]));
-    unusable(&first.server.journal_file(), "another server has the journal");
+    unusable(&first.server.journal_file(), "another server uses the journal");
     assert_persisted(&add(&first.server, "b", &source.url, &[]));
 }
 

@@ -90,7 +90,7 @@ fn a_full_disk_stops_no_call_and_all_is_on_disk_once_there_is_room() {
     assert_eq!(add(&fixture.server, "unwritten", &source.url, &[])["code"], 0);
     disk.run(&format!("rm {}/fill", disk.dir));
     fixture.server.wait_for("the journal to heal", || fixture.server.status()["state"] == "ok");
-    assert!(fixture.server.log().contains("it is complete again"));
+    assert!(fixture.server.log().contains("which is complete again"));
     assert_persisted(&add(&fixture.server, "after", &source.url, &[]));
     let listed = keys(&fixture.server);
     wanted.extend([key("before"), key("unwritten"), key("after")]);
@@ -212,8 +212,8 @@ fn a_camera_that_crashes_the_server_three_times_is_set_aside_and_the_rest_is_bac
     assert_eq!(listed, wanted);
     assert_eq!(fixture.sqlite3("select key from proxies where state = 'quarantined'").trim(), key("s30"));
     let row = fixture.sqlite3("select op, reason from journal order by seq desc limit 1");
-    assert_eq!(row.trim(), "quarantine|the server crashed 3 times as it started");
-    assert!(fixture.server.log().contains("is set aside"));
+    assert_eq!(row.trim(), "quarantine|the server crashed 3 times while starting it");
+    assert!(fixture.server.log().contains("is quarantined"));
 
     // It stays set aside, until somebody adds it anew.
     fixture.crash_and_restore();

@@ -187,7 +187,7 @@ fn a_second_server_is_told_that_the_journal_is_taken() {
     assert_eq!(second.report().condition, Condition::Unavailable);
     let error = second.report().last_error.unwrap().1;
     assert_eq!(error.code, Code::Locked);
-    assert!(error.message.contains("path of its own"), "{error}");
+    assert!(error.message.contains("a different [journal] path"), "{error}");
     add(&first, "v/live/1", "rtsp://1");
     add(&first, "v/live/2", "rtsp://2");
     // What it is called for meanwhile is not on disk, and it says so.

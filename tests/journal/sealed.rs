@@ -100,10 +100,10 @@ fn without_its_key_it_is_told_and_left_as_it_is_until_the_key_is_there() {
         assert!(record(journal, Op::Add, "v/live/2", "rtsp://2.example").1.is_err());
         assert!(state(journal).is_empty());
     };
-    unavailable(&disk.open(), "key_file does not name that one");
+    unavailable(&disk.open(), "key_file does not provide");
     for (key, says) in [
-        (OTHER, "key_file does not name that one"),
-        ("", "64 hexadecimal digits: make one with openssl rand -hex 32"),
+        (OTHER, "key_file does not provide"),
+        ("", "64 hexadecimal digits: create one with openssl rand -hex 32"),
         (&KEY[1..], "64 hexadecimal digits"),
         ("not a key at all", "64 hexadecimal digits"),
     ] {
@@ -188,7 +188,7 @@ fn a_seal_that_was_put_on_another_row_is_not_believed() {
     ));
     let journal = disk.open_sealed();
     let (_, error) = journal.report().last_error.unwrap();
-    assert!(error.message.contains("the seal of v/live/forged is broken"), "{error}");
+    assert!(error.message.contains("the arguments of v/live/forged cannot be decrypted"), "{error}");
     assert_eq!(state(&journal), expected(&[("v/live/1", SECRET)]));
 }
 
@@ -221,7 +221,7 @@ fn a_journal_from_before_there_was_a_key_is_sealed_with_all_that_is_beside_it() 
         assert!(snapshots.ends_with(&[3, 2]), "{snapshots:?}");
         remove(&journal, "v/live/2");
     }
-    assert!(disk.sqlite3("select report from incidents_view").contains("are sealed with the key"));
+    assert!(disk.sqlite3("select report from incidents_view").contains("are now encrypted with the key"));
     let journal = disk.open_sealed();
     assert_eq!(state(&journal), expected(&[("v/live/1", SECRET)]));
     assert_eq!(disk.that_have("example"), NOWHERE);

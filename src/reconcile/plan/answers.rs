@@ -1,4 +1,4 @@
-//! What becomes of a call: its answer, the first media after it, or nothing.
+//! The results of a call: its answer, the first media, or neither.
 
 use crate::model::ProxyKey;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use super::{Added, Call, FIRST_MEDIA, LOST, Part, Phase, Plan, Proxy, SETTLES};
 use crate::memory::give_back;
 
 impl Plan {
-    /// What a call is about, until it is answered.
+    /// The proxy of an unanswered call.
     pub fn called(&self, call: u64) -> Option<ProxyKey> {
         self.calls.get(&call).map(|call| call.key.clone())
     }
 
-    /// Takes the answer to a call. Answers to calls that are long given up on are ignored.
+    /// Handles the answer to a call. Late answers to calls that count as lost are ignored.
     pub fn answered(&mut self, call: u64, answer: Added, now: Duration, wall: i64) {
         self.queue.answered(call);
         let Some(Call { key, since, counted, replace }) = self.calls.remove(&call) else {
@@ -50,11 +50,11 @@ impl Plan {
                         self.awaited.push_back((now + FIRST_MEDIA, key.clone()));
                     }
                     self.move_to(&key, Phase::Connected);
-                    // Its media may have been told of already.
+                    // The event of its media may have come before.
                     self.look_by(now);
                 }
                 Added::Present => self.look_anew(&key, now),
-                // It has come since we were told that it is not there.
+                // It was registered after the host had looked for it.
                 Added::Blocked(_) if source_moved > Some(since) => self.enqueue(&key, true),
                 Added::Blocked(why) => self.waits_for(&key, why, now),
                 Added::Unwanted => self.drop_proxy(&key),
@@ -76,7 +76,7 @@ impl Plan {
         self.meter.note(now);
     }
 
-    /// A call has its answer: a suspect is none any more once the server has lived on for a moment.
+    /// Handles that a call was answered: a suspect is cleared once the server has survived for a moment longer.
     fn settle(&mut self, call: u64, key: &ProxyKey, is_over: bool, now: Duration) {
         let suspect = self.proxies.get(key).filter(|proxy| is_over && proxy.crashes > 0);
         match suspect.filter(|proxy| proxy.phase == Phase::Connecting { call }).map(|proxy| proxy.seq) {
@@ -85,7 +85,7 @@ impl Plan {
         }
     }
 
-    /// The media of what has connected, for the first time or again, have come.
+    /// The media of a connected proxy have arrived, for the first time or again.
     pub fn media_came(&mut self, key: &ProxyKey, now: Duration, wall: i64) {
         let waits = |proxy: &&mut Proxy| matches!(proxy.phase, Phase::Connected | Phase::Retrying { .. });
         if let Some(proxy) = self.proxies.get_mut(key).filter(waits) {
@@ -95,7 +95,7 @@ impl Plan {
         }
     }
 
-    /// It has connected, and there was time enough for its media to come.
+    /// A proxy has connected, but its media did not arrive in time.
     pub(super) fn sends_nothing(&mut self, key: &ProxyKey, now: Duration) {
         if self.counts_as(key, |part| part == Part::Connecting, |progress| &mut progress.connected) {
             self.proxies.entry(key.clone()).and_modify(|proxy| proxy.part = Some(Part::Connected));

@@ -1,5 +1,4 @@
-//! What comes between two looks at the server: somebody adds or asks for a proxy, one is released, or the stream that one
-//! takes comes or goes.
+//! Events between two comparisons: a proxy is added, asked for or released, or its input stream comes or goes.
 
 use crate::model::ProxyKey;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use super::{ASKED_AGAIN, Phase, Plan, Wanted};
 use crate::settings::RestoreMode;
 
 impl Plan {
-    /// A player waits for a stream that is not there, or an operator asks for it: it is tried before all others.
+    /// A player or an operator asks for a proxy: it is tried before all others.
     pub fn ask_for(&mut self, want: Wanted, now: Duration) {
         let key = want.key.clone();
         match self.proxies.get(&key).filter(|proxy| proxy.seq == want.seq).map(|proxy| proxy.phase) {
@@ -21,7 +20,7 @@ impl Plan {
             }
             Some(Phase::Waiting { .. }) => self.enqueue(&key, false),
             Some(Phase::Down { since, .. }) if now >= since + ASKED_AGAIN => self.enqueue(&key, false),
-            // The server does not have it any more, it seems.
+            // The server seems to have lost it.
             Some(Phase::Playing) => {
                 self.look_anew(&key, now);
                 self.look_by(now);
@@ -30,14 +29,14 @@ impl Plan {
         }
     }
 
-    /// What was set aside is wanted again.
+    /// A quarantined proxy was released.
     pub fn released(&mut self, want: Wanted, now: Duration) {
         if self.limits.mode == RestoreMode::Eager {
             self.ask_for(want, now);
         }
     }
 
-    /// A client has added it and the server has taken it: whatever is started by itself, it has run since the start.
+    /// A client's add has succeeded: the proxy has run since the start, so it is kept running in every mode.
     pub fn called_for(&mut self, want: Wanted, now: Duration) {
         let key = want.key.clone();
         if self.proxies.get(&key).is_none_or(|proxy| proxy.seq != want.seq) {
@@ -47,7 +46,7 @@ impl Plan {
         }
     }
 
-    /// The stream that a proxy takes from this server is there now: it can be started.
+    /// The stream that a proxy takes from this server was registered: it can be started.
     pub fn source_came(&mut self, want: Wanted, now: Duration) {
         let key = want.key.clone();
         let known = self.proxies.get_mut(&key).filter(|proxy| proxy.seq == want.seq);
@@ -59,13 +58,13 @@ impl Plan {
             None if self.limits.mode == RestoreMode::Off => {}
             None => self.ask_for(want, now),
             Some(Phase::Down { .. }) => self.enqueue(&key, true),
-            // Then it ran on the stream that was there before, and ends with that.
+            // It took the previous stream, and ends with that.
             Some(Phase::Connected | Phase::Playing | Phase::Retrying { .. }) => self.look_anew(&key, now),
             Some(Phase::Waiting { .. } | Phase::Connecting { .. }) => {}
         }
     }
 
-    /// The stream that a proxy takes from this server is gone: it ends with that, and waits for it.
+    /// The stream that a proxy takes from this server has ended: the proxy ends too, and waits for it.
     pub fn source_gone(&mut self, key: &ProxyKey, now: Duration) {
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         proxy.source_moved = Some(now);
@@ -75,7 +74,7 @@ impl Plan {
         }
     }
 
-    /// It is started at once, whatever the plan thought of it; with `replace`, what the server has is ended first.
+    /// Starts it at once, whatever its phase; with `replace`, what the server has is ended first.
     pub fn put_back(&mut self, want: Wanted, replace: bool, now: Duration) {
         if replace {
             self.stale.insert(want.key.clone());

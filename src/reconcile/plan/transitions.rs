@@ -1,4 +1,4 @@
-//! One proxy: what becomes of it, and what the counts make of that.
+//! State changes of one proxy, and their counts.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::model::{ProxyKey, redact_reason};
 use crate::reconcile::Listed;
 
 impl Plan {
-    /// One that the server does not have, as far as we know.
+    /// Adds a proxy that the server does not have as far as we know.
     pub(super) fn know(&mut self, want: Wanted, since: Duration, not_before: Duration) {
         let phase = Phase::Down { since, not_before, blocked: false };
         let info = want.key.0.info();
@@ -49,13 +49,12 @@ impl Plan {
         }
     }
 
-    /// The restore has nothing to do for it: it was there, or someone else was faster.
+    /// The restore has nothing to do for it: it already exists.
     pub(super) fn is_here(&mut self, key: &ProxyKey) {
         self.counts_as(key, |part| part == Part::Waiting, |progress| &mut progress.present);
     }
 
-    /// A part of the restore, of one of these sorts, has come to its end: that is what it counts as from now on. False
-    /// where it is none.
+    /// Ends the part of a proxy in the restore, if it is one of `from`, and counts it as `to`. Returns whether it was.
     pub(super) fn counts_as(
         &mut self,
         key: &ProxyKey,
@@ -69,7 +68,7 @@ impl Plan {
         true
     }
 
-    /// Where it had connected and no media had come.
+    /// Also if it had connected without media.
     pub(super) fn has_failed(&mut self, key: &ProxyKey, why: &str) {
         if self.counts_as(key, |part| part != Part::Waiting, |progress| &mut progress.failing)
             && let Some(proxy) = self.proxies.get(key)
@@ -97,7 +96,7 @@ impl Plan {
         }
         if proxy.throws >= MOST_CRASHES {
             let seq = proxy.seq;
-            self.set_aside(key.clone(), seq, format!("the server threw {MOST_CRASHES} times running: {why}"));
+            self.set_aside(key.clone(), seq, format!("its add threw {MOST_CRASHES} times in a row: {why}"));
             return;
         }
         proxy.last_error = Some(why.into());
@@ -107,7 +106,7 @@ impl Plan {
         }
     }
 
-    /// What the server has said of a proxy since it was last asked, fit to be shown.
+    /// A new error of the server about a proxy, redacted.
     pub(super) fn news(&self, want: &Wanted, there: Option<&Listed>) -> Option<String> {
         let Some(Listed::Retrying { failures, error: Some(error) }) = there else { return None };
         let known = self.proxies.get(&want.key).filter(|proxy| proxy.seq == want.seq).map(|proxy| proxy.phase);
@@ -115,9 +114,9 @@ impl Plan {
         is_news.then(|| redact_reason(error, &want.args.read()))
     }
 
-    /// The server has it, and connects again by itself.
+    /// The server has it, and it reconnects by itself.
     pub(super) fn retries(&mut self, key: &ProxyKey, failures: u32, why: Option<String>, wall: i64) {
-        self.has_failed(key, why.as_deref().unwrap_or("it connected and sent nothing"));
+        self.has_failed(key, why.as_deref().unwrap_or("it connected but sent no media"));
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         if let Some(why) = why {
             proxy.last_error = Some(why.into());
@@ -128,7 +127,7 @@ impl Plan {
         self.move_to(key, Phase::Retrying { failures });
     }
 
-    /// It cannot be started as things are, which is no failure of its own.
+    /// Something that it needs is missing; this is not a failure.
     pub(super) fn waits_for(&mut self, key: &ProxyKey, why: String, now: Duration) {
         let not_before = now + self.jittered(BLOCKED_AGAIN, (key, now));
         self.counts_as(key, |_| true, |progress| &mut progress.blocked);
@@ -137,16 +136,16 @@ impl Plan {
         self.move_to(key, Phase::Down { since: now, not_before, blocked: true });
     }
 
-    /// It is not what we take it for: due, should the next look not find it.
+    /// Its state is unknown: it is due if the next comparison does not find it.
     pub(super) fn look_anew(&mut self, key: &ProxyKey, now: Duration) {
         self.move_to(key, Phase::Down { since: now, not_before: now, blocked: false });
         self.look_by(now + LOOK_AT_MOST);
     }
 
-    /// False for what the server has crashed of too often: it is set aside.
+    /// Returns false, and quarantines it, if the server has crashed too often while starting it.
     pub(super) fn is_bearable(&mut self, want: &Wanted) -> bool {
         if want.crashes >= MOST_CRASHES {
-            let why = format!("the server crashed {} times as it started", want.crashes);
+            let why = format!("the server crashed {} times while starting it", want.crashes);
             self.set_aside(want.key.clone(), want.seq, why);
         }
         want.crashes < MOST_CRASHES

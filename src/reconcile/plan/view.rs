@@ -1,4 +1,4 @@
-//! What an operator sees of the plan.
+//! The plan as operators see it.
 
 use crate::model::ProxyKey;
 use std::cmp::Reverse;
@@ -11,7 +11,7 @@ impl Plan {
         &self.meter.progress
     }
 
-    /// True once the server was looked at, and every proxy of the restore is answered for.
+    /// Whether every proxy of the restore has a result.
     pub fn is_restored(&self) -> bool {
         let has_looked = self.looks > u64::from(self.asking.is_some());
         has_looked && !self.restoring && self.meter.progress.is_finished()
@@ -21,7 +21,7 @@ impl Plan {
         self.census
     }
 
-    /// The same of one kind.
+    /// The counts of one kind.
     pub fn census_of(&self, kind: Kind) -> PhaseCounts {
         let mut census = PhaseCounts::default();
         for (_, proxy) in self.proxies.iter().filter(|((its, _), _)| *its == kind) {
@@ -42,14 +42,14 @@ impl Plan {
         self.meter.eta(now).filter(|_| !self.restoring)
     }
 
-    /// The hosts with the most failures at the restore, the worst first.
+    /// The hosts with the most failures in the restore, the worst first.
     pub fn worst(&self, most: usize) -> Vec<SourceReport> {
         let named =
             |(remote_host, report)| SourceReport { host: self.queue.host(remote_host).to_owned(), ..report };
         self.meter.worst(most).into_iter().map(named).collect()
     }
 
-    /// What should play and does not, those that have failed most often first; or that one proxy alone.
+    /// The proxies that do not play, those with the most attempts first; or only the one of this key.
     pub fn troubles(&self, only: Option<&str>, most: usize, now: Duration) -> Vec<UnhealthyProxy> {
         if most == 0 && only.is_none() {
             return Vec::new();
@@ -61,7 +61,7 @@ impl Plan {
             .collect();
         let worst = |(_, proxy): &(&ProxyKey, &Proxy)| (Reverse(proxy.attempts()), proxy.seq);
         if found.len() > most {
-            // Of 100,000, only those that are shown are sorted.
+            // With 100,000 proxies, only those that are shown are sorted.
             found.select_nth_unstable_by_key(most, worst);
             found.truncate(most);
         }
@@ -69,7 +69,7 @@ impl Plan {
         found.into_iter().map(|(key, proxy)| proxy.trouble(key, now)).collect()
     }
 
-    /// What did not play when it was last looked at, by its change, and when it last did (0: never).
+    /// The changes of the proxies that do not play, and when each last played (0: never).
     pub fn dark(&self) -> impl Iterator<Item = (u64, i64)> {
         self.proxies.values().filter_map(|proxy| match proxy.phase {
             Phase::Playing => None,

@@ -1,2 +1,1 @@
--- Nothing in the file changes: journal.op may have values from here on that version 2 does not know and would take for
--- damage.
+-- Nothing in the file changes, but journal.op may have values that version 2 does not know and would take for damage.

@@ -1,4 +1,4 @@
--- Version 4 has pushes and FFmpeg sources, which version 3 would take for damage, and shows where they go to.
+-- Version 4 has pushes and FFmpeg sources, which version 3 would take for damage, and shows their targets.
 DROP VIEW proxies_view;
 DROP VIEW journal_view;
 

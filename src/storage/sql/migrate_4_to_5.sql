@@ -1,5 +1,5 @@
--- In version 5 the number of a row of `proxies` is that of the change that made it so: what is new is written behind all
--- others, and no index has to be written for it.
+-- In version 5 the rowid of a row of `proxies` is the number of its change: new rows are appended, and no index has to
+-- be written.
 DROP VIEW proxies_view;
 ALTER TABLE proxies RENAME TO proxies_before;
 
