@@ -213,7 +213,7 @@ fn a_camera_whose_first_bytes_crash_the_server_is_set_aside_released_once_and_th
         scene.fixture.server.wait_for_status("the other to play", |status| restore::playing(status) == 40);
     assert_eq!(status["proxies"]["quarantined"], 1, "{status}");
     assert_eq!(scene.set_aside().trim(), deadly);
-    assert!(scene.fixture.server.log().contains("no more until you release it"));
+    assert!(scene.fixture.server.log().contains("not started until you release it"));
     // Until an operator does.
     scene.fixture.server.kill();
     scene.fixture.server.env.retain(|(name, _)| name != "DEADLY_PORT");
