@@ -75,11 +75,11 @@ struct Plugin::Add {
     const std::string body;
 };
 
-void Plugin::hostAdd(void *self, uint64_t call, const zlm_journal_add *handed) {
+void Plugin::hostAdd(void *self, uint64_t call, const zlm_journal_add *add) {
     auto *plugin = static_cast<Plugin *>(self);
-    const auto add = std::make_shared<Add>(*handed);
+    const auto owned = std::make_shared<Add>(*add);
     // On a poller, as for a client's call, and on each in turn.
-    EventPollerPool::Instance().getPoller(false)->async([plugin, call, add] { plugin->start(call, *add); }, false);
+    EventPollerPool::Instance().getPoller(false)->async([plugin, call, owned] { plugin->start(call, *owned); }, false);
 }
 
 void Plugin::start(uint64_t call, const Add &add) const {
