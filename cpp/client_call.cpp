@@ -203,7 +203,7 @@ void ClientCall::answered(uint32_t outcome, int code, Reply reply) {
     if (zlm_journal_call_answered(_journal, _number, &answer) != 0) {
         // The journal failed, or was closed and has reported that: send the server's own answer.
         const std::string body =
-            outcome == ZLM_JOURNAL_REPLIED ? text : "{\"code\":-1,\"msg\":" + Json::valueToQuotedString(text.c_str()) + "}";
+            outcome == ZLM_JOURNAL_REPLIED ? text : R"({"code":-1,"msg":)" + Json::valueToQuotedString(text.c_str()) + "}";
         const auto self = shared_from_this();
         outbox().put(_poller, [self, body] { self->send(body); });
         outbox().wake();

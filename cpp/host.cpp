@@ -125,7 +125,7 @@ void Plugin::hostRemove(void *self, uint64_t call, zlm_journal_text remove_api, 
 void Plugin::end(uint64_t call, const std::string &remove_api, const std::string &key) const {
     const Scope scope(call);
     _api->dispatch(
-        remove_api, "{\"key\":" + Json::valueToQuotedString(key.c_str()) + "}", captureReply([](const Reply &) {}));
+        remove_api, R"({"key":)" + Json::valueToQuotedString(key.c_str()) + "}", captureReply([](const Reply &) {}));
 }
 
 } // namespace zlm_journal

@@ -274,7 +274,7 @@ impl Writer {
     fn write_afresh(&mut self, intent: &Intent) -> Result<Store> {
         let paths = &self.core.paths;
         paths.prepare()?;
-        if !paths.is_encrypted()? {
+        if !paths.is_locked()? {
             // The lock was deleted with its directory.
             self.lock = Some(paths.lock()?);
         }

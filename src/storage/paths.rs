@@ -113,7 +113,7 @@ impl JournalPaths {
     }
 
     /// False if the lock file was deleted.
-    pub fn is_encrypted(&self) -> Result<bool> {
+    pub fn is_locked(&self) -> Result<bool> {
         Ok(self.stat(&self.beside(".lock"))?.is_some())
     }
 
