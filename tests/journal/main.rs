@@ -1,6 +1,7 @@
 //! The journal on its own: what was on disk, what happened, what must hold.
 
 mod batch;
+mod full;
 mod replies;
 mod sealed;
 
