@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use libfuzzer_sys::fuzz_target;
 use zlm_journal::api::{self, Request};
 use zlm_journal::capture::HostFacts;
-use zlm_journal::plugin::Plugin;
 use zlm_journal::model::url::OwnAddress;
+use zlm_journal::plugin::Plugin;
 
 fn plugin() -> &'static Plugin {
     static PLUGIN: OnceLock<Plugin> = OnceLock::new();
@@ -38,5 +38,8 @@ fuzz_target!(|data: &[u8]| {
     }
     let reply: serde_json::Value = serde_json::from_str(&reply).unwrap();
     assert!(reply["code"].is_i64(), "{name}: {reply}");
-    assert!(reply["code"] == 0 || reply["msg"].as_str().is_some_and(|msg| msg.starts_with("journal: ")), "{name}: {reply}");
+    assert!(
+        reply["code"] == 0 || reply["msg"].as_str().is_some_and(|msg| msg.starts_with("journal: ")),
+        "{name}: {reply}"
+    );
 });

@@ -20,8 +20,16 @@ extern "C" fn told(_: *mut c_void, ack: *const zlm_journal_ack) {
     TOLD.fetch_add(1, Ordering::SeqCst);
 }
 
-extern "C" fn done(_: *mut c_void, ack: *const zlm_journal_ack) {
-    assert!(!ack.is_null());
+/// The reply to a client is a JSON object if the server's was, whatever the journal has added or put in its place.
+/// `context` is a `Vec<u8>` with what the server says.
+extern "C" fn done(context: *mut c_void, body: zlm_journal_text, _: bool) {
+    // SAFETY: the first is ours since the call was taken in; the second is valid until this returns.
+    let (replied, body) = unsafe {
+        (*Box::from_raw(context.cast::<Vec<u8>>()), std::slice::from_raw_parts(body.data.cast::<u8>(), body.len))
+    };
+    let is_object =
+        |bytes: &[u8]| serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes).is_ok();
+    assert!(is_object(body) || !is_object(&replied), "{} from {replied:?}", String::from_utf8_lossy(body));
 }
 
 fn text(bytes: &[u8]) -> zlm_journal_text {
@@ -94,7 +102,10 @@ fuzz_target!(|data: &[u8]| {
         0..3 => {
             let pairs: Vec<zlm_journal_pair> = parts
                 .chunks(2)
-                .map(|pair| zlm_journal_pair { name: text(pair[0]), value: text(pair.get(1).copied().unwrap_or_default()) })
+                .map(|pair| zlm_journal_pair {
+                    name: text(pair[0]),
+                    value: text(pair.get(1).copied().unwrap_or_default()),
+                })
                 .collect();
             let call = zlm_journal_call {
                 op: u32::from(*what % 6),
@@ -115,13 +126,17 @@ fuzz_target!(|data: &[u8]| {
         }
         3 => {
             let mut wanted = false;
-            let code = unsafe { zlm_journal_wants(handle, text(kind), text(part(1)), u64::from(*what), &mut wanted) };
+            let code =
+                unsafe { zlm_journal_wants(handle, text(kind), text(part(1)), u64::from(*what), &mut wanted) };
             assert!(code == 0 || !wanted);
         }
         _ => {
             let args: Vec<zlm_journal_pair> = parts
                 .chunks(2)
-                .map(|pair| zlm_journal_pair { name: text(pair[0]), value: text(pair.get(1).copied().unwrap_or_default()) })
+                .map(|pair| zlm_journal_pair {
+                    name: text(pair[0]),
+                    value: text(pair.get(1).copied().unwrap_or_default()),
+                })
                 .collect();
             let request = zlm_journal_request {
                 name: text(CALLS[usize::from(*what) % CALLS.len()].as_bytes()),
@@ -129,28 +144,40 @@ fuzz_target!(|data: &[u8]| {
                 args_len: args.len(),
                 caller: text(part(0)),
             };
-            let client = zlm_journal_client { context: std::ptr::null_mut(), go: Some(go), done: Some(done) };
             let stream = zlm_journal_stream { vhost: text(part(0)), app: text(part(1)), stream: text(part(2)) };
-            let (mut call, mut verdict) = (0, 0);
+            let mut verdict = zlm_journal_verdict { call: 0, verdict: 0, settles: false };
             let number = u32::from(*what % 4);
+            let answer = zlm_journal_answer { outcome: u32::from(*what % 7), code: -300, text: text(part(3)) };
+            let context = Box::into_raw(Box::new(part(3).to_vec()));
+            let client = zlm_journal_client { context: context.cast(), go: Some(go), done: Some(done) };
             unsafe {
-                let code = zlm_journal_call_open(handle, &request, &client, &mut call, &mut verdict);
-                assert!(code != 10 && verdict <= 2);
+                let code = zlm_journal_call_open(handle, &request, &client, &mut verdict);
+                assert!(code != 10 && verdict.verdict <= 3);
+                if verdict.verdict == ZLM_JOURNAL_PASS {
+                    drop(Box::from_raw(context));
+                }
+                let mut call = verdict.call;
                 zlm_journal_made(handle, number, text(part(1)), &mut call);
                 zlm_journal_stream_changed(handle, text(part(3)), &stream, what % 2 == 0);
                 zlm_journal_failed(handle, number, text(part(1)), text(part(2)));
                 zlm_journal_connected(handle, number, text(part(1)));
                 zlm_journal_stream_unwatched(handle, &stream);
-                zlm_journal_call_answered(handle, call, what % 3 == 0);
+                zlm_journal_call_answered(handle, verdict.call, &answer);
                 zlm_journal_ended(handle, number, text(part(1)), u64::from(*what));
-                zlm_journal_call_settled(handle, call);
-                zlm_journal_host_added(handle, u64::from(*what), u32::from(*what % 8), text(part(0)));
+                zlm_journal_call_settled(handle, verdict.call);
+                let mut success = false;
+                zlm_journal_host_added(handle, u64::from(*what), &answer, &mut success);
+                assert!(!success || answer.outcome <= ZLM_JOURNAL_REPLIED);
+                zlm_journal_host_blocked(handle, u64::from(*what), number);
                 zlm_journal_host_removed(handle, u64::from(*what));
                 zlm_journal_stream_not_found(handle, &stream);
             }
             let settings: Vec<zlm_journal_pair> = parts
                 .chunks(2)
-                .map(|pair| zlm_journal_pair { name: text(pair[0]), value: text(pair.get(1).copied().unwrap_or_default()) })
+                .map(|pair| zlm_journal_pair {
+                    name: text(pair[0]),
+                    value: text(pair.get(1).copied().unwrap_or_default()),
+                })
                 .collect();
             unsafe { zlm_journal_reload(handle, settings.as_ptr(), settings.len(), &FACTS) };
         }
