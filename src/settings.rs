@@ -69,6 +69,9 @@ enum Rule {
 
 const DAY_SEC: u64 = 24 * 60 * 60;
 
+/// The longest pause between two attempts at one proxy, and so the longest first one (`revive_sec`).
+pub const LONGEST_PAUSE_SEC: u64 = 30 * 60;
+
 /// All keys, in the order of the documentation.
 pub const KEYS: &[Key] = &[
     Key { name: "enable", default: "0", rule: Rule::Number { least: 0, most: 1 } },
@@ -83,7 +86,7 @@ pub const KEYS: &[Key] = &[
     Key { name: "restore_rate", default: "0", rule: Rule::Number { least: 0, most: 1_000_000 } },
     Key { name: "restore_per_origin", default: "8", rule: Rule::Number { least: 0, most: 100_000 } },
     Key { name: "restore_ffmpeg_parallel", default: "2", rule: Rule::Number { least: 0, most: 1_000 } },
-    Key { name: "revive_sec", default: "30", rule: Rule::Number { least: 0, most: 30 * 60 } },
+    Key { name: "revive_sec", default: "30", rule: Rule::Number { least: 0, most: LONGEST_PAUSE_SEC } },
     Key { name: "on_give_up", default: "keep", rule: Rule::OneOf(&["keep", "forget"]) },
     Key { name: "on_idle_close", default: "forget", rule: Rule::OneOf(&["forget", "dormant"]) },
 ];

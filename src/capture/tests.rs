@@ -134,6 +134,12 @@ impl Bench {
         self.capture.settled(close.id);
     }
 
+    /// The reconciler starts it as change `seq` left it, by its call of that number.
+    fn start(&self, call: u64, (kind, key): ProxyKey, seq: u64) {
+        let add = Add { kind, key, seq, replace: false, takes: None, setting: None, body: b"{}".to_vec() };
+        reconcile::Host::add(&self.capture, call, add);
+    }
+
     fn source(&self, is_there: bool) {
         for schema in ["rtsp", "rtmp"] {
             self.capture.stream_changed(schema, &stream("live", "a"), is_there);

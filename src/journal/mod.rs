@@ -169,7 +169,10 @@ impl Journal {
             _ => Err(Error::invalid("an add must have arguments, and other calls must not")),
         });
         let submitted = match checked {
-            Ok(()) => self.core.submit(done, |turn| self.take_in(turn, call)),
+            Ok(()) => {
+                let (at, is_undone) = (self.now_ms(), self.settings().on_error == OnError::Reject);
+                self.core.submit(done, |turn| self.take_in(turn, call, at, is_undone))
+            }
             Err(error) => Err((done, error.into())),
         };
         if let Err((done, refusal)) = submitted {
@@ -185,9 +188,15 @@ impl Journal {
         self.core.inbox.wake();
     }
 
-    fn take_in(&self, turn: &mut Turn<'_>, call: Call<'_>) -> std::result::Result<(), Refusal> {
+    /// Records a call at that time; `is_undone` if it is to be undone when it cannot be written.
+    fn take_in(
+        &self,
+        turn: &mut Turn<'_>,
+        call: Call<'_>,
+        at: i64,
+        is_undone: bool,
+    ) -> std::result::Result<(), Refusal> {
         let Call { op, kind, key, args, already_exists, cause } = call;
-        let is_undone = self.core.options().on_error == OnError::Reject;
         let durable = self.core.durable_seq.load(Ordering::Acquire);
         // A change that is not on disk may yet be undone, and this call must then be undone with it.
         let is_the_same = |entry: &Entry| args.as_ref() == Some(&entry.args) && entry.seq <= durable;
@@ -195,7 +204,7 @@ impl Journal {
         let relies_on = wanted.filter(|entry| op == Op::Add && (already_exists || is_the_same(entry)));
         let relies_on = relies_on.map(|entry| entry.seq);
         let is_change = relies_on.is_none() && (op == Op::Add || turn.intent().get(kind, key).is_some());
-        let edit = Edit { at: self.now_ms(), op, args, cause };
+        let edit = Edit { at, op, args, cause };
         if turn.standing() != Standing::Written {
             let refusal = Refusal::from(self.core.last_failure());
             match turn.standing() {

@@ -19,10 +19,10 @@ use super::queue::{PROCESSES, Queue, Rank};
 use crate::memory::give_back;
 use crate::model::url::OwnAddress;
 use crate::model::{Kind, ProxyKey};
-use crate::settings::RestoreMode;
+use crate::settings::{LONGEST_PAUSE_SEC, RestoreMode};
 
 /// The longest pause between two attempts for one proxy.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(30 * 60);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(LONGEST_PAUSE_SEC);
 /// An add without an answer for this long counts as failed.
 const LOST: Duration = Duration::from_secs(120);
 /// After this many consecutive exceptions, or consecutive crashes while the server worked on it, a proxy is

@@ -25,18 +25,7 @@ fn start_of_ours_takes_its_turn_and_is_ended_when_it_is_not_wanted_any_more() {
     bench.playing(&[]);
     bench.capture.ended(Kind::Pull, KEY, 0);
     let seq = bench.journal.get(Kind::Pull, KEY).unwrap().seq;
-    let start = |call: u64| {
-        let add = Add {
-            kind: Kind::Pull,
-            key: KEY.into(),
-            seq,
-            replace: false,
-            takes: None,
-            setting: None,
-            body: b"{}".to_vec(),
-        };
-        reconcile::Host::add(&bench.capture, call, add);
-    };
+    let start = |call: u64| bench.start(call, (Kind::Pull, KEY.into()), seq);
     let client = bench.add("rtsp://2", &[]);
     start(7);
     assert!(calls.try_recv().is_err(), "the client comes first");

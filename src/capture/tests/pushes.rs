@@ -102,16 +102,7 @@ fn push_that_has_lost_its_source_is_there_no_more_and_replaced_when_it_is_starte
     bench.pushed(&[]);
     let start = |call: u64| {
         let seq = bench.journal.get(key.0, &key.1).unwrap().seq;
-        let add = Add {
-            kind: key.0,
-            key: Arc::clone(&key.1),
-            seq,
-            replace: false,
-            takes: None,
-            setting: None,
-            body: b"{}".to_vec(),
-        };
-        reconcile::Host::add(&bench.capture, call, add);
+        bench.start(call, key.clone(), seq);
     };
     start(1);
     assert!(calls.try_recv().is_err() && actual() == Some(Listed::Playing), "it is there");
