@@ -3,6 +3,7 @@
 //! calls arrive.
 
 mod args;
+mod hours;
 mod kind;
 mod redact;
 mod stream;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::args::{Args, LABEL, MAX_ARGS_BYTES, Read};
+pub use self::hours::Hours;
 pub use self::kind::{Endpoint, Kind};
 pub use self::redact::{redact, redact_all, redact_reason, redact_value};
 pub use self::stream::{DEFAULT_VHOST, NamingRules, Stream};
