@@ -109,24 +109,41 @@ impl Capture {
     // ---- clients' calls
 
     /// Registers a client's call that has passed MediaServer's own check. With `Go` and `Wait`, `client` is told once
-    /// when the reply may leave. Fails if the call must be refused (`on_error=reject`).
+    /// when the reply may leave. Fails if the call must be refused: it asks the journal for what cannot be done, or the
+    /// journal cannot be written (`on_error=reject`).
     pub fn open(&self, request: &Request<'_>, client: impl FnOnce() -> Box<dyn Client>) -> Result<Verdict> {
         let facts = self.facts();
-        let Some(ask) = Ask::of(request, &facts) else { return Ok(Verdict::Pass) };
+        let Some(ask) = Ask::of(request, &facts)? else { return Ok(Verdict::Pass) };
         self.journal.admit()?;
         let cause = Cause { origin: request.caller.to_owned(), reason: request.name.to_owned() };
         let settles = matches!(ask, Ask::Close { .. });
-        self.with_state(|state, _| {
+        self.with_state(|state, told| {
             // The server is stopping: the call takes its normal way.
             if state.is_closed {
                 return Ok(Verdict::Pass);
             }
             let open = Open::new(ask, cause, Some(Waiting::new(client())));
+            if let Ask::Add { key, args: Ok(args), .. } = &open.ask
+                && args.is_off_hours(self.journal.now_ms())
+            {
+                return Ok(self.record_off_hours(told, &open, key, args));
+            }
             Ok(match state.open(open) {
                 (call, true) => Verdict::Go { call, settles },
                 (call, false) => Verdict::Wait { call },
             })
         })
+    }
+
+    /// Takes in an add outside of its hours: the server does not get it, and ends what it has under that key.
+    fn record_off_hours(&self, told: &mut Told, open: &Open, key: &ProxyKey, args: &Args) -> Verdict {
+        self.record(told, open, Op::Add, key, Some(args.clone()), false);
+        told.converge.push(key.clone());
+        if let Some(waiting) = &open.waiting {
+            waiting.answered(Answer::added(&key.1));
+            told.complete.push(Arc::clone(waiting));
+        }
+        Verdict::Wait { call: 0 }
     }
 
     /// Completes all open calls. The journal is already closed, so everything has been acknowledged.
@@ -289,7 +306,7 @@ impl Capture {
                             Nature::of(kind, |name| read.get(name), &self.facts())
                         });
                         present = Present::new(number, Some(id), nature);
-                        if !self.journal.wants(kind, &key.1, add.seq) {
+                        if !self.journal.is_due(kind, &key.1, add.seq) {
                             state.end_next(&key);
                             // If it is wanted with other arguments, it is replaced.
                             told.replace.push(key.clone());

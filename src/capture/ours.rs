@@ -129,7 +129,7 @@ impl Capture {
         let Some(open) = state.calls.get(&id) else { return false };
         match &open.ask {
             Ask::Start { call, key, add } => {
-                let instead = if !self.journal.wants(key.0, &key.1, add.seq) {
+                let instead = if !self.journal.is_due(key.0, &key.1, add.seq) {
                     Added::Unwanted
                 } else if state.mirror.working(key).is_some() && !add.replace {
                     Added::Present
@@ -144,7 +144,7 @@ impl Capture {
                 told.added.push((*call, instead));
             }
             Ask::End { key } => {
-                if !self.journal.wants(key.0, &key.1, 0) && state.mirror.get(key).is_some() {
+                if !self.journal.is_due(key.0, &key.1, 0) && state.mirror.get(key).is_some() {
                     told.removes.push((id, key.clone()));
                     return true;
                 }

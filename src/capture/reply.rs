@@ -46,7 +46,23 @@ struct Failure {
     msg: String,
 }
 
+#[derive(Serialize)]
+struct Added<'a> {
+    code: i32,
+    data: Key<'a>,
+}
+
+#[derive(Serialize)]
+struct Key<'a> {
+    key: &'a str,
+}
+
 impl Answer {
+    /// What the server would answer to an add that went well.
+    pub fn added(key: &str) -> Answer {
+        Answer::Replied(json(&Added { code: 0, data: Key { key } }))
+    }
+
     pub fn is_success(&self) -> bool {
         match self {
             Answer::Replied(body) if !is_object(body) => false,

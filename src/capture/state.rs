@@ -10,7 +10,7 @@ use super::waiting::Waiting;
 use crate::error::{Error, Result};
 use crate::journal::Cause;
 use crate::memory::give_back;
-use crate::model::{Args, DEFAULT_VHOST, Kind, ProxyKey};
+use crate::model::{Args, DEFAULT_VHOST, Kind, Options, ProxyKey};
 use crate::reconcile::{Add, Added};
 
 /// MediaServer's calls that close one source, and all sources that match a filter.
@@ -105,8 +105,9 @@ pub struct State {
 }
 
 impl Ask {
-    /// `None` for a call that is not journaled, or that the server will refuse as incomplete.
-    pub fn of(request: &Request<'_>, facts: &HostFacts) -> Option<Ask> {
+    /// `None` for a call that is not journaled, or that the server will refuse as incomplete. Fails if an add asks the
+    /// journal for what cannot be done.
+    pub fn of(request: &Request<'_>, facts: &HostFacts) -> Result<Option<Ask>> {
         let given = |name: &str| {
             let found = request.args.iter().find(|(given, _)| given.eq_ignore_ascii_case(name.as_bytes()));
             found.map(|(_, value)| *value)
@@ -117,12 +118,14 @@ impl Ask {
         if let Some((kind, is_add)) = Kind::of_call(request.name) {
             if !is_add {
                 let key = text("key");
-                return is_set("key").then(|| Ask::Remove { key: (kind, key.into()) });
+                return Ok(is_set("key").then(|| Ask::Remove { key: (kind, key.into()) }));
             }
             let info = kind.info();
             if !info.required.iter().all(|name| is_set(name)) {
-                return None;
+                return Ok(None);
             }
+            let texts = request.args.iter().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, *value)));
+            Options::read(texts)?;
             let values: Vec<String> = info.key.iter().map(|part| text(part.argument())).collect();
             let value = |name: &str| {
                 let at = info.key.iter().position(|part| part.argument() == name);
@@ -134,22 +137,22 @@ impl Ask {
             } else {
                 Err(Error::invalid("its key is not UTF-8"))
             };
-            return Some(Ask::Add {
+            return Ok(Some(Ask::Add {
                 key: (kind, kind.key_of(value).into()),
                 args,
                 nature: Nature::of(kind, |name| std::str::from_utf8(given(name)?).ok(), facts),
                 // 8.0, which does not report failures, does not have `force` either.
                 is_forced: info.has_force && facts.tells_failures && is_true(&text("force")),
-            });
+            }));
         }
-        let is_one = CLOSES.iter().position(|its| request.name.eq_ignore_ascii_case(its))? == 0;
+        let Some(at) = CLOSES.iter().position(|its| request.name.eq_ignore_ascii_case(its)) else { return Ok(None) };
         let mut filter =
             Filter { schema: text("schema"), vhost: text("vhost"), app: text("app"), stream: text("stream") };
         // close_stream finds its source as a player does; close_streams uses the names as they are (MediaSource.cpp).
-        if is_one && (!facts.rules.vhosts || filter.vhost.is_empty()) {
+        if at == 0 && (!facts.rules.vhosts || filter.vhost.is_empty()) {
             filter.vhost = DEFAULT_VHOST.to_owned();
         }
-        Some(Ask::Close { filter })
+        Ok(Some(Ask::Close { filter }))
     }
 
     /// The key on which the call has to take turns.

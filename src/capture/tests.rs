@@ -515,3 +515,42 @@ fn what_is_no_call_of_ours_passes() {
         assert!(matches!(bench.open(name, args).0, Verdict::Pass), "{name}");
     }
 }
+
+/// Hours of an hour that begins so many hours from now.
+fn hours_in(hours: i64) -> String {
+    let minutes = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 60;
+    let begin = (minutes as i64 + hours * 60).rem_euclid(24 * 60);
+    let end = (begin + 60) % (24 * 60);
+    format!("{:02}:{:02}-{:02}:{:02} @ UTC", begin / 60, begin % 60, end / 60, end % 60)
+}
+
+#[test]
+fn an_add_outside_of_its_hours_is_journaled_and_not_passed_to_the_server() {
+    let bench = Bench::new();
+    let hours = hours_in(3);
+    let add = bench.add("rtsp://1", &[("journal_hours", &hours)]);
+    assert!(add.is_persisted() && add.gone.try_recv().is_err(), "it is answered, and the server has not got it");
+    assert_eq!(bench.url().unwrap(), "rtsp://1");
+    assert!(!bench.journal.is_due(Kind::Pull, KEY, 0) && bench.journal.wants(Kind::Pull, KEY, 0));
+    assert!(bench.capture.state.lock().is_idle());
+    let delete = bench.call("delStreamProxy", &[("key", KEY)]);
+    bench.capture.answered(delete.id, answer(true));
+    assert!(delete.is_persisted());
+    assert_eq!(bench.state(), None);
+
+    bench.playing(&[("journal_hours", &hours_in(0))]);
+    assert!(bench.journal.is_due(Kind::Pull, KEY, 0));
+}
+
+#[test]
+fn an_add_that_asks_the_journal_for_what_it_cannot_do_is_refused() {
+    let bench = Bench::new();
+    for (name, value) in [("journal_hours", "always"), ("Journal_Hour", "08:00-18:00")] {
+        let args = [("vhost", "v"), ("app", "live"), ("stream", "a"), ("url", "rtsp://1"), (name, value)];
+        let bytes = args.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let request = Request { name: "addStreamProxy", args: &bytes, caller: "10.0.0.1:1" };
+        let refused = bench.capture.open(&request, || unreachable!("nothing is waited for"));
+        assert!(refused.unwrap_err().message.contains(name));
+    }
+    assert_eq!(bench.state(), None);
+}

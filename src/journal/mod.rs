@@ -273,6 +273,22 @@ impl Journal {
         })
     }
 
+    /// Whether the proxy should run now, exactly as change `seq` left it; with 0, in any version.
+    pub fn is_due(&self, kind: Kind, key: &str, seq: u64) -> bool {
+        let now = self.now_ms();
+        self.core.inbox.look(|intent| {
+            intent.get(kind, key).is_some_and(|entry| (entry.seq == seq || seq == 0) && entry.is_due(now))
+        })
+    }
+
+    /// The enabled proxies with hours, in order.
+    pub fn timed(&self) -> Vec<(ProxyKey, Entry)> {
+        let copy = |(key, entry): (&ProxyKey, &Entry)| (key.clone(), entry.clone());
+        self.core.inbox.look(|intent| {
+            intent.timed().filter(|(_, entry)| entry.state == State::Enabled).map(copy).collect()
+        })
+    }
+
     /// The number of entries in a state.
     pub fn count(&self, state: State) -> u64 {
         self.core.inbox.look(|intent| intent.count(state))

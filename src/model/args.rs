@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::options::{LABEL, Options};
+
 use crate::error::{Error, Result};
 
 /// The maximum size of the arguments of a call; MediaServer's own limit on a request is far smaller.
 pub const MAX_ARGS_BYTES: usize = 1 << 20;
-
-/// The argument with which callers mark their proxies. MediaServer ignores it.
-pub const LABEL: &str = "journal_label";
 
 /// The form of encrypted arguments in the file: a JSON object that no call can have.
 const SEALED: (&str, &str) = (r#"{"sealed":{"xchacha20poly1305":""#, r#""}}"#);
@@ -23,6 +22,8 @@ pub struct Args {
     text: Arc<str>,
     /// Their form in the file, if they are encrypted there.
     sealed: Option<Arc<str>>,
+    /// What they ask of the journal; `None` if nothing, or if a later version wrote what this one cannot read.
+    options: Option<Arc<Options>>,
 }
 
 impl PartialEq for Args {
@@ -35,7 +36,8 @@ impl PartialEq for Args {
 impl Eq for Args {}
 
 impl Args {
-    /// From the names and values of a call. If a name is given twice, the last value counts.
+    /// From the names and values of a call. If a name is given twice, the last value counts. Fails if what they ask of
+    /// the journal cannot be done.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Result<Args> {
         let mut given: Vec<(&str, &[u8])> = Vec::with_capacity(16);
         let mut bytes = 2_usize;
@@ -78,7 +80,8 @@ impl Args {
         }
         text.push(b'}');
         let text = String::from_utf8(text).map_err(|_| Error::invalid("the arguments are not UTF-8"))?;
-        Ok(Args { text: text.into(), sealed: None })
+        let options = Options::read(given)?.map(Arc::new);
+        Ok(Args { text: text.into(), sealed: None, options })
     }
 
     /// From a JSON object of a client. Numbers and booleans become strings.
@@ -105,15 +108,27 @@ impl Args {
     /// until `decrypted`.
     pub fn from_stored(text: &str) -> Result<Args> {
         if text.starts_with(SEALED.0) {
-            return Ok(Args { text: "".into(), sealed: Some(text.into()) });
+            return Ok(Args { text: "".into(), sealed: Some(text.into()), options: None });
         }
-        let args = Args { text: text.into(), sealed: None };
-        args.pairs()?;
+        let mut args = Args { text: text.into(), sealed: None, options: None };
+        let pairs = args.pairs()?;
+        let given = pairs.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        args.options = Options::read(given).ok().flatten().map(Arc::new);
         Ok(args)
     }
 
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// What they ask of the journal.
+    pub fn options(&self) -> Option<&Options> {
+        self.options.as_deref()
+    }
+
+    /// Whether this time, in milliseconds since 1970-01-01 UTC, is outside of their hours.
+    pub fn is_off_hours(&self, at: i64) -> bool {
+        self.options().and_then(|options| options.hours.as_ref()).is_some_and(|hours| !hours.include(at))
     }
 
     /// The same arguments, marked as not encryptable: they must not be written.

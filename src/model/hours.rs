@@ -86,7 +86,7 @@ impl Hours {
     /// The moments at which the clock shows this time: one, or two where it is set back.
     fn instants(&self, time: DateTime) -> impl Iterator<Item = Timestamp> + use<> {
         let shown = self.zone.to_ambiguous_timestamp(time);
-        [shown.clone().earlier(), shown.later()].into_iter().filter_map(std::result::Result::ok)
+        [shown.earlier(), shown.later()].into_iter().filter_map(std::result::Result::ok)
     }
 }
 

@@ -5,6 +5,7 @@
 mod args;
 mod hours;
 mod kind;
+mod options;
 mod redact;
 mod stream;
 pub mod url;
@@ -13,9 +14,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::args::{Args, LABEL, MAX_ARGS_BYTES, Read};
+pub use self::args::{Args, MAX_ARGS_BYTES, Read};
 pub use self::hours::Hours;
 pub use self::kind::{Endpoint, Kind};
+pub use self::options::{LABEL, Options};
 pub use self::redact::{redact, redact_all, redact_reason, redact_value};
 pub use self::stream::{DEFAULT_VHOST, NamingRules, Stream};
 use crate::error::{Error, Result};
@@ -109,6 +111,16 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether it should run at this time, in milliseconds since 1970-01-01 UTC.
+    pub fn is_due(&self, at: i64) -> bool {
+        self.state == State::Enabled && !self.is_off_hours(at)
+    }
+
+    /// Whether this is outside of its hours, whatever its state.
+    pub fn is_off_hours(&self, at: i64) -> bool {
+        self.args.is_off_hours(at)
+    }
+
     /// The checksum of its row in `proxies`.
     pub fn crc(&self, kind: Kind, key: &str) -> u32 {
         Checksum::default()

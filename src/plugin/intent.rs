@@ -1,5 +1,6 @@
 //! Intent for the reconciler, with the notes on suspects and on proxies that do not play.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -9,12 +10,38 @@ use crate::journal::{Cause, CrashCounters, Done, Journal, Mutation, OfflineHints
 use crate::model::{Endpoint, Entry, Op, ProxyKey, State};
 use crate::reconcile;
 
+const MINUTE_MS: i64 = 60_000;
+
 /// How long the reconciler waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub struct JournaledIntent {
     journal: Arc<Journal>,
     notes: Mutex<Option<Notes>>,
+    hours: Mutex<HoursWatch>,
+}
+
+/// Notices when the hours of proxies begin and end.
+#[derive(Default)]
+struct HoursWatch {
+    /// The minute of the last look, and which of the proxies with hours were due then.
+    last: Option<(i64, BTreeSet<ProxyKey>)>,
+}
+
+impl HoursWatch {
+    /// Those that were due at the last look and are not now, and the other way round. Hours begin and end with a minute,
+    /// so there is one look in each; the clock may jump. Nothing turns at the first look.
+    fn turned(&mut self, timed: impl FnOnce() -> Vec<(ProxyKey, Entry)>, now: i64) -> Vec<ProxyKey> {
+        let minute = now.div_euclid(MINUTE_MS);
+        if self.last.as_ref().is_some_and(|(its, _)| *its == minute) {
+            return Vec::new();
+        }
+        let timed = timed();
+        let is_due = timed.iter().filter(|(_, entry)| entry.is_due(now)).map(|(key, _)| key.clone()).collect();
+        let Some((_, was_due)) = self.last.replace((minute, is_due)) else { return Vec::new() };
+        let has_turned = |(key, entry): &(ProxyKey, Entry)| was_due.contains(key) != entry.is_due(now);
+        timed.into_iter().filter(has_turned).map(|(key, _)| key).collect()
+    }
 }
 
 struct Notes {
@@ -24,7 +51,7 @@ struct Notes {
 
 impl JournaledIntent {
     pub fn of(journal: Arc<Journal>) -> Self {
-        Self { journal, notes: Mutex::new(None) }
+        Self { journal, notes: Mutex::new(None), hours: Mutex::default() }
     }
 
     /// Reads the notes at the first use: by then the journal is locked.
@@ -40,15 +67,18 @@ impl JournaledIntent {
         reconcile::Wanted { key, seq, args: entry.args, crashes, dark_since }
     }
 
-    fn enabled(&self, (kind, key): &ProxyKey) -> Option<Entry> {
-        self.journal.get(*kind, key).filter(|entry| entry.state == State::Enabled)
+    /// A proxy that should run now.
+    fn due(&self, (kind, key): &ProxyKey) -> Option<Entry> {
+        let now = self.journal.now_ms();
+        self.journal.get(*kind, key).filter(|entry| entry.is_due(now))
     }
 }
 
 impl reconcile::Intent for JournaledIntent {
     fn wanted(&self) -> Box<dyn Iterator<Item = reconcile::Wanted> + '_> {
-        let enabled = self.journal.entries().filter(|(_, entry)| entry.state == State::Enabled);
-        Box::new(enabled.map(|(key, entry)| self.want(key, entry)))
+        let now = self.now_ms();
+        let due = self.journal.entries().filter(move |(_, entry)| entry.is_due(now));
+        Box::new(due.map(|(key, entry)| self.want(key, entry)))
     }
 
     fn count(&self) -> usize {
@@ -56,11 +86,11 @@ impl reconcile::Intent for JournaledIntent {
     }
 
     fn wants(&self, key: &ProxyKey) -> Option<reconcile::Wanted> {
-        self.enabled(key).map(|entry| self.want(key.clone(), entry))
+        self.due(key).map(|entry| self.want(key.clone(), entry))
     }
 
     fn add(&self, key: &ProxyKey, seq: u64, replace: bool) -> Option<reconcile::Add> {
-        let entry = self.enabled(key).filter(|entry| entry.seq == seq)?;
+        let entry = self.due(key).filter(|entry| entry.seq == seq)?;
         let info = key.0.info();
         let body = entry.args.request_body(info.replay);
         let body = body
@@ -71,6 +101,10 @@ impl reconcile::Intent for JournaledIntent {
         let takes = (info.input == Endpoint::Named).then(|| ["schema", "vhost", "app", "stream"].map(named));
         let setting = info.names_setting.map(named).filter(|name| !name.is_empty());
         Some(reconcile::Add { kind: key.0, key: Arc::clone(&key.1), seq, replace, takes, setting, body })
+    }
+
+    fn turned(&self) -> Vec<ProxyKey> {
+        self.hours.lock().turned(|| self.journal.timed(), self.now_ms())
     }
 
     fn acquit(&self, key: &ProxyKey, seq: u64) {
@@ -115,5 +149,36 @@ impl reconcile::Intent for JournaledIntent {
 
     fn now_ms(&self) -> i64 {
         self.journal.now_ms()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Args, Kind};
+
+    fn timed(hours: &str) -> Vec<(ProxyKey, Entry)> {
+        let args = Args::from_pairs([(b"journal_hours".as_slice(), hours.as_bytes())]).unwrap();
+        let entry = Entry { args, state: State::Enabled, seq: 1, created_at: 0, updated_at: 0 };
+        vec![((Kind::Pull, "v/a/s".into()), entry)]
+    }
+
+    #[test]
+    fn hours_that_begin_or_end_are_noticed_once_also_when_the_clock_jumps() {
+        const HOUR: i64 = 60 * MINUTE_MS;
+        let mut watch = HoursWatch::default();
+        let mut turned = |at: i64| watch.turned(|| timed("08:00-18:00 @ UTC"), at).len();
+        assert_eq!(turned(7 * HOUR + 59 * MINUTE_MS), 0);
+        assert_eq!((turned(8 * HOUR), turned(8 * HOUR + 1), turned(8 * HOUR + MINUTE_MS)), (1, 0, 0));
+        // The clock is set: a day and a half ahead, back into them, and back before them.
+        assert_eq!((turned(44 * HOUR), turned(9 * HOUR), turned(7 * HOUR), turned(6 * HOUR)), (1, 1, 1, 0));
+    }
+
+    #[test]
+    fn what_is_new_or_gone_since_has_not_turned() {
+        let mut watch = HoursWatch::default();
+        assert_eq!(watch.turned(|| timed("00:00-24:00 @ UTC"), 0).len(), 0);
+        assert_eq!(watch.turned(Vec::new, MINUTE_MS).len(), 0);
+        assert_eq!(watch.turned(|| timed("12:00-13:00 @ UTC"), 2 * MINUTE_MS).len(), 0);
     }
 }

@@ -268,6 +268,7 @@ impl Driver {
     fn carry_on(&mut self) {
         loop {
             let now = self.began.elapsed();
+            self.turn(now);
             self.look_if_due(now);
             self.act(now);
             self.report(now);
@@ -294,6 +295,16 @@ impl Driver {
         let line = if self.reported { Duration::MAX } else { self.next_line };
         let plan = self.shared.plan.lock();
         line.min(plan.wake_to_start()).min(plan.wake_to_look())
+    }
+
+    /// Ends what is outside of its hours, and starts what is within them again.
+    fn turn(&mut self, now: Duration) {
+        for key in self.intent.turned() {
+            match self.intent.wants(&key) {
+                Some(want) => self.shared.plan.lock().hours_began(want, now),
+                None => self.host.remove(key.0, key.1),
+            }
+        }
     }
 
     // ---- comparing

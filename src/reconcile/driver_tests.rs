@@ -56,6 +56,9 @@ impl Intent for Cameras {
         let (kind, key) = key.clone();
         Some(Add { kind, key, seq, replace, takes: None, setting: None, body: Vec::new() })
     }
+    fn turned(&self) -> Vec<ProxyKey> {
+        Vec::new()
+    }
     fn acquit(&self, _: &ProxyKey, _: u64) {}
     fn set_aside(&self, _: &ProxyKey, _: u64, _: &str) -> bool {
         false

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::model::{Args, Kind, ProxyKey};
 
-/// A proxy that should run.
+/// A proxy that should run now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     pub key: ProxyKey,
@@ -112,14 +112,16 @@ pub trait Host: Send + Sync {
 
 /// Intent, for the reconciler.
 pub trait Intent: Send + Sync {
-    /// All enabled proxies, each once, read as the iterator advances.
+    /// All proxies that should run now, each once, read as the iterator advances.
     fn wanted(&self) -> Box<dyn Iterator<Item = Wanted> + '_>;
-    /// The number of enabled proxies.
+    /// The number of enabled proxies, also of those that should not run now.
     fn count(&self) -> usize;
-    /// One proxy; `None` if it is not enabled.
+    /// One proxy; `None` if it should not run now.
     fn wants(&self, key: &ProxyKey) -> Option<Wanted>;
     /// The call that starts it; `None` if its entry no longer has change `seq`.
     fn add(&self, key: &ProxyKey, seq: u64, replace: bool) -> Option<Add>;
+    /// Those whose hours have begun or ended since this was last asked. Cheap: ask at least once a minute.
+    fn turned(&self) -> Vec<ProxyKey>;
     /// The server has survived the start of a suspect: resets its crash count.
     fn acquit(&self, key: &ProxyKey, seq: u64);
     /// Quarantines it. Returns true if it is not released again automatically, because it was released once before.

@@ -88,6 +88,8 @@ pub struct Intent {
     /// An index by `app/stream` of what proxies make or take. Contains only those whose key does not show all of that.
     by_path: BTreeSet<(String, ProxyKey)>,
     by_state: BTreeMap<State, u64>,
+    /// The proxies with hours.
+    timed: BTreeSet<ProxyKey>,
     digest: Digest,
     seq: u64,
     /// Recently removed or replaced arguments, with the change that did it; those up to `forgotten` are no longer
@@ -160,6 +162,11 @@ impl Intent {
             .collect()
     }
 
+    /// The proxies that have hours, in order.
+    pub fn timed(&self) -> impl Iterator<Item = (&ProxyKey, &Entry)> {
+        self.timed.iter().filter_map(|key| Some((key, self.entries.get(key)?)))
+    }
+
     /// The proxies that end with this source of the server, and the source with them.
     pub fn producers(&self, stream: &Stream, rules: &NamingRules) -> Vec<ProxyKey> {
         let name: Arc<str> = stream.to_string().into();
@@ -207,6 +214,9 @@ impl Intent {
         *self.by_state.entry(entry.state).or_default() += 1;
         let paths = paths_of(kind, key, entry);
         self.by_path.extend(paths.into_iter().map(|path| (path, (kind, Arc::clone(key)))));
+        if has_hours(entry) {
+            self.timed.insert((kind, Arc::clone(key)));
+        }
     }
 
     /// Fills an empty intent with entries that match `digest`. Built at once: a tree that grows in the order of its
@@ -319,7 +329,14 @@ impl Intent {
         for path in paths_of(kind, key, entry) {
             self.by_path.remove(&(path, (kind, Arc::clone(key))));
         }
+        if has_hours(entry) {
+            self.timed.remove(&(kind, Arc::clone(key)));
+        }
     }
+}
+
+fn has_hours(entry: &Entry) -> bool {
+    entry.args.options().is_some_and(|options| options.hours.is_some())
 }
 
 /// The paths of an entry in `by_path`. Most keys have the default virtual host and need none.

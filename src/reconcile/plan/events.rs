@@ -36,6 +36,16 @@ impl Plan {
         }
     }
 
+    /// The hours of a proxy have begun: it is started in its turn.
+    pub fn hours_began(&mut self, want: Wanted, now: Duration) {
+        let key = want.key.clone();
+        let is_known = self.proxies.get(&key).is_some_and(|proxy| proxy.seq == want.seq);
+        if self.limits.mode == RestoreMode::Eager && !is_known && self.is_bearable(&want) {
+            self.know(want, now, now);
+            self.enqueue(&key, true);
+        }
+    }
+
     /// A client's add has succeeded: the proxy has run since the start, so it is kept running in every mode.
     pub fn called_for(&mut self, want: Wanted, now: Duration) {
         let key = want.key.clone();
