@@ -10,7 +10,7 @@ use super::reply::{OTHER_FAILED, Outcome};
 use super::{Reply, Request};
 use crate::error::{Error, Result};
 use crate::journal::HistoryFilter;
-use crate::model::{Args, Change, Entry, Kind, LABEL, ProxyKey, State, redact_all, redact_value};
+use crate::model::{Args, Change, Entry, Hours, Kind, LABEL, ProxyKey, State, redact_all, redact_value};
 use crate::plugin::Plugin;
 
 /// The maximum number of entries that one call looks at; with a selective filter the client has to continue.
@@ -39,7 +39,23 @@ struct Listed {
     seq: u64,
     created_at: i64,
     updated_at: i64,
+    /// Only if it has hours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hours: Option<HoursStatus>,
     args: Value,
+}
+
+/// Whether it is within its hours, and when they next begin or end.
+#[derive(Serialize)]
+struct HoursStatus {
+    open: bool,
+    next_change_at: Option<i64>,
+}
+
+impl HoursStatus {
+    fn of(hours: &Hours, now: i64) -> HoursStatus {
+        HoursStatus { open: hours.include(now), next_change_at: hours.next_change(now) }
+    }
 }
 
 impl Listing<'_> {
@@ -57,6 +73,7 @@ pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let args: Listing<'_> = request.args()?;
     let mut cursor = args.after.map(cursor).transpose()?;
     plugin.journal().check_loaded()?;
+    let now = plugin.journal().now_ms();
     let (mut found, mut looked_at, mut ended) = (Vec::new(), 0, false);
     while found.len() < args.limit.0 && looked_at < MOST_LOOKED_AT && !ended {
         let piece = plugin.journal().after(cursor.as_ref(), 1000);
@@ -76,6 +93,7 @@ pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
                     seq,
                     created_at,
                     updated_at,
+                    hours: its.hours().map(|hours| HoursStatus::of(hours, now)),
                     args: shown(&its, args.reveal),
                 });
             }

@@ -95,6 +95,9 @@ fn of_proxies(page: &mut Page, plugin: &Plugin) {
             page.sample("intent_proxies", &[("kind", kind.name()), ("state", state.name())], of(*kind, *state));
         }
     }
+    let (timed, now) = (plugin.journal().timed(), plugin.journal().now_ms());
+    let off_hours = timed.filter(|(_, entry)| entry.is_off_hours(now)).count();
+    page.gauge("off_hours_proxies", "Enabled proxies outside of their hours.", off_hours);
     let Some(reconciler) = plugin.reconciler() else { return };
     let census = reconciler.census();
     page.family("actual_proxies", "gauge", "Enabled proxies by their state in the server.");

@@ -9,7 +9,7 @@ use super::{Reply, Request};
 use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
 use crate::journal::{Condition, SCHEMA_VERSION};
-use crate::model::{Kind, redact, redact_all};
+use crate::model::{Args, Entry, Kind, ProxyKey, redact, redact_all};
 use crate::plugin::Plugin;
 use crate::reconcile::{PhaseCounts, Progress, ReconcileStatus, SourceReport, UnhealthyProxy};
 use crate::settings::{RestoreMode, Settings};
@@ -19,14 +19,14 @@ const SHOWN: u64 = 20;
 const MOST_SHOWN: usize = 10_000;
 
 #[derive(Deserialize)]
-struct Args<'a> {
+struct Call<'a> {
     limit: Option<u64>,
     key: Option<&'a str>,
 }
 
 /// Shows at most `limit` of the proxies that do not play, or only those with the given `key`.
 pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
-    let Args { limit, key } = request.args()?;
+    let Call { limit, key } = request.args()?;
     let most = usize::try_from(limit.unwrap_or(SHOWN)).map_or(MOST_SHOWN, |limit| limit.min(MOST_SHOWN));
     let journal = plugin.journal();
     let shown = plugin.reconciler().map(|reconciler| reconciler.shown(key, most));
@@ -48,7 +48,7 @@ pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         snapshot: report.snapshot.as_ref().map(Snapshot::from),
         queue: QueueStatus { depth: report.queue, capacity: report.queue_capacity },
         restore: RestoreStatus::new(&settings, shown.as_ref()),
-        now: NowStatus::new(&shown.unwrap_or_default(), journal.now_ms()),
+        now: NowStatus::new(&shown.unwrap_or_default(), off_hours(plugin, key), most, journal.now_ms()),
         last_error: report.last_error.map(|(at, error)| ErrorStatus { at, message: error.message }),
         proxies: report.by_state,
         seq: report.seq,
@@ -122,6 +122,8 @@ struct NowStatus {
     revived: usize,
     asked: usize,
     given_up: usize,
+    /// Enabled proxies outside of their hours; no other count has them.
+    off_hours: usize,
     proxies: Vec<ProxyStatus>,
 }
 
@@ -163,19 +165,41 @@ impl RestoreStatus {
 }
 
 impl NowStatus {
-    fn new(shown: &ReconcileStatus, now_ms: i64) -> Self {
+    fn new(shown: &ReconcileStatus, off_hours: Vec<(ProxyKey, Entry)>, most: usize, now_ms: i64) -> Self {
         let progress = &shown.progress;
+        let troubles = shown.troubles.iter().map(|trouble| ProxyStatus::of(trouble, now_ms));
+        let count = off_hours.len();
+        let asleep = off_hours.into_iter().map(|(key, entry)| ProxyStatus::off_hours(key, &entry.args, now_ms));
         NowStatus {
             counts: shown.now,
             revived: progress.revived,
             asked: progress.asked,
             given_up: progress.given_up,
-            proxies: shown.troubles.iter().map(|trouble| ProxyStatus::of(trouble, now_ms)).collect(),
+            off_hours: count,
+            proxies: troubles.chain(asleep).take(most).collect(),
         }
     }
 }
 
+/// The enabled proxies outside of their hours, or the one with this key if it is.
+fn off_hours(plugin: &Plugin, only: Option<&str>) -> Vec<(ProxyKey, Entry)> {
+    let (timed, now) = (plugin.journal().timed(), plugin.journal().now_ms());
+    let is_meant = |key: &str| only.is_none_or(|only| only == key);
+    timed.filter(|((_, key), entry)| is_meant(key) && entry.is_off_hours(now)).collect()
+}
+
 impl ProxyStatus {
+    fn off_hours((kind, key): ProxyKey, args: &Args, now_ms: i64) -> Self {
+        ProxyStatus {
+            kind,
+            key: key.to_string(),
+            state: "off_hours",
+            attempts: 0,
+            last_error: String::new(),
+            next_try_at: args.hours().and_then(|hours| hours.next_change(now_ms)),
+        }
+    }
+
     fn of(trouble: &UnhealthyProxy, now_ms: i64) -> Self {
         let next_try = trouble.next_try.and_then(|pause| i64::try_from(pause.as_millis()).ok());
         ProxyStatus {

@@ -281,14 +281,6 @@ impl Journal {
         })
     }
 
-    /// The enabled proxies with hours, in order.
-    pub fn timed(&self) -> Vec<(ProxyKey, Entry)> {
-        let copy = |(key, entry): (&ProxyKey, &Entry)| (key.clone(), entry.clone());
-        self.core.inbox.look(|intent| {
-            intent.timed().filter(|(_, entry)| entry.state == State::Enabled).map(copy).collect()
-        })
-    }
-
     /// The number of entries in a state.
     pub fn count(&self, state: State) -> u64 {
         self.core.inbox.look(|intent| intent.count(state))
@@ -316,14 +308,13 @@ impl Journal {
 
     /// All entries, ordered by kind and key, a page at a time, so that a recording call waits for one page at most.
     pub fn entries(&self) -> impl Iterator<Item = (ProxyKey, Entry)> + '_ {
-        const PAGE: usize = 1000;
-        let mut cursor = None;
-        std::iter::from_fn(move || {
-            let page = self.after(cursor.as_ref(), PAGE);
-            cursor = Some(page.last()?.0.clone());
-            Some(page)
-        })
-        .flatten()
+        pages(|cursor, most| self.after(cursor, most))
+    }
+
+    /// The enabled proxies with hours, likewise.
+    pub fn timed(&self) -> impl Iterator<Item = (ProxyKey, Entry)> + '_ {
+        let timed = pages(|cursor, most| self.core.inbox.look(|intent| intent.timed_after(cursor, most)));
+        timed.filter(|(_, entry)| entry.state == State::Enabled)
     }
 
     /// Makes a snapshot. `None` if nothing was ever journaled. Blocks on the disk: not for media threads.
@@ -408,4 +399,18 @@ impl Drop for Journal {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// All entries, each page from the last entry of the one before.
+fn pages(
+    mut after: impl FnMut(Option<&ProxyKey>, usize) -> Vec<(ProxyKey, Entry)>,
+) -> impl Iterator<Item = (ProxyKey, Entry)> {
+    const PAGE: usize = 1000;
+    let mut cursor: Option<ProxyKey> = None;
+    std::iter::from_fn(move || {
+        let page = after(cursor.as_ref(), PAGE);
+        cursor = Some(page.last()?.0.clone());
+        Some(page)
+    })
+    .flatten()
 }

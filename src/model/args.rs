@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::hours::Hours;
 use super::options::{LABEL, Options};
 
 use crate::error::{Error, Result};
@@ -126,9 +127,13 @@ impl Args {
         self.options.as_deref()
     }
 
+    pub fn hours(&self) -> Option<&Hours> {
+        self.options()?.hours.as_ref()
+    }
+
     /// Whether this time, in milliseconds since 1970-01-01 UTC, is outside of their hours.
     pub fn is_off_hours(&self, at: i64) -> bool {
-        self.options().and_then(|options| options.hours.as_ref()).is_some_and(|hours| !hours.include(at))
+        self.hours().is_some_and(|hours| !hours.include(at))
     }
 
     /// The same arguments, marked as not encryptable: they must not be written.

@@ -104,7 +104,7 @@ impl reconcile::Intent for JournaledIntent {
     }
 
     fn turned(&self) -> Vec<ProxyKey> {
-        self.hours.lock().turned(|| self.journal.timed(), self.now_ms())
+        self.hours.lock().turned(|| self.journal.timed().collect(), self.now_ms())
     }
 
     fn acquit(&self, key: &ProxyKey, seq: u64) {

@@ -162,9 +162,11 @@ impl Intent {
             .collect()
     }
 
-    /// The proxies that have hours, in order.
-    pub fn timed(&self) -> impl Iterator<Item = (&ProxyKey, &Entry)> {
-        self.timed.iter().filter_map(|key| Some((key, self.entries.get(key)?)))
+    /// The same of the proxies that have hours.
+    pub fn timed_after(&self, cursor: Option<&ProxyKey>, most: usize) -> Vec<(ProxyKey, Entry)> {
+        let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        let timed = self.timed.range((from, Bound::Unbounded)).take(most);
+        timed.filter_map(|key| Some((key.clone(), self.entries.get(key)?.clone()))).collect()
     }
 
     /// The proxies that end with this source of the server, and the source with them.
@@ -214,7 +216,7 @@ impl Intent {
         *self.by_state.entry(entry.state).or_default() += 1;
         let paths = paths_of(kind, key, entry);
         self.by_path.extend(paths.into_iter().map(|path| (path, (kind, Arc::clone(key)))));
-        if has_hours(entry) {
+        if entry.args.hours().is_some() {
             self.timed.insert((kind, Arc::clone(key)));
         }
     }
@@ -329,14 +331,10 @@ impl Intent {
         for path in paths_of(kind, key, entry) {
             self.by_path.remove(&(path, (kind, Arc::clone(key))));
         }
-        if has_hours(entry) {
+        if entry.args.hours().is_some() {
             self.timed.remove(&(kind, Arc::clone(key)));
         }
     }
-}
-
-fn has_hours(entry: &Entry) -> bool {
-    entry.args.options().is_some_and(|options| options.hours.is_some())
 }
 
 /// The paths of an entry in `by_path`. Most keys have the default virtual host and need none.

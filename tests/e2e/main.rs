@@ -11,6 +11,7 @@ mod crashes;
 mod effects;
 mod flow;
 mod glue;
+mod hours;
 mod kinds;
 mod lifecycle;
 mod others;
