@@ -38,7 +38,7 @@ fn pulls_end_and_start_with_their_hours_and_are_off_after_a_restart_outside_of_t
         let reply = fixture.server.post_body("syncJournal", &[("label", "x")], &item("unfit", unfit));
         assert!(reply["code"] == -300 && reply["msg"].as_str().unwrap().contains("item 0"), "{reply}");
     }
-    assert_eq!(fixture.sqlite3("SELECT count(*) FROM proxies"), "3");
+    assert_eq!(fixture.sqlite3("SELECT count(*) FROM proxies").trim(), "3");
 
     let is_day = |status: &Value| playing(status) == 1 && status["now"]["off_hours"] == 2;
     fixture.server.wait_for_status("the one within its hours to play", is_day);
@@ -57,5 +57,5 @@ fn pulls_end_and_start_with_their_hours_and_are_off_after_a_restart_outside_of_t
     fixture.server.wait_for_status("the hours to turn", is_night);
     fixture.server.wait_for("the day to end", || keys(&fixture.server) == [key("late"), key("night")]);
     assert_persisted(&fixture.server.get("delStreamProxy", &[("key", &key("night"))]));
-    assert_eq!(fixture.sqlite3("SELECT count(*) FROM proxies"), "2");
+    assert_eq!(fixture.sqlite3("SELECT count(*) FROM proxies").trim(), "2");
 }
