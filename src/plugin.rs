@@ -16,7 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::journal::{Ack, AppliedMutation, Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
 use crate::model::url::OwnAddress;
 use crate::model::{Kind, Op, ProxyKey, State, Stream};
-use crate::reconcile::{self, Handle, Host, Limits};
+use crate::reconcile::{self, Event, Handle, Host, Limits};
 use crate::settings::{RestoreMode, Settings};
 
 /// The default number of proxies started per second and poller thread of the host.
@@ -89,7 +89,7 @@ impl Plugin {
             let limits = self.limits(&settings);
             self.journal.set_settings(settings);
             if let Some(reconciler) = self.reconciler() {
-                reconciler.set_limits(limits);
+                reconciler.tell(Event::Limits(limits));
             }
         }
     }
@@ -125,8 +125,8 @@ impl Plugin {
         self.capture.set_server(server);
         self.capture.set_reconciler(Arc::clone(&handle));
         let undone = Arc::clone(&handle);
-        self.journal.on_undone(move |kind, key| undone.converge((kind, Arc::clone(key))));
-        self.journal.on_loaded(move || handle.begin());
+        self.journal.on_undone(move |kind, key| undone.tell(Event::Converge((kind, Arc::clone(key)), false)));
+        self.journal.on_loaded(move || handle.tell(Event::Begin));
         Ok(())
     }
 
@@ -149,7 +149,7 @@ impl Plugin {
         let key: ProxyKey = (kind, key.into());
         let ack = self.capture.refusal(&key, error);
         if let Some(reconciler) = self.reconciler().filter(|_| ack.undone) {
-            reconciler.converge(key);
+            reconciler.tell(Event::Converge(key, false));
         }
         done.call(ack);
     }
@@ -160,7 +160,7 @@ impl Plugin {
             self.reconciler().filter(|_| is_told).map(|reconciler| (reconciler, (call.kind, call.key.into())));
         self.journal.record(call, done);
         if let Some((reconciler, key)) = called {
-            reconciler.called_for(key);
+            reconciler.tell(Event::Called(key));
         }
     }
 
@@ -184,7 +184,7 @@ impl Plugin {
         let Some(reconciler) = self.reconciler() else { return };
         for (kind, key) in self.journal.takers(schema, &stream, &facts.rules) {
             if self.journal.wants(kind, &key, 0) {
-                reconciler.source_moved((kind, key), is_there);
+                reconciler.tell(Event::SourceMoved((kind, key), is_there));
             }
         }
     }
@@ -207,7 +207,7 @@ impl Plugin {
             State::Disabled | State::Quarantined => false,
         });
         if let Some(reconciler) = self.reconciler().filter(|_| wanted) {
-            reconciler.ask_for((kind, key.into()));
+            reconciler.tell(Event::Ask((kind, key.into())));
         }
         wanted
     }
@@ -226,7 +226,7 @@ impl Plugin {
         if let Some(reconciler) = self.reconciler() {
             for AppliedMutation { key, replaced, .. } in &made {
                 // The server would not replace what it has.
-                reconciler.follow(key.clone(), *replaced);
+                reconciler.tell(Event::Converge(key.clone(), *replaced));
             }
         }
         let ack = ack.recv_timeout(PATIENCE).unwrap_or_else(|_| {
@@ -250,7 +250,7 @@ impl Plugin {
             .reconciler()
             .ok_or_else(|| Error::new(Code::Closed, "the server is still starting; try again later"))?;
         let Some(key) = only else {
-            reconciler.restore_all();
+            reconciler.tell(Event::RestoreAll);
             return Ok(self.journal.count(State::Enabled));
         };
         Ok(Kind::ALL.iter().filter(|kind| self.wake(**kind, key, "restoreJournal")).count() as u64)

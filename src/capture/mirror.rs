@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::{Endpoint, Kind, NamingRules, ProxyKey, Stream};
-use crate::reconcile::Listed;
+use crate::reconcile::{Event, Listed};
 
 /// Facts about the server that decide how its events are read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -259,14 +259,14 @@ impl Mirror {
         self.proxies.get_mut(key)
     }
 
-    /// A source was registered or unregistered. Returns false if that changes no proxy; adds to `came` those that play
-    /// from now on.
+    /// A source was registered or unregistered. Returns false if that changes no proxy; adds an event for each that
+    /// plays from now on.
     pub fn source_moved(
         &mut self,
         schema: &str,
         stream: &Stream,
         is_there: bool,
-        came: &mut Vec<ProxyKey>,
+        events: &mut Vec<Event>,
     ) -> bool {
         let bit = bit_of(schema);
         let producers = self.producers.get(stream).map_or(&[][..], Vec::as_slice);
@@ -288,7 +288,7 @@ impl Mirror {
             }
             changed |= had_sources != (present.sources != 0) || played != present.playing;
             if present.playing && !played {
-                came.push(key.clone());
+                events.push(Event::MediaCame(key.clone()));
             }
         }
         if self.takers.is_empty() {

@@ -33,7 +33,7 @@ use crate::error::{Error, Result};
 use crate::journal::{Ack, Call, Cause, Done, Journal};
 use crate::model::State::Dormant;
 use crate::model::{Args, Kind, Op, ProxyKey, Stream};
-use crate::reconcile::{Add, Handle};
+use crate::reconcile::{Add, Event, Handle};
 use crate::settings::{OnError, OnGiveUp, OnIdleClose, RestoreMode};
 
 /// The end of a source is reported at most this long after the end of a push that takes it.
@@ -223,13 +223,13 @@ impl Capture {
             Ok(args) => {
                 self.record(told, open, Op::Add, key, Some(args), false);
                 if self.journal.settings().restore != RestoreMode::Eager {
-                    told.called.push(key.clone());
+                    told.events.push(Event::Called(key.clone()));
                 }
             }
             Err(error) => {
                 let ack = self.refusal(key, error);
                 if ack.undone {
-                    told.converge.push(key.clone());
+                    told.events.push(Event::Converge(key.clone(), false));
                 }
                 if let Some(waiting) = &open.waiting {
                     waiting.expect().call(ack);
@@ -292,7 +292,7 @@ impl Capture {
                         if !self.journal.wants(kind, &key.1, add.seq) {
                             state.end_next(&key);
                             // If it is wanted with other arguments, it is replaced.
-                            told.replace.push(key.clone());
+                            told.events.push(Event::Converge(key.clone(), true));
                         }
                     }
                     Ask::Remove { .. } | Ask::Close { .. } | Ask::End { .. } => {}
@@ -364,7 +364,7 @@ impl Capture {
 
     fn forget_given_up(&self, told: &mut Told, key: &ProxyKey) {
         if self.record_own_end(told, key, Op::Remove, "the server gave it up (on_give_up=forget)") {
-            told.given_up += 1;
+            told.events.push(Event::GivenUp);
         }
     }
 
@@ -384,7 +384,7 @@ impl Capture {
     /// A source of the server was registered or unregistered.
     pub fn stream_changed(&self, schema: &str, stream: &Stream, is_there: bool) {
         self.with_state(|state, told| {
-            told.has_changed |= state.mirror.source_moved(schema, stream, is_there, &mut told.came);
+            told.has_changed |= state.mirror.source_moved(schema, stream, is_there, &mut told.events);
             // A source that is registered now had gone: the push did not give up.
             state.doubts.retain(|doubt| doubt.taken.0 != schema || doubt.taken.1 != *stream);
         });
@@ -401,7 +401,7 @@ impl Capture {
             let key = (kind, key.into());
             if state.mirror.connected(&key) {
                 told.has_changed = true;
-                told.came.push(key);
+                told.events.push(Event::MediaCame(key));
             }
         });
     }
@@ -418,39 +418,16 @@ impl Capture {
         if told.has_queued {
             self.journal.wake();
         }
-        let Told {
-            go,
-            complete,
-            adds,
-            removes,
-            added,
-            came,
-            called,
-            converge,
-            replace,
-            given_up,
-            has_changed,
-            ..
-        } = told;
-        for waiting in go {
-            waiting.go();
-        }
-        for waiting in complete {
-            waiting.complete();
-        }
+        told.go.iter().for_each(|waiting| waiting.go());
+        told.complete.iter().for_each(|waiting| waiting.complete());
         if let Some(server) = self.server.get() {
-            adds.iter().for_each(|(id, add)| server.add(*id, add));
-            removes.iter().for_each(|(id, (kind, key))| server.remove(*id, *kind, key));
+            told.adds.iter().for_each(|(id, add)| server.add(*id, add));
+            told.removes.iter().for_each(|(id, (kind, key))| server.remove(*id, *kind, key));
         }
         if let Some(reconciler) = self.reconciler.get() {
-            added.into_iter().for_each(|(call, outcome)| reconciler.added(call, outcome));
-            came.into_iter().for_each(|key| reconciler.media_came(key));
-            called.into_iter().for_each(|key| reconciler.called_for(key));
-            converge.into_iter().for_each(|key| reconciler.converge(key));
-            replace.into_iter().for_each(|key| reconciler.follow(key, true));
-            (0..given_up).for_each(|_| reconciler.given_up());
-            if has_changed {
-                reconciler.look();
+            told.events.into_iter().for_each(|event| reconciler.tell(event));
+            if told.has_changed {
+                reconciler.tell(Event::Look);
             }
         }
         result

@@ -7,7 +7,7 @@ use super::state::{Ask, Doubt, Open, State, Told};
 use super::{Capture, DOUBT};
 use crate::journal::Cause;
 use crate::model::{Kind, ProxyKey};
-use crate::reconcile::{self, Add, Added, Listed};
+use crate::reconcile::{self, Add, Added, Event, Listed};
 
 /// What is missing for an add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Capture {
                     outcome
                 }
             };
-            told.added.push((*call, outcome));
+            told.events.push(Event::Added(*call, outcome));
             if open.made.is_none() {
                 let key = key.clone();
                 self.release(state, told, id, &key);
@@ -141,7 +141,7 @@ impl Capture {
                     told.adds.push((id, add));
                     return true;
                 };
-                told.added.push((*call, instead));
+                told.events.push(Event::Added(*call, instead));
             }
             Ask::End { key } => {
                 if !self.journal.wants(key.0, &key.1, 0) && state.mirror.get(key).is_some() {

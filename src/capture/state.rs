@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::journal::Cause;
 use crate::memory::give_back;
 use crate::model::{Args, DEFAULT_VHOST, Kind, ProxyKey};
-use crate::reconcile::{Add, Added};
+use crate::reconcile::{Add, Event};
 
 /// MediaServer's calls that close one source, and all sources that match a filter.
 pub const CLOSES: [&str; 2] = ["close_stream", "close_streams"];
@@ -65,12 +65,8 @@ pub struct Told {
     pub complete: Vec<Arc<Waiting>>,
     pub adds: Vec<(u64, Arc<Add>)>,
     pub removes: Vec<(u64, ProxyKey)>,
-    pub added: Vec<(u64, Added)>,
-    pub came: Vec<ProxyKey>,
-    pub called: Vec<ProxyKey>,
-    pub converge: Vec<ProxyKey>,
-    pub replace: Vec<ProxyKey>,
-    pub given_up: usize,
+    pub events: Vec<Event>,
+    /// What the server has has changed.
     pub has_changed: bool,
     /// The journal's writer must be woken.
     pub has_queued: bool,

@@ -24,20 +24,31 @@ const PAGE: usize = 256;
 /// The number of hosts with the most failures that are logged at the end.
 const WORST: usize = 5;
 
-enum Event {
+/// What the reconciler is told.
+pub enum Event {
+    /// Start the first pass. The host may be called from then on, so it must know the handle.
     Begin,
+    /// The host's answer to an add.
     Added(u64, Added),
+    /// What the server has has changed: compare soon.
     Look,
+    /// The server gave up a proxy, which was removed; for the counts.
     GivenUp,
-    /// With true, what the server has must be replaced.
+    /// Bring the server to intent for this proxy; with true, replace what it has.
     Converge(ProxyKey, bool),
+    /// Somebody waits for this proxy.
     Ask(ProxyKey),
+    /// A client has added this proxy. Needed if `mode` is not `Eager`.
     Called(ProxyKey),
+    /// The media of this proxy have arrived.
     MediaCame(ProxyKey),
-    SourceCame(ProxyKey),
-    SourceGone(ProxyKey),
+    /// The stream that this proxy takes from the server was registered (true) or unregistered.
+    SourceMoved(ProxyKey, bool),
+    /// Start every enabled proxy that is missing, whatever the mode.
     RestoreAll,
+    /// Apply other limits, except the mode.
     Limits(Limits),
+    /// See [`Handle::stop`].
     Stop,
 }
 
@@ -74,67 +85,12 @@ pub struct ReconcileStatus {
 }
 
 impl Handle {
-    /// Starts the first pass. The host may be called from now on, so it must know this handle.
-    pub fn begin(&self) {
-        self.send(Event::Begin);
-    }
-
-    /// Reports the host's answer to an add. Any thread.
-    pub fn added(&self, call: u64, answer: Added) {
-        self.send(Event::Added(call, answer));
-    }
-
-    /// What the server has has changed: compare soon. Any thread.
-    pub fn look(&self) {
-        // One event is enough until it is handled.
-        if !self.shared.look_is_due.swap(true, Ordering::AcqRel) {
-            self.send(Event::Look);
+    /// Any thread. If the reconciler has ended, nobody needs the event.
+    pub fn tell(&self, event: Event) {
+        // One `Look` is enough until it is handled.
+        if !matches!(event, Event::Look) || !self.shared.look_is_due.swap(true, Ordering::AcqRel) {
+            let _ = self.events.send(event);
         }
-    }
-
-    /// The server gave up a proxy, which was removed; for the counts. Any thread.
-    pub fn given_up(&self) {
-        self.send(Event::GivenUp);
-    }
-
-    /// Brings the server back to intent for one proxy, after its call was undone. Any thread.
-    pub fn converge(&self, key: ProxyKey) {
-        self.follow(key, false);
-    }
-
-    /// Brings the server to intent for one proxy; with `replace`, replaces what it has. Any thread.
-    pub fn follow(&self, key: ProxyKey, replace: bool) {
-        self.send(Event::Converge(key, replace));
-    }
-
-    /// Somebody waits for this proxy. Any thread.
-    pub fn ask_for(&self, key: ProxyKey) {
-        self.send(Event::Ask(key));
-    }
-
-    /// A client has added this proxy. Needed if `mode` is not `Eager`. Any thread.
-    pub fn called_for(&self, key: ProxyKey) {
-        self.send(Event::Called(key));
-    }
-
-    /// The media of this proxy have arrived. Any thread.
-    pub fn media_came(&self, key: ProxyKey) {
-        self.send(Event::MediaCame(key));
-    }
-
-    /// The stream that this proxy takes from the server was registered or unregistered. Any thread.
-    pub fn source_moved(&self, key: ProxyKey, is_there: bool) {
-        self.send(if is_there { Event::SourceCame(key) } else { Event::SourceGone(key) });
-    }
-
-    /// Starts every enabled proxy that is missing, whatever the mode. Any thread.
-    pub fn restore_all(&self) {
-        self.send(Event::RestoreAll);
-    }
-
-    /// Applies other limits, except the mode. Any thread.
-    pub fn set_limits(&self, limits: Limits) {
-        self.send(Event::Limits(limits));
     }
 
     /// The status, with at most `most` of the proxies that do not play, or only with the one of this key.
@@ -162,17 +118,12 @@ impl Handle {
 
     /// Ends the thread. Nothing is started any more when this returns.
     pub fn stop(&self) {
-        self.send(Event::Stop);
+        self.tell(Event::Stop);
         if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
         {
             log::error!("journal: the reconciler panicked");
         }
-    }
-
-    fn send(&self, event: Event) {
-        // If the thread has ended, nobody needs the event.
-        let _ = self.events.send(event);
     }
 }
 
@@ -203,7 +154,7 @@ impl Idle {
     }
 }
 
-/// Starts the reconciler, which then waits for [`Handle::begin`].
+/// Starts the reconciler, which then waits for [`Event::Begin`].
 pub fn start(
     idle: Idle,
     host: Arc<dyn Host>,
@@ -359,9 +310,7 @@ impl Driver {
                 key.0.name(),
                 key.1
             );
-            if let Some(want) = self.intent.wants(&key) {
-                self.shared.plan.lock().released(want, now);
-            }
+            self.if_wanted(&key, |plan, want| plan.released(want, now));
         }
     }
 
@@ -395,28 +344,16 @@ impl Driver {
                 Some(want) => self.shared.plan.lock().put_back(want, replace, now),
                 None => self.host.remove(key.0, key.1),
             },
-            Event::Ask(key) => {
-                if let Some(want) = self.intent.wants(&key) {
-                    self.shared.plan.lock().ask_for(want, now);
-                }
-            }
-            Event::Called(key) => {
-                if let Some(want) = self.intent.wants(&key) {
-                    self.shared.plan.lock().called_for(want, now);
-                }
-            }
+            Event::Ask(key) => self.if_wanted(&key, |plan, want| plan.ask_for(want, now)),
+            Event::Called(key) => self.if_wanted(&key, |plan, want| plan.called_for(want, now)),
             // The media may have stopped again.
             Event::MediaCame(key) => {
                 if let Some(Some(Listed::Playing)) = self.host.actual(&[&key]).pop() {
                     self.shared.plan.lock().media_came(&key, now, self.intent.now_ms());
                 }
             }
-            Event::SourceCame(key) => {
-                if let Some(want) = self.intent.wants(&key) {
-                    self.shared.plan.lock().source_came(want, now);
-                }
-            }
-            Event::SourceGone(key) => self.shared.plan.lock().source_gone(&key, now),
+            Event::SourceMoved(key, true) => self.if_wanted(&key, |plan, want| plan.source_came(want, now)),
+            Event::SourceMoved(key, false) => self.shared.plan.lock().source_gone(&key, now),
             Event::Limits(limits) => self.shared.plan.lock().set_limits(limits, now),
             Event::RestoreAll => {
                 self.reported = false;
@@ -427,6 +364,12 @@ impl Driver {
             Event::GivenUp => self.shared.plan.lock().given_up(),
         }
         true
+    }
+
+    fn if_wanted(&self, key: &ProxyKey, act: impl FnOnce(&mut Plan, Wanted)) {
+        if let Some(want) = self.intent.wants(key) {
+            act(&mut self.shared.plan.lock(), want);
+        }
     }
 
     // ---- reporting

@@ -12,7 +12,7 @@ struct Refusing(Mutex<Option<Arc<Handle>>>);
 impl Host for Refusing {
     fn add(&self, call: u64, _: Add) {
         let why = "illegal rtsp url:parse port from url failed:admin:pa".to_owned();
-        self.0.lock().as_ref().unwrap().added(call, Added::Failed(why));
+        self.0.lock().as_ref().unwrap().tell(Event::Added(call, Added::Failed(why)));
     }
     fn remove(&self, _: Kind, _: Arc<str>) {}
     fn expect(&self, _: usize) {}
@@ -84,7 +84,7 @@ fn all_are_compared_however_many_pages_they_fill() {
         let handle =
             start(Idle::spawn().unwrap(), Arc::new(Half), Arc::new(Cameras(count)), LIMITS, OwnAddress::default())
                 .unwrap();
-        handle.begin();
+        handle.tell(Event::Begin);
         while handle.shared.plan.lock().wake_to_look() == Duration::ZERO {
             thread::sleep(Duration::from_millis(1));
         }
@@ -100,7 +100,7 @@ fn what_the_server_says_is_told_without_the_password_of_the_proxy() {
     let (server, intent) = (Arc::clone(&host) as Arc<dyn Host>, Arc::new(Cameras(1)));
     let handle = start(Idle::spawn().unwrap(), server, intent, LIMITS, OwnAddress::default()).unwrap();
     *host.0.lock() = Some(Arc::clone(&handle));
-    handle.begin();
+    handle.tell(Event::Begin);
     let shown = loop {
         let shown = handle.shown(None, 10);
         if shown.last_error.is_some() && !shown.troubles.is_empty() && shown.finished {
@@ -135,12 +135,12 @@ fn media_that_have_gone_again_are_no_news() {
         let server = Arc::clone(&host) as Arc<dyn Host>;
         let handle =
             start(Idle::spawn().unwrap(), server, Arc::new(Cameras(1)), LIMITS, OwnAddress::default()).unwrap();
-        handle.begin();
+        handle.tell(Event::Begin);
         while handle.shared.plan.lock().wake_to_look() == Duration::ZERO {
             thread::sleep(Duration::from_millis(1));
         }
         *host.0.lock() = does_by_then;
-        handle.media_came((Kind::Pull, "1".into()));
+        handle.tell(Event::MediaCame((Kind::Pull, "1".into())));
         // It stops when it has heard all that was said before, and looks no more.
         handle.stop();
         assert_eq!(handle.shown(None, 0).now.playing, playing);
