@@ -64,7 +64,7 @@ impl Progress {
     pub fn of(&mut self, part: Part) -> &mut usize {
         match part {
             Part::Waiting => &mut self.waiting,
-            Part::Connecting => &mut self.connecting,
+            Part::Started | Part::Connecting => &mut self.connecting,
             Part::Connected => &mut self.connected,
         }
     }

@@ -60,6 +60,8 @@ pub enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Waiting,
+    /// Passed to the server, no answer yet.
+    Started,
     /// It has just connected.
     Connecting,
     /// It has connected, but sent no media for a while.
