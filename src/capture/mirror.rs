@@ -62,11 +62,11 @@ impl Nature {
         };
         let rules = &facts.rules;
         let is_limited = limit.is_some_and(|text| text.trim().parse::<i64>().unwrap_or(0) >= 0);
-        let mut streams = kind.own_streams_of(&get, rules).into_iter().map(Arc::new);
+        let mut streams = kind.own_streams(&get, rules).into_iter().map(Arc::new);
         let is_pull = kind.info().output == Endpoint::Named;
         Nature {
             streams: [streams.next(), streams.next()],
-            taken: kind.taken_stream_of(&get, rules).map(Arc::new),
+            taken: kind.taken_stream(&get, rules).map(Arc::new),
             can_give_up: is_limited && !kind.info().is_process,
             tells_media: is_pull && PROTOCOLS.iter().zip(&facts.protocols).any(is_on),
             direct: get(kind.info().connects_to).filter(|_| is_pull).map_or(0, direct_of),

@@ -119,19 +119,14 @@ impl Ask {
             if !info.required.iter().all(|name| is_set(name)) {
                 return None;
             }
-            let values: Vec<String> = info.key.iter().map(|part| text(part.argument())).collect();
-            let value = |name: &str| {
-                let at = info.key.iter().position(|part| part.argument() == name);
-                at.and_then(|at| values.get(at)).map_or("", String::as_str)
-            };
-            let is_text = info.key.iter().all(|part| std::str::from_utf8(bytes(part.argument())).is_ok());
+            let is_text = info.key.iter().all(|name| std::str::from_utf8(bytes(name)).is_ok());
             let args = if is_text {
                 Args::from_pairs(request.args.iter().copied())
             } else {
                 Err(Error::invalid("its key is not UTF-8"))
             };
             return Some(Ask::Add {
-                key: (kind, kind.key_of(value).into()),
+                key: (kind, kind.key_of(text).into()),
                 args,
                 nature: Nature::of(kind, |name| std::str::from_utf8(given(name)?).ok(), facts),
                 // 8.0, which does not report failures, does not have `force` either.

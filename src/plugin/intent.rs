@@ -62,7 +62,8 @@ impl reconcile::Intent for JournaledIntent {
     fn add(&self, key: &ProxyKey, seq: u64, replace: bool) -> Option<reconcile::Add> {
         let entry = self.enabled(key).filter(|entry| entry.seq == seq)?;
         let info = key.0.info();
-        let body = entry.args.request_body(info.replay);
+        let replay: &[_] = if info.has_force { &[("force", "1")] } else { &[] };
+        let body = entry.args.request_body(replay);
         let body = body
             .inspect_err(|error| log::error!("journal: {} {} cannot be replayed: {error}", key.0.name(), key.1))
             .ok()?;

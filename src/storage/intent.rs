@@ -163,10 +163,12 @@ impl Intent {
     /// The proxies that end with this source of the server, and the source with them.
     pub fn producers(&self, stream: &Stream, rules: &NamingRules) -> Vec<ProxyKey> {
         let name: Arc<str> = stream.to_string().into();
-        let named = Kind::ALL.iter().filter(|kind| kind.key_is_stream()).map(|kind| (*kind, Arc::clone(&name)));
+        let makers = Kind::ALL.iter().filter(|kind| kind.info().output == Endpoint::Named);
+        let named = makers.map(|kind| (*kind, Arc::clone(&name)));
         let found = named.chain(self.on_path(stream).filter(|(_, key)| *key != name));
         let makes = |(kind, key): &ProxyKey| {
-            self.get(*kind, key).is_some_and(|entry| kind.own_streams(&entry.args, rules).contains(stream))
+            let args = self.get(*kind, key).map(|entry| entry.args.read());
+            args.is_some_and(|args| kind.own_streams(|name| args.get(name), rules).contains(stream))
         };
         found.filter(makes).collect()
     }
@@ -180,7 +182,8 @@ impl Intent {
             from.take_while(|(its, key)| *its == *kind && key.starts_with(&*prefix)).cloned().collect::<Vec<_>>()
         });
         let takes = |(kind, key): &ProxyKey| {
-            let taken = self.get(*kind, key).and_then(|entry| kind.taken_stream(&entry.args, rules));
+            let args = self.get(*kind, key).map(|entry| entry.args.read());
+            let taken = args.and_then(|args| kind.taken_stream(|name| args.get(name), rules));
             taken.is_some_and(|(its, taken)| its == schema && taken == *stream)
         };
         let others = self.on_path(stream).filter(|(_, key)| !key.starts_with(&*prefix));
