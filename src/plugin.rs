@@ -14,7 +14,6 @@ use self::intent::JournaledIntent;
 use crate::capture::{Capture, HostFacts, Server};
 use crate::error::{Code, Error, Result};
 use crate::journal::{Ack, AppliedMutation, Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
-use crate::model::url::OwnAddress;
 use crate::model::{Kind, Op, ProxyKey, State, Stream};
 use crate::reconcile::{self, Event, Handle, Host, Limits};
 use crate::settings::{RestoreMode, Settings};
@@ -29,7 +28,6 @@ pub struct Plugin {
     /// Invalid settings, as messages.
     problems: Mutex<Vec<String>>,
     host_threads: u64,
-    own: OwnAddress,
     journal: Arc<Journal>,
     capture: Arc<Capture>,
     /// Taken when the restore begins.
@@ -39,13 +37,12 @@ pub struct Plugin {
 
 impl Plugin {
     /// Reads the settings (ini pairs, names without the section) and opens the journal. `host_threads` is the number of
-    /// the server's pollers, `own` has its addresses, `facts` decide how its events are read. Blocks on the disk. Fails
+    /// the server's pollers, `facts` decide how its events are read. Blocks on the disk. Fails
     /// with [`Code::Disabled`], or if the journal can never be opened with these settings.
     pub fn open<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
         base_dir: &Path,
         host_threads: u64,
-        own: OwnAddress,
         facts: HostFacts,
     ) -> Result<Plugin> {
         let (settings, problems) = Settings::read(pairs, base_dir);
@@ -61,7 +58,6 @@ impl Plugin {
             base_dir: base_dir.to_owned(),
             problems: Mutex::new(problems),
             host_threads,
-            own,
             capture: Arc::new(Capture::new(Arc::clone(&journal), facts)),
             journal,
             idle: Mutex::new(Some(reconcile::Idle::spawn()?)),
@@ -69,13 +65,10 @@ impl Plugin {
         })
     }
 
-    /// Sets the facts that decide how the host's events are read, when its settings have changed.
-    pub fn set_facts(&self, facts: HostFacts) {
+    /// Applies the section and the facts after they were read again. Settings that need a restart are reported and not
+    /// changed.
+    pub fn reload<'a>(&self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>, facts: HostFacts) {
         self.capture.set_facts(facts);
-    }
-
-    /// Applies the section after it was read again. Settings that need a restart are reported and not changed.
-    pub fn reload<'a>(&self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let (read, mut problems) = Settings::read(pairs, &self.base_dir);
         let now = self.journal.settings();
         let (settings, later) = now.reloaded(read);
@@ -120,7 +113,7 @@ impl Plugin {
         let limits = self.limits(&self.journal.settings());
         let intent = Arc::new(JournaledIntent::of(Arc::clone(&self.journal)));
         let host: Arc<dyn Host> = Arc::clone(&self.capture) as Arc<dyn Host>;
-        let handle = reconcile::start(idle, host, intent, limits, self.own.clone())?;
+        let handle = reconcile::start(idle, host, intent, limits, self.capture.facts().rules.clone())?;
         let handle = Arc::clone(self.reconciler.get_or_init(|| handle));
         self.capture.set_server(server);
         self.capture.set_reconciler(Arc::clone(&handle));

@@ -9,7 +9,6 @@ use std::{env, thread};
 use zlm_journal::api::{self, Request};
 use zlm_journal::capture::{HostFacts, Server};
 use zlm_journal::model::Kind;
-use zlm_journal::model::url::OwnAddress;
 use zlm_journal::plugin::Plugin;
 use zlm_journal::reconcile::{Add, Added};
 
@@ -31,7 +30,7 @@ pub fn child() {
     let before = resident();
     // At the rate that it is shipped with: what a restore needs on the way depends on it.
     let pairs = [("enable", "1"), ("path", file.to_str().expect("a plain path"))];
-    let plugin = Plugin::open(pairs, Path::new("/"), 4, OwnAddress::default(), HostFacts::default());
+    let plugin = Plugin::open(pairs, Path::new("/"), 4, HostFacts::default());
     let plugin = Arc::new(plugin.expect("a plugin"));
     let (adds, poller) = mpsc::channel();
     plugin.start(Box::new(Taker { adds })).expect("a reconciler");

@@ -14,7 +14,6 @@ use super::{Reply, Request, answer, names};
 use crate::BUILD_ID;
 use crate::capture::{HostFacts, Server};
 use crate::model::Kind;
-use crate::model::url::OwnAddress;
 use crate::plugin::Plugin;
 use crate::reconcile::{Add, Added, PhaseCounts};
 
@@ -160,7 +159,7 @@ impl Bench {
         prepare(&path);
         let pairs = [("enable", "1"), ("path", path.to_str().unwrap()), ("snapshot_sec", "2592000")];
         let pairs = [&pairs[..], more].concat();
-        let plugin = Plugin::open(pairs, dir.path(), 1, OwnAddress::default(), HostFacts::default()).unwrap();
+        let plugin = Plugin::open(pairs, dir.path(), 1, HostFacts::default()).unwrap();
         let fixed = Fixed { dir: dir.path().to_str().unwrap().to_owned() };
         Bench { plugin, handed: Arc::default(), fixed, _dir: dir }
     }

@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_proxy_makes_or_takes_the_streams_that_its_arguments_name() {
-        let rules = NamingRules { vhosts: false, hosts: vec!["10.0.0.5".into()] };
+        let rules = NamingRules { hosts: vec!["10.0.0.5".into()], ..NamingRules::default() };
         let pairs = |url: &str| {
             let pairs =
                 [("vhost", "cam.example"), ("app", "a/b"), ("stream", "s"), ("schema", "rtmp"), ("dst_url", url)];

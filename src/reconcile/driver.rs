@@ -14,8 +14,7 @@ use super::plan::{Action, Limits, Plan};
 use super::progress::{Progress, SourceReport};
 use super::proxy::{PhaseCounts, UnhealthyProxy};
 use crate::error::{Code, Error, Result};
-use crate::model::url::OwnAddress;
-use crate::model::{Kind, ProxyKey, redact_reason};
+use crate::model::{Kind, NamingRules, ProxyKey, redact_reason};
 
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -160,12 +159,12 @@ pub fn start(
     host: Arc<dyn Host>,
     intent: Arc<dyn Intent>,
     limits: Limits,
-    own: OwnAddress,
+    rules: NamingRules,
 ) -> Result<Arc<Handle>> {
     let (sender, receiver) = channel();
     let began = Instant::now();
     let shared = Arc::new(Shared {
-        plan: Mutex::new(Plan::new(limits, own)),
+        plan: Mutex::new(Plan::new(limits, rules)),
         began: Mutex::new(began),
         last_error: Mutex::new(None),
         look_is_due: AtomicBool::new(false),

@@ -17,8 +17,7 @@ use super::progress::{Meter, Progress, SourceReport};
 use super::proxy::{Part, Phase, PhaseCounts, Proxy, UnhealthyProxy};
 use super::queue::{PROCESSES, Queue, Rank};
 use crate::memory::give_back;
-use crate::model::url::OwnAddress;
-use crate::model::{Kind, ProxyKey};
+use crate::model::{Kind, NamingRules, ProxyKey};
 use crate::settings::{LONGEST_PAUSE_SEC, RestoreMode};
 
 /// The longest pause between two attempts for one proxy.
@@ -115,14 +114,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// `own` has this server's addresses: a proxy loop through them is not started.
-    pub fn new(limits: Limits, own: OwnAddress) -> Self {
+    /// A proxy loop through the addresses in `rules` is not started.
+    pub fn new(limits: Limits, rules: NamingRules) -> Self {
         Self {
             limits,
             proxies: HashMap::new(),
             stale: HashSet::new(),
             queue: Queue::new(limits.per_origin, limits.processes),
-            chains: Chains::new(own),
+            chains: Chains::new(rules),
             calls: HashMap::new(),
             last_call: 0,
             settling: VecDeque::new(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::host::{Added, Listed, Wanted};
 use super::plan::{Action, Limits, Plan};
-use crate::model::url::OwnAddress;
+use crate::model::NamingRules;
 use crate::model::{Args, Kind, ProxyKey};
 use crate::settings::RestoreMode;
 
@@ -58,7 +58,7 @@ impl Simulation {
     fn new(limits: Limits, seed: u64) -> Self {
         Self {
             now: Duration::ZERO,
-            plan: Plan::new(limits, OwnAddress::default()),
+            plan: Plan::new(limits, NamingRules::default()),
             intent: BTreeMap::new(),
             cameras: HashMap::new(),
             server: HashMap::new(),
