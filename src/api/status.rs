@@ -12,7 +12,7 @@ use crate::journal::{Condition, SCHEMA_VERSION};
 use crate::model::{Kind, redact, redact_all};
 use crate::plugin::Plugin;
 use crate::reconcile::{PhaseCounts, Progress, ReconcileStatus, SourceReport, UnhealthyProxy};
-use crate::settings::{RestoreMode, Settings};
+use crate::settings::{Durability, RestoreMode, Settings};
 
 /// How many proxies that do not play are shown by default.
 const SHOWN: u64 = 20;
@@ -43,7 +43,7 @@ pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
             Condition::Unavailable => "unavailable",
             Condition::ReadOnly => "read_only",
         },
-        durability: settings.durability.name(),
+        durability: settings.durability,
         encrypted: report.encrypted,
         snapshot: report.snapshot.as_ref().map(Snapshot::from),
         queue: QueueStatus { depth: report.queue, capacity: report.queue_capacity },
@@ -70,7 +70,7 @@ struct Status<'a> {
     sqlite: &'static str,
     file: String,
     state: &'static str,
-    durability: &'static str,
+    durability: Durability,
     encrypted: bool,
     proxies: std::collections::BTreeMap<&'static str, u64>,
     seq: u64,

@@ -35,7 +35,7 @@ pub fn is_true(text: &str) -> bool {
 }
 
 /// What the arguments of its add say about a proxy.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Nature {
     /// The names that the source it makes may have: its own, and the one of `stream_replace`.
     streams: [Option<Arc<Stream>>; 2],
@@ -75,12 +75,12 @@ impl Nature {
 
     /// For a proxy that was made by an unknown call.
     pub fn unknown() -> Nature {
-        Nature { streams: [None, None], taken: None, can_give_up: true, tells_media: false, direct: 0 }
+        Nature { can_give_up: true, ..Nature::default() }
     }
 }
 
 /// A proxy in the server.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Present {
     /// Its number among all proxies that were made, from 1.
     pub number: u64,
@@ -120,20 +120,7 @@ pub enum OwnEnd {
 
 impl Present {
     pub fn new(number: u64, call: Option<u64>, nature: Nature) -> Present {
-        Present {
-            number,
-            call,
-            nature,
-            playing: false,
-            sources: 0,
-            had_sources: 0,
-            has_source: false,
-            failed: false,
-            failures: 0,
-            error: None,
-            idle_since: None,
-            has_lost_input: false,
-        }
+        Present { number, call, nature, ..Present::default() }
     }
 
     pub fn is_failing(&self) -> bool {

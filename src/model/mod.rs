@@ -61,15 +61,6 @@ pub enum Op {
 }
 
 impl Op {
-    const ALL: [Op; 6] = [
-        Op::Add,
-        Op::Remove,
-        Op::Set(State::Enabled),
-        Op::Set(State::Disabled),
-        Op::Set(State::Dormant),
-        Op::Set(State::Quarantined),
-    ];
-
     pub fn name(self) -> &'static str {
         match self {
             Op::Add => "add",
@@ -91,7 +82,8 @@ impl Op {
     }
 
     pub fn from_name(name: &str) -> Option<Op> {
-        Self::ALL.into_iter().find(|op| op.name() == name)
+        let states = State::ALL.iter().copied().map(Op::Set);
+        [Op::Add, Op::Remove].into_iter().chain(states).find(|op| op.name() == name)
     }
 }
 

@@ -11,6 +11,7 @@ struct Link {
     output: String,
 }
 
+#[derive(Default)]
 pub struct Chains {
     rules: NamingRules,
     links: HashMap<ProxyKey, Link>,
@@ -24,7 +25,7 @@ pub struct Chains {
 
 impl Chains {
     pub fn new(rules: NamingRules) -> Self {
-        Self { rules, links: HashMap::new(), circles: HashMap::new(), told: HashSet::new(), changed: false }
+        Self { rules, ..Self::default() }
     }
 
     pub fn add(&mut self, key: &ProxyKey, args: &Read) {

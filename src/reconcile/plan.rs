@@ -49,7 +49,7 @@ const CATCH_UP: Duration = Duration::from_millis(5);
 const PLAYED: i64 = i64::MAX;
 
 /// The limits of the reconciler.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Limits {
     /// Which enabled proxies are started automatically. In any case: those that a player, a push (not with `Off`) or an
     /// operator asks for, and those that have run since the start.
@@ -85,6 +85,7 @@ struct Call {
     replace: bool,
 }
 
+#[derive(Default)]
 pub struct Plan {
     limits: Limits,
     proxies: HashMap<ProxyKey, Proxy>,
@@ -118,24 +119,10 @@ impl Plan {
     pub fn new(limits: Limits, rules: NamingRules) -> Self {
         Self {
             limits,
-            proxies: HashMap::new(),
-            stale: HashSet::new(),
             queue: Queue::new(limits.per_origin, limits.processes),
             chains: Chains::new(rules),
-            calls: HashMap::new(),
-            last_call: 0,
-            settling: VecDeque::new(),
-            awaited: VecDeque::new(),
-            has_released: false,
-            actions: VecDeque::new(),
-            meter: Meter::default(),
-            census: PhaseCounts::default(),
             restoring: limits.mode == RestoreMode::Eager,
-            asking: None,
-            looks: 0,
-            next_look: Duration::ZERO,
-            soonest_look: Duration::ZERO,
-            next_start: Duration::ZERO,
+            ..Self::default()
         }
     }
 
