@@ -8,7 +8,7 @@ use std::{env, thread};
 
 use zlm_journal::api::{self, Request};
 use zlm_journal::capture::{HostFacts, Server};
-use zlm_journal::model::Kind;
+use zlm_journal::model::{Kind, ProxyKey};
 use zlm_journal::plugin::Plugin;
 use zlm_journal::reconcile::{Add, Added};
 
@@ -60,9 +60,9 @@ struct Taker {
 
 impl Server for Taker {
     fn add(&self, call: u64, add: &Add) {
-        let _ = self.adds.send((call, add.kind, Arc::from(&*add.key)));
+        let _ = self.adds.send((call, add.key.0, Arc::from(&*add.key.1)));
     }
-    fn remove(&self, _: u64, _: Kind, _: &str) {}
+    fn remove(&self, _: u64, _: &ProxyKey) {}
 }
 
 fn resident() -> u64 {

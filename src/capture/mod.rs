@@ -44,7 +44,7 @@ pub trait Server: Send + Sync {
     /// Passes an add to the server, on one of its pollers. Answered by [`Capture::started`].
     fn add(&self, call: u64, add: &Add);
     /// Passes a delete to the server. Answered by [`Capture::removed`].
-    fn remove(&self, call: u64, kind: Kind, key: &str);
+    fn remove(&self, call: u64, key: &ProxyKey);
 }
 
 /// A client's call, before the server gets it.
@@ -142,7 +142,8 @@ impl Capture {
     pub fn answered(&self, id: u64, answer: Answer) {
         let ok = answer.is_success();
         self.with_state(|state, told| {
-            let Some(mut open) = state.take(id) else { return };
+            let is_clients = |ask: &Ask| !matches!(ask, Ask::Start { .. } | Ask::End { .. });
+            let Some(mut open) = state.take(id, is_clients) else { return };
             if let Some(waiting) = &open.waiting {
                 waiting.answered(answer);
             }
@@ -171,10 +172,7 @@ impl Capture {
                         return;
                     }
                 }
-                Ask::Start { .. } | Ask::End { .. } => {
-                    state.put_back(id, open);
-                    return;
-                }
+                Ask::Start { .. } | Ask::End { .. } => {}
             }
             open.complete(told);
         });
@@ -183,11 +181,13 @@ impl Capture {
     /// Everything that a close call has queued on the server's threads has run.
     pub fn settled(&self, id: u64) {
         self.with_state(|state, told| {
-            let Some(mut open) = state.take(id) else { return };
+            let is_close = |ask: &Ask| matches!(ask, Ask::Close { .. });
+            let Some(mut open) = state.take(id, is_close) else { return };
             open.is_settled = true;
-            match (&open.ask, open.is_answered) {
-                (Ask::Close { .. }, true) => open.complete(told),
-                _ => state.put_back(id, open),
+            if open.is_answered {
+                open.complete(told);
+            } else {
+                state.put_back(id, open);
             }
         });
     }
@@ -268,7 +268,7 @@ impl Capture {
             let number = state.mirror.next_number();
             let mut present = Present::new(number, None, Nature::unknown());
             let through = state.through(&key);
-            if let Some((id, mut open)) = through.and_then(|id| Some((id, state.take(id)?))) {
+            if let Some((id, mut open)) = through.and_then(|id| Some((id, state.take(id, |_| true)?))) {
                 match &open.ask {
                     Ask::Add { args, nature, is_forced, .. } => {
                         open.made = Some(number);
@@ -280,9 +280,9 @@ impl Capture {
                             self.record_add(told, &open, &key, args);
                         }
                     }
-                    Ask::Start { add, key: wanted, .. } => {
+                    Ask::Start { add, .. } => {
                         // The same key; shares the journal's copy.
-                        key.clone_from(wanted);
+                        key.clone_from(&add.key);
                         (open.made, ours) = (Some(number), id);
                         let read = self.journal.get(kind, &key.1).map(|entry| entry.args.read());
                         let nature = read.map_or_else(Nature::unknown, |read| {
@@ -422,7 +422,7 @@ impl Capture {
         told.complete.iter().for_each(|waiting| waiting.complete());
         if let Some(server) = self.server.get() {
             told.adds.iter().for_each(|(id, add)| server.add(*id, add));
-            told.removes.iter().for_each(|(id, (kind, key))| server.remove(*id, *kind, key));
+            told.removes.iter().for_each(|(id, key)| server.remove(*id, key));
         }
         if let Some(reconciler) = self.reconciler.get() {
             told.events.into_iter().for_each(|event| reconciler.tell(event));

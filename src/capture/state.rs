@@ -35,7 +35,6 @@ pub enum Ask {
     /// The reconciler's add, with its number `call`.
     Start {
         call: u64,
-        key: ProxyKey,
         add: Arc<Add>,
     },
     /// The reconciler's remove.
@@ -146,7 +145,8 @@ impl Ask {
     /// The key on which the call has to take turns.
     pub fn key(&self) -> Option<&ProxyKey> {
         match self {
-            Ask::Add { key, .. } | Ask::Start { key, .. } | Ask::End { key } => Some(key),
+            Ask::Add { key, .. } | Ask::End { key } => Some(key),
+            Ask::Start { add, .. } => Some(&add.key),
             Ask::Remove { .. } | Ask::Close { .. } => None,
         }
     }
@@ -205,7 +205,9 @@ impl State {
         }
     }
 
-    pub fn take(&mut self, id: u64) -> Option<Open> {
+    /// Takes out a call if it is one of these.
+    pub fn take(&mut self, id: u64, is: impl FnOnce(&Ask) -> bool) -> Option<Open> {
+        self.calls.get(&id).filter(|open| is(&open.ask))?;
         let open = self.calls.remove(&id)?;
         give_back(&mut self.calls);
         if matches!(open.ask, Ask::Close { .. }) {

@@ -69,9 +69,12 @@ impl reconcile::Intent for JournaledIntent {
             .ok()?;
         let args = entry.args.read();
         let named = |name: &str| args.get(name).unwrap_or_default().to_owned();
-        let takes = (info.input == Endpoint::Named).then(|| ["schema", "vhost", "app", "stream"].map(named));
-        let setting = info.names_setting.map(named).filter(|name| !name.is_empty());
-        Some(reconcile::Add { kind: key.0, key: Arc::clone(&key.1), seq, replace, takes, setting, body })
+        let takes = match info.input {
+            Endpoint::Named => ["schema", "vhost", "app", "stream"].map(named),
+            Endpoint::Url(_) => Default::default(),
+        };
+        let setting = info.names_setting.map(named).unwrap_or_default();
+        Some(reconcile::Add { key: key.clone(), seq, replace, takes, setting, body })
     }
 
     fn acquit(&self, key: &ProxyKey, seq: u64) {

@@ -313,9 +313,11 @@ impl Driver {
         }
     }
 
-    fn answered(&mut self, call: u64, answer: Added) {
+    fn answered(&mut self, call: u64, mut answer: Added) {
         let (now, wall) = (self.began.elapsed(), self.intent.now_ms());
-        let answer = answer.reworded(|why| self.without_secrets(call, why));
+        if let Some(why) = answer.why() {
+            *why = self.without_secrets(call, why);
+        }
         if let Added::Retrying(why) | Added::Failed(why) | Added::Threw(why) = &answer {
             *self.shared.last_error.lock() = Some(why.clone());
         }
@@ -341,7 +343,7 @@ impl Driver {
             Event::Added(call, answer) => self.answered(call, answer),
             Event::Converge(key, replace) => match self.intent.wants(&key) {
                 Some(want) => self.shared.plan.lock().put_back(want, replace, now),
-                None => self.host.remove(key.0, key.1),
+                None => self.host.remove(key),
             },
             Event::Ask(key) => self.if_wanted(&key, |plan, want| plan.ask_for(want, now)),
             Event::Called(key) => self.if_wanted(&key, |plan, want| plan.called_for(want, now)),

@@ -14,7 +14,7 @@ impl Host for Refusing {
         let why = "illegal rtsp url:parse port from url failed:admin:pa".to_owned();
         self.0.lock().as_ref().unwrap().tell(Event::Added(call, Added::Failed(why)));
     }
-    fn remove(&self, _: Kind, _: Arc<str>) {}
+    fn remove(&self, _: ProxyKey) {}
     fn expect(&self, _: usize) {}
     fn actual(&self, keys: &[&ProxyKey]) -> Vec<Option<Listed>> {
         vec![None; keys.len()]
@@ -27,7 +27,7 @@ struct Half;
 impl Host for Half {
     fn expect(&self, _: usize) {}
     fn add(&self, _: u64, _: Add) {}
-    fn remove(&self, _: Kind, _: Arc<str>) {}
+    fn remove(&self, _: ProxyKey) {}
     fn actual(&self, keys: &[&ProxyKey]) -> Vec<Option<Listed>> {
         let is_there = |key: &&ProxyKey| key.1.parse::<usize>().unwrap().is_multiple_of(2);
         keys.iter().map(|key| is_there(key).then_some(Listed::Playing)).collect()
@@ -53,8 +53,8 @@ impl Intent for Cameras {
         self.wanted().next()
     }
     fn add(&self, key: &ProxyKey, seq: u64, replace: bool) -> Option<Add> {
-        let (kind, key) = key.clone();
-        Some(Add { kind, key, seq, replace, takes: None, setting: None, body: Vec::new() })
+        let (takes, setting) = Default::default();
+        Some(Add { key: key.clone(), seq, replace, takes, setting, body: Vec::new() })
     }
     fn acquit(&self, _: &ProxyKey, _: u64) {}
     fn set_aside(&self, _: &ProxyKey, _: u64, _: &str) -> bool {
@@ -127,7 +127,7 @@ struct Alike(Mutex<Listed>);
 impl Host for Alike {
     fn expect(&self, _: usize) {}
     fn add(&self, _: u64, _: Add) {}
-    fn remove(&self, _: Kind, _: Arc<str>) {}
+    fn remove(&self, _: ProxyKey) {}
     fn actual(&self, keys: &[&ProxyKey]) -> Vec<Option<Listed>> {
         vec![Some(self.0.lock().clone()); keys.len()]
     }
