@@ -9,7 +9,7 @@ use super::{Reply, Request};
 use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
 use crate::journal::{Condition, SCHEMA_VERSION};
-use crate::model::{Kind, redact, redact_all};
+use crate::model::{redact, redact_all};
 use crate::plugin::Plugin;
 use crate::reconcile::{PhaseCounts, Progress, ReconcileStatus, SourceReport, UnhealthyProxy};
 use crate::settings::{Durability, RestoreMode, Settings};
@@ -48,7 +48,7 @@ pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         snapshot: report.snapshot.as_ref().map(Snapshot::from),
         queue: QueueStatus { depth: report.queue, capacity: report.queue_capacity },
         restore: RestoreStatus::new(&settings, shown.as_ref()),
-        now: NowStatus::new(&shown.unwrap_or_default(), journal.now_ms()),
+        now: NowStatus::new(shown.unwrap_or_default(), journal.now_ms()),
         last_error: report.last_error.map(|(at, error)| ErrorStatus { at, message: error.message }),
         proxies: report.by_state,
         seq: report.seq,
@@ -127,11 +127,8 @@ struct NowStatus {
 
 #[derive(Serialize)]
 struct ProxyStatus {
-    kind: Kind,
-    key: String,
-    state: &'static str,
-    attempts: u32,
-    last_error: String,
+    #[serde(flatten)]
+    trouble: UnhealthyProxy,
     next_try_at: Option<i64>,
 }
 
@@ -163,28 +160,13 @@ impl RestoreStatus {
 }
 
 impl NowStatus {
-    fn new(shown: &ReconcileStatus, now_ms: i64) -> Self {
-        let progress = &shown.progress;
-        NowStatus {
-            counts: shown.now,
-            revived: progress.revived,
-            asked: progress.asked,
-            given_up: progress.given_up,
-            proxies: shown.troubles.iter().map(|trouble| ProxyStatus::of(trouble, now_ms)).collect(),
-        }
-    }
-}
-
-impl ProxyStatus {
-    fn of(trouble: &UnhealthyProxy, now_ms: i64) -> Self {
-        let next_try = trouble.next_try.and_then(|pause| i64::try_from(pause.as_millis()).ok());
-        ProxyStatus {
-            kind: trouble.key.0,
-            key: trouble.key.1.to_string(),
-            state: trouble.state,
-            attempts: trouble.attempts,
-            last_error: trouble.last_error.clone(),
-            next_try_at: next_try.map(|pause| now_ms + pause),
-        }
+    fn new(shown: ReconcileStatus, now_ms: i64) -> Self {
+        let Progress { revived, asked, given_up, .. } = shown.progress;
+        let of_proxy = |trouble: UnhealthyProxy| {
+            let pause = trouble.next_try.and_then(|pause| i64::try_from(pause.as_millis()).ok());
+            ProxyStatus { trouble, next_try_at: pause.map(|pause| now_ms + pause) }
+        };
+        let proxies = shown.troubles.into_iter().map(of_proxy).collect();
+        NowStatus { counts: shown.now, revived, asked, given_up, proxies }
     }
 }

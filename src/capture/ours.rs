@@ -55,15 +55,16 @@ impl Capture {
             let Some(open) = state.take(id, |ask| matches!(ask, Ask::Start { .. })) else { return };
             let Ask::Start { call, add } = &open.ask else { return };
             let key = &add.key;
-            let its = state.mirror.get_mut(key).filter(|present| Some(present.number) == open.made);
-            // A forced pull is answered with success even if its connect failed.
+            let mut its = state.mirror.get_mut(key).filter(|present| Some(present.number) == open.made);
+            if let Some(present) = &mut its {
+                present.call = None;
+            }
             let outcome = match (outcome, its) {
+                // A forced pull is answered with success even if its connect failed.
                 (Added::Accepted, Some(present)) if present.is_failing() => {
-                    present.call = None;
                     Added::Retrying(present.error.as_deref().unwrap_or("it is not playing").to_owned())
                 }
                 (Added::Accepted, Some(present)) => {
-                    present.call = None;
                     present.has_succeeded(key.0);
                     if present.does() == Listed::Playing { Added::Accepted } else { Added::Connected }
                 }
@@ -71,12 +72,7 @@ impl Capture {
                     Added::Failed("it ended before the server answered".to_owned())
                 }
                 (Added::Accepted, None) => Added::Present,
-                (outcome, its) => {
-                    if let Some(present) = its {
-                        present.call = None;
-                    }
-                    outcome
-                }
+                (outcome, _) => outcome,
             };
             told.events.push(Event::Added(*call, outcome));
             if open.made.is_none() {

@@ -100,10 +100,10 @@ impl Handle {
             progress: plan.progress().clone(),
             finished: plan.is_restored(),
             now: plan.census(),
-            elapsed: plan.elapsed(now),
-            rate: plan.rate(now),
+            elapsed: plan.meter().elapsed(now),
+            rate: plan.meter().rate(now),
             eta: plan.eta(now),
-            worst: plan.worst(WORST),
+            worst: plan.meter().worst(WORST),
             troubles: plan.troubles(only, most, now),
             last_error: self.shared.last_error.lock().clone(),
         }
@@ -389,9 +389,9 @@ impl Driver {
                 "journal: restored {total} proxies in {:.2} s: {live} play, {connected} have connected but sent \
                  nothing yet, {failing} fail and are retried, {blocked} are blocked, {present} were already there, \
                  {unwanted} are no longer wanted, {quarantined} are quarantined",
-                plan.elapsed(now).as_secs_f64(),
+                plan.meter().elapsed(now).as_secs_f64(),
             );
-            for source in plan.worst(WORST) {
+            for source in plan.meter().worst(WORST) {
                 let SourceReport { host, total, failing, last_error } = source;
                 let host = if host.is_empty() { "(no host)" } else { &host };
                 log::warn!("journal: {failing} of {total} proxies at {host} fail; last error: {last_error}");
@@ -402,7 +402,7 @@ impl Driver {
             log::info!(
                 "journal: restoring {total} proxies: {started} started, {live} playing, {failing} failing, \
                  {connecting} connecting, {waiting} waiting; {:.0} per second, {left} s left",
-                plan.rate(now),
+                plan.meter().rate(now),
             );
         }
     }

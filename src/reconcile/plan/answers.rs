@@ -92,13 +92,11 @@ impl Plan {
     }
 
     pub(super) fn give_up_on_lost_calls(&mut self, now: Duration, wall: i64) {
-        let is_lost = |call: &Call| now.saturating_sub(call.since) >= LOST;
-        let lost: Vec<u64> =
-            self.calls.iter().filter(|(_, call)| is_lost(call)).map(|(number, _)| *number).collect();
-        // Nobody knows whether what was to be ended is still there.
-        let stale = self.calls.values().filter(|call| call.replace && is_lost(call));
-        self.stale.extend(stale.map(|call| call.key.clone()));
-        for call in lost {
+        let lost = self.calls.iter().filter(|(_, call)| now.saturating_sub(call.since) >= LOST);
+        let lost = lost.map(|(number, call)| (*number, call.replace.then(|| call.key.clone())));
+        for (call, replaced) in lost.collect::<Vec<_>>() {
+            // Nobody knows whether what was to be ended is still there.
+            self.stale.extend(replaced);
             self.answered(call, Added::Failed("the server did not answer".to_owned()), now, wall);
         }
     }
