@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use self::intent::JournaledIntent;
 use crate::capture::{Capture, HostFacts, Server};
 use crate::error::{Code, Error, Result};
-use crate::journal::{Ack, AppliedMutation, Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
+use crate::journal::{AppliedMutation, Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
 use crate::model::url::OwnAddress;
 use crate::model::{Kind, Op, ProxyKey, State, Stream};
 use crate::reconcile::{self, Handle, Host, Limits};
@@ -230,10 +230,8 @@ impl Plugin {
             }
         }
         let ack = ack.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-            Ack::failed(Error::new(
-                Code::Storage,
-                "the disk has not answered yet: the changes are valid, and are written later",
-            ))
+            let why = "the disk has not answered yet: the changes are valid, and are written later";
+            Error::new(Code::Storage, why).into()
         });
         let result = match ack.result {
             Err(error) if ack.undone => return Err(error),

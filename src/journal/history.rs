@@ -102,12 +102,7 @@ impl Journal {
             )));
         }
         for change in changes.into_iter().rev() {
-            match change.entry() {
-                Some(entry) => intent.put(change.kind, change.key, entry),
-                None => {
-                    intent.forget(change.kind, &change.key);
-                }
-            }
+            intent.set(change.kind, &change.key, change.entry());
         }
         let entries = intent.iter().map(|(kind, key, entry)| ((kind, Arc::clone(key)), entry.clone()));
         Ok((to, entries.collect()))

@@ -18,10 +18,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use self::ack::Refusal;
 pub use self::ack::{Ack, Done, JournalWord, Persisted, Reply};
 pub use self::batch::{AppliedMutation, Mutation, Precondition};
 use self::core::Core;
@@ -31,13 +31,12 @@ use self::inbox::{QUEUE_CHANGES, Standing, Turn};
 use self::upkeep::Maintenance;
 use self::writer::Writer;
 use crate::error::{Code, Error, Result};
-use crate::model::{Args, Entry, Kind, NamingRules, Op, ProxyKey, State, Stream, check_key};
+use crate::model::{Args, Change, Entry, Kind, NamingRules, Op, ProxyKey, State, Stream, check_key};
 use crate::settings::{OnError, Settings};
 pub use crate::storage::crash_counters::CrashCounters;
 pub use crate::storage::db::SCHEMA_VERSION;
 use crate::storage::env::{Env, System};
 pub use crate::storage::intent::Cause;
-use crate::storage::intent::Edit;
 pub use crate::storage::offline_hints::OfflineHints;
 pub use crate::storage::paths::SnapshotFile;
 use crate::storage::paths::{JournalPaths, log_of};
@@ -68,6 +67,8 @@ pub struct Report {
     pub file_seq: u64,
     pub queue: usize,
     pub queue_capacity: usize,
+    /// Time that the oldest unacknowledged change has waited.
+    pub ack_lag: Duration,
     pub snapshot: Option<SnapshotFile>,
     /// Arguments are encrypted.
     pub encrypted: bool,
@@ -140,7 +141,7 @@ impl Journal {
     /// With `on_error=reject`, fails if a call should be refused before the server carries it out.
     pub fn admit(&self) -> Result<()> {
         match (self.core.options().on_error, &self.core.health.lock().failure) {
-            (OnError::Reject, Some((_, error))) => Err(error.clone()),
+            (OnError::Reject, Some(error)) => Err(error.clone()),
             _ => Ok(()),
         }
     }
@@ -195,8 +196,8 @@ impl Journal {
         call: Call<'_>,
         at: i64,
         is_undone: bool,
-    ) -> std::result::Result<(), Refusal> {
-        let Call { op, kind, key, args, already_exists, cause } = call;
+    ) -> std::result::Result<(), Ack> {
+        let Call { op, kind, key, args, already_exists, cause: Cause { origin, reason } } = call;
         let durable = self.core.durable_seq.load(Ordering::Acquire);
         // A change that is not on disk may yet be undone, and this call must then be undone with it.
         let is_the_same = |entry: &Entry| args.as_ref() == Some(&entry.args) && entry.seq <= durable;
@@ -204,27 +205,26 @@ impl Journal {
         let relies_on = wanted.filter(|entry| op == Op::Add && (already_exists || is_the_same(entry)));
         let relies_on = relies_on.map(|entry| entry.seq);
         let is_change = relies_on.is_none() && (op == Op::Add || turn.intent().get(kind, key).is_some());
-        let edit = Edit { at, op, args, cause };
+        let change = Change { seq: 0, at, op, kind, key: key.into(), args, origin, reason };
         if turn.standing() != Standing::Written {
-            let refusal = Refusal::from(self.core.last_failure());
+            let refusal = Ack::from(self.core.last_failure());
             match turn.standing() {
-                _ if is_undone => return Err(Refusal { undone: true, ..refusal }),
-                Standing::NotRead => turn.keep(edit, (kind, key.into())),
-                _ if is_change => drop(turn.change(edit, kind, key)),
+                _ if is_undone => return Err(Ack { undone: true, ..refusal }),
+                Standing::NotRead => turn.keep(change),
+                _ if is_change => drop(turn.change(change)),
                 _ => {}
             }
-            return Err(Refusal { seq: turn.intent().seq(), ..refusal });
+            return Err(Ack { seq: turn.intent().seq(), ..refusal });
         }
-        if let Err(error) = turn.has_room(edit.bytes(key)) {
+        if let Err(error) = turn.has_room(change.bytes()) {
             if is_change && !is_undone {
-                turn.change_unwritten(edit, kind, key);
+                turn.change_unwritten(change);
             }
-            let seq = turn.intent().seq();
-            return Err(Refusal { error, seq, undone: is_change && is_undone });
+            return Err(Ack { seq: turn.intent().seq(), undone: is_change && is_undone, ..error.into() });
         }
         match relies_on {
             Some(seq) => turn.relies_on(seq),
-            None => drop(turn.change(edit, kind, key)),
+            None => drop(turn.change(change)),
         }
         Ok(())
     }
@@ -232,12 +232,12 @@ impl Journal {
     /// Makes a change of our own. Returns false if it changes nothing, or if the entry is no longer that of change
     /// `seq`. Touches no storage.
     pub fn change(&self, kind: Kind, key: &str, seq: u64, op: Op, reason: &str) -> bool {
-        let cause = Cause { origin: "zlm-journal".to_owned(), reason: reason.to_owned() };
-        let edit = Edit { at: self.now_ms(), op, args: None, cause };
+        let (at, origin, reason) = (self.now_ms(), "zlm-journal".to_owned(), reason.to_owned());
+        let change = Change { seq: 0, at, op, kind, key: key.into(), args: None, origin, reason };
         let submitted = self.core.submit(Done::new(drop), |turn| {
             let is_as_expected = turn.intent().get(kind, key).is_some_and(|entry| entry.seq == seq);
-            let changed = is_as_expected.then(|| turn.change(edit, kind, key)).flatten();
-            changed.ok_or_else(|| Refusal::from(Error::new(Code::Conflict, "it is not as it was")))
+            let changed = is_as_expected.then(|| turn.change(change)).flatten();
+            changed.ok_or_else(|| Error::new(Code::Conflict, "it is not as it was").into())
         });
         self.wake();
         submitted.is_ok()
@@ -335,7 +335,7 @@ impl Journal {
     }
 
     pub fn report(&self) -> Report {
-        let (standing, queue, (by_state, seq, encrypted)) = self.core.inbox.report(|intent| {
+        let (standing, queue, ack_lag, (by_state, seq, encrypted)) = self.core.inbox.report(|intent| {
             let by_state = State::ALL.iter().map(|&state| (state.name(), intent.count(state))).collect();
             (by_state, intent.seq(), intent.cipher().is_some())
         });
@@ -355,6 +355,7 @@ impl Journal {
             file_seq: self.core.file_seq.load(Ordering::Acquire),
             queue,
             queue_capacity: QUEUE_CHANGES,
+            ack_lag,
             snapshot: health.snapshot.clone(),
             encrypted,
             last_error: health.last_error.clone(),

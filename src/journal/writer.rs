@@ -89,15 +89,11 @@ impl Writer {
     }
 
     /// Writes the jobs, unless a rewrite has just done so, and calls every `done`.
-    fn settle(&mut self, jobs: Vec<Job>, rewritten: bool) {
-        let (mut batch, mut waiting) = (Vec::with_capacity(jobs.len()), Vec::with_capacity(jobs.len()));
-        for job in jobs {
-            waiting.push((job.seq, job.stands_on(), job.done));
-            batch.extend(job.applied);
-        }
+    fn settle(&mut self, mut jobs: Vec<Job>, rewritten: bool) {
+        let batch: Vec<Applied> = jobs.iter_mut().filter_map(|job| job.applied.take()).collect();
         let outcome = match &mut self.store {
             None => Err(self.core.last_failure()),
-            Some(_) if rewritten || waiting.is_empty() => Ok(()),
+            Some(_) if rewritten || jobs.is_empty() => Ok(()),
             Some(store) => {
                 let began = Instant::now();
                 let committed = store.commit(&batch);
@@ -116,8 +112,8 @@ impl Writer {
         let mut undone = BTreeSet::new();
         match &outcome {
             Ok(()) => {
-                if let Some((seq, ..)) = waiting.last() {
-                    self.core.durable_seq.fetch_max(*seq, Ordering::Release);
+                if let Some(last) = jobs.last() {
+                    self.core.durable_seq.fetch_max(last.seq, Ordering::Release);
                 }
                 if !batch.is_empty() {
                     self.ask_for_checkpoint();
@@ -131,7 +127,7 @@ impl Writer {
                 undone = self.take_back(batch);
             }
         }
-        Done::call_all(waiting.into_iter().filter_map(|(seq, stands_on, done)| {
+        Done::call_all(jobs.into_iter().filter_map(|Job { seq, stands_on, done, .. }| {
             let result = outcome.clone().map(|()| Persisted::Yes);
             let undone = stands_on.is_some_and(|seq| undone.contains(&seq));
             Some((done?, Ack { seq, result, undone }))
@@ -299,7 +295,7 @@ impl Writer {
         self.attempts = 0;
         self.asked_at = 0;
         self.core.opened();
-        self.core.recovered();
+        self.core.health.lock().failure = None;
     }
 
     /// Drops the connection without writing, and schedules the next attempt.
