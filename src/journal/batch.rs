@@ -7,7 +7,6 @@ use super::ack::Done;
 use super::inbox::Standing;
 use crate::error::{Code, Error, Result};
 use crate::model::{Args, Change, Kind, Op, ProxyKey};
-use crate::storage::cipher::ArgsCipher;
 use crate::storage::intent::{Cause, Intent};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,17 +41,18 @@ impl Journal {
     /// reports a failure. Touches no storage, but holds the lock for a few microseconds per change.
     pub fn submit_batch(
         &self,
-        mutations: Vec<Mutation>,
+        mut mutations: Vec<Mutation>,
         precondition: Option<Precondition<'_>>,
         cause: &Cause,
         done: Done,
     ) -> Result<Vec<AppliedMutation>> {
         let at = self.now_ms();
         // Encrypted before the lock is taken.
-        let mutations: Vec<Mutation> = match self.core.inbox.cipher() {
-            Some(cipher) => mutations.into_iter().map(|step| step.sealed(&cipher)).collect(),
-            None => mutations,
-        };
+        if let Some(cipher) = self.core.inbox.cipher() {
+            for Mutation { key: (kind, key), args, .. } in &mut mutations {
+                *args = args.take().map(|args| cipher.sealed(*kind, key, args));
+            }
+        }
         let submitted = self.core.submit(done, |turn| {
             if turn.standing() != Standing::Written {
                 return Err(self.core.last_failure().into());
@@ -98,13 +98,6 @@ impl Journal {
     /// The number of the last change.
     pub fn seq(&self) -> u64 {
         self.core.inbox.look(Intent::seq)
-    }
-}
-
-impl Mutation {
-    fn sealed(self, cipher: &ArgsCipher) -> Mutation {
-        let (kind, key) = (self.key.0, Arc::clone(&self.key.1));
-        Mutation { args: self.args.map(|args| cipher.sealed(kind, &key, args)), ..self }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::storage::paths::{JournalPaths, SnapshotFile, log_of};
 pub type Converge = Box<dyn Fn(Kind, &Arc<str>) + Send + Sync>;
 
 pub struct Core {
-    options: RwLock<Arc<Settings>>,
+    pub options: RwLock<Arc<Settings>>,
     pub paths: JournalPaths,
     pub inbox: Inbox,
     pub stop_maintenance: Mutex<bool>,
@@ -100,10 +100,6 @@ impl Core {
         Arc::clone(&self.options.read())
     }
 
-    pub fn set_options(&self, options: Settings) {
-        *self.options.write() = Arc::new(options);
-    }
-
     pub fn is_healthy(&self) -> bool {
         self.health.lock().failure.is_none()
     }
@@ -162,7 +158,7 @@ impl Core {
         self.gone_unless(|open| self.standing() == Some(open.identity))
     }
 
-    pub fn gone_unless(&self, there: impl FnOnce(&OpenFiles) -> bool) -> Result<()> {
+    fn gone_unless(&self, there: impl FnOnce(&OpenFiles) -> bool) -> Result<()> {
         if self.opened.lock().as_ref().is_none_or(there) {
             return Ok(());
         }

@@ -3,13 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rusqlite::ToSql;
-
 use super::{Journal, SnapshotFile};
 use crate::error::{Error, Result};
-use crate::model::{self, Change, Kind, ProxyKey};
-use crate::storage::cipher::ArgsCipher;
-use crate::storage::db::Store;
+use crate::model::{self, Change, ProxyKey};
+use crate::storage::db::{self, HistoryFilter, Store};
 
 type Entry = (ProxyKey, model::Entry);
 
@@ -22,22 +19,6 @@ pub enum PointInTime {
     Time(i64),
 }
 
-/// A filter for changes.
-#[derive(Debug, Clone, Default)]
-pub struct HistoryFilter {
-    pub kind: Option<Kind>,
-    /// A prefix of the key.
-    pub prefix: Option<String>,
-    /// Only changes before this one.
-    pub before: Option<u64>,
-    /// Only changes after this one.
-    pub after: u64,
-    /// Milliseconds since 1970-01-01 UTC, both inclusive.
-    pub since: Option<i64>,
-    pub until: Option<i64>,
-    pub limit: usize,
-}
-
 impl Journal {
     /// The changes on disk, the last first, without those that were pruned. Blocks on the disk: not for media threads.
     pub fn history(&self, filter: &HistoryFilter) -> Result<Vec<Change>> {
@@ -45,7 +26,7 @@ impl Journal {
         // The files must not be moved while they are read.
         let _files = self.core.files.lock();
         let store = Store::open_for_reading(&self.core.paths, &self.core.paths.file)?;
-        let (changes, _) = filter.read(&store, cipher.as_deref())?;
+        let (changes, _) = store.changes(filter, cipher.as_deref())?;
         Ok(changes)
     }
 
@@ -62,7 +43,7 @@ impl Journal {
                  incidents_view",
             )
         };
-        let read = |filter: HistoryFilter| match filter.read(&store, cipher.as_deref())? {
+        let read = |filter: HistoryFilter| match store.changes(&filter, cipher.as_deref())? {
             (changes, 0) => Ok(changes),
             _ => Err(damaged()),
         };
@@ -81,8 +62,7 @@ impl Journal {
         // Start with the newest valid snapshot before that moment, or with nothing.
         let snapshots = paths.list_snapshots().into_iter().filter(|snapshot| snapshot.seq <= to);
         let mut good = snapshots.filter_map(|snapshot| {
-            Store::open_for_reading(paths, &snapshot.path)
-                .and_then(|store| store.load(cipher.as_ref()))
+            db::load(paths, &snapshot.path, cipher.as_ref())
                 .inspect_err(|error| log::error!("journal: the snapshot {}: {error}", snapshot.path.display()))
                 .ok()
         });
@@ -111,19 +91,5 @@ impl Journal {
     /// The snapshots, the newest first. Blocks on the disk.
     pub fn snapshots(&self) -> Vec<SnapshotFile> {
         self.core.paths.list_snapshots()
-    }
-}
-
-impl HistoryFilter {
-    /// Returns the matching changes, and the number of damaged rows.
-    fn read(&self, store: &Store, cipher: Option<&ArgsCipher>) -> Result<(Vec<Change>, usize)> {
-        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let (before, after) = (self.before.map_or(i64::MAX, number), number(self.after));
-        let prefix = self.prefix.as_deref().unwrap_or_default();
-        let kind = self.kind.map(Kind::name);
-        let limit = number(self.limit as u64);
-        let (since, until) = (self.since.unwrap_or(i64::MIN), self.until.unwrap_or(i64::MAX));
-        let values: [&dyn ToSql; 7] = [&before, &since, &until, &kind, &prefix, &limit, &after];
-        store.changes(&values, cipher)
     }
 }

@@ -52,7 +52,7 @@ struct State {
     kept: BTreeMap<ProxyKey, Change>,
     kept_bytes: usize,
     /// Called when it is read.
-    begin: Option<Begin>,
+    begin: Option<Box<dyn FnOnce() + Send>>,
     /// Changes in memory that are not in the file, for the history at the next rewrite.
     unwritten: Vec<Change>,
 }
@@ -76,9 +76,6 @@ pub enum Standing {
     #[default]
     NotRead,
 }
-
-/// Called once when intent is known.
-pub type Begin = Box<dyn FnOnce() + Send>;
 
 /// Maintenance that only the writing connection may do.
 #[derive(Debug, Default, Clone, Copy)]
@@ -251,10 +248,10 @@ impl Inbox {
     }
 
     /// Calls `told` once when intent is known: at once, or on the writer thread.
-    pub fn on_loaded(&self, told: Begin) {
+    pub fn on_loaded(&self, told: impl FnOnce() + Send + 'static) {
         let mut state = self.state.lock();
         if state.standing == Standing::NotRead {
-            state.begin = Some(told);
+            state.begin = Some(Box::new(told));
         } else {
             drop(state);
             told();

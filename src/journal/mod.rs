@@ -26,7 +26,7 @@ pub use self::ack::{Ack, Done, JournalWord, Persisted, Reply};
 pub use self::batch::{AppliedMutation, Mutation, Precondition};
 use self::core::Core;
 pub use self::gauges::Reading;
-pub use self::history::{HistoryFilter, PointInTime};
+pub use self::history::PointInTime;
 use self::inbox::{QUEUE_CHANGES, Standing, Turn};
 use self::upkeep::Maintenance;
 use self::writer::Writer;
@@ -34,7 +34,7 @@ use crate::error::{Code, Error, Result};
 use crate::model::{Args, Change, Entry, Kind, NamingRules, Op, ProxyKey, State, Stream, check_key};
 use crate::settings::{OnError, Settings};
 pub use crate::storage::crash_counters::CrashCounters;
-pub use crate::storage::db::SCHEMA_VERSION;
+pub use crate::storage::db::{HistoryFilter, SCHEMA_VERSION};
 use crate::storage::env::{Env, System};
 pub use crate::storage::intent::Cause;
 pub use crate::storage::offline_hints::OfflineHints;
@@ -124,12 +124,12 @@ impl Journal {
 
     /// Replaces the settings, except `path`, `key_file` and `restore`, which stay as they were at the opening.
     pub fn set_settings(&self, settings: Settings) {
-        self.core.set_options(settings);
+        *self.core.options.write() = Arc::new(settings);
     }
 
     /// Calls `told` once when intent is known: at once, or on the writer thread when the journal could be opened.
     pub fn on_loaded(&self, told: impl FnOnce() + Send + 'static) {
-        self.core.inbox.on_loaded(Box::new(told));
+        self.core.inbox.on_loaded(told);
     }
 
     /// `told` is called on the writer thread for every proxy whose change was undone. Only the first call has an

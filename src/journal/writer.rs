@@ -15,11 +15,10 @@ use super::inbox::{Chores, Job, Repair};
 use crate::error::{Code, Error, Result};
 use crate::settings::OnError;
 use crate::storage::cipher::ArgsCipher;
-use crate::storage::db::{Content, LOG_PAGES, Store};
+use crate::storage::db::{self, Content, LOG_PAGES, Store};
 use crate::storage::intent::{Applied, Intent};
-use crate::storage::paths::QuarantineReason;
+use crate::storage::paths::REPLACED;
 use crate::storage::recover::{self, Opened};
-use crate::storage::rows::Incident;
 
 const PRUNE_ROWS: u32 = 1000;
 /// The pause between attempts to write or open a journal that failed.
@@ -167,10 +166,14 @@ impl Writer {
         let _files = core.files.lock();
         match self.open_files() {
             Ok(opened) => self.opened(opened),
-            Err(error) if error.code == Code::NewerSchema => match self.read_only() {
-                Ok(intent) => self.opened_read_only(intent, error),
-                Err(unread) => self.fail(&error.context(unread)),
-            },
+            Err(error) if error.code == Code::NewerSchema => {
+                let read =
+                    self.cipher().and_then(|cipher| db::load(&core.paths, &core.paths.file, cipher.as_ref()));
+                match read {
+                    Ok(intent) => self.opened_read_only(intent, error),
+                    Err(unread) => self.fail(&error.context(unread)),
+                }
+            }
             Err(error) => {
                 self.fail(&error.context(format!("the journal {} cannot be opened", core.paths.file.display())));
             }
@@ -194,10 +197,6 @@ impl Writer {
             self.lock = None;
         }
         opened
-    }
-
-    fn read_only(&self) -> Result<Intent> {
-        recover::read_only(&self.core.paths, self.cipher()?.as_ref())
     }
 
     /// Read at each attempt: the disk with the key may be mounted later.
@@ -275,19 +274,14 @@ impl Writer {
             self.lock = Some(paths.lock()?);
         }
         let durable = self.core.durable_seq.load(Ordering::Acquire);
-        let (mut history, mut incidents) = recover::salvage_history(paths, durable, intent.cipher());
+        let (mut history, incidents) = recover::salvage_history(paths, durable, intent.cipher());
         history.extend(self.core.inbox.unwritten().into_iter().map(|change| (change.seq, change)));
-        let at = paths.env.now_ms();
         let report = self.core.health.lock().last_error.as_ref().map_or_else(
             || "The file was rewritten from memory".to_owned(),
             |(_, error)| format!("The file was rewritten from memory after: {error}"),
         );
-        incidents.insert(Incident { at, report });
-        recover::replace(
-            paths,
-            &Content { intent: intent.clone(), history, incidents },
-            QuarantineReason::Replaced,
-        )
+        let content = Content { intent: intent.clone(), history, incidents };
+        recover::replace(paths, content, report, REPLACED).map(|opened| opened.store)
     }
 
     fn healed(&mut self) {
