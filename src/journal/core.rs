@@ -14,9 +14,6 @@ use crate::model::Kind;
 use crate::settings::{Durability, Settings};
 use crate::storage::paths::{JournalPaths, SnapshotFile, log_of};
 
-/// Called for a proxy that the server has to bring back to intent.
-pub type Converge = Box<dyn Fn(Kind, &Arc<str>) + Send + Sync>;
-
 pub struct Core {
     pub options: RwLock<Arc<Settings>>,
     pub paths: JournalPaths,
@@ -28,7 +25,8 @@ pub struct Core {
     pub files: Mutex<()>,
     /// The files that the writer's connection has open.
     pub opened: Mutex<Option<OpenFiles>>,
-    pub converge: OnceLock<Converge>,
+    /// Called for a proxy that the server has to bring back to intent.
+    pub converge: OnceLock<Box<dyn Fn(Kind, &Arc<str>) + Send + Sync>>,
     pub durable_seq: AtomicU64,
     /// The last change in the database file without its log.
     pub file_seq: AtomicU64,
@@ -112,7 +110,7 @@ impl Core {
     /// Why the storage does not work.
     pub fn last_failure(&self) -> Error {
         let failure = self.health.lock().failure.clone();
-        failure.unwrap_or_else(|| Error::new(Code::Storage, "the journal cannot be written"))
+        failure.unwrap_or_else(|| Error::storage("the journal cannot be written"))
     }
 
     /// Notes an error that leaves the journal writable.
@@ -163,9 +161,6 @@ impl Core {
             return Ok(());
         }
         let file = self.paths.file.display();
-        Err(Error::new(
-            Code::Storage,
-            format!("{file} or its log was deleted or replaced while the server was running"),
-        ))
+        Err(Error::storage(format!("{file} or its log was deleted or replaced while the server was running")))
     }
 }

@@ -1,14 +1,12 @@
 //! The history of the journal, read from its file.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Journal, SnapshotFile};
 use crate::error::{Error, Result};
-use crate::model::{self, Change, ProxyKey};
+use crate::model::{Change, Entry, ProxyKey};
 use crate::storage::db::{self, HistoryFilter, Store};
-
-type Entry = (ProxyKey, model::Entry);
+use crate::storage::intent::Intent;
 
 /// A moment in the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +30,7 @@ impl Journal {
 
     /// Intent at a moment in the past, and its last change. Fails if the history does not go back that far. Blocks on
     /// the disk: not for media threads.
-    pub fn past(&self, moment: PointInTime) -> Result<(u64, Vec<Entry>)> {
+    pub fn past(&self, moment: PointInTime) -> Result<(u64, Vec<(ProxyKey, Entry)>)> {
         let cipher = self.core.inbox.cipher();
         let _files = self.core.files.lock();
         let paths = &self.core.paths;
@@ -66,7 +64,7 @@ impl Journal {
                 .inspect_err(|error| log::error!("journal: the snapshot {}: {error}", snapshot.path.display()))
                 .ok()
         });
-        let mut intent = good.next().unwrap_or_default().sealing(cipher.as_ref());
+        let mut intent = good.next().unwrap_or_else(|| Intent::starting_at(0, cipher.as_ref()));
         let from = intent.seq();
         let between =
             HistoryFilter { after: from, before: Some(to + 1), limit: usize::MAX, ..HistoryFilter::default() };
@@ -84,8 +82,7 @@ impl Journal {
         for change in changes.into_iter().rev() {
             intent.set(change.kind, &change.key, change.entry());
         }
-        let entries = intent.iter().map(|(kind, key, entry)| ((kind, Arc::clone(key)), entry.clone()));
-        Ok((to, entries.collect()))
+        Ok((to, intent.after(None, usize::MAX)))
     }
 
     /// The snapshots, the newest first. Blocks on the disk.

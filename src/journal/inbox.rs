@@ -144,16 +144,12 @@ impl Turn<'_> {
 
     /// Fails if the queue has no room for so many bytes.
     pub fn has_room(&self, bytes: usize) -> Result<()> {
-        if self.state.queue.len() < QUEUE_CHANGES && self.state.queued_bytes + bytes <= QUEUE_BYTES {
+        let waiting = self.state.queue.len();
+        if waiting < QUEUE_CHANGES && self.state.queued_bytes + bytes <= QUEUE_BYTES {
             return Ok(());
         }
-        Err(Error::new(
-            Code::QueueFull,
-            format!(
-                "{} changes are already waiting for the disk: it is too slow or stuck",
-                self.state.queue.len()
-            ),
-        ))
+        let why = format!("{waiting} changes are already waiting for the disk: it is too slow or stuck");
+        Err(Error::new(Code::QueueFull, why))
     }
 
     /// Changes intent, and queues the change if the file may be written. Returns its number, `None` if nothing changes.
@@ -388,11 +384,10 @@ impl Inbox {
 
     /// The writer has died: changes stay in memory, and the queued ones fail.
     pub fn abandon(&self) {
-        let untold = {
-            let mut state = self.state.lock();
-            state.is_abandoned = true;
-            std::mem::take(&mut state.queue)
-        };
+        let mut state = self.state.lock();
+        state.is_abandoned = true;
+        let untold = std::mem::take(&mut state.queue);
+        drop(state);
         drop(untold);
     }
 }

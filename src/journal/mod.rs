@@ -14,13 +14,13 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::Serialize;
 
 pub use self::ack::{Ack, Done, JournalWord, Persisted, Reply};
 pub use self::batch::{AppliedMutation, Mutation, Precondition};
@@ -31,12 +31,13 @@ use self::inbox::{QUEUE_CHANGES, Standing, Turn};
 use self::upkeep::Maintenance;
 use self::writer::Writer;
 use crate::error::{Code, Error, Result};
-use crate::model::{Args, Change, Entry, Kind, NamingRules, Op, ProxyKey, State, Stream, check_key};
+use crate::model::{Args, Change, Entry, Kind, Op, ProxyKey, State, check_key};
 use crate::settings::{OnError, Settings};
 pub use crate::storage::crash_counters::CrashCounters;
 pub use crate::storage::db::{HistoryFilter, SCHEMA_VERSION};
 use crate::storage::env::{Env, System};
 pub use crate::storage::intent::Cause;
+use crate::storage::intent::Intent;
 pub use crate::storage::offline_hints::OfflineHints;
 pub use crate::storage::paths::SnapshotFile;
 use crate::storage::paths::{JournalPaths, log_of};
@@ -58,7 +59,6 @@ pub struct Call<'a> {
 /// The state of the journal, for operators.
 #[derive(Debug, Clone)]
 pub struct Report {
-    pub file: PathBuf,
     pub condition: Condition,
     pub by_state: BTreeMap<&'static str, u64>,
     pub seq: u64,
@@ -76,8 +76,10 @@ pub struct Report {
     pub last_error: Option<(i64, Error)>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Condition {
+    #[serde(rename = "ok")]
     Healthy,
     /// It cannot be written at the moment. Retried until it can.
     StorageFailed,
@@ -248,54 +250,32 @@ impl Journal {
         self.core.paths.env.now_ms()
     }
 
-    /// The proxies that did not play when the server was last checked.
-    pub fn dark(&self) -> OfflineHints {
-        OfflineHints::read(&self.core.paths)
+    /// Its files, and those beside it.
+    pub fn paths(&self) -> &JournalPaths {
+        &self.core.paths
     }
 
-    /// The proxies that may have crashed the server, including its last crash. `known` has each proxy with its last
-    /// change. Call it once per process.
-    pub fn suspects(&self, known: impl Iterator<Item = (ProxyKey, u64)>) -> CrashCounters {
-        CrashCounters::read(&self.core.paths, known)
-    }
-
-    /// The file to which a handler of crash signals writes what is being worked on: the number of each change, one per
-    /// line.
-    pub fn crash_file(&self) -> PathBuf {
-        self.core.paths.crash()
+    /// Reads intent under its lock, so not for long.
+    pub fn look<T>(&self, at: impl FnOnce(&Intent) -> T) -> T {
+        self.core.inbox.look(at)
     }
 
     /// Whether the proxy is enabled exactly as change `seq` left it; with 0, in any version.
     pub fn wants(&self, kind: Kind, key: &str, seq: u64) -> bool {
-        self.core.inbox.look(|intent| {
+        self.look(|intent| {
             let entry = intent.get(kind, key);
             entry.is_some_and(|entry| (entry.seq == seq || seq == 0) && entry.state == State::Enabled)
         })
     }
 
-    /// The number of entries in a state.
-    pub fn count(&self, state: State) -> u64 {
-        self.core.inbox.look(|intent| intent.count(state))
-    }
-
     /// A copy of one entry.
     pub fn get(&self, kind: Kind, key: &str) -> Option<Entry> {
-        self.core.inbox.look(|intent| intent.get(kind, key).cloned())
-    }
-
-    /// The proxies that end with this source of the server, and the source with them.
-    pub fn producers(&self, stream: &Stream, rules: &NamingRules) -> Vec<ProxyKey> {
-        self.core.inbox.look(|intent| intent.producers(stream, rules))
-    }
-
-    /// The proxies that take this source of the server by name.
-    pub fn takers(&self, schema: &str, stream: &Stream, rules: &NamingRules) -> Vec<ProxyKey> {
-        self.core.inbox.look(|intent| intent.takers(schema, stream, rules))
+        self.look(|intent| intent.get(kind, key).cloned())
     }
 
     /// At most `most` entries after `cursor`, ordered by kind and key.
     pub fn after(&self, cursor: Option<&ProxyKey>, most: usize) -> Vec<(ProxyKey, Entry)> {
-        self.core.inbox.look(|intent| intent.after(cursor, most))
+        self.look(|intent| intent.after(cursor, most))
     }
 
     /// All entries, ordered by kind and key, a page at a time, so that a recording call waits for one page at most.
@@ -347,7 +327,6 @@ impl Journal {
             (Standing::ReadOnly, _) => Condition::ReadOnly,
         };
         Report {
-            file: self.core.paths.file.clone(),
             condition,
             by_state,
             seq,
@@ -377,7 +356,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(run)
-        .map_err(|error| Error::new(Code::Storage, format!("cannot start the thread {name}: {error}")))
+        .map_err(|error| Error::storage(format!("cannot start the thread {name}: {error}")))
 }
 
 /// A second caller waits for the first.

@@ -66,19 +66,13 @@ impl Writer {
     pub fn run(mut self) {
         loop {
             let work = self.core.inbox.next(self.store.is_some(), self.retry_at, self.callers);
-            let rewritten = match &work.repair {
-                Repair::None => false,
-                Repair::Rewrite(intent) => {
-                    self.rewrite(intent);
-                    true
-                }
-                Repair::Open => {
-                    self.try_to_open();
-                    false
-                }
-            };
+            match &work.repair {
+                Repair::None => {}
+                Repair::Rewrite(intent) => self.rewrite(intent),
+                Repair::Open => self.try_to_open(),
+            }
             let jobs = work.jobs.len();
-            self.settle(work.jobs, rewritten);
+            self.settle(work.jobs, matches!(work.repair, Repair::Rewrite(_)));
             self.callers = jobs + self.core.inbox.answered(work.taken);
             self.do_chores(work.chores);
             if work.is_last {

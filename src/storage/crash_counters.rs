@@ -35,7 +35,7 @@ struct Line {
 
 impl CrashCounters {
     /// Reads what previous processes have left, and counts the crash of the last one. `known` has each proxy of the
-    /// journal with its last change.
+    /// journal with its last change. Call it once per process.
     pub fn read(paths: &JournalPaths, known: impl Iterator<Item = (ProxyKey, u64)>) -> Self {
         let file = NoteFile::new(paths, ".suspects");
         let lines: Vec<Line> = serde_json::from_slice(&file.read()).unwrap_or_default();

@@ -76,14 +76,11 @@ impl Store {
         )?;
         let synchronous: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0))?;
         if mode != "wal" || synchronous != 2 {
-            return Err(Error::new(
-                Code::Storage,
-                format!(
-                    "{} cannot be written durably (journal_mode {mode}, synchronous {synchronous}): \
-                     keep it on a local file system",
-                    path.display()
-                ),
-            ));
+            return Err(Error::storage(format!(
+                "{} cannot be written durably (journal_mode {mode}, synchronous {synchronous}): keep it on a local \
+                 file system",
+                path.display()
+            )));
         }
         let log_pages = Arc::clone(&store.log_pages);
         store.connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
@@ -122,10 +119,10 @@ impl Store {
             Ok(self.connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))?)
         };
         let (id, version) = (pragma("application_id")?, pragma("user_version")?);
+        let file = path.display();
         if id != APPLICATION_ID || version < 1 {
             return Err(Error::corrupt(format!(
-                "{} is not a journal of zlm-journal (application_id {id}, user_version {version})",
-                path.display()
+                "{file} is not a journal of zlm-journal (application_id {id}, user_version {version})"
             )));
         }
         if version > SCHEMA_VERSION {
@@ -134,18 +131,14 @@ impl Store {
                 self.connection.query_row("SELECT value FROM meta WHERE name = 'schema'", [], |row| row.get(0))?;
             if says != i64::from(version) {
                 return Err(Error::corrupt(format!(
-                    "the header of {} says schema {version}, but its content says {says}",
-                    path.display()
+                    "the header of {file} says schema {version}, but its content says {says}"
                 )));
             }
-            return Err(Error::new(
-                Code::NewerSchema,
-                format!(
-                    "{} was written by a newer zlm-journal (schema {version}; this one supports up to \
-                     {SCHEMA_VERSION}) and is only read: install that version again, or set another [journal] path",
-                    path.display()
-                ),
-            ));
+            let why = format!(
+                "{file} was written by a newer zlm-journal (schema {version}; this one supports up to \
+                 {SCHEMA_VERSION}) and is only read: install that version again, or set another [journal] path"
+            );
+            return Err(Error::new(Code::NewerSchema, why));
         }
         Ok(version)
     }
@@ -235,11 +228,9 @@ impl Store {
         let key_id = self.key_id()?;
         let is_ours = key_id.is_none() || cipher.map(|cipher| cipher.id) == key_id;
         let another_key = || {
-            Error::new(
-                Code::KeyMissing,
-                "its arguments are encrypted with a key that [journal] key_file does not provide: restore that key \
-                 file, or set another [journal] path to start with an empty journal",
-            )
+            let why = "its arguments are encrypted with a key that [journal] key_file does not provide: restore that \
+                       key file, or set another [journal] path to start with an empty journal";
+            Error::new(Code::KeyMissing, why)
         };
         let mut statement = transaction.prepare(SELECT_PROXIES)?;
         let mut rows = statement.query([])?;
@@ -261,7 +252,7 @@ impl Store {
         };
         // Encrypting has changed the rows.
         let digest = if cipher.is_some() { Digest::of(&entries) } else { found };
-        let intent = Intent::starting_at(seq).sealing(cipher).filled(entries, digest);
+        let intent = Intent::starting_at(seq, cipher).filled(entries, digest);
         if stored != found || !intent.is_whole() || intent.seq() != seq {
             return Err(Error::corrupt(format!(
                 "the rows of proxies do not match the digest: {} of {} are there, last change {} of {seq}",

@@ -73,14 +73,9 @@ pub struct Intent {
 }
 
 impl Intent {
-    /// An intent whose next change gets `seq + 1`.
-    pub fn starting_at(seq: u64) -> Self {
-        Self { seq, forgotten: seq, ..Self::default() }
-    }
-
-    /// Encrypts with this from now on. Call it while the intent is empty.
-    pub fn sealing(self, cipher: Option<&Arc<ArgsCipher>>) -> Self {
-        Self { cipher: cipher.cloned(), ..self }
+    /// An empty intent whose next change gets `seq + 1`. With a cipher, it encrypts.
+    pub fn starting_at(seq: u64, cipher: Option<&Arc<ArgsCipher>>) -> Self {
+        Self { seq, forgotten: seq, cipher: cipher.cloned(), ..Self::default() }
     }
 
     pub fn cipher(&self) -> Option<&Arc<ArgsCipher>> {
@@ -335,13 +330,13 @@ mod tests {
         long.add(2, Kind::Pull, "v/a/2", args("y"), Cause::default());
         long.remove(3, Kind::Pull, "v/a/1", Cause::default());
 
-        let mut read_back = Intent::starting_at(long.seq());
+        let mut read_back = Intent::starting_at(long.seq(), None);
         for (kind, key, entry) in long.iter() {
             read_back.put(kind, Arc::clone(key), entry.clone());
         }
         assert_eq!(read_back.digest(), long.digest());
         let entries: Vec<_> = long.after(None, 10);
-        let filled = Intent::starting_at(0).filled(entries.clone(), Digest::of(&entries));
+        let filled = Intent::starting_at(0, None).filled(entries.clone(), Digest::of(&entries));
         assert_eq!((filled.digest(), filled.seq(), filled.is_whole()), (long.digest(), 2, true));
         assert_eq!(filled.count(State::Enabled), long.count(State::Enabled));
         let twice = [entries.clone(), entries].concat();

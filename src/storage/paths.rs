@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
+
 use super::env::{Env, Stat};
 use crate::error::{Code, Error, Result};
 
@@ -54,10 +56,10 @@ impl JournalPaths {
             self.ensure_dir(dir)?;
         }
         if self.stat(&self.file)?.is_some_and(|found| found.is_dir) {
-            return Err(Error::new(
-                Code::Storage,
-                format!("[journal] path={} is a directory: name a file in it instead", self.file.display()),
-            ));
+            let file = self.file.display();
+            return Err(Error::storage(format!(
+                "[journal] path={file} is a directory: name a file in it instead"
+            )));
         }
         Ok(())
     }
@@ -299,11 +301,17 @@ fn parse_mark(slot: &[u8]) -> Option<u64> {
 }
 
 /// A snapshot by its name; its content is not checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SnapshotFile {
     pub seq: u64,
     pub at: i64,
+    #[serde(rename = "file", serialize_with = "shown")]
     pub path: PathBuf,
+}
+
+/// Also if it is not UTF-8.
+fn shown<S: Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// A file beside the journal that is replaced as a whole. It is not synced, since it must survive the process, not the

@@ -40,7 +40,7 @@ pub fn open(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Op
             paths.publish(&recovered, &paths.file)?;
         } else if paths.list_snapshots().is_empty() && paths.stat(&log_of(&paths.file))?.is_none() {
             paths.quarantine_files(DAMAGED)?;
-            let content = Content { intent: Intent::default().sealing(cipher), ..Content::default() };
+            let content = Content { intent: Intent::starting_at(0, cipher), ..Content::default() };
             db::create(paths, &paths.unfinished(), &paths.file, &content)?;
         }
     }
@@ -90,40 +90,36 @@ fn open_healthy(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Resul
 /// SQLite takes a damaged log for a shorter one, and a missing log for none. Fails if newer changes than those that it
 /// has read are known to have been on disk.
 fn not_behind(paths: &JournalPaths, intent: &Intent) -> Result<()> {
+    let (file, last) = (paths.file.display(), intent.seq());
     let marked = paths.read_mark();
-    if marked > intent.seq() {
+    if marked > last {
         return Err(Error::corrupt(format!(
-            "{} ends with change {}, but change {marked} was already on disk: part of the file or of its log is lost, \
-             or it is an old copy",
-            paths.file.display(),
-            intent.seq()
+            "{file} ends with change {last}, but change {marked} was already on disk: part of the file or of its log \
+             is lost, or it is an old copy"
         )));
     }
     let snapshot = paths.list_snapshots().first().map_or(0, |snapshot| snapshot.seq);
-    if snapshot > intent.seq() {
+    if snapshot > last {
         return Err(Error::corrupt(format!(
-            "{} ends with change {}, but there is a snapshot after change {snapshot}",
-            paths.file.display(),
-            intent.seq()
+            "{file} ends with change {last}, but there is a snapshot after change {snapshot}"
         )));
     }
     if !Pages::new(&[], &paths.read(&log_of(&paths.file))?).log_is_damaged {
         return Ok(());
     }
     let found = Evidence::read(paths, intent.cipher())?;
-    if found.seq <= intent.seq() {
+    if found.seq <= last {
         return Ok(());
     }
     Err(Error::corrupt(format!(
-        "the log of {} is damaged in the middle: SQLite stops at change {}, and changes up to {} follow after it",
-        paths.file.display(),
-        intent.seq(),
+        "the log of {file} is damaged in the middle: SQLite stops at change {last}, and changes up to {} follow after \
+         it",
         found.seq
     )))
 }
 
-/// Replaces the journal with a new file, in which `report` says why, and moves the old one to quarantine. A crash at any
-/// point leaves either the old files or the complete new one.
+/// Replaces the journal with a new file, in which `report` says why, and moves the old one to quarantine. A crash at
+/// any point leaves either the old files or the complete new one.
 pub fn replace(
     paths: &JournalPaths,
     mut content: Content,
@@ -172,12 +168,8 @@ fn recover(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>, damage: &str)
     let found = Evidence::read(paths, cipher)?;
     // With the right key, some rows may still be locked because they were altered.
     if found.locked > 0 && (cipher.is_none() || found.decrypted == 0) {
-        return Err(Error::new(
-            Code::KeyMissing,
-            format!(
-                "{damage}. It is encrypted with a key that [journal] key_file does not provide: restore that key file"
-            ),
-        ));
+        let why = "It is encrypted with a key that [journal] key_file does not provide: restore that key file";
+        return Err(Error::new(Code::KeyMissing, format!("{damage}. {why}")));
     }
     let mut found = found.after(&snapshot);
     sources.push(format!(
@@ -327,7 +319,7 @@ impl Evidence {
                 entry.seq = last;
             }
         }
-        let mut intent = Intent::starting_at(last + SEQ_GAP).sealing(cipher);
+        let mut intent = Intent::starting_at(last + SEQ_GAP, cipher);
         for ((kind, key), entry) in entries {
             intent.put(kind, key, entry);
         }

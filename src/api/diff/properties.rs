@@ -36,7 +36,7 @@ fn journal() -> impl Strategy<Value = Journal> {
 
 /// By a way that leaves gaps between the numbers of changes.
 fn intent(journal: &Journal) -> Intent {
-    let mut intent = Intent::starting_at(7);
+    let mut intent = Intent::starting_at(7, None);
     for (which, (url, state)) in journal {
         let (kind, key) = key(*which);
         intent.add(0, kind, &key, args(*url), Cause::default());
