@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use self::intent::JournaledIntent;
 use crate::capture::{Capture, HostFacts, Server};
 use crate::error::{Code, Error, Result};
-use crate::journal::{Ack, AppliedMutation, Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
+use crate::journal::{AppliedMutation, Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
 use crate::model::{Kind, Op, ProxyKey, State, Stream};
 use crate::reconcile::{self, Event, Handle, Host, Limits};
 use crate::settings::{RestoreMode, Settings};
@@ -103,7 +103,7 @@ impl Plugin {
 
     /// The file to which a handler of crash signals writes what the server was working on.
     pub fn crash_file(&self) -> Result<String> {
-        let file = self.journal.crash_file().into_os_string().into_string();
+        let file = self.journal.paths().crash().into_os_string().into_string();
         file.map_err(|file| Error::invalid(format!("the path {} is not UTF-8", file.display())))
     }
 
@@ -162,7 +162,7 @@ impl Plugin {
         if self.journal.settings().restore != RestoreMode::Off {
             let facts = self.capture.facts();
             let stream = Stream::new(vhost, app, stream, &facts.rules);
-            for (kind, key) in self.journal.producers(&stream, &facts.rules) {
+            for (kind, key) in self.journal.look(|intent| intent.producers(&stream, &facts.rules)) {
                 self.wake(kind, &key, "a player asked for it");
             }
         }
@@ -175,7 +175,7 @@ impl Plugin {
         let stream = Stream::new(vhost, app, stream, &facts.rules);
         self.capture.stream_changed(schema, &stream, is_there);
         let Some(reconciler) = self.reconciler() else { return };
-        for (kind, key) in self.journal.takers(schema, &stream, &facts.rules) {
+        for (kind, key) in self.journal.look(|intent| intent.takers(schema, &stream, &facts.rules)) {
             if self.journal.wants(kind, &key, 0) {
                 reconciler.tell(Event::SourceMoved((kind, key), is_there));
             }
@@ -223,10 +223,7 @@ impl Plugin {
             }
         }
         let ack = ack.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-            Ack::failed(Error::new(
-                Code::Storage,
-                "the disk has not answered yet: the changes are valid, and are written later",
-            ))
+            Error::storage("the disk has not answered yet: the changes are valid, and are written later").into()
         });
         let result = match ack.result {
             Err(error) if ack.undone => return Err(error),
@@ -244,7 +241,7 @@ impl Plugin {
             .ok_or_else(|| Error::new(Code::Closed, "the server is still starting; try again later"))?;
         let Some(key) = only else {
             reconciler.tell(Event::RestoreAll);
-            return Ok(self.journal.count(State::Enabled));
+            return Ok(self.journal.look(|intent| intent.count(State::Enabled)));
         };
         Ok(Kind::ALL.iter().filter(|kind| self.wake(**kind, key, "restoreJournal")).count() as u64)
     }

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::versions::Snapshot;
 use super::{Reply, Request};
 use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
-use crate::journal::{Condition, SCHEMA_VERSION};
+use crate::journal::{Condition, SCHEMA_VERSION, SnapshotFile};
 use crate::model::{redact, redact_all};
 use crate::plugin::Plugin;
 use crate::reconcile::{PhaseCounts, Progress, ReconcileStatus, SourceReport, UnhealthyProxy};
@@ -37,15 +36,10 @@ pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         schema: SCHEMA_VERSION,
         sqlite: rusqlite::version(),
         file: settings.path.display().to_string(),
-        state: match report.condition {
-            Condition::Healthy => "ok",
-            Condition::StorageFailed => "storage_failed",
-            Condition::Unavailable => "unavailable",
-            Condition::ReadOnly => "read_only",
-        },
+        state: report.condition,
         durability: settings.durability,
         encrypted: report.encrypted,
-        snapshot: report.snapshot.as_ref().map(Snapshot::from),
+        snapshot: report.snapshot,
         queue: QueueStatus { depth: report.queue, capacity: report.queue_capacity },
         restore: RestoreStatus::new(&settings, shown.as_ref()),
         now: NowStatus::new(shown.unwrap_or_default(), journal.now_ms()),
@@ -69,14 +63,14 @@ struct Status<'a> {
     schema: i32,
     sqlite: &'static str,
     file: String,
-    state: &'static str,
+    state: Condition,
     durability: Durability,
     encrypted: bool,
     proxies: std::collections::BTreeMap<&'static str, u64>,
     seq: u64,
     durable_seq: u64,
     file_seq: u64,
-    snapshot: Option<Snapshot>,
+    snapshot: Option<SnapshotFile>,
     queue: QueueStatus,
     restore: RestoreStatus,
     now: NowStatus,

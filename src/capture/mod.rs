@@ -241,7 +241,7 @@ impl Capture {
     /// The answer to an add that cannot be journaled; undone with `on_error=reject`.
     pub fn refusal(&self, (kind, key): &ProxyKey, error: Error) -> Ack {
         let undone = self.journal.settings().on_error == OnError::Reject && !self.journal.wants(*kind, key, 0);
-        Ack { undone, ..Ack::failed(error) }
+        Ack { undone, ..error.into() }
     }
 
     fn record(

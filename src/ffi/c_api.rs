@@ -234,7 +234,7 @@ pub unsafe extern "C" fn zlm_journal_record(
                 Err(error)
             }
             Err(error) => {
-                done.call(Ack::failed(error.clone()));
+                done.call(error.clone().into());
                 Err(error)
             }
         }

@@ -116,6 +116,7 @@ impl Entry {
 /// One change of intent: a row of `journal`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
+    /// 0 until it is made.
     pub seq: u64,
     pub at: i64,
     pub op: Op,
@@ -139,6 +140,11 @@ impl Change {
             created_at: self.at,
             updated_at: self.at,
         })
+    }
+
+    /// Its approximate memory while it waits for the disk.
+    pub fn bytes(&self) -> usize {
+        self.args.as_ref().map_or(0, |args| args.as_str().len()) + self.key.len()
     }
 
     /// The checksum of its row.

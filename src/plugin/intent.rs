@@ -30,7 +30,8 @@ impl JournaledIntent {
     /// Reads the notes at the first use: by then the journal is locked.
     fn notes<T>(&self, ask: impl FnOnce(&mut Notes) -> T) -> T {
         let known = || self.journal.entries().map(|(key, entry)| (key, entry.seq));
-        let read = || Notes { suspects: self.journal.suspects(known()), dark: self.journal.dark() };
+        let paths = self.journal.paths();
+        let read = || Notes { suspects: CrashCounters::read(paths, known()), dark: OfflineHints::read(paths) };
         ask(self.notes.lock().get_or_insert_with(read))
     }
 
@@ -52,7 +53,7 @@ impl reconcile::Intent for JournaledIntent {
     }
 
     fn count(&self) -> usize {
-        usize::try_from(self.journal.count(State::Enabled)).unwrap_or(0)
+        usize::try_from(self.journal.look(|intent| intent.count(State::Enabled))).unwrap_or(0)
     }
 
     fn wants(&self, key: &ProxyKey) -> Option<reconcile::Wanted> {
