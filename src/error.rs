@@ -59,9 +59,13 @@ impl Error {
         Self::new(Code::Corrupt, message)
     }
 
+    pub fn storage(message: impl Into<String>) -> Self {
+        Self::new(Code::Storage, message)
+    }
+
     /// An I/O error with the path and the step at which it happened.
     pub fn io(step: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        Self::new(Code::Storage, format!("{step} {}: {error}", path.display()))
+        Self::storage(format!("{step} {}: {error}", path.display()))
     }
 
     /// The same error, with `step` in front of its message.

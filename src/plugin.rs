@@ -13,10 +13,9 @@ use parking_lot::Mutex;
 use self::intent::JournaledIntent;
 use crate::capture::{Capture, HostFacts, Server};
 use crate::error::{Code, Error, Result};
-use crate::journal::{Ack, AppliedMutation, Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
-use crate::model::url::OwnAddress;
+use crate::journal::{AppliedMutation, Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
 use crate::model::{Kind, Op, ProxyKey, State, Stream};
-use crate::reconcile::{self, Handle, Host, Limits};
+use crate::reconcile::{self, Event, Handle, Host, Limits};
 use crate::settings::{RestoreMode, Settings};
 
 /// The default number of proxies started per second and poller thread of the host.
@@ -29,7 +28,6 @@ pub struct Plugin {
     /// Invalid settings, as messages.
     problems: Mutex<Vec<String>>,
     host_threads: u64,
-    own: OwnAddress,
     journal: Arc<Journal>,
     capture: Arc<Capture>,
     /// Taken when the restore begins.
@@ -39,13 +37,12 @@ pub struct Plugin {
 
 impl Plugin {
     /// Reads the settings (ini pairs, names without the section) and opens the journal. `host_threads` is the number of
-    /// the server's pollers, `own` has its addresses, `facts` decide how its events are read. Blocks on the disk. Fails
+    /// the server's pollers, `facts` decide how its events are read. Blocks on the disk. Fails
     /// with [`Code::Disabled`], or if the journal can never be opened with these settings.
     pub fn open<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
         base_dir: &Path,
         host_threads: u64,
-        own: OwnAddress,
         facts: HostFacts,
     ) -> Result<Plugin> {
         let (settings, problems) = Settings::read(pairs, base_dir);
@@ -61,7 +58,6 @@ impl Plugin {
             base_dir: base_dir.to_owned(),
             problems: Mutex::new(problems),
             host_threads,
-            own,
             capture: Arc::new(Capture::new(Arc::clone(&journal), facts)),
             journal,
             idle: Mutex::new(Some(reconcile::Idle::spawn()?)),
@@ -69,13 +65,10 @@ impl Plugin {
         })
     }
 
-    /// Sets the facts that decide how the host's events are read, when its settings have changed.
-    pub fn set_facts(&self, facts: HostFacts) {
+    /// Applies the section and the facts after they were read again. Settings that need a restart are reported and not
+    /// changed.
+    pub fn reload<'a>(&self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>, facts: HostFacts) {
         self.capture.set_facts(facts);
-    }
-
-    /// Applies the section after it was read again. Settings that need a restart are reported and not changed.
-    pub fn reload<'a>(&self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let (read, mut problems) = Settings::read(pairs, &self.base_dir);
         let now = self.journal.settings();
         let (settings, later) = now.reloaded(read);
@@ -89,7 +82,7 @@ impl Plugin {
             let limits = self.limits(&settings);
             self.journal.set_settings(settings);
             if let Some(reconciler) = self.reconciler() {
-                reconciler.set_limits(limits);
+                reconciler.tell(Event::Limits(limits));
             }
         }
     }
@@ -110,7 +103,7 @@ impl Plugin {
 
     /// The file to which a handler of crash signals writes what the server was working on.
     pub fn crash_file(&self) -> Result<String> {
-        let file = self.journal.crash_file().into_os_string().into_string();
+        let file = self.journal.paths().crash().into_os_string().into_string();
         file.map_err(|file| Error::invalid(format!("the path {} is not UTF-8", file.display())))
     }
 
@@ -120,13 +113,13 @@ impl Plugin {
         let limits = self.limits(&self.journal.settings());
         let intent = Arc::new(JournaledIntent::of(Arc::clone(&self.journal)));
         let host: Arc<dyn Host> = Arc::clone(&self.capture) as Arc<dyn Host>;
-        let handle = reconcile::start(idle, host, intent, limits, self.own.clone())?;
+        let handle = reconcile::start(idle, host, intent, limits, self.capture.facts().rules.clone())?;
         let handle = Arc::clone(self.reconciler.get_or_init(|| handle));
         self.capture.set_server(server);
         self.capture.set_reconciler(Arc::clone(&handle));
         let undone = Arc::clone(&handle);
-        self.journal.on_undone(move |kind, key| undone.converge((kind, Arc::clone(key))));
-        self.journal.on_loaded(move || handle.begin());
+        self.journal.on_undone(move |kind, key| undone.tell(Event::Converge((kind, Arc::clone(key)), false)));
+        self.journal.on_loaded(move || handle.tell(Event::Begin));
         Ok(())
     }
 
@@ -149,7 +142,7 @@ impl Plugin {
         let key: ProxyKey = (kind, key.into());
         let ack = self.capture.refusal(&key, error);
         if let Some(reconciler) = self.reconciler().filter(|_| ack.undone) {
-            reconciler.converge(key);
+            reconciler.tell(Event::Converge(key, false));
         }
         done.call(ack);
     }
@@ -160,7 +153,7 @@ impl Plugin {
             self.reconciler().filter(|_| is_told).map(|reconciler| (reconciler, (call.kind, call.key.into())));
         self.journal.record(call, done);
         if let Some((reconciler, key)) = called {
-            reconciler.called_for(key);
+            reconciler.tell(Event::Called(key));
         }
     }
 
@@ -169,7 +162,7 @@ impl Plugin {
         if self.journal.settings().restore != RestoreMode::Off {
             let facts = self.capture.facts();
             let stream = Stream::new(vhost, app, stream, &facts.rules);
-            for (kind, key) in self.journal.producers(&stream, &facts.rules) {
+            for (kind, key) in self.journal.look(|intent| intent.producers(&stream, &facts.rules)) {
                 self.wake(kind, &key, "a player asked for it");
             }
         }
@@ -182,9 +175,9 @@ impl Plugin {
         let stream = Stream::new(vhost, app, stream, &facts.rules);
         self.capture.stream_changed(schema, &stream, is_there);
         let Some(reconciler) = self.reconciler() else { return };
-        for (kind, key) in self.journal.takers(schema, &stream, &facts.rules) {
+        for (kind, key) in self.journal.look(|intent| intent.takers(schema, &stream, &facts.rules)) {
             if self.journal.wants(kind, &key, 0) {
-                reconciler.source_moved((kind, key), is_there);
+                reconciler.tell(Event::SourceMoved((kind, key), is_there));
             }
         }
     }
@@ -207,7 +200,7 @@ impl Plugin {
             State::Disabled | State::Quarantined => false,
         });
         if let Some(reconciler) = self.reconciler().filter(|_| wanted) {
-            reconciler.ask_for((kind, key.into()));
+            reconciler.tell(Event::Ask((kind, key.into())));
         }
         wanted
     }
@@ -226,14 +219,11 @@ impl Plugin {
         if let Some(reconciler) = self.reconciler() {
             for AppliedMutation { key, replaced, .. } in &made {
                 // The server would not replace what it has.
-                reconciler.follow(key.clone(), *replaced);
+                reconciler.tell(Event::Converge(key.clone(), *replaced));
             }
         }
         let ack = ack.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-            Ack::failed(Error::new(
-                Code::Storage,
-                "the disk has not answered yet: the changes are valid, and are written later",
-            ))
+            Error::storage("the disk has not answered yet: the changes are valid, and are written later").into()
         });
         let result = match ack.result {
             Err(error) if ack.undone => return Err(error),
@@ -250,8 +240,8 @@ impl Plugin {
             .reconciler()
             .ok_or_else(|| Error::new(Code::Closed, "the server is still starting; try again later"))?;
         let Some(key) = only else {
-            reconciler.restore_all();
-            return Ok(self.journal.count(State::Enabled));
+            reconciler.tell(Event::RestoreAll);
+            return Ok(self.journal.look(|intent| intent.count(State::Enabled)));
         };
         Ok(Kind::ALL.iter().filter(|kind| self.wake(**kind, key, "restoreJournal")).count() as u64)
     }

@@ -4,8 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// When a call is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// When its change is on disk.
     Full,
@@ -23,9 +26,10 @@ pub enum OnError {
 }
 
 /// What happens to the journaled proxies when the server starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RestoreMode {
     /// All are started.
+    #[default]
     Eager,
     /// Each is started when a player asks for its stream.
     Lazy,
@@ -170,9 +174,7 @@ impl Settings {
         };
         (settings, problems)
     }
-}
 
-impl Settings {
     /// These settings with `new` applied, and the names of the changed keys that need a restart.
     pub fn reloaded(&self, new: Settings) -> (Settings, Vec<&'static str>) {
         let later = [
@@ -184,15 +186,6 @@ impl Settings {
         let later = later.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect();
         let (path, key_file) = (self.path.clone(), self.key_file.clone());
         (Settings { enable: self.enable, path, key_file, restore: self.restore, ..new }, later)
-    }
-}
-
-impl Durability {
-    pub fn name(self) -> &'static str {
-        match self {
-            Durability::Full => "full",
-            Durability::Async => "async",
-        }
     }
 }
 

@@ -8,8 +8,7 @@ use std::{env, thread};
 
 use zlm_journal::api::{self, Request};
 use zlm_journal::capture::{HostFacts, Server};
-use zlm_journal::model::Kind;
-use zlm_journal::model::url::OwnAddress;
+use zlm_journal::model::{Kind, ProxyKey};
 use zlm_journal::plugin::Plugin;
 use zlm_journal::reconcile::{Add, Added};
 
@@ -31,7 +30,7 @@ pub fn child() {
     let before = resident();
     // At the rate that it is shipped with: what a restore needs on the way depends on it.
     let pairs = [("enable", "1"), ("path", file.to_str().expect("a plain path"))];
-    let plugin = Plugin::open(pairs, Path::new("/"), 4, OwnAddress::default(), HostFacts::default());
+    let plugin = Plugin::open(pairs, Path::new("/"), 4, HostFacts::default());
     let plugin = Arc::new(plugin.expect("a plugin"));
     let (adds, poller) = mpsc::channel();
     plugin.start(Box::new(Taker { adds })).expect("a reconciler");
@@ -61,9 +60,9 @@ struct Taker {
 
 impl Server for Taker {
     fn add(&self, call: u64, add: &Add) {
-        let _ = self.adds.send((call, add.kind, Arc::from(&*add.key)));
+        let _ = self.adds.send((call, add.key.0, Arc::from(&*add.key.1)));
     }
-    fn remove(&self, _: u64, _: Kind, _: &str) {}
+    fn remove(&self, _: u64, _: &ProxyKey) {}
 }
 
 fn resident() -> u64 {

@@ -13,8 +13,7 @@ use serde_json::{Value, json};
 use super::{Reply, Request, answer, names};
 use crate::BUILD_ID;
 use crate::capture::{HostFacts, Server};
-use crate::model::Kind;
-use crate::model::url::OwnAddress;
+use crate::model::{Kind, ProxyKey};
 use crate::plugin::Plugin;
 use crate::reconcile::{Add, Added, PhaseCounts};
 
@@ -138,9 +137,9 @@ struct Silent(Arc<Mutex<Vec<(u64, Kind, String)>>>);
 
 impl Server for Silent {
     fn add(&self, call: u64, add: &Add) {
-        self.0.lock().push((call, add.kind, add.key.to_string()));
+        self.0.lock().push((call, add.key.0, add.key.1.to_string()));
     }
-    fn remove(&self, _: u64, _: Kind, _: &str) {}
+    fn remove(&self, _: u64, _: &ProxyKey) {}
 }
 
 /// Three cameras: the second is disabled, the third marked, and a snapshot has all.
@@ -160,7 +159,7 @@ impl Bench {
         prepare(&path);
         let pairs = [("enable", "1"), ("path", path.to_str().unwrap()), ("snapshot_sec", "2592000")];
         let pairs = [&pairs[..], more].concat();
-        let plugin = Plugin::open(pairs, dir.path(), 1, OwnAddress::default(), HostFacts::default()).unwrap();
+        let plugin = Plugin::open(pairs, dir.path(), 1, HostFacts::default()).unwrap();
         let fixed = Fixed { dir: dir.path().to_str().unwrap().to_owned() };
         Bench { plugin, handed: Arc::default(), fixed, _dir: dir }
     }

@@ -69,7 +69,7 @@ fn of_storage(page: &mut Page, report: &Report, reading: &Reading, [file, log, s
     page.counter("errors_total", "Failed writes, openings and maintenance tasks since the start.", reading.errors);
     page.gauge("queue_changes", "Changes waiting for the disk.", report.queue);
     page.gauge("queue_capacity_changes", "Most changes that may wait.", report.queue_capacity);
-    page.gauge("ack_lag_seconds", "Age of the oldest unacknowledged change.", reading.ack_lag.as_secs_f64());
+    page.gauge("ack_lag_seconds", "Age of the oldest unacknowledged change.", report.ack_lag.as_secs_f64());
     page.gauge("last_change", "The number of the last change.", report.seq);
     page.gauge("last_durable_change", "The number of the last change on disk.", report.durable_seq);
     page.family("file_bytes", "gauge", "Size of the files.");

@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::versions::Snapshot;
 use super::{Reply, Request};
 use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
-use crate::journal::{Condition, SCHEMA_VERSION};
-use crate::model::{Args, Entry, Kind, ProxyKey, redact, redact_all};
+use crate::journal::{Condition, SCHEMA_VERSION, SnapshotFile};
+use crate::model::{Entry, ProxyKey, redact, redact_all};
 use crate::plugin::Plugin;
 use crate::reconcile::{PhaseCounts, Progress, ReconcileStatus, SourceReport, UnhealthyProxy};
-use crate::settings::{RestoreMode, Settings};
+use crate::settings::{Durability, RestoreMode, Settings};
 
 /// How many proxies that do not play are shown by default.
 const SHOWN: u64 = 20;
@@ -37,18 +36,13 @@ pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         schema: SCHEMA_VERSION,
         sqlite: rusqlite::version(),
         file: settings.path.display().to_string(),
-        state: match report.condition {
-            Condition::Healthy => "ok",
-            Condition::StorageFailed => "storage_failed",
-            Condition::Unavailable => "unavailable",
-            Condition::ReadOnly => "read_only",
-        },
-        durability: settings.durability.name(),
+        state: report.condition,
+        durability: settings.durability,
         encrypted: report.encrypted,
-        snapshot: report.snapshot.as_ref().map(Snapshot::from),
+        snapshot: report.snapshot,
         queue: QueueStatus { depth: report.queue, capacity: report.queue_capacity },
         restore: RestoreStatus::new(&settings, shown.as_ref()),
-        now: NowStatus::new(&shown.unwrap_or_default(), off_hours(plugin, key), most, journal.now_ms()),
+        now: NowStatus::new(shown.unwrap_or_default(), off_hours(plugin, key), most, journal.now_ms()),
         last_error: report.last_error.map(|(at, error)| ErrorStatus { at, message: error.message }),
         proxies: report.by_state,
         seq: report.seq,
@@ -69,14 +63,14 @@ struct Status<'a> {
     schema: i32,
     sqlite: &'static str,
     file: String,
-    state: &'static str,
-    durability: &'static str,
+    state: Condition,
+    durability: Durability,
     encrypted: bool,
     proxies: std::collections::BTreeMap<&'static str, u64>,
     seq: u64,
     durable_seq: u64,
     file_seq: u64,
-    snapshot: Option<Snapshot>,
+    snapshot: Option<SnapshotFile>,
     queue: QueueStatus,
     restore: RestoreStatus,
     now: NowStatus,
@@ -129,11 +123,8 @@ struct NowStatus {
 
 #[derive(Serialize)]
 struct ProxyStatus {
-    kind: Kind,
-    key: String,
-    state: &'static str,
-    attempts: u32,
-    last_error: String,
+    #[serde(flatten)]
+    trouble: UnhealthyProxy,
     next_try_at: Option<i64>,
 }
 
@@ -165,50 +156,33 @@ impl RestoreStatus {
 }
 
 impl NowStatus {
-    fn new(shown: &ReconcileStatus, off_hours: Vec<(ProxyKey, Entry)>, most: usize, now_ms: i64) -> Self {
-        let progress = &shown.progress;
-        let troubles = shown.troubles.iter().map(|trouble| ProxyStatus::of(trouble, now_ms));
+    fn new(shown: ReconcileStatus, off_hours: Vec<ProxyStatus>, most: usize, now_ms: i64) -> Self {
+        let Progress { revived, asked, given_up, .. } = shown.progress;
+        let of_proxy = |trouble: UnhealthyProxy| {
+            let pause = trouble.next_try.and_then(|pause| i64::try_from(pause.as_millis()).ok());
+            ProxyStatus { trouble, next_try_at: pause.map(|pause| now_ms + pause) }
+        };
         let count = off_hours.len();
-        let asleep = off_hours.into_iter().map(|(key, entry)| ProxyStatus::off_hours(key, &entry.args, now_ms));
-        NowStatus {
-            counts: shown.now,
-            revived: progress.revived,
-            asked: progress.asked,
-            given_up: progress.given_up,
-            off_hours: count,
-            proxies: troubles.chain(asleep).take(most).collect(),
-        }
+        let proxies = shown.troubles.into_iter().map(of_proxy).chain(off_hours).take(most).collect();
+        NowStatus { counts: shown.now, revived, asked, given_up, off_hours: count, proxies }
     }
 }
 
 /// The enabled proxies outside of their hours, or the one with this key if it is.
-fn off_hours(plugin: &Plugin, only: Option<&str>) -> Vec<(ProxyKey, Entry)> {
-    let (timed, now) = (plugin.journal().timed(), plugin.journal().now_ms());
-    let is_meant = |key: &str| only.is_none_or(|only| only == key);
-    timed.filter(|((_, key), entry)| is_meant(key) && entry.is_off_hours(now)).collect()
-}
-
-impl ProxyStatus {
-    fn off_hours((kind, key): ProxyKey, args: &Args, now_ms: i64) -> Self {
-        ProxyStatus {
+fn off_hours(plugin: &Plugin, only: Option<&str>) -> Vec<ProxyStatus> {
+    let now = plugin.journal().now_ms();
+    let timed = plugin.journal().timed().filter(|((_, key), _)| only.is_none_or(|only| only == &**key));
+    let off = timed.filter(|(_, entry)| entry.is_off_hours(now));
+    let shown = |((kind, key), entry): (ProxyKey, Entry)| ProxyStatus {
+        trouble: UnhealthyProxy {
             kind,
             key: key.to_string(),
             state: "off_hours",
             attempts: 0,
             last_error: String::new(),
-            next_try_at: args.hours().and_then(|hours| hours.next_change(now_ms)),
-        }
-    }
-
-    fn of(trouble: &UnhealthyProxy, now_ms: i64) -> Self {
-        let next_try = trouble.next_try.and_then(|pause| i64::try_from(pause.as_millis()).ok());
-        ProxyStatus {
-            kind: trouble.key.0,
-            key: trouble.key.1.to_string(),
-            state: trouble.state,
-            attempts: trouble.attempts,
-            last_error: trouble.last_error.clone(),
-            next_try_at: next_try.map(|pause| now_ms + pause),
-        }
-    }
+            next_try: None,
+        },
+        next_try_at: entry.args.hours().and_then(|hours| hours.next_change(now)),
+    };
+    off.map(shown).collect()
 }

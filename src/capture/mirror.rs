@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::{Endpoint, Kind, NamingRules, ProxyKey, Stream};
-use crate::reconcile::Listed;
+use crate::reconcile::{Event, Listed};
 
 /// Facts about the server that decide how its events are read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub fn is_true(text: &str) -> bool {
 }
 
 /// What the arguments of its add say about a proxy.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Nature {
     /// The names that the source it makes may have: its own, and the one of `stream_replace`.
     streams: [Option<Arc<Stream>>; 2],
@@ -62,11 +62,11 @@ impl Nature {
         };
         let rules = &facts.rules;
         let is_limited = limit.is_some_and(|text| text.trim().parse::<i64>().unwrap_or(0) >= 0);
-        let mut streams = kind.own_streams_of(&get, rules).into_iter().map(Arc::new);
+        let mut streams = kind.own_streams(&get, rules).into_iter().map(Arc::new);
         let is_pull = kind.info().output == Endpoint::Named;
         Nature {
             streams: [streams.next(), streams.next()],
-            taken: kind.taken_stream_of(&get, rules).map(Arc::new),
+            taken: kind.taken_stream(&get, rules).map(Arc::new),
             can_give_up: is_limited && !kind.info().is_process,
             tells_media: is_pull && PROTOCOLS.iter().zip(&facts.protocols).any(is_on),
             direct: get(kind.info().connects_to).filter(|_| is_pull).map_or(0, direct_of),
@@ -75,12 +75,12 @@ impl Nature {
 
     /// For a proxy that was made by an unknown call.
     pub fn unknown() -> Nature {
-        Nature { streams: [None, None], taken: None, can_give_up: true, tells_media: false, direct: 0 }
+        Nature { can_give_up: true, ..Nature::default() }
     }
 }
 
 /// A proxy in the server.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Present {
     /// Its number among all proxies that were made, from 1.
     pub number: u64,
@@ -120,20 +120,7 @@ pub enum OwnEnd {
 
 impl Present {
     pub fn new(number: u64, call: Option<u64>, nature: Nature) -> Present {
-        Present {
-            number,
-            call,
-            nature,
-            playing: false,
-            sources: 0,
-            had_sources: 0,
-            has_source: false,
-            failed: false,
-            failures: 0,
-            error: None,
-            idle_since: None,
-            has_lost_input: false,
-        }
+        Present { number, call, nature, ..Present::default() }
     }
 
     pub fn is_failing(&self) -> bool {
@@ -259,14 +246,14 @@ impl Mirror {
         self.proxies.get_mut(key)
     }
 
-    /// A source was registered or unregistered. Returns false if that changes no proxy; adds to `came` those that play
-    /// from now on.
+    /// A source was registered or unregistered. Returns false if that changes no proxy; adds an event for each that
+    /// plays from now on.
     pub fn source_moved(
         &mut self,
         schema: &str,
         stream: &Stream,
         is_there: bool,
-        came: &mut Vec<ProxyKey>,
+        events: &mut Vec<Event>,
     ) -> bool {
         let bit = bit_of(schema);
         let producers = self.producers.get(stream).map_or(&[][..], Vec::as_slice);
@@ -288,7 +275,7 @@ impl Mirror {
             }
             changed |= had_sources != (present.sources != 0) || played != present.playing;
             if present.playing && !played {
-                came.push(key.clone());
+                events.push(Event::MediaCame(key.clone()));
             }
         }
         if self.takers.is_empty() {

@@ -33,7 +33,7 @@ use crate::error::{Error, Result};
 use crate::journal::{Ack, Call, Cause, Done, Journal};
 use crate::model::State::Dormant;
 use crate::model::{Args, Kind, Op, ProxyKey, Stream};
-use crate::reconcile::{Add, Handle};
+use crate::reconcile::{Add, Event, Handle};
 use crate::settings::{OnError, OnGiveUp, OnIdleClose, RestoreMode};
 
 /// The end of a source is reported at most this long after the end of a push that takes it.
@@ -44,7 +44,7 @@ pub trait Server: Send + Sync {
     /// Passes an add to the server, on one of its pollers. Answered by [`Capture::started`].
     fn add(&self, call: u64, add: &Add);
     /// Passes a delete to the server. Answered by [`Capture::removed`].
-    fn remove(&self, call: u64, kind: Kind, key: &str);
+    fn remove(&self, call: u64, key: &ProxyKey);
 }
 
 /// A client's call, before the server gets it.
@@ -138,7 +138,7 @@ impl Capture {
     /// Takes in an add outside of its hours: the server does not get it, and ends what it has under that key.
     fn record_off_hours(&self, told: &mut Told, open: &Open, key: &ProxyKey, args: &Args) -> Verdict {
         self.record(told, open, Op::Add, key, Some(args.clone()), false);
-        told.converge.push(key.clone());
+        told.events.push(Event::Converge(key.clone(), false));
         if let Some(waiting) = &open.waiting {
             waiting.answered(Answer::added(&key.1));
             told.complete.push(Arc::clone(waiting));
@@ -159,7 +159,8 @@ impl Capture {
     pub fn answered(&self, id: u64, answer: Answer) {
         let ok = answer.is_success();
         self.with_state(|state, told| {
-            let Some(mut open) = state.take(id) else { return };
+            let is_clients = |ask: &Ask| !matches!(ask, Ask::Start { .. } | Ask::End { .. });
+            let Some(mut open) = state.take(id, is_clients) else { return };
             if let Some(waiting) = &open.waiting {
                 waiting.answered(answer);
             }
@@ -188,10 +189,7 @@ impl Capture {
                         return;
                     }
                 }
-                Ask::Start { .. } | Ask::End { .. } => {
-                    state.put_back(id, open);
-                    return;
-                }
+                Ask::Start { .. } | Ask::End { .. } => {}
             }
             open.complete(told);
         });
@@ -200,11 +198,13 @@ impl Capture {
     /// Everything that a close call has queued on the server's threads has run.
     pub fn settled(&self, id: u64) {
         self.with_state(|state, told| {
-            let Some(mut open) = state.take(id) else { return };
+            let is_close = |ask: &Ask| matches!(ask, Ask::Close { .. });
+            let Some(mut open) = state.take(id, is_close) else { return };
             open.is_settled = true;
-            match (&open.ask, open.is_answered) {
-                (Ask::Close { .. }, true) => open.complete(told),
-                _ => state.put_back(id, open),
+            if open.is_answered {
+                open.complete(told);
+            } else {
+                state.put_back(id, open);
             }
         });
     }
@@ -240,13 +240,13 @@ impl Capture {
             Ok(args) => {
                 self.record(told, open, Op::Add, key, Some(args), false);
                 if self.journal.settings().restore != RestoreMode::Eager {
-                    told.called.push(key.clone());
+                    told.events.push(Event::Called(key.clone()));
                 }
             }
             Err(error) => {
                 let ack = self.refusal(key, error);
                 if ack.undone {
-                    told.converge.push(key.clone());
+                    told.events.push(Event::Converge(key.clone(), false));
                 }
                 if let Some(waiting) = &open.waiting {
                     waiting.expect().call(ack);
@@ -258,7 +258,7 @@ impl Capture {
     /// The answer to an add that cannot be journaled; undone with `on_error=reject`.
     pub fn refusal(&self, (kind, key): &ProxyKey, error: Error) -> Ack {
         let undone = self.journal.settings().on_error == OnError::Reject && !self.journal.wants(*kind, key, 0);
-        Ack { undone, ..Ack::failed(error) }
+        Ack { undone, ..error.into() }
     }
 
     fn record(
@@ -285,7 +285,7 @@ impl Capture {
             let number = state.mirror.next_number();
             let mut present = Present::new(number, None, Nature::unknown());
             let through = state.through(&key);
-            if let Some((id, mut open)) = through.and_then(|id| Some((id, state.take(id)?))) {
+            if let Some((id, mut open)) = through.and_then(|id| Some((id, state.take(id, |_| true)?))) {
                 match &open.ask {
                     Ask::Add { args, nature, is_forced, .. } => {
                         open.made = Some(number);
@@ -297,9 +297,9 @@ impl Capture {
                             self.record_add(told, &open, &key, args);
                         }
                     }
-                    Ask::Start { add, key: wanted, .. } => {
+                    Ask::Start { add, .. } => {
                         // The same key; shares the journal's copy.
-                        key.clone_from(wanted);
+                        key.clone_from(&add.key);
                         (open.made, ours) = (Some(number), id);
                         let read = self.journal.get(kind, &key.1).map(|entry| entry.args.read());
                         let nature = read.map_or_else(Nature::unknown, |read| {
@@ -309,7 +309,7 @@ impl Capture {
                         if !self.journal.is_due(kind, &key.1, add.seq) {
                             state.end_next(&key);
                             // If it is wanted with other arguments, it is replaced.
-                            told.replace.push(key.clone());
+                            told.events.push(Event::Converge(key.clone(), true));
                         }
                     }
                     Ask::Remove { .. } | Ask::Close { .. } | Ask::End { .. } => {}
@@ -381,7 +381,7 @@ impl Capture {
 
     fn forget_given_up(&self, told: &mut Told, key: &ProxyKey) {
         if self.record_own_end(told, key, Op::Remove, "the server gave it up (on_give_up=forget)") {
-            told.given_up += 1;
+            told.events.push(Event::GivenUp);
         }
     }
 
@@ -401,7 +401,7 @@ impl Capture {
     /// A source of the server was registered or unregistered.
     pub fn stream_changed(&self, schema: &str, stream: &Stream, is_there: bool) {
         self.with_state(|state, told| {
-            told.has_changed |= state.mirror.source_moved(schema, stream, is_there, &mut told.came);
+            told.has_changed |= state.mirror.source_moved(schema, stream, is_there, &mut told.events);
             // A source that is registered now had gone: the push did not give up.
             state.doubts.retain(|doubt| doubt.taken.0 != schema || doubt.taken.1 != *stream);
         });
@@ -418,7 +418,7 @@ impl Capture {
             let key = (kind, key.into());
             if state.mirror.connected(&key) {
                 told.has_changed = true;
-                told.came.push(key);
+                told.events.push(Event::MediaCame(key));
             }
         });
     }
@@ -435,39 +435,16 @@ impl Capture {
         if told.has_queued {
             self.journal.wake();
         }
-        let Told {
-            go,
-            complete,
-            adds,
-            removes,
-            added,
-            came,
-            called,
-            converge,
-            replace,
-            given_up,
-            has_changed,
-            ..
-        } = told;
-        for waiting in go {
-            waiting.go();
-        }
-        for waiting in complete {
-            waiting.complete();
-        }
+        told.go.iter().for_each(|waiting| waiting.go());
+        told.complete.iter().for_each(|waiting| waiting.complete());
         if let Some(server) = self.server.get() {
-            adds.iter().for_each(|(id, add)| server.add(*id, add));
-            removes.iter().for_each(|(id, (kind, key))| server.remove(*id, *kind, key));
+            told.adds.iter().for_each(|(id, add)| server.add(*id, add));
+            told.removes.iter().for_each(|(id, key)| server.remove(*id, key));
         }
         if let Some(reconciler) = self.reconciler.get() {
-            added.into_iter().for_each(|(call, outcome)| reconciler.added(call, outcome));
-            came.into_iter().for_each(|key| reconciler.media_came(key));
-            called.into_iter().for_each(|key| reconciler.called_for(key));
-            converge.into_iter().for_each(|key| reconciler.converge(key));
-            replace.into_iter().for_each(|key| reconciler.follow(key, true));
-            (0..given_up).for_each(|_| reconciler.given_up());
-            if has_changed {
-                reconciler.look();
+            told.events.into_iter().for_each(|event| reconciler.tell(event));
+            if told.has_changed {
+                reconciler.tell(Event::Look);
             }
         }
         result

@@ -6,8 +6,8 @@ use super::mirror::Present;
 use super::state::{Ask, Doubt, Open, State, Told};
 use super::{Capture, DOUBT};
 use crate::journal::Cause;
-use crate::model::{Kind, ProxyKey};
-use crate::reconcile::{self, Add, Added, Listed};
+use crate::model::ProxyKey;
+use crate::reconcile::{self, Add, Added, Event, Listed};
 
 /// What is missing for an add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,17 +22,17 @@ pub enum Lacking {
 
 impl Lacking {
     fn words(self, add: &Add) -> String {
-        let info = add.kind.info();
+        let info = add.key.0.info();
         match self {
             Lacking::Api => format!("this MediaServer lacks {} or {}", info.add, info.remove),
             Lacking::Stream => {
-                let [schema, vhost, app, stream] = add.taken();
+                let [schema, vhost, app, stream] = &add.takes;
                 format!("the stream that it takes, {schema}/{vhost}/{app}/{stream}, is not there")
             }
             Lacking::Setting => format!(
                 "config.ini has no {}, which its argument {} names: put it back, restart the server or call \
                  restoreJournal",
-                add.setting.as_deref().unwrap_or_default(),
+                add.setting,
                 info.names_setting.unwrap_or_default()
             ),
         }
@@ -52,20 +52,19 @@ impl Capture {
     /// The server has answered an add of ours, or dropped it.
     pub fn started(&self, id: u64, outcome: Added) {
         self.with_state(|state, told| {
-            let Some(open) = state.take(id) else { return };
-            let Ask::Start { call, key, .. } = &open.ask else {
-                state.put_back(id, open);
-                return;
-            };
-            let its = state.mirror.get_mut(key).filter(|present| Some(present.number) == open.made);
-            // A forced pull is answered with success even if its connect failed.
+            let Some(open) = state.take(id, |ask| matches!(ask, Ask::Start { .. })) else { return };
+            let Ask::Start { call, add } = &open.ask else { return };
+            let key = &add.key;
+            let mut its = state.mirror.get_mut(key).filter(|present| Some(present.number) == open.made);
+            if let Some(present) = &mut its {
+                present.call = None;
+            }
             let outcome = match (outcome, its) {
+                // A forced pull is answered with success even if its connect failed.
                 (Added::Accepted, Some(present)) if present.is_failing() => {
-                    present.call = None;
                     Added::Retrying(present.error.as_deref().unwrap_or("it is not playing").to_owned())
                 }
                 (Added::Accepted, Some(present)) => {
-                    present.call = None;
                     present.has_succeeded(key.0);
                     if present.does() == Listed::Playing { Added::Accepted } else { Added::Connected }
                 }
@@ -73,17 +72,11 @@ impl Capture {
                     Added::Failed("it ended before the server answered".to_owned())
                 }
                 (Added::Accepted, None) => Added::Present,
-                (outcome, its) => {
-                    if let Some(present) = its {
-                        present.call = None;
-                    }
-                    outcome
-                }
+                (outcome, _) => outcome,
             };
-            told.added.push((*call, outcome));
+            told.events.push(Event::Added(*call, outcome));
             if open.made.is_none() {
-                let key = key.clone();
-                self.release(state, told, id, &key);
+                self.release(state, told, id, key);
             }
         });
     }
@@ -91,13 +84,9 @@ impl Capture {
     /// The server has carried out a remove of ours.
     pub fn removed(&self, id: u64) {
         self.with_state(|state, told| {
-            let Some(open) = state.take(id) else { return };
-            match &open.ask {
-                Ask::End { key } => {
-                    let key = key.clone();
-                    self.release(state, told, id, &key);
-                }
-                _ => state.put_back(id, open),
+            if let Some(Open { ask: Ask::End { key }, .. }) = state.take(id, |ask| matches!(ask, Ask::End { .. }))
+            {
+                self.release(state, told, id, &key);
             }
         });
     }
@@ -128,20 +117,20 @@ impl Capture {
     fn goes_through(&self, state: &mut State, told: &mut Told, id: u64) -> bool {
         let Some(open) = state.calls.get(&id) else { return false };
         match &open.ask {
-            Ask::Start { call, key, add } => {
-                let instead = if !self.journal.is_due(key.0, &key.1, add.seq) {
+            Ask::Start { call, add } => {
+                let instead = if !self.journal.is_due(add.key.0, &add.key.1, add.seq) {
                     Added::Unwanted
-                } else if state.mirror.working(key).is_some() && !add.replace {
+                } else if state.mirror.working(&add.key).is_some() && !add.replace {
                     Added::Present
                 } else {
                     let mut add = Arc::clone(add);
-                    if !add.replace && state.mirror.get(key).is_some() {
+                    if !add.replace && state.mirror.get(&add.key).is_some() {
                         Arc::make_mut(&mut add).replace = true;
                     }
                     told.adds.push((id, add));
                     return true;
                 };
-                told.added.push((*call, instead));
+                told.events.push(Event::Added(*call, instead));
             }
             Ask::End { key } => {
                 if !self.journal.is_due(key.0, &key.1, 0) && state.mirror.get(key).is_some() {
@@ -174,12 +163,11 @@ impl Capture {
 
 impl reconcile::Host for Capture {
     fn add(&self, call: u64, add: Add) {
-        let key = (add.kind, Arc::clone(&add.key));
-        self.open_ours(Ask::Start { call, key, add: Arc::new(add) });
+        self.open_ours(Ask::Start { call, add: Arc::new(add) });
     }
 
-    fn remove(&self, kind: Kind, key: Arc<str>) {
-        self.open_ours(Ask::End { key: (kind, key) });
+    fn remove(&self, key: ProxyKey) {
+        self.open_ours(Ask::End { key });
     }
 
     fn expect(&self, count: usize) {

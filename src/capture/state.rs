@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::journal::Cause;
 use crate::memory::give_back;
 use crate::model::{Args, DEFAULT_VHOST, Kind, Options, ProxyKey};
-use crate::reconcile::{Add, Added};
+use crate::reconcile::{Add, Event};
 
 /// MediaServer's calls that close one source, and all sources that match a filter.
 pub const CLOSES: [&str; 2] = ["close_stream", "close_streams"];
@@ -35,7 +35,6 @@ pub enum Ask {
     /// The reconciler's add, with its number `call`.
     Start {
         call: u64,
-        key: ProxyKey,
         add: Arc<Add>,
     },
     /// The reconciler's remove.
@@ -65,12 +64,8 @@ pub struct Told {
     pub complete: Vec<Arc<Waiting>>,
     pub adds: Vec<(u64, Arc<Add>)>,
     pub removes: Vec<(u64, ProxyKey)>,
-    pub added: Vec<(u64, Added)>,
-    pub came: Vec<ProxyKey>,
-    pub called: Vec<ProxyKey>,
-    pub converge: Vec<ProxyKey>,
-    pub replace: Vec<ProxyKey>,
-    pub given_up: usize,
+    pub events: Vec<Event>,
+    /// What the server has has changed.
     pub has_changed: bool,
     /// The journal's writer must be woken.
     pub has_queued: bool,
@@ -126,19 +121,14 @@ impl Ask {
             }
             let texts = request.args.iter().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, *value)));
             Options::read(texts)?;
-            let values: Vec<String> = info.key.iter().map(|part| text(part.argument())).collect();
-            let value = |name: &str| {
-                let at = info.key.iter().position(|part| part.argument() == name);
-                at.and_then(|at| values.get(at)).map_or("", String::as_str)
-            };
-            let is_text = info.key.iter().all(|part| std::str::from_utf8(bytes(part.argument())).is_ok());
+            let is_text = info.key.iter().all(|name| std::str::from_utf8(bytes(name)).is_ok());
             let args = if is_text {
                 Args::from_pairs(request.args.iter().copied())
             } else {
                 Err(Error::invalid("its key is not UTF-8"))
             };
             return Ok(Some(Ask::Add {
-                key: (kind, kind.key_of(value).into()),
+                key: (kind, kind.key_of(text).into()),
                 args,
                 nature: Nature::of(kind, |name| std::str::from_utf8(given(name)?).ok(), facts),
                 // 8.0, which does not report failures, does not have `force` either.
@@ -158,7 +148,8 @@ impl Ask {
     /// The key on which the call has to take turns.
     pub fn key(&self) -> Option<&ProxyKey> {
         match self {
-            Ask::Add { key, .. } | Ask::Start { key, .. } | Ask::End { key } => Some(key),
+            Ask::Add { key, .. } | Ask::End { key } => Some(key),
+            Ask::Start { add, .. } => Some(&add.key),
             Ask::Remove { .. } | Ask::Close { .. } => None,
         }
     }
@@ -217,7 +208,9 @@ impl State {
         }
     }
 
-    pub fn take(&mut self, id: u64) -> Option<Open> {
+    /// Takes out a call if it is one of these.
+    pub fn take(&mut self, id: u64, is: impl FnOnce(&Ask) -> bool) -> Option<Open> {
+        self.calls.get(&id).filter(|open| is(&open.ask))?;
         let open = self.calls.remove(&id)?;
         give_back(&mut self.calls);
         if matches!(open.ask, Ask::Close { .. }) {

@@ -135,8 +135,9 @@ impl Bench {
     }
 
     /// The reconciler starts it as change `seq` left it, by its call of that number.
-    fn start(&self, call: u64, (kind, key): ProxyKey, seq: u64) {
-        let add = Add { kind, key, seq, replace: false, takes: None, setting: None, body: b"{}".to_vec() };
+    fn start(&self, call: u64, key: ProxyKey, seq: u64) {
+        let (takes, setting) = Default::default();
+        let add = Add { key, seq, replace: false, takes, setting, body: b"{}".to_vec() };
         reconcile::Host::add(&self.capture, call, add);
     }
 

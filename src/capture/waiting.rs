@@ -22,8 +22,8 @@ pub struct Waiting {
 }
 
 struct Tally {
+    /// Acknowledgements that are awaited, and one more until no more will be expected.
     outstanding: usize,
-    is_complete: bool,
     /// The answer for the client; `None` once it was sent.
     answer: Option<Answer>,
     outcome: Outcome,
@@ -32,7 +32,7 @@ struct Tally {
 impl Waiting {
     pub fn new(client: Box<dyn Client>) -> Arc<Waiting> {
         let outcome = Outcome { seq: 0, result: Ok(Persisted::Yes), undone: false, is_journaled: false };
-        let tally = Tally { outstanding: 0, is_complete: false, answer: Some(Answer::Dropped), outcome };
+        let tally = Tally { outstanding: 1, answer: Some(Answer::Dropped), outcome };
         Arc::new(Waiting { client, tally: Mutex::new(tally) })
     }
 
@@ -76,9 +76,9 @@ impl Waiting {
         self.tally.lock().answer.replace(answer);
     }
 
-    /// No more changes will be expected.
+    /// No more changes will be expected. Once.
     pub fn complete(&self) {
-        if let Some((answer, outcome)) = self.after(|tally| tally.is_complete = true) {
+        if let Some((answer, outcome)) = self.after(|tally| tally.outstanding -= 1) {
             self.client.done(answer, outcome, false);
         }
     }
@@ -87,7 +87,7 @@ impl Waiting {
     fn after(&self, change: impl FnOnce(&mut Tally)) -> Option<(Answer, Outcome)> {
         let mut tally = self.tally.lock();
         change(&mut tally);
-        let is_over = tally.is_complete && tally.outstanding == 0;
+        let is_over = tally.outstanding == 0;
         let answer = tally.answer.take_if(|_| is_over)?;
         Some((answer, tally.outcome.clone()))
     }

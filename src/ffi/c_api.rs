@@ -15,7 +15,6 @@ use super::{guard, handles};
 use crate::capture::{HostFacts, PROTOCOLS, is_true};
 use crate::error::{Code, Error, Result};
 use crate::journal::{Ack, Call, Cause, Done, Persisted};
-use crate::model::url::OwnAddress;
 use crate::model::{Args, Kind, NamingRules, Op};
 use crate::plugin::Plugin;
 
@@ -168,9 +167,8 @@ pub unsafe extern "C" fn zlm_journal_open(
             .map(|host| unsafe { host.utf8("an own host") }.map(str::to_lowercase))
             .collect::<Result<Vec<_>>>()?;
         // SAFETY: as promised by the caller.
-        let facts = unsafe { read_facts(&options.facts, hosts.clone()) }?;
-        let own = OwnAddress { hosts, ports };
-        let plugin = Plugin::open(pairs, Path::new(base_dir), u64::from(options.host_threads), own, facts)?;
+        let facts = unsafe { read_facts(&options.facts, hosts, ports) }?;
+        let plugin = Plugin::open(pairs, Path::new(base_dir), u64::from(options.host_threads), facts)?;
         // SAFETY: as promised by the caller.
         unsafe { write_out(handle, handles::insert(plugin)) }
     })
@@ -193,11 +191,10 @@ pub unsafe extern "C" fn zlm_journal_reload(
         // SAFETY: as promised by the caller.
         let pairs = unsafe { read_settings(settings, settings_len) }?;
         let plugin = handles::get(handle)?;
-        let hosts = plugin.capture().facts().rules.hosts.clone();
+        let NamingRules { hosts, ports, .. } = plugin.capture().facts().rules.clone();
         // SAFETY: as promised by the caller.
-        let facts = unsafe { read_facts(by_pointer(facts, "facts")?, hosts) }?;
-        plugin.set_facts(facts);
-        plugin.reload(pairs);
+        let facts = unsafe { read_facts(by_pointer(facts, "facts")?, hosts, ports) }?;
+        plugin.reload(pairs, facts);
         Ok(())
     })
 }
@@ -237,7 +234,7 @@ pub unsafe extern "C" fn zlm_journal_record(
                 Err(error)
             }
             Err(error) => {
-                done.call(Ack::failed(error.clone()));
+                done.call(error.clone().into());
                 Err(error)
             }
         }
@@ -323,7 +320,7 @@ pub unsafe extern "C" fn zlm_journal_last_error(buffer: *mut c_char, capacity: u
 
 /// # Safety
 /// `facts` is valid, with all that it points to.
-unsafe fn read_facts(facts: &zlm_journal_facts, hosts: Vec<String>) -> Result<HostFacts> {
+unsafe fn read_facts(facts: &zlm_journal_facts, hosts: Vec<String>, ports: Vec<u16>) -> Result<HostFacts> {
     // SAFETY: as promised by the caller.
     let protocol = unsafe { slice(facts.protocol, facts.protocol_len) }?;
     // Other values of the section are paths, in any encoding.
@@ -332,7 +329,7 @@ unsafe fn read_facts(facts: &zlm_journal_facts, hosts: Vec<String>) -> Result<Ho
     let is_on = |switch: &str| protocol.iter().any(|(name, value)| *name == switch && is_true(value));
     Ok(HostFacts {
         protocols: PROTOCOLS.map(is_on),
-        rules: NamingRules { vhosts: facts.vhosts, hosts },
+        rules: NamingRules { vhosts: facts.vhosts, hosts, ports },
         // SAFETY: as promised by the caller.
         record_app: unsafe { facts.record_app.utf8("record_app") }?.to_owned(),
         idle_answer: Duration::from_millis(u64::from(facts.idle_answer_ms)),

@@ -13,7 +13,7 @@ use super::handles;
 use super::values::{Context, by_pointer, write_out, zlm_journal_text};
 use crate::capture::{Answer, Lacking, Server};
 use crate::error::Error;
-use crate::model::Kind;
+use crate::model::ProxyKey;
 use crate::reconcile::{Add, Added};
 
 /// `zlm_journal_host_blocked`: the server does not have `add_api` or `remove_api`.
@@ -147,26 +147,24 @@ struct CHost {
 
 impl Server for CHost {
     fn add(&self, call: u64, add: &Add) {
-        let text = |text: &str| zlm_journal_text::of(text.as_bytes());
-        let info = add.kind.info();
-        let [schema, vhost, app, stream] =
-            add.takes.as_ref().map_or([""; 4], |its| its.each_ref().map(|it| &**it));
+        let info = add.key.0.info();
+        let [schema, vhost, app, stream] = add.takes.each_ref().map(|part| text(part));
         let add_c = zlm_journal_add {
             kind: text(info.name),
-            key: text(&add.key),
+            key: text(&add.key.1),
             seq: add.seq,
             replace: add.replace,
             add_api: text(info.add),
             remove_api: text(info.remove),
-            schema: text(schema),
-            stream: zlm_journal_stream { vhost: text(vhost), app: text(app), stream: text(stream) },
-            setting: text(add.setting.as_deref().unwrap_or_default()),
+            schema,
+            stream: zlm_journal_stream { vhost, app, stream },
+            setting: text(&add.setting),
             body: zlm_journal_text::of(&add.body),
         };
         (self.add)(self.context.get(), call, &add_c);
     }
 
-    fn remove(&self, call: u64, kind: Kind, key: &str) {
+    fn remove(&self, call: u64, (kind, key): &ProxyKey) {
         (self.remove)(self.context.get(), call, text(kind.info().remove), text(key));
     }
 }

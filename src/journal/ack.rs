@@ -23,8 +23,9 @@ pub struct Ack {
     pub undone: bool,
 }
 
-impl Ack {
-    pub fn failed(error: Error) -> Ack {
+/// The call changed nothing.
+impl From<Error> for Ack {
+    fn from(error: Error) -> Ack {
         Ack { seq: 0, result: Err(error), undone: false }
     }
 }
@@ -50,27 +51,6 @@ impl JournalWord<'_> {
             error,
             pending: *result == Ok(Persisted::Soon),
         }
-    }
-}
-
-/// Why a submission was refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    pub error: Error,
-    /// As in [`Ack`].
-    pub seq: u64,
-    pub undone: bool,
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Refusal {
-        Refusal { error, seq: 0, undone: false }
-    }
-}
-
-impl From<Refusal> for Ack {
-    fn from(Refusal { error, seq, undone }: Refusal) -> Ack {
-        Ack { seq, result: Err(error), undone }
     }
 }
 
@@ -137,6 +117,6 @@ impl Done {
 
 impl Drop for Done {
     fn drop(&mut self) {
-        self.tell(Ack::failed(Error::new(Code::Panic, "the journal dropped this call: see the log")));
+        self.tell(Error::new(Code::Panic, "the journal dropped this call: see the log").into());
     }
 }

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use super::Journal;
 use super::ack::Done;
-use super::inbox::{Changed, Standing};
+use super::inbox::Standing;
 use crate::error::{Code, Error, Result};
-use crate::model::{Args, Kind, Op, ProxyKey};
-use crate::storage::cipher::ArgsCipher;
-use crate::storage::intent::{Cause, Edit, Intent};
+use crate::model::{Args, Change, Kind, Op, ProxyKey};
+use crate::storage::intent::{Cause, Intent};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mutation {
@@ -42,17 +41,18 @@ impl Journal {
     /// reports a failure. Touches no storage, but holds the lock for a few microseconds per change.
     pub fn submit_batch(
         &self,
-        mutations: Vec<Mutation>,
+        mut mutations: Vec<Mutation>,
         precondition: Option<Precondition<'_>>,
         cause: &Cause,
         done: Done,
     ) -> Result<Vec<AppliedMutation>> {
         let at = self.now_ms();
         // Encrypted before the lock is taken.
-        let mutations: Vec<Mutation> = match self.core.inbox.cipher() {
-            Some(cipher) => mutations.into_iter().map(|step| step.sealed(&cipher)).collect(),
-            None => mutations,
-        };
+        if let Some(cipher) = self.core.inbox.cipher() {
+            for Mutation { key: (kind, key), args, .. } in &mut mutations {
+                *args = args.take().map(|args| cipher.sealed(*kind, key, args));
+            }
+        }
         let submitted = self.core.submit(done, |turn| {
             if turn.standing() != Standing::Written {
                 return Err(self.core.last_failure().into());
@@ -61,23 +61,28 @@ impl Journal {
             // A batch of any size is taken, if the queue is not already full.
             turn.has_room(0)?;
             let make = |Mutation { key: (kind, key), op, args, .. }| {
-                let edit = Edit { at, op, args, cause: cause.clone() };
-                let Changed { seq, before, after } = turn.change(edit, kind, &key)?;
-                Some(((kind, key), seq, before.map(|before| (before, after))))
+                let before = turn.intent().get(kind, &key).map(|entry| entry.args.clone());
+                let Cause { origin, reason } = cause.clone();
+                let (its_key, its_args) = (Arc::clone(&key), args.clone());
+                let change = Change { seq: 0, at, op, kind, key: its_key, args: its_args, origin, reason };
+                Some(((kind, key), turn.change(change)?, op, before.zip(args)))
             };
             Ok(mutations.into_iter().filter_map(make).collect::<Vec<_>>())
         });
         self.wake();
-        let made = submitted.map_err(|(done, refusal)| {
-            done.call(refusal.clone().into());
-            refusal.error
-        })?;
-        let differs =
-            |(before, after): (Args, Option<Args>)| after.is_none_or(|after| !before.call_the_same(&after));
-        let applied = |(key, seq, args): (_, _, Option<_>)| AppliedMutation {
+        let made = match submitted {
+            Ok(made) => made,
+            Err((done, refusal)) => {
+                let refused = refusal.result.clone();
+                done.call(refusal);
+                return refused.map(|_| Vec::new());
+            }
+        };
+        // The arguments are compared after the lock was released.
+        let applied = |(key, seq, op, args): (_, _, _, Option<(Args, Args)>)| AppliedMutation {
             key,
             seq,
-            replaced: args.is_some_and(differs),
+            replaced: op == Op::Remove || args.is_some_and(|(before, after)| !before.call_the_same(&after)),
         };
         Ok(made.into_iter().map(applied).collect())
     }
@@ -93,13 +98,6 @@ impl Journal {
     /// The number of the last change.
     pub fn seq(&self) -> u64 {
         self.core.inbox.look(Intent::seq)
-    }
-}
-
-impl Mutation {
-    fn sealed(self, cipher: &ArgsCipher) -> Mutation {
-        let (kind, key) = (self.key.0, Arc::clone(&self.key.1));
-        Mutation { args: self.args.map(|args| cipher.sealed(kind, &key, args)), ..self }
     }
 }
 

@@ -6,19 +6,16 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use super::ack::{Ack, Done, Persisted, Refusal};
+use super::ack::{Ack, Done, Persisted};
 use super::gauges::Gauges;
-use super::inbox::{Inbox, Submitted, Turn};
+use super::inbox::{Inbox, Turn};
 use crate::error::{Code, Error, Result};
 use crate::model::Kind;
 use crate::settings::{Durability, Settings};
 use crate::storage::paths::{JournalPaths, SnapshotFile, log_of};
 
-/// Called for a proxy that the server has to bring back to intent.
-pub type Converge = Box<dyn Fn(Kind, &Arc<str>) + Send + Sync>;
-
 pub struct Core {
-    options: RwLock<Arc<Settings>>,
+    pub options: RwLock<Arc<Settings>>,
     pub paths: JournalPaths,
     pub inbox: Inbox,
     pub stop_maintenance: Mutex<bool>,
@@ -28,11 +25,12 @@ pub struct Core {
     pub files: Mutex<()>,
     /// The files that the writer's connection has open.
     pub opened: Mutex<Option<OpenFiles>>,
-    pub converge: OnceLock<Converge>,
+    /// Called for a proxy that the server has to bring back to intent.
+    pub converge: OnceLock<Box<dyn Fn(Kind, &Arc<str>) + Send + Sync>>,
     pub durable_seq: AtomicU64,
     /// The last change in the database file without its log.
     pub file_seq: AtomicU64,
-    pub gauges: Arc<Gauges>,
+    pub gauges: Gauges,
     /// Something was written since the last checkpoint.
     pub dirty: AtomicBool,
     /// The log has grown so long that a checkpoint is due.
@@ -54,8 +52,8 @@ pub struct OpenFiles {
 #[derive(Default)]
 pub struct Health {
     /// Set while the storage does not work.
-    pub failure: Option<(i64, Error)>,
-    /// The last error, also after recovery.
+    pub failure: Option<Error>,
+    /// The last error, also after recovery, and when it came (milliseconds since 1970-01-01 UTC).
     pub last_error: Option<(i64, Error)>,
     pub snapshot: Option<SnapshotFile>,
 }
@@ -65,27 +63,25 @@ impl Core {
     pub fn submit<T>(
         &self,
         done: Done,
-        work: impl FnOnce(&mut Turn<'_>) -> std::result::Result<T, Refusal>,
-    ) -> std::result::Result<T, (Done, Refusal)> {
+        work: impl FnOnce(&mut Turn<'_>) -> std::result::Result<T, Ack>,
+    ) -> std::result::Result<T, (Done, Ack)> {
         let is_told_now = self.options().durability == Durability::Async;
-        let Submitted { value, seq, done } = self.inbox.submit(done, is_told_now, work)?;
-        if let Some(done) = done {
-            let failure = self.health.lock().failure.clone();
-            let result = failure.map_or(Ok(Persisted::Soon), |(_, error)| Err(error));
+        let (value, told_now) = self.inbox.submit(done, is_told_now, work)?;
+        if let Some((done, seq)) = told_now {
+            let result = self.health.lock().failure.clone().map_or(Ok(Persisted::Soon), Err);
             done.call(Ack { seq, result, undone: false });
         }
         Ok(value)
     }
 
     pub fn new(options: Settings, paths: JournalPaths) -> Self {
-        let gauges = Arc::new(Gauges::new());
         Self {
             options: RwLock::new(Arc::new(options)),
             paths,
             durable_seq: AtomicU64::new(0),
             file_seq: AtomicU64::new(0),
-            inbox: Inbox::new(Arc::clone(&gauges)),
-            gauges,
+            inbox: Inbox::default(),
+            gauges: Gauges::default(),
             stop_maintenance: Mutex::new(false),
             wake_maintenance: Condvar::new(),
             health: Mutex::new(Health::default()),
@@ -102,28 +98,19 @@ impl Core {
         Arc::clone(&self.options.read())
     }
 
-    pub fn set_options(&self, options: Settings) {
-        *self.options.write() = Arc::new(options);
-    }
-
     pub fn is_healthy(&self) -> bool {
         self.health.lock().failure.is_none()
     }
 
     pub fn failed(&self, error: Error) {
-        self.gauges.failed();
-        let mut health = self.health.lock();
-        health.last_error = Some((self.paths.env.now_ms(), error));
-        health.failure = health.last_error.clone();
+        self.noted(error.clone());
+        self.health.lock().failure = Some(error);
     }
 
     /// Why the storage does not work.
     pub fn last_failure(&self) -> Error {
-        self.health
-            .lock()
-            .failure
-            .as_ref()
-            .map_or_else(|| Error::new(Code::Storage, "the journal cannot be written"), |(_, error)| error.clone())
+        let failure = self.health.lock().failure.clone();
+        failure.unwrap_or_else(|| Error::storage("the journal cannot be written"))
     }
 
     /// Notes an error that leaves the journal writable.
@@ -138,10 +125,6 @@ impl Core {
         log::error!("journal: {error}");
         self.failed(error);
         self.inbox.abandon();
-    }
-
-    pub fn recovered(&self) {
-        self.health.lock().failure = None;
     }
 
     pub fn undone(&self, kind: Kind, key: &Arc<str>) {
@@ -173,14 +156,11 @@ impl Core {
         self.gone_unless(|open| self.standing() == Some(open.identity))
     }
 
-    pub fn gone_unless(&self, there: impl FnOnce(&OpenFiles) -> bool) -> Result<()> {
+    fn gone_unless(&self, there: impl FnOnce(&OpenFiles) -> bool) -> Result<()> {
         if self.opened.lock().as_ref().is_none_or(there) {
             return Ok(());
         }
         let file = self.paths.file.display();
-        Err(Error::new(
-            Code::Storage,
-            format!("{file} or its log was deleted or replaced while the server was running"),
-        ))
+        Err(Error::storage(format!("{file} or its log was deleted or replaced while the server was running")))
     }
 }

@@ -1,21 +1,18 @@
 //! Counters for monitoring. Any thread, without a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Upper bounds of the histogram of commits, in microseconds.
 const BOUNDS: [u64; 13] =
     [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000];
 
+#[derive(Default)]
 pub struct Gauges {
-    began: Instant,
     classes: [AtomicU64; BOUNDS.len() + 1],
     commit_micros: AtomicU64,
     changes: AtomicU64,
     errors: AtomicU64,
-    /// Since when the oldest change has waited for its answer, in microseconds since `began`, at least 1; 0 if none
-    /// waits.
-    waiting_since: AtomicU64,
 }
 
 /// A reading of the gauges.
@@ -29,39 +26,9 @@ pub struct Reading {
     pub changes: u64,
     /// The number of failed writes, openings and maintenance tasks.
     pub errors: u64,
-    /// Time that the oldest unacknowledged change has waited.
-    pub ack_lag: Duration,
 }
 
 impl Gauges {
-    pub fn new() -> Self {
-        Self {
-            began: Instant::now(),
-            classes: Default::default(),
-            commit_micros: AtomicU64::new(0),
-            changes: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
-            waiting_since: AtomicU64::new(0),
-        }
-    }
-
-    /// A change was queued. Called under the lock of the queue.
-    pub fn queued(&self) {
-        if self.waiting_since.load(Relaxed) == 0 {
-            self.waiting_since.store(self.now(), Relaxed);
-        }
-    }
-
-    /// Microseconds since `began`, at least 1.
-    pub fn now(&self) -> u64 {
-        micros(self.began.elapsed()).max(1)
-    }
-
-    /// Everything that was taken from the queue at `taken` is answered. Called under the lock of the queue.
-    pub fn answered(&self, taken: u64, queue_is_empty: bool) {
-        self.waiting_since.store(if queue_is_empty { 0 } else { taken }, Relaxed);
-    }
-
     pub fn committed(&self, changes: usize, took: Duration) {
         let class = BOUNDS.iter().position(|bound| micros(took) <= *bound).unwrap_or(BOUNDS.len());
         if let Some(class) = self.classes.get(class) {
@@ -82,16 +49,11 @@ impl Gauges {
             so_far += class.load(Relaxed);
             (bound, so_far)
         });
-        let ack_lag = match self.waiting_since.load(Relaxed) {
-            0 => Duration::ZERO,
-            since => Duration::from_micros(self.now().saturating_sub(since)),
-        };
         Reading {
             commits: commits.collect(),
             commit_time: Duration::from_micros(self.commit_micros.load(Relaxed)),
             changes: self.changes.load(Relaxed),
             errors: self.errors.load(Relaxed),
-            ack_lag,
         }
     }
 }
@@ -106,7 +68,7 @@ mod tests {
 
     #[test]
     fn commits_are_counted_by_how_long_they_took() {
-        let gauges = Gauges::new();
+        let gauges = Gauges::default();
         for (changes, micros) in [(1, 50), (64, 100), (1, 101), (5, 2_000_000)] {
             gauges.committed(changes, Duration::from_micros(micros));
         }
@@ -116,22 +78,5 @@ mod tests {
         assert_eq!((counts[0], counts[1], counts[12], counts[13]), (2, 3, 3, 4));
         assert_eq!((reading.changes, reading.errors), (71, 1));
         assert_eq!(reading.commit_time, Duration::from_micros(2_000_251));
-    }
-
-    #[test]
-    fn the_lag_is_that_of_the_oldest_that_waits() {
-        let gauges = Gauges::new();
-        assert_eq!(gauges.read().ack_lag, Duration::ZERO);
-        gauges.queued();
-        let first = gauges.waiting_since.load(Relaxed);
-        std::thread::sleep(Duration::from_millis(2));
-        gauges.queued();
-        assert_eq!(gauges.waiting_since.load(Relaxed), first);
-        let taken = gauges.now();
-        // One more came while those were written.
-        gauges.answered(taken, false);
-        assert_eq!(gauges.waiting_since.load(Relaxed), taken);
-        gauges.answered(gauges.now(), true);
-        assert_eq!(gauges.read().ack_lag, Duration::ZERO);
     }
 }

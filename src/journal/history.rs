@@ -1,17 +1,12 @@
 //! The history of the journal, read from its file.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-use rusqlite::ToSql;
 
 use super::{Journal, SnapshotFile};
 use crate::error::{Error, Result};
-use crate::model::{self, Change, Kind, ProxyKey};
-use crate::storage::cipher::ArgsCipher;
-use crate::storage::db::Store;
-
-type Entry = (ProxyKey, model::Entry);
+use crate::model::{Change, Entry, ProxyKey};
+use crate::storage::db::{self, HistoryFilter, Store};
+use crate::storage::intent::Intent;
 
 /// A moment in the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,22 +17,6 @@ pub enum PointInTime {
     Time(i64),
 }
 
-/// A filter for changes.
-#[derive(Debug, Clone, Default)]
-pub struct HistoryFilter {
-    pub kind: Option<Kind>,
-    /// A prefix of the key.
-    pub prefix: Option<String>,
-    /// Only changes before this one.
-    pub before: Option<u64>,
-    /// Only changes after this one.
-    pub after: u64,
-    /// Milliseconds since 1970-01-01 UTC, both inclusive.
-    pub since: Option<i64>,
-    pub until: Option<i64>,
-    pub limit: usize,
-}
-
 impl Journal {
     /// The changes on disk, the last first, without those that were pruned. Blocks on the disk: not for media threads.
     pub fn history(&self, filter: &HistoryFilter) -> Result<Vec<Change>> {
@@ -45,13 +24,13 @@ impl Journal {
         // The files must not be moved while they are read.
         let _files = self.core.files.lock();
         let store = Store::open_for_reading(&self.core.paths, &self.core.paths.file)?;
-        let (changes, _) = filter.read(&store, cipher.as_deref())?;
+        let (changes, _) = store.changes(filter, cipher.as_deref())?;
         Ok(changes)
     }
 
     /// Intent at a moment in the past, and its last change. Fails if the history does not go back that far. Blocks on
     /// the disk: not for media threads.
-    pub fn past(&self, moment: PointInTime) -> Result<(u64, Vec<Entry>)> {
+    pub fn past(&self, moment: PointInTime) -> Result<(u64, Vec<(ProxyKey, Entry)>)> {
         let cipher = self.core.inbox.cipher();
         let _files = self.core.files.lock();
         let paths = &self.core.paths;
@@ -62,7 +41,7 @@ impl Journal {
                  incidents_view",
             )
         };
-        let read = |filter: HistoryFilter| match filter.read(&store, cipher.as_deref())? {
+        let read = |filter: HistoryFilter| match store.changes(&filter, cipher.as_deref())? {
             (changes, 0) => Ok(changes),
             _ => Err(damaged()),
         };
@@ -81,12 +60,11 @@ impl Journal {
         // Start with the newest valid snapshot before that moment, or with nothing.
         let snapshots = paths.list_snapshots().into_iter().filter(|snapshot| snapshot.seq <= to);
         let mut good = snapshots.filter_map(|snapshot| {
-            Store::open_for_reading(paths, &snapshot.path)
-                .and_then(|store| store.load(cipher.as_ref()))
+            db::load(paths, &snapshot.path, cipher.as_ref())
                 .inspect_err(|error| log::error!("journal: the snapshot {}: {error}", snapshot.path.display()))
                 .ok()
         });
-        let mut intent = good.next().unwrap_or_default().sealing(cipher.as_ref());
+        let mut intent = good.next().unwrap_or_else(|| Intent::starting_at(0, cipher.as_ref()));
         let from = intent.seq();
         let between =
             HistoryFilter { after: from, before: Some(to + 1), limit: usize::MAX, ..HistoryFilter::default() };
@@ -102,33 +80,13 @@ impl Journal {
             )));
         }
         for change in changes.into_iter().rev() {
-            match change.entry() {
-                Some(entry) => intent.put(change.kind, change.key, entry),
-                None => {
-                    intent.forget(change.kind, &change.key);
-                }
-            }
+            intent.set(change.kind, &change.key, change.entry());
         }
-        let entries = intent.iter().map(|(kind, key, entry)| ((kind, Arc::clone(key)), entry.clone()));
-        Ok((to, entries.collect()))
+        Ok((to, intent.after(None, usize::MAX)))
     }
 
     /// The snapshots, the newest first. Blocks on the disk.
     pub fn snapshots(&self) -> Vec<SnapshotFile> {
         self.core.paths.list_snapshots()
-    }
-}
-
-impl HistoryFilter {
-    /// Returns the matching changes, and the number of damaged rows.
-    fn read(&self, store: &Store, cipher: Option<&ArgsCipher>) -> Result<(Vec<Change>, usize)> {
-        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let (before, after) = (self.before.map_or(i64::MAX, number), number(self.after));
-        let prefix = self.prefix.as_deref().unwrap_or_default();
-        let kind = self.kind.map(Kind::name);
-        let limit = number(self.limit as u64);
-        let (since, until) = (self.since.unwrap_or(i64::MIN), self.until.unwrap_or(i64::MAX));
-        let values: [&dyn ToSql; 7] = [&before, &since, &until, &kind, &prefix, &limit, &after];
-        store.changes(&values, cipher)
     }
 }

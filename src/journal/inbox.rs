@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::ack::{Done, Refusal};
-use super::gauges::Gauges;
+use super::ack::{Ack, Done};
 use crate::error::{Code, Error, Result};
-use crate::model::{Args, Change, Kind, Op, ProxyKey, State as ProxyState};
+use crate::model::{Change, Op, ProxyKey, State as ProxyState};
 use crate::storage::cipher::ArgsCipher;
-use crate::storage::intent::{Applied, Edit, Intent};
+use crate::storage::intent::{Applied, Intent};
 
 /// The maximum of changes that may wait for the disk, and of their memory.
 pub const QUEUE_CHANGES: usize = 1 << 16;
@@ -25,18 +24,21 @@ const SHARED_FROM: usize = 5;
 const SHARED_WELL: usize = 16;
 const SHARE_WAIT: Duration = Duration::from_millis(1);
 
+#[derive(Default)]
 pub struct Inbox {
     state: Mutex<State>,
-    gauges: Arc<Gauges>,
     wake_writer: Condvar,
     /// As many changes are queued as the writer awaits.
     all_queued: Condvar,
 }
 
+#[derive(Default)]
 struct State {
     intent: Intent,
     queue: Vec<Job>,
     queued_bytes: usize,
+    /// When the oldest job came that is not answered yet.
+    waiting_since: Option<Instant>,
     /// The number of changes that the writer awaits; 0 if none.
     awaited: usize,
     /// Memory has a change that is not queued: the file must be rewritten.
@@ -45,7 +47,12 @@ struct State {
     /// There is no writer any more: memory changes alone.
     is_abandoned: bool,
     chores: Chores,
-    access: Access,
+    standing: Standing,
+    /// While the file is not read: the calls since the start, the last one of each proxy, and their memory.
+    kept: BTreeMap<ProxyKey, Change>,
+    kept_bytes: usize,
+    /// Called when it is read.
+    begin: Option<Box<dyn FnOnce() + Send>>,
     /// Changes in memory that are not in the file, for the history at the next rewrite.
     unwritten: Vec<Change>,
 }
@@ -53,33 +60,22 @@ struct State {
 /// A change on its way to disk, or a call without a change that waits for those before it.
 pub struct Job {
     pub seq: u64,
+    /// The change on which its result depends: its own, or an earlier one that already did what the call wants.
+    pub stands_on: Option<u64>,
     pub applied: Option<Applied>,
-    /// Without a change: the earlier change that already did what the call wants.
-    relies_on: Option<u64>,
     pub done: Option<Done>,
 }
 
-enum Access {
-    /// It was read and may be written.
-    Open,
-    /// It was read and must not be written.
-    ReadOnly,
-    /// It was not read yet. The calls since the start are kept here, the last one of each proxy.
-    Waiting { calls: BTreeMap<ProxyKey, Edit>, bytes: usize, begin: Option<Begin> },
-}
-
 /// Whether changes are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Standing {
     Written,
     /// The file has a newer schema.
     ReadOnly,
     /// The file could not be read yet.
+    #[default]
     NotRead,
 }
-
-/// Called once when intent is known.
-pub type Begin = Box<dyn FnOnce() + Send>;
 
 /// Maintenance that only the writing connection may do.
 #[derive(Debug, Default, Clone, Copy)]
@@ -92,8 +88,8 @@ pub struct Chores {
 
 /// The next work for the writer.
 pub struct Work {
-    /// When it was taken, in the time of the gauges.
-    pub taken: u64,
+    /// When it was taken.
+    pub taken: Instant,
     pub jobs: Vec<Job>,
     pub chores: Chores,
     pub repair: Repair,
@@ -111,53 +107,19 @@ pub enum Repair {
 /// Exclusive access to the inbox during a submission.
 pub struct Turn<'a> {
     state: &'a mut State,
-    gauges: &'a Gauges,
     relies_on: Option<u64>,
     has_queued: bool,
 }
 
-/// A change, and the arguments before and after it.
-pub struct Changed {
-    pub seq: u64,
-    pub before: Option<Args>,
-    pub after: Option<Args>,
-}
-
-/// The result of a submission.
-pub struct Submitted<T> {
-    pub value: T,
-    /// The last change at the time of the submission.
-    pub seq: u64,
-    /// If the caller must not wait for the disk: call it now.
-    pub done: Option<Done>,
-}
-
-impl Job {
-    /// The change on which its result depends.
-    pub fn stands_on(&self) -> Option<u64> {
-        self.applied.as_ref().map(|applied| applied.change.seq).or(self.relies_on)
-    }
-}
-
-impl Access {
-    fn standing(&self) -> Standing {
-        match self {
-            Access::Open => Standing::Written,
-            Access::ReadOnly => Standing::ReadOnly,
-            Access::Waiting { .. } => Standing::NotRead,
-        }
-    }
-}
-
 impl State {
-    fn turn<'a>(&'a mut self, gauges: &'a Gauges) -> Turn<'a> {
-        Turn { state: self, gauges, relies_on: None, has_queued: false }
+    fn turn(&mut self) -> Turn<'_> {
+        Turn { state: self, relies_on: None, has_queued: false }
     }
 
-    fn push(&mut self, gauges: &Gauges, job: Job) {
-        self.queued_bytes += job.applied.as_ref().map_or(0, Applied::bytes);
+    fn push(&mut self, job: Job) {
+        self.queued_bytes += job.applied.as_ref().map_or(0, |applied| applied.change.bytes());
         self.queue.push(job);
-        gauges.queued();
+        self.waiting_since.get_or_insert_with(Instant::now);
     }
 
     /// Keeps a change that is not written now for the history.
@@ -174,7 +136,7 @@ impl Turn<'_> {
     }
 
     pub fn standing(&self) -> Standing {
-        match self.state.access.standing() {
+        match self.state.standing {
             Standing::Written if self.state.is_abandoned => Standing::ReadOnly,
             standing => standing,
         }
@@ -182,34 +144,28 @@ impl Turn<'_> {
 
     /// Fails if the queue has no room for so many bytes.
     pub fn has_room(&self, bytes: usize) -> Result<()> {
-        if self.state.queue.len() < QUEUE_CHANGES && self.state.queued_bytes + bytes <= QUEUE_BYTES {
+        let waiting = self.state.queue.len();
+        if waiting < QUEUE_CHANGES && self.state.queued_bytes + bytes <= QUEUE_BYTES {
             return Ok(());
         }
-        Err(Error::new(
-            Code::QueueFull,
-            format!(
-                "{} changes are already waiting for the disk: it is too slow or stuck",
-                self.state.queue.len()
-            ),
-        ))
+        let why = format!("{waiting} changes are already waiting for the disk: it is too slow or stuck");
+        Err(Error::new(Code::QueueFull, why))
     }
 
-    /// Changes intent, and queues the change if the file may be written. `None` if nothing changes.
-    pub fn change(&mut self, edit: Edit, kind: Kind, key: &str) -> Option<Changed> {
-        let applied = self.state.intent.change(edit, kind, key)?;
+    /// Changes intent, and queues the change if the file may be written. Returns its number, `None` if nothing changes.
+    pub fn change(&mut self, change: Change) -> Option<u64> {
+        let applied = self.state.intent.change(change)?;
         let seq = applied.change.seq;
-        let (before, after) =
-            (applied.before.as_ref().map(|entry| entry.args.clone()), applied.change.args.clone());
         if self.standing() == Standing::Written {
-            self.state.push(self.gauges, Job { seq, applied: Some(applied), relies_on: None, done: None });
+            self.state.push(Job { seq, stands_on: Some(seq), applied: Some(applied), done: None });
             self.has_queued = true;
         }
-        Some(Changed { seq, before, after })
+        Some(seq)
     }
 
     /// Changes only memory; the writer then rewrites the file.
-    pub fn change_unwritten(&mut self, edit: Edit, kind: Kind, key: &str) {
-        if let Some(applied) = self.state.intent.change(edit, kind, key) {
+    pub fn change_unwritten(&mut self, change: Change) {
+        if let Some(applied) = self.state.intent.change(change) {
             self.state.missed(applied);
             self.state.needs_rewrite = true;
         }
@@ -220,70 +176,50 @@ impl Turn<'_> {
         self.relies_on = Some(seq);
     }
 
-    /// Keeps the edit until the file is read; drops it if too much is kept already.
-    pub fn keep(&mut self, edit: Edit, key: ProxyKey) {
-        let Access::Waiting { calls, bytes, .. } = &mut self.state.access else { return };
-        let size = edit.bytes(&key.1);
-        if calls.len() < QUEUE_CHANGES && *bytes + size <= QUEUE_BYTES {
-            *bytes += size;
-            calls.insert(key, edit);
+    /// Keeps the change until the file is read; drops it if too much is kept already.
+    pub fn keep(&mut self, change: Change) {
+        let State { kept, kept_bytes, .. } = &mut *self.state;
+        let size = change.bytes();
+        if kept.len() < QUEUE_CHANGES && *kept_bytes + size <= QUEUE_BYTES {
+            *kept_bytes += size;
+            kept.insert((change.kind, Arc::clone(&change.key)), change);
         }
     }
 }
 
 impl Inbox {
-    pub fn new(gauges: Arc<Gauges>) -> Inbox {
-        Inbox {
-            state: Mutex::new(State {
-                intent: Intent::default(),
-                queue: Vec::new(),
-                queued_bytes: 0,
-                awaited: 0,
-                needs_rewrite: false,
-                is_closing: false,
-                is_abandoned: false,
-                chores: Chores::default(),
-                access: Access::Waiting { calls: BTreeMap::new(), bytes: 0, begin: None },
-                unwritten: Vec::new(),
-            }),
-            gauges,
-            wake_writer: Condvar::new(),
-            all_queued: Condvar::new(),
-        }
-    }
-
     // ---- submissions
 
-    /// The only way in. `work` reads and changes intent atomically. `done` is called when all of that is on disk, or
-    /// returned if `is_told_now`. If `work` fails, nothing of it is queued, whatever it changed in memory, and `done` is
-    /// returned. Call [`Inbox::wake`] afterwards.
+    /// The only way in. `work` reads and changes intent atomically. `done` is called when all of that is on disk; if
+    /// `is_told_now`, it is returned to be called now, with the last change so far. If `work` fails, nothing of it is
+    /// queued, whatever it changed in memory, and `done` is returned. Call [`Inbox::wake`] afterwards.
     pub fn submit<T>(
         &self,
         done: Done,
         is_told_now: bool,
-        work: impl FnOnce(&mut Turn<'_>) -> std::result::Result<T, Refusal>,
-    ) -> std::result::Result<Submitted<T>, (Done, Refusal)> {
+        work: impl FnOnce(&mut Turn<'_>) -> std::result::Result<T, Ack>,
+    ) -> std::result::Result<(T, Option<(Done, u64)>), (Done, Ack)> {
         let mut state = self.state.lock();
         if state.is_closing {
             let error = Error::new(Code::Closed, "the journal is closed: the server is stopping");
             return Err((done, error.into()));
         }
-        let mut turn = state.turn(&self.gauges);
+        let mut turn = state.turn();
         let value = match work(&mut turn) {
             Ok(value) => value,
             Err(refusal) => return Err((done, refusal)),
         };
-        let (relies_on, has_queued) = (turn.relies_on, turn.has_queued);
+        let (stands_on, has_queued) = (turn.relies_on, turn.has_queued);
         let seq = state.intent.seq();
-        let (now, later) = if is_told_now { (Some(done), None) } else { (None, Some(done)) };
+        let (now, later) = if is_told_now { (Some((done, seq)), None) } else { (None, Some(done)) };
         match state.queue.last_mut().filter(|_| has_queued) {
             Some(job) => job.done = later,
-            None => state.push(&self.gauges, Job { seq, applied: None, relies_on, done: later }),
+            None => state.push(Job { seq, stands_on, applied: None, done: later }),
         }
         if state.awaited > 0 && state.queue.len() >= state.awaited {
             self.all_queued.notify_one();
         }
-        Ok(Submitted { value, seq, done: now })
+        Ok((value, now))
     }
 
     pub fn wake(&self) {
@@ -294,10 +230,12 @@ impl Inbox {
         at(&self.state.lock().intent)
     }
 
-    /// Whether changes are written, how many wait for the disk, and what `of` reads from intent.
-    pub fn report<T>(&self, of: impl FnOnce(&Intent) -> T) -> (Standing, usize, T) {
+    /// Whether changes are written, how many wait for the disk, how long the oldest has, and what `of` reads from
+    /// intent.
+    pub fn report<T>(&self, of: impl FnOnce(&Intent) -> T) -> (Standing, usize, Duration, T) {
         let state = self.state.lock();
-        (state.access.standing(), state.queue.len(), of(&state.intent))
+        let lag = state.waiting_since.map_or(Duration::ZERO, |since| since.elapsed());
+        (state.standing, state.queue.len(), lag, of(&state.intent))
     }
 
     /// What arguments are encrypted with.
@@ -306,14 +244,13 @@ impl Inbox {
     }
 
     /// Calls `told` once when intent is known: at once, or on the writer thread.
-    pub fn on_loaded(&self, told: Begin) {
+    pub fn on_loaded(&self, told: impl FnOnce() + Send + 'static) {
         let mut state = self.state.lock();
-        match &mut state.access {
-            Access::Waiting { begin, .. } => *begin = Some(told),
-            Access::Open | Access::ReadOnly => {
-                drop(state);
-                told();
-            }
+        if state.standing == Standing::NotRead {
+            state.begin = Some(Box::new(told));
+        } else {
+            drop(state);
+            told();
         }
     }
 
@@ -341,10 +278,10 @@ impl Inbox {
     pub fn next(&self, is_open: bool, retry_at: Option<Instant>, callers: usize) -> Work {
         let mut state = self.state.lock();
         loop {
-            let is_broken = match state.access {
-                Access::Open => !is_open || state.needs_rewrite,
-                Access::Waiting { .. } => !state.is_closing,
-                Access::ReadOnly => false,
+            let is_broken = match state.standing {
+                Standing::Written => !is_open || state.needs_rewrite,
+                Standing::NotRead => !state.is_closing,
+                Standing::ReadOnly => false,
             };
             let is_due = is_broken && (state.is_closing || retry_at.is_none_or(|at| at <= Instant::now()));
             let is_idle =
@@ -358,13 +295,13 @@ impl Inbox {
                 let jobs = std::mem::replace(&mut state.queue, room);
                 state.queued_bytes = 0;
                 state.needs_rewrite &= !is_due;
-                let repair = match state.access {
+                let repair = match state.standing {
                     _ if !is_due => Repair::None,
-                    Access::Waiting { .. } => Repair::Open,
+                    Standing::NotRead => Repair::Open,
                     _ => Repair::Rewrite(state.intent.clone()),
                 };
                 let chores = std::mem::take(&mut state.chores);
-                return Work { taken: self.gauges.now(), jobs, chores, repair, is_last: state.is_closing };
+                return Work { taken: Instant::now(), jobs, chores, repair, is_last: state.is_closing };
             }
             match retry_at.filter(|_| is_broken) {
                 Some(at) => {
@@ -388,9 +325,9 @@ impl Inbox {
     }
 
     /// Everything that was taken at `taken` is answered. Returns the number of jobs that have come since.
-    pub fn answered(&self, taken: u64) -> usize {
-        let state = self.state.lock();
-        self.gauges.answered(taken, state.queue.is_empty());
+    pub fn answered(&self, taken: Instant) -> usize {
+        let mut state = self.state.lock();
+        state.waiting_since = (!state.queue.is_empty()).then_some(taken);
         state.queue.len()
     }
 
@@ -423,12 +360,12 @@ impl Inbox {
     /// The file was read: intent is what it has, plus the calls that have come since the start.
     pub fn loaded(&self, intent: Intent, is_written: bool) {
         let mut state = self.state.lock();
-        let access = if is_written { Access::Open } else { Access::ReadOnly };
-        let Access::Waiting { calls, begin, .. } = std::mem::replace(&mut state.access, access) else { return };
+        state.standing = if is_written { Standing::Written } else { Standing::ReadOnly };
         state.intent = intent;
-        let mut turn = state.turn(&self.gauges);
-        for ((kind, key), edit) in calls {
-            turn.change(edit, kind, &key);
+        let (kept, begin) = (std::mem::take(&mut state.kept), state.begin.take());
+        let mut turn = state.turn();
+        for change in kept.into_values() {
+            turn.change(change);
         }
         drop(state);
         if let Some(begin) = begin {
@@ -447,11 +384,37 @@ impl Inbox {
 
     /// The writer has died: changes stay in memory, and the queued ones fail.
     pub fn abandon(&self) {
-        let untold = {
-            let mut state = self.state.lock();
-            state.is_abandoned = true;
-            std::mem::take(&mut state.queue)
-        };
+        let mut state = self.state.lock();
+        state.is_abandoned = true;
+        let untold = std::mem::take(&mut state.queue);
+        drop(state);
         drop(untold);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lag_is_that_of_the_oldest_that_waits() {
+        let inbox = Inbox::default();
+        let since = || inbox.state.lock().waiting_since;
+        let call = || assert!(inbox.submit(Done::new(drop), false, |_| Ok(())).is_ok());
+        let lag = || inbox.report(|_| ()).2;
+        assert_eq!(lag(), Duration::ZERO);
+        call();
+        let first = since();
+        std::thread::sleep(Duration::from_millis(2));
+        call();
+        assert_eq!(since(), first);
+        assert!(lag() >= Duration::from_millis(2));
+        let taken = Instant::now();
+        // One more came while those were written.
+        inbox.answered(taken);
+        assert_eq!(since(), Some(taken));
+        inbox.state.lock().queue.clear();
+        inbox.answered(Instant::now());
+        assert_eq!(lag(), Duration::ZERO);
     }
 }

@@ -14,30 +14,30 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::Serialize;
 
-use self::ack::Refusal;
 pub use self::ack::{Ack, Done, JournalWord, Persisted, Reply};
 pub use self::batch::{AppliedMutation, Mutation, Precondition};
 use self::core::Core;
 pub use self::gauges::Reading;
-pub use self::history::{HistoryFilter, PointInTime};
+pub use self::history::PointInTime;
 use self::inbox::{QUEUE_CHANGES, Standing, Turn};
 use self::upkeep::Maintenance;
 use self::writer::Writer;
 use crate::error::{Code, Error, Result};
-use crate::model::{Args, Entry, Kind, NamingRules, Op, ProxyKey, State, Stream, check_key};
+use crate::model::{Args, Change, Entry, Kind, Op, ProxyKey, State, check_key};
 use crate::settings::{OnError, Settings};
 pub use crate::storage::crash_counters::CrashCounters;
-pub use crate::storage::db::SCHEMA_VERSION;
+pub use crate::storage::db::{HistoryFilter, SCHEMA_VERSION};
 use crate::storage::env::{Env, System};
 pub use crate::storage::intent::Cause;
-use crate::storage::intent::Edit;
+use crate::storage::intent::Intent;
 pub use crate::storage::offline_hints::OfflineHints;
 pub use crate::storage::paths::SnapshotFile;
 use crate::storage::paths::{JournalPaths, log_of};
@@ -59,7 +59,6 @@ pub struct Call<'a> {
 /// The state of the journal, for operators.
 #[derive(Debug, Clone)]
 pub struct Report {
-    pub file: PathBuf,
     pub condition: Condition,
     pub by_state: BTreeMap<&'static str, u64>,
     pub seq: u64,
@@ -68,6 +67,8 @@ pub struct Report {
     pub file_seq: u64,
     pub queue: usize,
     pub queue_capacity: usize,
+    /// Time that the oldest unacknowledged change has waited.
+    pub ack_lag: Duration,
     pub snapshot: Option<SnapshotFile>,
     /// Arguments are encrypted.
     pub encrypted: bool,
@@ -75,8 +76,10 @@ pub struct Report {
     pub last_error: Option<(i64, Error)>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Condition {
+    #[serde(rename = "ok")]
     Healthy,
     /// It cannot be written at the moment. Retried until it can.
     StorageFailed,
@@ -123,12 +126,12 @@ impl Journal {
 
     /// Replaces the settings, except `path`, `key_file` and `restore`, which stay as they were at the opening.
     pub fn set_settings(&self, settings: Settings) {
-        self.core.set_options(settings);
+        *self.core.options.write() = Arc::new(settings);
     }
 
     /// Calls `told` once when intent is known: at once, or on the writer thread when the journal could be opened.
     pub fn on_loaded(&self, told: impl FnOnce() + Send + 'static) {
-        self.core.inbox.on_loaded(Box::new(told));
+        self.core.inbox.on_loaded(told);
     }
 
     /// `told` is called on the writer thread for every proxy whose change was undone. Only the first call has an
@@ -140,7 +143,7 @@ impl Journal {
     /// With `on_error=reject`, fails if a call should be refused before the server carries it out.
     pub fn admit(&self) -> Result<()> {
         match (self.core.options().on_error, &self.core.health.lock().failure) {
-            (OnError::Reject, Some((_, error))) => Err(error.clone()),
+            (OnError::Reject, Some(error)) => Err(error.clone()),
             _ => Ok(()),
         }
     }
@@ -195,8 +198,8 @@ impl Journal {
         call: Call<'_>,
         at: i64,
         is_undone: bool,
-    ) -> std::result::Result<(), Refusal> {
-        let Call { op, kind, key, args, already_exists, cause } = call;
+    ) -> std::result::Result<(), Ack> {
+        let Call { op, kind, key, args, already_exists, cause: Cause { origin, reason } } = call;
         let durable = self.core.durable_seq.load(Ordering::Acquire);
         // A change that is not on disk may yet be undone, and this call must then be undone with it.
         let is_the_same = |entry: &Entry| args.as_ref() == Some(&entry.args) && entry.seq <= durable;
@@ -204,27 +207,26 @@ impl Journal {
         let relies_on = wanted.filter(|entry| op == Op::Add && (already_exists || is_the_same(entry)));
         let relies_on = relies_on.map(|entry| entry.seq);
         let is_change = relies_on.is_none() && (op == Op::Add || turn.intent().get(kind, key).is_some());
-        let edit = Edit { at, op, args, cause };
+        let change = Change { seq: 0, at, op, kind, key: key.into(), args, origin, reason };
         if turn.standing() != Standing::Written {
-            let refusal = Refusal::from(self.core.last_failure());
+            let refusal = Ack::from(self.core.last_failure());
             match turn.standing() {
-                _ if is_undone => return Err(Refusal { undone: true, ..refusal }),
-                Standing::NotRead => turn.keep(edit, (kind, key.into())),
-                _ if is_change => drop(turn.change(edit, kind, key)),
+                _ if is_undone => return Err(Ack { undone: true, ..refusal }),
+                Standing::NotRead => turn.keep(change),
+                _ if is_change => drop(turn.change(change)),
                 _ => {}
             }
-            return Err(Refusal { seq: turn.intent().seq(), ..refusal });
+            return Err(Ack { seq: turn.intent().seq(), ..refusal });
         }
-        if let Err(error) = turn.has_room(edit.bytes(key)) {
+        if let Err(error) = turn.has_room(change.bytes()) {
             if is_change && !is_undone {
-                turn.change_unwritten(edit, kind, key);
+                turn.change_unwritten(change);
             }
-            let seq = turn.intent().seq();
-            return Err(Refusal { error, seq, undone: is_change && is_undone });
+            return Err(Ack { seq: turn.intent().seq(), undone: is_change && is_undone, ..error.into() });
         }
         match relies_on {
             Some(seq) => turn.relies_on(seq),
-            None => drop(turn.change(edit, kind, key)),
+            None => drop(turn.change(change)),
         }
         Ok(())
     }
@@ -232,12 +234,12 @@ impl Journal {
     /// Makes a change of our own. Returns false if it changes nothing, or if the entry is no longer that of change
     /// `seq`. Touches no storage.
     pub fn change(&self, kind: Kind, key: &str, seq: u64, op: Op, reason: &str) -> bool {
-        let cause = Cause { origin: "zlm-journal".to_owned(), reason: reason.to_owned() };
-        let edit = Edit { at: self.now_ms(), op, args: None, cause };
+        let (at, origin, reason) = (self.now_ms(), "zlm-journal".to_owned(), reason.to_owned());
+        let change = Change { seq: 0, at, op, kind, key: key.into(), args: None, origin, reason };
         let submitted = self.core.submit(Done::new(drop), |turn| {
             let is_as_expected = turn.intent().get(kind, key).is_some_and(|entry| entry.seq == seq);
-            let changed = is_as_expected.then(|| turn.change(edit, kind, key)).flatten();
-            changed.ok_or_else(|| Refusal::from(Error::new(Code::Conflict, "it is not as it was")))
+            let changed = is_as_expected.then(|| turn.change(change)).flatten();
+            changed.ok_or_else(|| Error::new(Code::Conflict, "it is not as it was").into())
         });
         self.wake();
         submitted.is_ok()
@@ -248,26 +250,19 @@ impl Journal {
         self.core.paths.env.now_ms()
     }
 
-    /// The proxies that did not play when the server was last checked.
-    pub fn dark(&self) -> OfflineHints {
-        OfflineHints::read(&self.core.paths)
+    /// Its files, and those beside it.
+    pub fn paths(&self) -> &JournalPaths {
+        &self.core.paths
     }
 
-    /// The proxies that may have crashed the server, including its last crash. `known` has each proxy with its last
-    /// change. Call it once per process.
-    pub fn suspects(&self, known: impl Iterator<Item = (ProxyKey, u64)>) -> CrashCounters {
-        CrashCounters::read(&self.core.paths, known)
-    }
-
-    /// The file to which a handler of crash signals writes what is being worked on: the number of each change, one per
-    /// line.
-    pub fn crash_file(&self) -> PathBuf {
-        self.core.paths.crash()
+    /// Reads intent under its lock, so not for long.
+    pub fn look<T>(&self, at: impl FnOnce(&Intent) -> T) -> T {
+        self.core.inbox.look(at)
     }
 
     /// Whether the proxy is enabled exactly as change `seq` left it; with 0, in any version.
     pub fn wants(&self, kind: Kind, key: &str, seq: u64) -> bool {
-        self.core.inbox.look(|intent| {
+        self.look(|intent| {
             let entry = intent.get(kind, key);
             entry.is_some_and(|entry| (entry.seq == seq || seq == 0) && entry.state == State::Enabled)
         })
@@ -276,34 +271,19 @@ impl Journal {
     /// Whether the proxy should run now, exactly as change `seq` left it; with 0, in any version.
     pub fn is_due(&self, kind: Kind, key: &str, seq: u64) -> bool {
         let now = self.now_ms();
-        self.core.inbox.look(|intent| {
+        self.look(|intent| {
             intent.get(kind, key).is_some_and(|entry| (entry.seq == seq || seq == 0) && entry.is_due(now))
         })
     }
 
-    /// The number of entries in a state.
-    pub fn count(&self, state: State) -> u64 {
-        self.core.inbox.look(|intent| intent.count(state))
-    }
-
     /// A copy of one entry.
     pub fn get(&self, kind: Kind, key: &str) -> Option<Entry> {
-        self.core.inbox.look(|intent| intent.get(kind, key).cloned())
-    }
-
-    /// The proxies that end with this source of the server, and the source with them.
-    pub fn producers(&self, stream: &Stream, rules: &NamingRules) -> Vec<ProxyKey> {
-        self.core.inbox.look(|intent| intent.producers(stream, rules))
-    }
-
-    /// The proxies that take this source of the server by name.
-    pub fn takers(&self, schema: &str, stream: &Stream, rules: &NamingRules) -> Vec<ProxyKey> {
-        self.core.inbox.look(|intent| intent.takers(schema, stream, rules))
+        self.look(|intent| intent.get(kind, key).cloned())
     }
 
     /// At most `most` entries after `cursor`, ordered by kind and key.
     pub fn after(&self, cursor: Option<&ProxyKey>, most: usize) -> Vec<(ProxyKey, Entry)> {
-        self.core.inbox.look(|intent| intent.after(cursor, most))
+        self.look(|intent| intent.after(cursor, most))
     }
 
     /// All entries, ordered by kind and key, a page at a time, so that a recording call waits for one page at most.
@@ -342,7 +322,7 @@ impl Journal {
     }
 
     pub fn report(&self) -> Report {
-        let (standing, queue, (by_state, seq, encrypted)) = self.core.inbox.report(|intent| {
+        let (standing, queue, ack_lag, (by_state, seq, encrypted)) = self.core.inbox.report(|intent| {
             let by_state = State::ALL.iter().map(|&state| (state.name(), intent.count(state))).collect();
             (by_state, intent.seq(), intent.cipher().is_some())
         });
@@ -354,7 +334,6 @@ impl Journal {
             (Standing::ReadOnly, _) => Condition::ReadOnly,
         };
         Report {
-            file: self.core.paths.file.clone(),
             condition,
             by_state,
             seq,
@@ -362,6 +341,7 @@ impl Journal {
             file_seq: self.core.file_seq.load(Ordering::Acquire),
             queue,
             queue_capacity: QUEUE_CHANGES,
+            ack_lag,
             snapshot: health.snapshot.clone(),
             encrypted,
             last_error: health.last_error.clone(),
@@ -383,7 +363,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(run)
-        .map_err(|error| Error::new(Code::Storage, format!("cannot start the thread {name}: {error}")))
+        .map_err(|error| Error::storage(format!("cannot start the thread {name}: {error}")))
 }
 
 /// A second caller waits for the first.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::core::Core;
 use crate::error::{Code, Result};
 use crate::storage::db::{self, Content, Store};
-use crate::storage::paths::{QuarantineReason, SnapshotFile};
+use crate::storage::intent::Intent;
+use crate::storage::paths::{DAMAGED, REPLACED, SnapshotFile};
 
 /// Changes are in the database file at the latest after this time.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
@@ -137,21 +138,23 @@ impl Core {
         }
         let newest = self.paths.list_snapshots().into_iter().next();
         // Checks each row as it is read: a snapshot also tests the journal itself.
-        let intent = Store::open_for_reading(&self.paths, &self.paths.file)
-            .and_then(|store| store.load(self.inbox.cipher().as_ref()));
+        let intent = db::load(&self.paths, &self.paths.file, self.inbox.cipher().as_ref());
         let intent = self
             .rewrite_if_corrupt(intent)
             .map_err(|error| error.context(format!("cannot make a snapshot of {}", self.paths.file.display())))?;
         if newest.as_ref().is_some_and(|snapshot| snapshot.seq == intent.seq()) {
             return Ok(newest);
         }
-        let temporary = self.paths.temporary_snapshot();
         let snapshot = self.paths.snapshot(intent.seq());
-        db::create(&self.paths, &temporary, &Content { intent, ..Content::default() })?;
-        self.paths.publish(&temporary, &snapshot.path)?;
+        self.write_snapshot(intent, &snapshot.path)?;
         self.health.lock().snapshot = Some(snapshot.clone());
         self.drop_old_snapshots()?;
         Ok(Some(snapshot))
+    }
+
+    fn write_snapshot(&self, intent: Intent, path: &Path) -> Result<()> {
+        let content = Content { intent, ..Content::default() };
+        db::create(&self.paths, &self.paths.temporary_snapshot(), path, &content)
     }
 
     /// With a key, none of our files may show URLs: older snapshots are encrypted, and plain files that were replaced
@@ -167,25 +170,18 @@ impl Core {
             if is_sealed(&snapshot.path) {
                 continue;
             }
-            let intent = Store::open_for_reading(&self.paths, &snapshot.path)
-                .and_then(|store| store.load(Some(&cipher)))
+            let intent = db::load(&self.paths, &snapshot.path, Some(&cipher))
                 .map_err(|error| error.context(format!("cannot encrypt {}", snapshot.path.display())));
             match intent {
-                Ok(intent) => {
-                    let temporary = self.paths.temporary_snapshot();
-                    db::create(&self.paths, &temporary, &Content { intent, ..Content::default() })?;
-                    self.paths.publish(&temporary, &snapshot.path)?;
-                }
+                Ok(intent) => self.write_snapshot(intent, &snapshot.path)?,
                 Err(error) => log::error!("journal: {error}. Remove it if the URLs in it must not be readable"),
             }
         }
         let holds_more = |folder: &PathBuf| self.paths.database_in(folder).is_some_and(|file| !is_sealed(&file));
-        for folder in self.paths.quarantined(QuarantineReason::Replaced).iter().filter(|folder| holds_more(folder))
-        {
+        for folder in self.paths.quarantined(REPLACED).iter().filter(|folder| holds_more(folder)) {
             self.paths.empty(folder)?;
         }
-        for folder in self.paths.quarantined(QuarantineReason::Damaged).iter().filter(|folder| holds_more(folder))
-        {
+        for folder in self.paths.quarantined(DAMAGED).iter().filter(|folder| holds_more(folder)) {
             log::warn!(
                 "journal: {} has unencrypted files from before key_file was set: remove them if they are not needed",
                 folder.display()

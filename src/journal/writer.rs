@@ -15,11 +15,10 @@ use super::inbox::{Chores, Job, Repair};
 use crate::error::{Code, Error, Result};
 use crate::settings::OnError;
 use crate::storage::cipher::ArgsCipher;
-use crate::storage::db::{Content, LOG_PAGES, Store};
+use crate::storage::db::{self, Content, LOG_PAGES, Store};
 use crate::storage::intent::{Applied, Intent};
-use crate::storage::paths::QuarantineReason;
+use crate::storage::paths::REPLACED;
 use crate::storage::recover::{self, Opened};
-use crate::storage::rows::Incident;
 
 const PRUNE_ROWS: u32 = 1000;
 /// The pause between attempts to write or open a journal that failed.
@@ -67,19 +66,13 @@ impl Writer {
     pub fn run(mut self) {
         loop {
             let work = self.core.inbox.next(self.store.is_some(), self.retry_at, self.callers);
-            let rewritten = match &work.repair {
-                Repair::None => false,
-                Repair::Rewrite(intent) => {
-                    self.rewrite(intent);
-                    true
-                }
-                Repair::Open => {
-                    self.try_to_open();
-                    false
-                }
-            };
+            match &work.repair {
+                Repair::None => {}
+                Repair::Rewrite(intent) => self.rewrite(intent),
+                Repair::Open => self.try_to_open(),
+            }
             let jobs = work.jobs.len();
-            self.settle(work.jobs, rewritten);
+            self.settle(work.jobs, matches!(work.repair, Repair::Rewrite(_)));
             self.callers = jobs + self.core.inbox.answered(work.taken);
             self.do_chores(work.chores);
             if work.is_last {
@@ -89,15 +82,11 @@ impl Writer {
     }
 
     /// Writes the jobs, unless a rewrite has just done so, and calls every `done`.
-    fn settle(&mut self, jobs: Vec<Job>, rewritten: bool) {
-        let (mut batch, mut waiting) = (Vec::with_capacity(jobs.len()), Vec::with_capacity(jobs.len()));
-        for job in jobs {
-            waiting.push((job.seq, job.stands_on(), job.done));
-            batch.extend(job.applied);
-        }
+    fn settle(&mut self, mut jobs: Vec<Job>, rewritten: bool) {
+        let batch: Vec<Applied> = jobs.iter_mut().filter_map(|job| job.applied.take()).collect();
         let outcome = match &mut self.store {
             None => Err(self.core.last_failure()),
-            Some(_) if rewritten || waiting.is_empty() => Ok(()),
+            Some(_) if rewritten || jobs.is_empty() => Ok(()),
             Some(store) => {
                 let began = Instant::now();
                 let committed = store.commit(&batch);
@@ -116,8 +105,8 @@ impl Writer {
         let mut undone = BTreeSet::new();
         match &outcome {
             Ok(()) => {
-                if let Some((seq, ..)) = waiting.last() {
-                    self.core.durable_seq.fetch_max(*seq, Ordering::Release);
+                if let Some(last) = jobs.last() {
+                    self.core.durable_seq.fetch_max(last.seq, Ordering::Release);
                 }
                 if !batch.is_empty() {
                     self.ask_for_checkpoint();
@@ -131,7 +120,7 @@ impl Writer {
                 undone = self.take_back(batch);
             }
         }
-        Done::call_all(waiting.into_iter().filter_map(|(seq, stands_on, done)| {
+        Done::call_all(jobs.into_iter().filter_map(|Job { seq, stands_on, done, .. }| {
             let result = outcome.clone().map(|()| Persisted::Yes);
             let undone = stands_on.is_some_and(|seq| undone.contains(&seq));
             Some((done?, Ack { seq, result, undone }))
@@ -171,10 +160,14 @@ impl Writer {
         let _files = core.files.lock();
         match self.open_files() {
             Ok(opened) => self.opened(opened),
-            Err(error) if error.code == Code::NewerSchema => match self.read_only() {
-                Ok(intent) => self.opened_read_only(intent, error),
-                Err(unread) => self.fail(&error.context(unread)),
-            },
+            Err(error) if error.code == Code::NewerSchema => {
+                let read =
+                    self.cipher().and_then(|cipher| db::load(&core.paths, &core.paths.file, cipher.as_ref()));
+                match read {
+                    Ok(intent) => self.opened_read_only(intent, error),
+                    Err(unread) => self.fail(&error.context(unread)),
+                }
+            }
             Err(error) => {
                 self.fail(&error.context(format!("the journal {} cannot be opened", core.paths.file.display())));
             }
@@ -198,10 +191,6 @@ impl Writer {
             self.lock = None;
         }
         opened
-    }
-
-    fn read_only(&self) -> Result<Intent> {
-        recover::read_only(&self.core.paths, self.cipher()?.as_ref())
     }
 
     /// Read at each attempt: the disk with the key may be mounted later.
@@ -279,19 +268,14 @@ impl Writer {
             self.lock = Some(paths.lock()?);
         }
         let durable = self.core.durable_seq.load(Ordering::Acquire);
-        let (mut history, mut incidents) = recover::salvage_history(paths, durable, intent.cipher());
+        let (mut history, incidents) = recover::salvage_history(paths, durable, intent.cipher());
         history.extend(self.core.inbox.unwritten().into_iter().map(|change| (change.seq, change)));
-        let at = paths.env.now_ms();
         let report = self.core.health.lock().last_error.as_ref().map_or_else(
             || "The file was rewritten from memory".to_owned(),
             |(_, error)| format!("The file was rewritten from memory after: {error}"),
         );
-        incidents.insert(Incident { at, report });
-        recover::replace(
-            paths,
-            &Content { intent: intent.clone(), history, incidents },
-            QuarantineReason::Replaced,
-        )
+        let content = Content { intent: intent.clone(), history, incidents };
+        recover::replace(paths, content, report, REPLACED).map(|opened| opened.store)
     }
 
     fn healed(&mut self) {
@@ -299,7 +283,7 @@ impl Writer {
         self.attempts = 0;
         self.asked_at = 0;
         self.core.opened();
-        self.core.recovered();
+        self.core.health.lock().failure = None;
     }
 
     /// Drops the connection without writing, and schedules the next attempt.

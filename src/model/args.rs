@@ -72,11 +72,7 @@ impl Args {
             text.push(b':');
             match std::str::from_utf8(value) {
                 Ok(_) => push_json_string(&mut text, value),
-                Err(_) => {
-                    text.extend_from_slice(b"{\"hex\":\"");
-                    text.extend_from_slice(hex::encode(value).as_bytes());
-                    text.extend_from_slice(b"\"}");
-                }
+                Err(_) => text.extend(format!(r#"{{"hex":"{}"}}"#, hex::encode(value)).into_bytes()),
             }
         }
         text.push(b'}');
@@ -90,12 +86,10 @@ impl Args {
         let mut pairs = Vec::with_capacity(object.len());
         for (name, value) in object {
             let bytes = match value {
-                Value::String(text) => Some(text.clone().into_bytes()),
                 Value::Number(number) => Some(number.to_string().into_bytes()),
                 Value::Bool(truth) => Some(truth.to_string().into_bytes()),
                 Value::Null => Some(Vec::new()),
-                Value::Object(object) => bytes_of(object),
-                Value::Array(_) => None,
+                Value::String(_) | Value::Object(_) | Value::Array(_) => bytes_of(value),
             };
             let bytes = bytes.ok_or_else(|| {
                 Error::invalid(format!("its argument {name} must be a string, a number or a boolean"))
@@ -219,14 +213,9 @@ impl Args {
             .map_err(|error| Error::corrupt(format!("stored arguments are not a JSON object: {error}")))?;
         map.into_iter()
             .map(|(name, value)| {
-                let bytes = match &value {
-                    Value::String(text) => Some(text.as_bytes().to_vec()),
-                    Value::Object(object) => bytes_of(object),
-                    _ => None,
-                };
-                bytes
-                    .map(|bytes| (name.clone(), bytes))
-                    .ok_or_else(|| Error::corrupt(format!("the stored argument {name} is not a string")))
+                let bytes = bytes_of(&value)
+                    .ok_or_else(|| Error::corrupt(format!("the stored argument {name} is not a string")))?;
+                Ok((name, bytes))
             })
             .collect()
     }
@@ -246,9 +235,12 @@ impl Read {
     }
 }
 
-/// A value that is stored as `{"hex":"…"}`.
-fn bytes_of(object: &Map<String, Value>) -> Option<Vec<u8>> {
-    hex::decode(object.get("hex")?.as_str()?).ok()
+/// A stored value: a string, or `{"hex":"…"}`.
+fn bytes_of(value: &Value) -> Option<Vec<u8>> {
+    match value {
+        Value::String(text) => Some(text.clone().into_bytes()),
+        value => hex::decode(value.get("hex")?.as_str()?).ok(),
+    }
 }
 
 /// Escapes a JSON string by bytes: serde_json rejects what is not UTF-8, but some cameras use it.

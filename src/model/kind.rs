@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::args::Args;
 use super::{NamingRules, Stream, url};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -20,11 +19,9 @@ pub struct KindInfo {
     pub remove: &'static str,
     /// The arguments that an add must have.
     pub required: &'static [&'static str],
-    /// The parts of the server's key, joined with slashes.
-    pub key: &'static [Part],
-    /// Arguments that a replay adds to the recorded ones. With `force=1`, MediaServer keeps and retries a pull whose
-    /// first connect fails, such as one from a camera that is off.
-    pub replay: &'static [(&'static str, &'static str)],
+    /// The arguments that make the server's key, joined with slashes. The URL of the output is in it as its MD5, in
+    /// lower-case hexadecimal.
+    pub key: &'static [&'static str],
     /// The argument with the URL that it connects to.
     pub connects_to: &'static str,
     /// Where its stream comes from and where it goes. A proxy that takes a stream of this server by name can be added
@@ -36,28 +33,13 @@ pub struct KindInfo {
     pub renames_stream: Option<&'static str>,
     /// MediaServer ends the proxy when the stream that it makes on this server is closed.
     pub ends_with_its_stream: bool,
-    /// Newer versions of MediaServer have `force` for it, which keeps it even if its first connect fails.
+    /// Newer versions of MediaServer have `force` for it: with 1, as in a replay, they keep and retry it even if its
+    /// first connect fails, such as that of a camera that is off.
     pub has_force: bool,
     /// It is a process on this machine.
     pub is_process: bool,
     /// The argument that names a key of the ini. If that key is missing, the server silently uses another value.
     pub names_setting: Option<&'static str>,
-}
-
-/// A part of a key.
-#[derive(Debug, Clone, Copy)]
-pub enum Part {
-    /// The value of this argument.
-    Value(&'static str),
-    /// The MD5 of the value, in lower-case hexadecimal.
-    Md5(&'static str),
-}
-
-impl Part {
-    pub fn argument(self) -> &'static str {
-        let (Part::Value(name) | Part::Md5(name)) = self;
-        name
-    }
 }
 
 /// One end of a proxy.
@@ -79,8 +61,7 @@ impl Kind {
                 add: "addStreamProxy",
                 remove: "delStreamProxy",
                 required: &["vhost", "app", "stream", "url"],
-                key: &[Part::Value("vhost"), Part::Value("app"), Part::Value("stream")],
-                replay: &[("force", "1")],
+                key: &["vhost", "app", "stream"],
                 connects_to: "url",
                 input: Endpoint::Url("url"),
                 output: Endpoint::Named,
@@ -95,14 +76,7 @@ impl Kind {
                 add: "addStreamPusherProxy",
                 remove: "delStreamPusherProxy",
                 required: &["schema", "vhost", "app", "stream", "dst_url"],
-                key: &[
-                    Part::Value("schema"),
-                    Part::Value("vhost"),
-                    Part::Value("app"),
-                    Part::Value("stream"),
-                    Part::Md5("dst_url"),
-                ],
-                replay: &[],
+                key: &["schema", "vhost", "app", "stream", "dst_url"],
                 connects_to: "dst_url",
                 input: Endpoint::Named,
                 output: Endpoint::Url("dst_url"),
@@ -117,8 +91,7 @@ impl Kind {
                 add: "addFFmpegSource",
                 remove: "delFFmpegSource",
                 required: &["src_url", "dst_url", "timeout_ms"],
-                key: &[Part::Md5("dst_url")],
-                replay: &[],
+                key: &["dst_url"],
                 connects_to: "src_url",
                 input: Endpoint::Url("src_url"),
                 output: Endpoint::Url("dst_url"),
@@ -140,17 +113,13 @@ impl Kind {
     }
 
     /// The key that the server makes from these arguments.
-    pub fn key_of<'a>(self, value: impl Fn(&str) -> &'a str) -> String {
-        let parts = self.info().key.iter().map(|part| match part {
-            Part::Value(name) => value(name).to_owned(),
-            Part::Md5(name) => format!("{:x}", md5::compute(value(name))),
+    pub fn key_of<T: Into<String> + AsRef<[u8]>>(self, value: impl Fn(&str) -> T) -> String {
+        let info = self.info();
+        let parts = info.key.iter().map(|name| match info.output == Endpoint::Url(name) {
+            true => format!("{:x}", md5::compute(value(name))),
+            false => value(name).into(),
         });
         parts.collect::<Vec<_>>().join("/")
-    }
-
-    /// Whether its key is the stream `vhost/app/stream` that it makes.
-    pub fn key_is_stream(self) -> bool {
-        self.info().output == Endpoint::Named
     }
 
     /// The kind that an API call adds (true) or deletes (false), by its name, ignoring case; `None` for other calls.
@@ -163,13 +132,7 @@ impl Kind {
     }
 
     /// The sources of this server that end a proxy when they are closed; none if it makes its stream elsewhere.
-    pub fn own_streams(self, args: &Args, rules: &NamingRules) -> Vec<Stream> {
-        let read = args.read();
-        self.own_streams_of(|name| read.get(name), rules)
-    }
-
-    /// The same with a lookup function.
-    pub fn own_streams_of<'a>(self, get: impl Fn(&str) -> Option<&'a str>, rules: &NamingRules) -> Vec<Stream> {
+    pub fn own_streams<'a>(self, get: impl Fn(&str) -> Option<&'a str>, rules: &NamingRules) -> Vec<Stream> {
         let info = self.info();
         let own = match info.output {
             _ if !info.ends_with_its_stream => None,
@@ -182,13 +145,7 @@ impl Kind {
     }
 
     /// The source of this server that a proxy takes by name, with its schema. When it ends, the proxy ends for good.
-    pub fn taken_stream(self, args: &Args, rules: &NamingRules) -> Option<(String, Stream)> {
-        let read = args.read();
-        self.taken_stream_of(|name| read.get(name), rules)
-    }
-
-    /// The same with a lookup function.
-    pub fn taken_stream_of<'a>(
+    pub fn taken_stream<'a>(
         self,
         get: impl Fn(&str) -> Option<&'a str>,
         rules: &NamingRules,
@@ -208,6 +165,12 @@ fn named_stream<'a>(get: impl Fn(&str) -> Option<&'a str>, rules: &NamingRules) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Args;
+
+    fn own_streams(kind: Kind, args: &Args, rules: &NamingRules) -> Vec<Stream> {
+        let read = args.read();
+        kind.own_streams(|name| read.get(name), rules)
+    }
 
     #[test]
     fn keys_are_made_as_the_server_makes_them() {
@@ -228,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_proxy_makes_or_takes_the_streams_that_its_arguments_name() {
-        let rules = NamingRules { vhosts: false, hosts: vec!["10.0.0.5".into()] };
+        let rules = NamingRules { hosts: vec!["10.0.0.5".into()], ..NamingRules::default() };
         let pairs = |url: &str| {
             let pairs =
                 [("vhost", "cam.example"), ("app", "a/b"), ("stream", "s"), ("schema", "rtmp"), ("dst_url", url)];
@@ -236,20 +199,21 @@ mod tests {
         };
         let here = pairs("rtmp://127.0.0.1/live/x");
         let stream = |app: &str, stream: &str| [Stream::new("", app, stream, &rules)];
-        assert_eq!(Kind::Pull.own_streams(&here, &rules), stream("a/b", "s"));
-        assert_ne!(Kind::Pull.own_streams(&here, &rules), stream("a", "b/s"));
+        assert_eq!(own_streams(Kind::Pull, &here, &rules), stream("a/b", "s"));
+        assert_ne!(own_streams(Kind::Pull, &here, &rules), stream("a", "b/s"));
         let with_vhosts = NamingRules { vhosts: true, ..rules.clone() };
-        assert_eq!(Kind::Pull.own_streams(&here, &with_vhosts)[0].to_string(), "cam.example/a/b/s");
-        assert_eq!(Kind::Push.own_streams(&here, &rules), []);
+        assert_eq!(own_streams(Kind::Pull, &here, &with_vhosts)[0].to_string(), "cam.example/a/b/s");
+        assert_eq!(own_streams(Kind::Push, &here, &rules), []);
         let [taken] = stream("a/b", "s");
-        assert_eq!(Kind::Push.taken_stream(&here, &rules), Some(("rtmp".into(), taken)));
-        assert_eq!(Kind::Ffmpeg.own_streams(&here, &rules), stream("live", "x"));
+        let read = here.read();
+        assert_eq!(Kind::Push.taken_stream(|name| read.get(name), &rules), Some(("rtmp".into(), taken)));
+        assert_eq!(own_streams(Kind::Ffmpeg, &here, &rules), stream("live", "x"));
         for local in
             ["rtmp://localhost:1936/live/x?token=1", "rtmp://10.0.0.5/live/x", "rtmp://127.0.0.1/live/x?vhost=v"]
         {
-            assert_eq!(Kind::Ffmpeg.own_streams(&pairs(local), &rules), stream("live", "x"), "{local}");
+            assert_eq!(own_streams(Kind::Ffmpeg, &pairs(local), &rules), stream("live", "x"), "{local}");
         }
-        assert_eq!(Kind::Ffmpeg.own_streams(&pairs("rtmp://cdn/live/x"), &rules), []);
+        assert_eq!(own_streams(Kind::Ffmpeg, &pairs("rtmp://cdn/live/x"), &rules), []);
     }
 
     #[test]
@@ -258,7 +222,7 @@ mod tests {
         let named = |replaced: &str| {
             let pairs = [("app", "live"), ("stream", "s"), ("stream_replace", replaced)];
             let args = Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
-            let streams = Kind::Pull.own_streams(&args.unwrap(), &rules);
+            let streams = own_streams(Kind::Pull, &args.unwrap(), &rules);
             streams.into_iter().map(|stream| stream.stream().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(named("t"), ["s", "t"]);

@@ -65,15 +65,6 @@ pub enum Op {
 }
 
 impl Op {
-    const ALL: [Op; 6] = [
-        Op::Add,
-        Op::Remove,
-        Op::Set(State::Enabled),
-        Op::Set(State::Disabled),
-        Op::Set(State::Dormant),
-        Op::Set(State::Quarantined),
-    ];
-
     pub fn name(self) -> &'static str {
         match self {
             Op::Add => "add",
@@ -95,7 +86,8 @@ impl Op {
     }
 
     pub fn from_name(name: &str) -> Option<Op> {
-        Self::ALL.into_iter().find(|op| op.name() == name)
+        let states = State::ALL.iter().copied().map(Op::Set);
+        [Op::Add, Op::Remove].into_iter().chain(states).find(|op| op.name() == name)
     }
 }
 
@@ -138,6 +130,7 @@ impl Entry {
 /// One change of intent: a row of `journal`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
+    /// 0 until it is made.
     pub seq: u64,
     pub at: i64,
     pub op: Op,
@@ -161,6 +154,11 @@ impl Change {
             created_at: self.at,
             updated_at: self.at,
         })
+    }
+
+    /// Its approximate memory while it waits for the disk.
+    pub fn bytes(&self) -> usize {
+        self.args.as_ref().map_or(0, |args| args.as_str().len()) + self.key.len()
     }
 
     /// The checksum of its row.

@@ -155,10 +155,10 @@ fn of_url(url: &str, start: usize, first: &str, hidden: &mut Vec<Range<usize>>) 
     let (_, open) = url.split_at(end);
     let start = start + end;
     // It may contain other URLs.
-    let mut at = 0;
-    while let Some((before, inner)) = open.get(at..).and_then(|rest| rest.split_once("://")) {
-        at += before.len() + 3;
-        hidden.push(start + at..start + at + credentials(before_next_url(inner)).saturating_sub(1));
+    for (at, colon) in open.match_indices("://") {
+        let (_, inner) = open.split_at(at + colon.len());
+        let start = start + at + colon.len();
+        hidden.push(start..start + credentials(before_next_url(inner)).saturating_sub(1));
     }
     of_named(open, start, hidden);
 }

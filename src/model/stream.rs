@@ -15,7 +15,7 @@ pub struct Stream {
     stream: u32,
 }
 
-/// MediaServer's settings and addresses that decide which source a proxy makes.
+/// MediaServer's settings and addresses that decide which source a proxy makes or takes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NamingRules {
     /// `general.enableVhost`. If false, every source has the default virtual host.
@@ -23,6 +23,8 @@ pub struct NamingRules {
     /// The machine's own addresses other than loopback: FFmpeg pushes to them make sources of this server
     /// (FFmpegSource.cpp, is_local_ip).
     pub hosts: Vec<String>,
+    /// The ports on which streams are played or pushed. If there are none, no URL is known to lead to this server.
+    pub ports: Vec<u16>,
 }
 
 impl Stream {

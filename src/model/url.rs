@@ -50,11 +50,6 @@ impl<'a> Parts<'a> {
         let vhost = self.query.split('&').find_map(|pair| pair.strip_prefix("vhost=")).unwrap_or(DEFAULT_VHOST);
         (!app.is_empty() && !stream.is_empty()).then_some((vhost, app, stream))
     }
-
-    /// `vhost/app/stream`.
-    fn stream(&self) -> Option<String> {
-        self.named().map(|(vhost, app, stream)| format!("{vhost}/{app}/{stream}"))
-    }
 }
 
 /// Host and port from the part before the first slash, as MediaServer reads them. Depending on the scheme, it removes
@@ -118,27 +113,17 @@ pub fn path_of(url: &str) -> Option<String> {
     Parts::of(url)?.named().map(|(_, app, stream)| format!("{app}/{stream}"))
 }
 
-/// The addresses of this server.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OwnAddress {
-    /// Other than loopback.
-    pub hosts: Vec<String>,
-    /// The ports on which streams are played or pushed. If there are none, no URL is known to lead to this server.
-    pub ports: Vec<u16>,
-}
-
-impl OwnAddress {
-    /// The stream `vhost/app/stream` of this server that a URL leads to, if it does.
-    pub fn stream_of(&self, url: &str) -> Option<String> {
-        let parts = Parts::of(url)?;
-        let is_loopback = || {
-            parts.host == "localhost"
-                || parts.host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
-        };
-        let is_own = parts.port.is_some_and(|port| self.ports.contains(&port))
-            && (is_loopback() || self.hosts.contains(&parts.host));
-        if is_own { parts.stream() } else { None }
-    }
+/// The stream `vhost/app/stream` of this server that a URL leads to, if it does.
+pub fn own_stream_of(url: &str, rules: &NamingRules) -> Option<String> {
+    let parts = Parts::of(url)?;
+    let is_loopback = || {
+        parts.host == "localhost"
+            || parts.host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+    };
+    let is_own = parts.port.is_some_and(|port| rules.ports.contains(&port))
+        && (is_loopback() || rules.hosts.contains(&parts.host));
+    let (vhost, app, stream) = parts.named().filter(|_| is_own)?;
+    Some(format!("{vhost}/{app}/{stream}"))
 }
 
 #[cfg(test)]
@@ -182,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_url_that_leads_to_this_server_names_a_stream_of_it() {
-        let own = OwnAddress { hosts: vec!["10.0.0.5".into()], ports: vec![554, 1935, 8080] };
+        let own = NamingRules { vhosts: true, hosts: vec!["10.0.0.5".into()], ports: vec![554, 1935, 8080] };
         for (url, stream) in [
             ("rtsp://127.0.0.1/live/a", Some("__defaultVhost__/live/a")),
             ("rtsp://u:p@localhost:554/live/a/b?x=/y/z", Some("__defaultVhost__/live/a/b")),
@@ -195,8 +180,8 @@ mod tests {
             ("rtsp://127.0.0.1/live/", None),
             ("udp://127.0.0.1/live/a", None),
         ] {
-            assert_eq!(own.stream_of(url).as_deref(), stream, "{url}");
+            assert_eq!(own_stream_of(url, &own).as_deref(), stream, "{url}");
         }
-        assert_eq!(OwnAddress::default().stream_of("rtsp://127.0.0.1/live/a"), None);
+        assert_eq!(own_stream_of("rtsp://127.0.0.1/live/a", &NamingRules::default()), None);
     }
 }

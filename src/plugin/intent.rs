@@ -1,6 +1,6 @@
 //! Intent for the reconciler, with the notes on suspects and on proxies that do not play.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -24,23 +24,30 @@ pub struct JournaledIntent {
 /// Notices when the hours of proxies begin and end.
 #[derive(Default)]
 struct HoursWatch {
-    /// The minute of the last look, and which of the proxies with hours were due then.
-    last: Option<(i64, BTreeSet<ProxyKey>)>,
+    /// The minute of the last look, and for each of the proxies with hours whether it was due then.
+    last: Option<(i64, BTreeMap<ProxyKey, bool>)>,
 }
 
 impl HoursWatch {
-    /// Those that were due at the last look and are not now, and the other way round. Hours begin and end with a minute,
-    /// so there is one look in each; the clock may jump. Nothing turns at the first look.
+    /// Those that were due at the last look and are not now, and the other way round; and those that came in between
+    /// and are not due now. Hours begin and end with a minute, so there is one look in each; the clock may jump. Nothing
+    /// turns at the first look.
     fn turned(&mut self, timed: impl FnOnce() -> Vec<(ProxyKey, Entry)>, now: i64) -> Vec<ProxyKey> {
         let minute = now.div_euclid(MINUTE_MS);
         if self.last.as_ref().is_some_and(|(its, _)| *its == minute) {
             return Vec::new();
         }
-        let timed = timed();
-        let is_due = timed.iter().filter(|(_, entry)| entry.is_due(now)).map(|(key, _)| key.clone()).collect();
-        let Some((_, was_due)) = self.last.replace((minute, is_due)) else { return Vec::new() };
-        let has_turned = |(key, entry): &(ProxyKey, Entry)| was_due.contains(key) != entry.is_due(now);
-        timed.into_iter().filter(has_turned).map(|(key, _)| key).collect()
+        let due: BTreeMap<_, _> = timed().into_iter().map(|(key, entry)| (key, entry.is_due(now))).collect();
+        let turned = match &self.last {
+            None => Vec::new(),
+            Some((_, was_due)) => {
+                let has_turned =
+                    |(key, is_due): &(&ProxyKey, &bool)| was_due.get(*key).map_or(!**is_due, |was| was != *is_due);
+                due.iter().filter(has_turned).map(|(key, _)| key.clone()).collect()
+            }
+        };
+        self.last = Some((minute, due));
+        turned
     }
 }
 
@@ -57,7 +64,8 @@ impl JournaledIntent {
     /// Reads the notes at the first use: by then the journal is locked.
     fn notes<T>(&self, ask: impl FnOnce(&mut Notes) -> T) -> T {
         let known = || self.journal.entries().map(|(key, entry)| (key, entry.seq));
-        let read = || Notes { suspects: self.journal.suspects(known()), dark: self.journal.dark() };
+        let paths = self.journal.paths();
+        let read = || Notes { suspects: CrashCounters::read(paths, known()), dark: OfflineHints::read(paths) };
         ask(self.notes.lock().get_or_insert_with(read))
     }
 
@@ -82,7 +90,7 @@ impl reconcile::Intent for JournaledIntent {
     }
 
     fn count(&self) -> usize {
-        usize::try_from(self.journal.count(State::Enabled)).unwrap_or(0)
+        usize::try_from(self.journal.look(|intent| intent.count(State::Enabled))).unwrap_or(0)
     }
 
     fn wants(&self, key: &ProxyKey) -> Option<reconcile::Wanted> {
@@ -92,15 +100,19 @@ impl reconcile::Intent for JournaledIntent {
     fn add(&self, key: &ProxyKey, seq: u64, replace: bool) -> Option<reconcile::Add> {
         let entry = self.due(key).filter(|entry| entry.seq == seq)?;
         let info = key.0.info();
-        let body = entry.args.request_body(info.replay);
+        let replay: &[_] = if info.has_force { &[("force", "1")] } else { &[] };
+        let body = entry.args.request_body(replay);
         let body = body
             .inspect_err(|error| log::error!("journal: {} {} cannot be replayed: {error}", key.0.name(), key.1))
             .ok()?;
         let args = entry.args.read();
         let named = |name: &str| args.get(name).unwrap_or_default().to_owned();
-        let takes = (info.input == Endpoint::Named).then(|| ["schema", "vhost", "app", "stream"].map(named));
-        let setting = info.names_setting.map(named).filter(|name| !name.is_empty());
-        Some(reconcile::Add { kind: key.0, key: Arc::clone(&key.1), seq, replace, takes, setting, body })
+        let takes = match info.input {
+            Endpoint::Named => ["schema", "vhost", "app", "stream"].map(named),
+            Endpoint::Url(_) => Default::default(),
+        };
+        let setting = info.names_setting.map(named).unwrap_or_default();
+        Some(reconcile::Add { key: key.clone(), seq, replace, takes, setting, body })
     }
 
     fn turned(&self) -> Vec<ProxyKey> {
@@ -175,10 +187,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_or_gone_since_has_not_turned() {
+    fn what_came_since_the_last_look_has_turned_only_if_its_hours_are_over() {
         let mut watch = HoursWatch::default();
-        assert_eq!(watch.turned(|| timed("00:00-24:00 @ UTC"), 0).len(), 0);
-        assert_eq!(watch.turned(Vec::new, MINUTE_MS).len(), 0);
-        assert_eq!(watch.turned(|| timed("12:00-13:00 @ UTC"), 2 * MINUTE_MS).len(), 0);
+        assert_eq!(watch.turned(Vec::new, 0).len(), 0);
+        assert_eq!(watch.turned(|| timed("00:00-24:00 @ UTC"), MINUTE_MS).len(), 0);
+        assert_eq!(watch.turned(Vec::new, 2 * MINUTE_MS).len(), 0, "it is gone");
+        assert_eq!(watch.turned(|| timed("00:00-00:03 @ UTC"), 3 * MINUTE_MS).len(), 1);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::model::url::OwnAddress;
-use crate::model::{Endpoint, ProxyKey, Read};
+use crate::model::url::own_stream_of;
+use crate::model::{Endpoint, NamingRules, ProxyKey, Read};
 
 /// A proxy whose input and output are both streams of this server.
 struct Link {
@@ -11,8 +11,9 @@ struct Link {
     output: String,
 }
 
+#[derive(Default)]
 pub struct Chains {
-    own: OwnAddress,
+    rules: NamingRules,
     links: HashMap<ProxyKey, Link>,
     /// The proxies in a loop, each with a description of its loop.
     circles: HashMap<ProxyKey, String>,
@@ -23,14 +24,14 @@ pub struct Chains {
 }
 
 impl Chains {
-    pub fn new(own: OwnAddress) -> Self {
-        Self { own, links: HashMap::new(), circles: HashMap::new(), told: HashSet::new(), changed: false }
+    pub fn new(rules: NamingRules) -> Self {
+        Self { rules, ..Self::default() }
     }
 
     pub fn add(&mut self, key: &ProxyKey, args: &Read) {
         let info = key.0.info();
         let stream = |end: Endpoint| match end {
-            Endpoint::Url(name) => self.own.stream_of(args.get(name)?),
+            Endpoint::Url(name) => own_stream_of(args.get(name)?, &self.rules),
             Endpoint::Named => {
                 Some(format!("{}/{}/{}", args.get("vhost")?, args.get("app")?, args.get("stream")?))
             }
@@ -122,7 +123,7 @@ mod tests {
     use crate::model::{Args, Kind};
 
     fn chains() -> Chains {
-        Chains::new(OwnAddress { hosts: vec![], ports: vec![1935] })
+        Chains::new(NamingRules { ports: vec![1935], ..NamingRules::default() })
     }
 
     fn pull(chains: &mut Chains, stream: &str, url: &str) -> ProxyKey {

@@ -14,8 +14,7 @@ use super::plan::{Action, Limits, Plan};
 use super::progress::{Progress, SourceReport};
 use super::proxy::{PhaseCounts, UnhealthyProxy};
 use crate::error::{Code, Error, Result};
-use crate::model::url::OwnAddress;
-use crate::model::{Kind, ProxyKey, redact_reason};
+use crate::model::{Kind, NamingRules, ProxyKey, redact_reason};
 
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -24,20 +23,31 @@ const PAGE: usize = 256;
 /// The number of hosts with the most failures that are logged at the end.
 const WORST: usize = 5;
 
-enum Event {
+/// What the reconciler is told.
+pub enum Event {
+    /// Start the first pass. The host may be called from then on, so it must know the handle.
     Begin,
+    /// The host's answer to an add.
     Added(u64, Added),
+    /// What the server has has changed: compare soon.
     Look,
+    /// The server gave up a proxy, which was removed; for the counts.
     GivenUp,
-    /// With true, what the server has must be replaced.
+    /// Bring the server to intent for this proxy; with true, replace what it has.
     Converge(ProxyKey, bool),
+    /// Somebody waits for this proxy.
     Ask(ProxyKey),
+    /// A client has added this proxy. Needed if `mode` is not `Eager`.
     Called(ProxyKey),
+    /// The media of this proxy have arrived.
     MediaCame(ProxyKey),
-    SourceCame(ProxyKey),
-    SourceGone(ProxyKey),
+    /// The stream that this proxy takes from the server was registered (true) or unregistered.
+    SourceMoved(ProxyKey, bool),
+    /// Start every enabled proxy that is missing, whatever the mode.
     RestoreAll,
+    /// Apply other limits, except the mode.
     Limits(Limits),
+    /// See [`Handle::stop`].
     Stop,
 }
 
@@ -74,67 +84,12 @@ pub struct ReconcileStatus {
 }
 
 impl Handle {
-    /// Starts the first pass. The host may be called from now on, so it must know this handle.
-    pub fn begin(&self) {
-        self.send(Event::Begin);
-    }
-
-    /// Reports the host's answer to an add. Any thread.
-    pub fn added(&self, call: u64, answer: Added) {
-        self.send(Event::Added(call, answer));
-    }
-
-    /// What the server has has changed: compare soon. Any thread.
-    pub fn look(&self) {
-        // One event is enough until it is handled.
-        if !self.shared.look_is_due.swap(true, Ordering::AcqRel) {
-            self.send(Event::Look);
+    /// Any thread. If the reconciler has ended, nobody needs the event.
+    pub fn tell(&self, event: Event) {
+        // One `Look` is enough until it is handled.
+        if !matches!(event, Event::Look) || !self.shared.look_is_due.swap(true, Ordering::AcqRel) {
+            let _ = self.events.send(event);
         }
-    }
-
-    /// The server gave up a proxy, which was removed; for the counts. Any thread.
-    pub fn given_up(&self) {
-        self.send(Event::GivenUp);
-    }
-
-    /// Brings the server back to intent for one proxy, after its call was undone. Any thread.
-    pub fn converge(&self, key: ProxyKey) {
-        self.follow(key, false);
-    }
-
-    /// Brings the server to intent for one proxy; with `replace`, replaces what it has. Any thread.
-    pub fn follow(&self, key: ProxyKey, replace: bool) {
-        self.send(Event::Converge(key, replace));
-    }
-
-    /// Somebody waits for this proxy. Any thread.
-    pub fn ask_for(&self, key: ProxyKey) {
-        self.send(Event::Ask(key));
-    }
-
-    /// A client has added this proxy. Needed if `mode` is not `Eager`. Any thread.
-    pub fn called_for(&self, key: ProxyKey) {
-        self.send(Event::Called(key));
-    }
-
-    /// The media of this proxy have arrived. Any thread.
-    pub fn media_came(&self, key: ProxyKey) {
-        self.send(Event::MediaCame(key));
-    }
-
-    /// The stream that this proxy takes from the server was registered or unregistered. Any thread.
-    pub fn source_moved(&self, key: ProxyKey, is_there: bool) {
-        self.send(if is_there { Event::SourceCame(key) } else { Event::SourceGone(key) });
-    }
-
-    /// Starts every enabled proxy that is missing, whatever the mode. Any thread.
-    pub fn restore_all(&self) {
-        self.send(Event::RestoreAll);
-    }
-
-    /// Applies other limits, except the mode. Any thread.
-    pub fn set_limits(&self, limits: Limits) {
-        self.send(Event::Limits(limits));
     }
 
     /// The status, with at most `most` of the proxies that do not play, or only with the one of this key.
@@ -145,10 +100,10 @@ impl Handle {
             progress: plan.progress().clone(),
             finished: plan.is_restored(),
             now: plan.census(),
-            elapsed: plan.elapsed(now),
-            rate: plan.rate(now),
+            elapsed: plan.meter().elapsed(now),
+            rate: plan.meter().rate(now),
             eta: plan.eta(now),
-            worst: plan.worst(WORST),
+            worst: plan.meter().worst(WORST),
             troubles: plan.troubles(only, most, now),
             last_error: self.shared.last_error.lock().clone(),
         }
@@ -162,17 +117,12 @@ impl Handle {
 
     /// Ends the thread. Nothing is started any more when this returns.
     pub fn stop(&self) {
-        self.send(Event::Stop);
+        self.tell(Event::Stop);
         if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
         {
             log::error!("journal: the reconciler panicked");
         }
-    }
-
-    fn send(&self, event: Event) {
-        // If the thread has ended, nobody needs the event.
-        let _ = self.events.send(event);
     }
 }
 
@@ -203,18 +153,18 @@ impl Idle {
     }
 }
 
-/// Starts the reconciler, which then waits for [`Handle::begin`].
+/// Starts the reconciler, which then waits for [`Event::Begin`].
 pub fn start(
     idle: Idle,
     host: Arc<dyn Host>,
     intent: Arc<dyn Intent>,
     limits: Limits,
-    own: OwnAddress,
+    rules: NamingRules,
 ) -> Result<Arc<Handle>> {
     let (sender, receiver) = channel();
     let began = Instant::now();
     let shared = Arc::new(Shared {
-        plan: Mutex::new(Plan::new(limits, own)),
+        plan: Mutex::new(Plan::new(limits, rules)),
         began: Mutex::new(began),
         last_error: Mutex::new(None),
         look_is_due: AtomicBool::new(false),
@@ -302,7 +252,7 @@ impl Driver {
         for key in self.intent.turned() {
             match self.intent.wants(&key) {
                 Some(want) => self.shared.plan.lock().hours_began(want, now),
-                None => self.host.remove(key.0, key.1),
+                None => self.host.remove(key),
             }
         }
     }
@@ -370,15 +320,15 @@ impl Driver {
                 key.0.name(),
                 key.1
             );
-            if let Some(want) = self.intent.wants(&key) {
-                self.shared.plan.lock().released(want, now);
-            }
+            self.if_wanted(&key, |plan, want| plan.released(want, now));
         }
     }
 
-    fn answered(&mut self, call: u64, answer: Added) {
+    fn answered(&mut self, call: u64, mut answer: Added) {
         let (now, wall) = (self.began.elapsed(), self.intent.now_ms());
-        let answer = answer.reworded(|why| self.without_secrets(call, why));
+        if let Some(why) = answer.why() {
+            *why = self.without_secrets(call, why);
+        }
         if let Added::Retrying(why) | Added::Failed(why) | Added::Threw(why) = &answer {
             *self.shared.last_error.lock() = Some(why.clone());
         }
@@ -404,30 +354,18 @@ impl Driver {
             Event::Added(call, answer) => self.answered(call, answer),
             Event::Converge(key, replace) => match self.intent.wants(&key) {
                 Some(want) => self.shared.plan.lock().put_back(want, replace, now),
-                None => self.host.remove(key.0, key.1),
+                None => self.host.remove(key),
             },
-            Event::Ask(key) => {
-                if let Some(want) = self.intent.wants(&key) {
-                    self.shared.plan.lock().ask_for(want, now);
-                }
-            }
-            Event::Called(key) => {
-                if let Some(want) = self.intent.wants(&key) {
-                    self.shared.plan.lock().called_for(want, now);
-                }
-            }
+            Event::Ask(key) => self.if_wanted(&key, |plan, want| plan.ask_for(want, now)),
+            Event::Called(key) => self.if_wanted(&key, |plan, want| plan.called_for(want, now)),
             // The media may have stopped again.
             Event::MediaCame(key) => {
                 if let Some(Some(Listed::Playing)) = self.host.actual(&[&key]).pop() {
                     self.shared.plan.lock().media_came(&key, now, self.intent.now_ms());
                 }
             }
-            Event::SourceCame(key) => {
-                if let Some(want) = self.intent.wants(&key) {
-                    self.shared.plan.lock().source_came(want, now);
-                }
-            }
-            Event::SourceGone(key) => self.shared.plan.lock().source_gone(&key, now),
+            Event::SourceMoved(key, true) => self.if_wanted(&key, |plan, want| plan.source_came(want, now)),
+            Event::SourceMoved(key, false) => self.shared.plan.lock().source_gone(&key, now),
             Event::Limits(limits) => self.shared.plan.lock().set_limits(limits, now),
             Event::RestoreAll => {
                 self.reported = false;
@@ -438,6 +376,12 @@ impl Driver {
             Event::GivenUp => self.shared.plan.lock().given_up(),
         }
         true
+    }
+
+    fn if_wanted(&self, key: &ProxyKey, act: impl FnOnce(&mut Plan, Wanted)) {
+        if let Some(want) = self.intent.wants(key) {
+            act(&mut self.shared.plan.lock(), want);
+        }
     }
 
     // ---- reporting
@@ -456,9 +400,9 @@ impl Driver {
                 "journal: restored {total} proxies in {:.2} s: {live} play, {connected} have connected but sent \
                  nothing yet, {failing} fail and are retried, {blocked} are blocked, {present} were already there, \
                  {unwanted} are no longer wanted, {quarantined} are quarantined",
-                plan.elapsed(now).as_secs_f64(),
+                plan.meter().elapsed(now).as_secs_f64(),
             );
-            for source in plan.worst(WORST) {
+            for source in plan.meter().worst(WORST) {
                 let SourceReport { host, total, failing, last_error } = source;
                 let host = if host.is_empty() { "(no host)" } else { &host };
                 log::warn!("journal: {failing} of {total} proxies at {host} fail; last error: {last_error}");
@@ -469,7 +413,7 @@ impl Driver {
             log::info!(
                 "journal: restoring {total} proxies: {started} started, {live} playing, {failing} failing, \
                  {connecting} connecting, {waiting} waiting; {:.0} per second, {left} s left",
-                plan.rate(now),
+                plan.meter().rate(now),
             );
         }
     }

@@ -12,9 +12,9 @@ struct Refusing(Mutex<Option<Arc<Handle>>>);
 impl Host for Refusing {
     fn add(&self, call: u64, _: Add) {
         let why = "illegal rtsp url:parse port from url failed:admin:pa".to_owned();
-        self.0.lock().as_ref().unwrap().added(call, Added::Failed(why));
+        self.0.lock().as_ref().unwrap().tell(Event::Added(call, Added::Failed(why)));
     }
-    fn remove(&self, _: Kind, _: Arc<str>) {}
+    fn remove(&self, _: ProxyKey) {}
     fn expect(&self, _: usize) {}
     fn actual(&self, keys: &[&ProxyKey]) -> Vec<Option<Listed>> {
         vec![None; keys.len()]
@@ -27,7 +27,7 @@ struct Half;
 impl Host for Half {
     fn expect(&self, _: usize) {}
     fn add(&self, _: u64, _: Add) {}
-    fn remove(&self, _: Kind, _: Arc<str>) {}
+    fn remove(&self, _: ProxyKey) {}
     fn actual(&self, keys: &[&ProxyKey]) -> Vec<Option<Listed>> {
         let is_there = |key: &&ProxyKey| key.1.parse::<usize>().unwrap().is_multiple_of(2);
         keys.iter().map(|key| is_there(key).then_some(Listed::Playing)).collect()
@@ -53,8 +53,8 @@ impl Intent for Cameras {
         self.wanted().next()
     }
     fn add(&self, key: &ProxyKey, seq: u64, replace: bool) -> Option<Add> {
-        let (kind, key) = key.clone();
-        Some(Add { kind, key, seq, replace, takes: None, setting: None, body: Vec::new() })
+        let (takes, setting) = Default::default();
+        Some(Add { key: key.clone(), seq, replace, takes, setting, body: Vec::new() })
     }
     fn turned(&self) -> Vec<ProxyKey> {
         Vec::new()
@@ -84,10 +84,15 @@ const LIMITS: Limits = Limits {
 #[test]
 fn all_are_compared_however_many_pages_they_fill() {
     for count in [0, PAGE as u64 - 1, PAGE as u64, 2 * PAGE as u64 + 1] {
-        let handle =
-            start(Idle::spawn().unwrap(), Arc::new(Half), Arc::new(Cameras(count)), LIMITS, OwnAddress::default())
-                .unwrap();
-        handle.begin();
+        let handle = start(
+            Idle::spawn().unwrap(),
+            Arc::new(Half),
+            Arc::new(Cameras(count)),
+            LIMITS,
+            NamingRules::default(),
+        )
+        .unwrap();
+        handle.tell(Event::Begin);
         while handle.shared.plan.lock().wake_to_look() == Duration::ZERO {
             thread::sleep(Duration::from_millis(1));
         }
@@ -101,9 +106,9 @@ fn all_are_compared_however_many_pages_they_fill() {
 fn what_the_server_says_is_told_without_the_password_of_the_proxy() {
     let host = Arc::new(Refusing::default());
     let (server, intent) = (Arc::clone(&host) as Arc<dyn Host>, Arc::new(Cameras(1)));
-    let handle = start(Idle::spawn().unwrap(), server, intent, LIMITS, OwnAddress::default()).unwrap();
+    let handle = start(Idle::spawn().unwrap(), server, intent, LIMITS, NamingRules::default()).unwrap();
     *host.0.lock() = Some(Arc::clone(&handle));
-    handle.begin();
+    handle.tell(Event::Begin);
     let shown = loop {
         let shown = handle.shown(None, 10);
         if shown.last_error.is_some() && !shown.troubles.is_empty() && shown.finished {
@@ -125,7 +130,7 @@ struct Alike(Mutex<Listed>);
 impl Host for Alike {
     fn expect(&self, _: usize) {}
     fn add(&self, _: u64, _: Add) {}
-    fn remove(&self, _: Kind, _: Arc<str>) {}
+    fn remove(&self, _: ProxyKey) {}
     fn actual(&self, keys: &[&ProxyKey]) -> Vec<Option<Listed>> {
         vec![Some(self.0.lock().clone()); keys.len()]
     }
@@ -137,13 +142,13 @@ fn media_that_have_gone_again_are_no_news() {
         let host = Arc::new(Alike(Mutex::new(Listed::Connecting)));
         let server = Arc::clone(&host) as Arc<dyn Host>;
         let handle =
-            start(Idle::spawn().unwrap(), server, Arc::new(Cameras(1)), LIMITS, OwnAddress::default()).unwrap();
-        handle.begin();
+            start(Idle::spawn().unwrap(), server, Arc::new(Cameras(1)), LIMITS, NamingRules::default()).unwrap();
+        handle.tell(Event::Begin);
         while handle.shared.plan.lock().wake_to_look() == Duration::ZERO {
             thread::sleep(Duration::from_millis(1));
         }
         *host.0.lock() = does_by_then;
-        handle.media_came((Kind::Pull, "1".into()));
+        handle.tell(Event::MediaCame((Kind::Pull, "1".into())));
         // It stops when it has heard all that was said before, and looks no more.
         handle.stop();
         assert_eq!(handle.shown(None, 0).now.playing, playing);

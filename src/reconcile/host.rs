@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Args, Kind, ProxyKey};
+use crate::model::{Args, ProxyKey};
 
 /// A proxy that should run now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,24 +21,16 @@ pub struct Wanted {
 /// The recorded call of a proxy to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Add {
-    pub kind: Kind,
-    pub key: Arc<str>,
+    pub key: ProxyKey,
     /// The change of its entry. The host drops the call if the entry has another one when its turn on the key comes.
     pub seq: u64,
     /// The server has it, but it no longer works: end it first.
     pub replace: bool,
-    /// What it needs: a source of the server (schema, virtual host, app, stream), and a setting.
-    pub takes: Option<[String; 4]>,
-    pub setting: Option<String>,
+    /// What it needs: a source of the server (schema, virtual host, app, stream), and a setting. Empty if it needs none.
+    pub takes: [String; 4],
+    pub setting: String,
     /// The arguments, one JSON object, without the secret.
     pub body: Vec<u8>,
-}
-
-impl Add {
-    /// Schema, virtual host, app and stream of the source that it takes; empty where it takes none.
-    pub fn taken(&self) -> [&str; 4] {
-        self.takes.as_ref().map_or([""; 4], |its| its.each_ref().map(String::as_str))
-    }
 }
 
 /// The result of an add.
@@ -68,15 +60,11 @@ impl Added {
         !matches!(self, Added::Blocked(_) | Added::Threw(_))
     }
 
-    /// The same with another error message.
-    #[must_use]
-    pub fn reworded(self, words: impl FnOnce(&str) -> String) -> Added {
+    /// Its error message.
+    pub fn why(&mut self) -> Option<&mut String> {
         match self {
-            Added::Retrying(why) => Added::Retrying(words(&why)),
-            Added::Failed(why) => Added::Failed(words(&why)),
-            Added::Blocked(why) => Added::Blocked(words(&why)),
-            Added::Threw(why) => Added::Threw(words(&why)),
-            Added::Accepted | Added::Connected | Added::Present | Added::Unwanted => self,
+            Added::Retrying(why) | Added::Failed(why) | Added::Blocked(why) | Added::Threw(why) => Some(why),
+            Added::Accepted | Added::Connected | Added::Present | Added::Unwanted => None,
         }
     }
 }
@@ -99,12 +87,12 @@ pub enum Listed {
 pub trait Host: Send + Sync {
     /// About that many proxies will be added: reserve memory.
     fn expect(&self, count: usize);
-    /// Adds a proxy when its turn on the key comes. Returns at once. The answer comes through [`Handle::added`] with
+    /// Adds a proxy when its turn on the key comes. Returns at once. The answer comes through [`Event::Added`] with
     /// the same number, on any thread, possibly before this returns, and may take as long as the server's connect
     /// timeout.
     fn add(&self, call: u64, add: Add);
     /// Ends a proxy that is not enabled, if the server has it. Returns at once, without an answer.
-    fn remove(&self, kind: Kind, key: Arc<str>);
+    fn remove(&self, key: ProxyKey);
     /// What each of these does in the server, according to its events, in the same order; `None` if the server does not
     /// have it. Blocks events of media threads for about a microsecond per key.
     fn actual(&self, keys: &[&ProxyKey]) -> Vec<Option<Listed>>;

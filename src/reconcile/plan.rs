@@ -13,12 +13,11 @@ use std::time::Duration;
 
 use super::chain::Chains;
 use super::host::{Added, Listed, Wanted};
-use super::progress::{Meter, Progress, SourceReport};
+use super::progress::{Meter, Progress};
 use super::proxy::{Part, Phase, PhaseCounts, Proxy, UnhealthyProxy};
 use super::queue::{PROCESSES, Queue, Rank};
 use crate::memory::give_back;
-use crate::model::url::OwnAddress;
-use crate::model::{Kind, ProxyKey};
+use crate::model::{Kind, NamingRules, ProxyKey};
 use crate::settings::{LONGEST_PAUSE_SEC, RestoreMode};
 
 /// The longest pause between two attempts for one proxy.
@@ -50,7 +49,7 @@ const CATCH_UP: Duration = Duration::from_millis(5);
 const PLAYED: i64 = i64::MAX;
 
 /// The limits of the reconciler.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Limits {
     /// Which enabled proxies are started automatically. In any case: those that a player, a push (not with `Off`) or an
     /// operator asks for, and those that have run since the start.
@@ -83,10 +82,10 @@ pub enum Action {
 struct Call {
     key: ProxyKey,
     since: Duration,
-    counted: bool,
     replace: bool,
 }
 
+#[derive(Default)]
 pub struct Plan {
     limits: Limits,
     proxies: HashMap<ProxyKey, Proxy>,
@@ -116,28 +115,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// `own` has this server's addresses: a proxy loop through them is not started.
-    pub fn new(limits: Limits, own: OwnAddress) -> Self {
+    /// A proxy loop through the addresses in `rules` is not started.
+    pub fn new(limits: Limits, rules: NamingRules) -> Self {
         Self {
             limits,
-            proxies: HashMap::new(),
-            stale: HashSet::new(),
             queue: Queue::new(limits.per_origin, limits.processes),
-            chains: Chains::new(own),
-            calls: HashMap::new(),
-            last_call: 0,
-            settling: VecDeque::new(),
-            awaited: VecDeque::new(),
-            has_released: false,
-            actions: VecDeque::new(),
-            meter: Meter::default(),
-            census: PhaseCounts::default(),
+            chains: Chains::new(rules),
             restoring: limits.mode == RestoreMode::Eager,
-            asking: None,
-            looks: 0,
-            next_look: Duration::ZERO,
-            soonest_look: Duration::ZERO,
-            next_start: Duration::ZERO,
+            ..Self::default()
         }
     }
 
@@ -191,7 +176,6 @@ impl Plan {
         if self.restoring {
             // If another comparison is running, this one takes over.
             self.proxies.values_mut().for_each(|proxy| proxy.part = None);
-            self.calls.values_mut().for_each(|call| call.counted = false);
             self.meter.begin(now);
         }
     }
@@ -302,15 +286,7 @@ impl Plan {
     /// Makes a proxy part of the restore whose state only we know.
     fn restore_unlisted(&mut self, key: &ProxyKey) {
         match self.proxies.get(key).map(|proxy| proxy.phase) {
-            Some(Phase::Connecting { call }) => {
-                let proxy = self.proxies.get_mut(key);
-                if let (Some(proxy), Some(call)) = (proxy, self.calls.get_mut(&call)) {
-                    (proxy.part, call.counted) = (None, true);
-                    self.meter.progress.waiting -= 1;
-                    self.meter.progress.started += 1;
-                    self.meter.progress.connecting += 1;
-                }
-            }
+            Some(Phase::Connecting { .. }) => drop(self.counts_as_started(key)),
             Some(Phase::Down { .. }) => self.enqueue(key, true),
             Some(Phase::Connected | Phase::Playing | Phase::Retrying { .. }) => self.is_here(key),
             Some(Phase::Waiting { .. }) | None => {}
@@ -352,25 +328,16 @@ impl Plan {
             self.waits_for(&key, circle, now);
             key = self.queue.pop(call, now)?;
         }
-        let proxy = self.proxies.get_mut(&key)?;
-        let Phase::Waiting { rank } = proxy.phase else { return None };
+        let proxy = self.proxies.get(&key)?;
+        let (seq, Phase::Waiting { rank }) = (proxy.seq, proxy.phase) else { return None };
         let replace = self.stale.remove(&key);
-        // What has connected before counts as that until it plays or fails.
-        let (seq, part) = (proxy.seq, proxy.part.take_if(|part| *part != Part::Connected));
-        let progress = &mut self.meter.progress;
-        match part {
-            Some(Part::Waiting) => {
-                progress.started += 1;
-                progress.waiting -= 1;
-                progress.connecting += 1;
-            }
-            Some(_) => {}
-            None if rank.nobody_waits => progress.revived += 1,
-            None => progress.asked += 1,
+        match self.counts_as_started(&key) {
+            true => {}
+            false if rank.nobody_waits => self.meter.progress.revived += 1,
+            false => self.meter.progress.asked += 1,
         }
-        let counted = part.is_some();
         self.last_call = call;
-        self.calls.insert(call, Call { key: key.clone(), since: now, counted, replace });
+        self.calls.insert(call, Call { key: key.clone(), since: now, replace });
         self.move_to(&key, Phase::Connecting { call });
         let usual = Duration::from_secs(1) / u32::try_from(self.limits.per_second).unwrap_or(u32::MAX).max(1);
         self.next_start = self.next_start.max(now.saturating_sub(CATCH_UP)) + self.jittered(usual, call);

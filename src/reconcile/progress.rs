@@ -64,7 +64,7 @@ impl Progress {
     pub fn of(&mut self, part: Part) -> &mut usize {
         match part {
             Part::Waiting => &mut self.waiting,
-            Part::Connecting => &mut self.connecting,
+            Part::Started | Part::Connecting => &mut self.connecting,
             Part::Connected => &mut self.connected,
         }
     }
@@ -114,10 +114,11 @@ impl Meter {
         self.progress.all_after.map(|after| self.began + after)
     }
 
-    /// Adds a proxy of this host to the restore.
-    pub fn counts(&mut self, remote_host: RemoteHost) {
+    /// Adds a proxy of this host, which has this name, to the restore.
+    pub fn counts(&mut self, remote_host: RemoteHost, host: &str) {
         self.progress.total += 1;
-        self.sources.entry(remote_host).or_default().total += 1;
+        let new = || SourceReport { host: host.to_owned(), ..SourceReport::default() };
+        self.sources.entry(remote_host).or_insert_with(new).total += 1;
     }
 
     pub fn failed(&mut self, remote_host: RemoteHost, why: &str) {
@@ -164,10 +165,10 @@ impl Meter {
         }
     }
 
-    /// The hosts with the most failures, the worst first; their names are not filled in.
-    pub fn worst(&self, most: usize) -> Vec<(RemoteHost, SourceReport)> {
+    /// The hosts with the most failures, the worst first.
+    pub fn worst(&self, most: usize) -> Vec<SourceReport> {
         let mut bad: Vec<_> = self.sources.iter().filter(|(_, source)| source.failing > 0).collect();
         bad.sort_by_key(|(remote_host, source)| (std::cmp::Reverse(source.failing), **remote_host));
-        bad.into_iter().take(most).map(|(remote_host, source)| (*remote_host, source.clone())).collect()
+        bad.into_iter().take(most).map(|(_, source)| source.clone()).collect()
     }
 }

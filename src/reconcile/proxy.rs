@@ -1,6 +1,6 @@
 //! One proxy in the reconciler: its phase and its attempts. Pure.
 
-use crate::model::ProxyKey;
+use crate::model::{Kind, ProxyKey};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,9 +8,10 @@ use serde::Serialize;
 use super::queue::{Rank, RemoteHost};
 
 /// A proxy that should play but does not, for operators.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnhealthyProxy {
-    pub key: ProxyKey,
+    pub kind: Kind,
+    pub key: String,
     /// waiting: not its turn yet; connecting: no media yet; retrying: the server reconnects; down: the server has lost
     /// it; blocked: something that it needs is missing.
     pub state: &'static str,
@@ -18,6 +19,7 @@ pub struct UnhealthyProxy {
     pub attempts: u32,
     pub last_error: String,
     /// The time until the next attempt, if known.
+    #[serde(skip)]
     pub next_try: Option<Duration>,
 }
 
@@ -60,6 +62,8 @@ pub enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Waiting,
+    /// Passed to the server, no answer yet.
+    Started,
     /// It has just connected.
     Connecting,
     /// It has connected, but sent no media for a while.
@@ -88,7 +92,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    pub fn trouble(&self, key: &ProxyKey, now: Duration) -> UnhealthyProxy {
+    pub fn trouble(&self, (kind, key): &ProxyKey, now: Duration) -> UnhealthyProxy {
         let (state, next_try) = match self.phase {
             Phase::Waiting { .. } => ("waiting", None),
             Phase::Connecting { .. } | Phase::Connected => ("connecting", None),
@@ -99,7 +103,8 @@ impl Proxy {
             }
         };
         let last_error = self.last_error.as_deref().unwrap_or_default().to_owned();
-        UnhealthyProxy { key: key.clone(), state, attempts: self.attempts(), last_error, next_try }
+        let (kind, key) = (*kind, key.to_string());
+        UnhealthyProxy { kind, key, state, attempts: self.attempts(), last_error, next_try }
     }
 
     /// Consecutive failed attempts, of the server or ours.

@@ -59,6 +59,7 @@ struct Group {
     open: BTreeSet<u64>,
 }
 
+#[derive(Default)]
 pub struct Queue {
     /// Concurrent first connects to one host; 0: no limit.
     per_origin: usize,
@@ -80,18 +81,8 @@ pub struct Queue {
 impl Queue {
     pub fn new(per_origin: usize, processes: usize) -> Self {
         let of_processes = Source { host: "FFmpeg".to_owned(), ..Source::default() };
-        Self {
-            per_origin,
-            processes,
-            sources: vec![Source::default(), of_processes],
-            by_host: HashMap::new(),
-            open: BTreeSet::new(),
-            places: VecDeque::new(),
-            keeping: HashMap::new(),
-            group: Group::default(),
-            len: 0,
-            innocent: 0,
-        }
+        let sources = vec![Source::default(), of_processes];
+        Self { per_origin, processes, sources, ..Self::default() }
     }
 
     /// Sets the limits of [`Queue::new`].
@@ -125,12 +116,15 @@ impl Queue {
     }
 
     pub fn remove(&mut self, remote_host: RemoteHost, rank: Rank) {
-        let Some(source) = self.sources.get_mut(remote_host.0) else { return };
-        if source.ready.remove(&rank).is_some() {
-            self.len -= 1;
-            self.innocent -= usize::from(rank.crashes == 0);
-        }
+        self.take(remote_host, rank);
         self.offer(remote_host);
+    }
+
+    fn take(&mut self, remote_host: RemoteHost, rank: Rank) -> Option<ProxyKey> {
+        let key = self.sources.get_mut(remote_host.0)?.ready.remove(&rank)?;
+        self.len -= 1;
+        self.innocent -= usize::from(rank.crashes == 0);
+        Some(key)
     }
 
     /// The next proxy that may be started now; it is started as `call`.
@@ -148,10 +142,7 @@ impl Queue {
             (group.started, group.last) = (group.started + 1, now);
             group.open.insert(call);
         }
-        let source = self.sources.get_mut(remote_host.0)?;
-        let key = source.ready.remove(&rank)?;
-        self.len -= 1;
-        self.innocent -= usize::from(rank.crashes == 0);
+        let key = self.take(remote_host, rank)?;
         if self.places_of(remote_host) > 0 {
             self.sources.get_mut(remote_host.0)?.connecting += 1;
             self.keeping.insert(call, remote_host);
@@ -163,9 +154,14 @@ impl Queue {
         Some(key)
     }
 
-    /// The call has its result.
+    /// The call has its result, or has kept its place for long enough.
     pub fn answered(&mut self, call: u64) {
-        self.free_place(call);
+        let Some(remote_host) = self.keeping.remove(&call) else { return };
+        give_back(&mut self.keeping);
+        if let Some(source) = self.sources.get_mut(remote_host.0) {
+            source.connecting -= 1;
+        }
+        self.offer(remote_host);
     }
 
     /// The server has survived the call, or nothing was tried.
@@ -211,18 +207,9 @@ impl Queue {
                 return;
             }
             self.places.pop_front();
-            self.free_place(call);
+            self.answered(call);
         }
         give_back(&mut self.places);
-    }
-
-    fn free_place(&mut self, call: u64) {
-        let Some(remote_host) = self.keeping.remove(&call) else { return };
-        give_back(&mut self.keeping);
-        if let Some(source) = self.sources.get_mut(remote_host.0) {
-            source.connecting -= 1;
-        }
-        self.offer(remote_host);
     }
 
     /// Updates the entry of a host in `open`.

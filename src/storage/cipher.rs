@@ -51,9 +51,8 @@ impl ArgsCipher {
     fn new(key: &[u8; KEY_BYTES]) -> Result<Arc<ArgsCipher>> {
         let cipher = XChaCha20Poly1305::new(key.into());
         // Encryption needs random nonces: without them the journal is not opened.
-        XNonce::try_generate().map_err(|error| {
-            Error::new(Code::Storage, format!("the system's random generator failed: {error}"))
-        })?;
+        XNonce::try_generate()
+            .map_err(|error| Error::storage(format!("the system's random generator failed: {error}")))?;
         // The tag of an empty message, with a nonce and associated data that nothing else uses.
         let payload = Payload { msg: b"", aad: b"zlm-journal: which key is this?" };
         let tag = cipher.encrypt(&XNonce::default(), payload).ok();

@@ -4,24 +4,18 @@
 //! nothing. Used on the reconciler's thread.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::env::Env;
-use super::paths::{JournalPaths, with_suffix};
+use super::paths::{JournalPaths, NoteFile};
 use crate::model::{Kind, ProxyKey};
 
 pub struct CrashCounters {
-    env: Arc<dyn Env>,
-    path: PathBuf,
+    file: NoteFile,
     of: BTreeMap<ProxyKey, Record>,
-    failed: bool,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Record {
     /// The change of the entry. With another change the proxy counts as another one.
     seq: u64,
@@ -35,28 +29,26 @@ struct Record {
 struct Line {
     kind: String,
     key: String,
-    seq: u64,
-    crashes: u32,
-    released: bool,
+    #[serde(flatten)]
+    record: Record,
 }
 
 impl CrashCounters {
     /// Reads what previous processes have left, and counts the crash of the last one. `known` has each proxy of the
-    /// journal with its last change.
+    /// journal with its last change. Call it once per process.
     pub fn read(paths: &JournalPaths, known: impl Iterator<Item = (ProxyKey, u64)>) -> Self {
-        let path = paths.suspects();
-        let text = paths.env.read(&path).unwrap_or_default();
-        let lines: Vec<Line> = serde_json::from_slice(&text).unwrap_or_default();
+        let file = NoteFile::new(paths, ".suspects");
+        let lines: Vec<Line> = serde_json::from_slice(&file.read()).unwrap_or_default();
         let accused = accused(paths);
-        let mut suspects = Self { env: Arc::clone(&paths.env), path, of: BTreeMap::new(), failed: false };
+        let mut suspects = Self { file, of: BTreeMap::new() };
         if lines.is_empty() && accused.is_empty() {
             return suspects;
         }
         let known: HashMap<ProxyKey, u64> = known.collect();
-        for Line { kind, key, seq, crashes, released } in lines {
+        for Line { kind, key, record } in lines {
             let key = Kind::from_name(&kind).map(|kind| (kind, key.into()));
             if let Some(key) = key.filter(|key| known.contains_key(key)) {
-                suspects.of.insert(key, Record { seq, crashes, released });
+                suspects.of.insert(key, record);
             }
         }
         for (key, seq) in known.into_iter().filter(|(_, seq)| accused.contains(seq)) {
@@ -110,33 +102,16 @@ impl CrashCounters {
     }
 
     fn write(&mut self) {
-        if let Err(error) = self.try_write()
-            && !std::mem::replace(&mut self.failed, true)
-        {
-            log::warn!(
-                "journal: cannot write {}: {error}. If the server crashes again, its next start will not know the \
-                 number of crashes",
-                self.path.display()
-            );
-        }
-    }
-
-    fn try_write(&self) -> io::Result<()> {
-        if self.of.is_empty() {
-            return match self.env.remove(&self.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            };
-        }
-        let line = |((kind, key), record): (&ProxyKey, &Record)| {
-            let Record { seq, crashes, released } = *record;
-            Line { kind: kind.name().to_owned(), key: key.to_string(), seq, crashes, released }
+        let line = |((kind, key), record): (&ProxyKey, &Record)| Line {
+            kind: kind.name().to_owned(),
+            key: key.to_string(),
+            record: *record,
         };
         let lines: Vec<Line> = self.of.iter().map(line).collect();
-        let new: &Path = &with_suffix(&self.path, ".unfinished");
-        self.env.create(new)?;
-        self.env.write_at(new, 0, &serde_json::to_vec(&lines)?)?;
-        self.env.rename(new, &self.path)
+        let content =
+            if lines.is_empty() { Ok(Vec::new()) } else { serde_json::to_vec(&lines).map_err(Into::into) };
+        self.file
+            .write(content, "If the server crashes again, its next start will not know the number of crashes");
     }
 }
 

@@ -15,7 +15,7 @@ use super::intent::{Applied, Digest, Intent};
 use super::paths::{JournalPaths, log_of};
 use super::rows::{self, Incident, Row};
 use crate::error::{Code, Error, Result};
-use crate::model::Change;
+use crate::model::{Change, Kind};
 
 /// `application_id` of our files: "ZLMJ".
 pub const APPLICATION_ID: i32 = 0x5A4C_4D4A;
@@ -76,14 +76,11 @@ impl Store {
         )?;
         let synchronous: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0))?;
         if mode != "wal" || synchronous != 2 {
-            return Err(Error::new(
-                Code::Storage,
-                format!(
-                    "{} cannot be written durably (journal_mode {mode}, synchronous {synchronous}): \
-                     keep it on a local file system",
-                    path.display()
-                ),
-            ));
+            return Err(Error::storage(format!(
+                "{} cannot be written durably (journal_mode {mode}, synchronous {synchronous}): keep it on a local \
+                 file system",
+                path.display()
+            )));
         }
         let log_pages = Arc::clone(&store.log_pages);
         store.connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
@@ -122,10 +119,10 @@ impl Store {
             Ok(self.connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))?)
         };
         let (id, version) = (pragma("application_id")?, pragma("user_version")?);
+        let file = path.display();
         if id != APPLICATION_ID || version < 1 {
             return Err(Error::corrupt(format!(
-                "{} is not a journal of zlm-journal (application_id {id}, user_version {version})",
-                path.display()
+                "{file} is not a journal of zlm-journal (application_id {id}, user_version {version})"
             )));
         }
         if version > SCHEMA_VERSION {
@@ -134,18 +131,14 @@ impl Store {
                 self.connection.query_row("SELECT value FROM meta WHERE name = 'schema'", [], |row| row.get(0))?;
             if says != i64::from(version) {
                 return Err(Error::corrupt(format!(
-                    "the header of {} says schema {version}, but its content says {says}",
-                    path.display()
+                    "the header of {file} says schema {version}, but its content says {says}"
                 )));
             }
-            return Err(Error::new(
-                Code::NewerSchema,
-                format!(
-                    "{} was written by a newer zlm-journal (schema {version}; this one supports up to \
-                     {SCHEMA_VERSION}) and is only read: install that version again, or set another [journal] path",
-                    path.display()
-                ),
-            ));
+            let why = format!(
+                "{file} was written by a newer zlm-journal (schema {version}; this one supports up to \
+                 {SCHEMA_VERSION}) and is only read: install that version again, or set another [journal] path"
+            );
+            return Err(Error::new(Code::NewerSchema, why));
         }
         Ok(version)
     }
@@ -192,15 +185,19 @@ impl Store {
         Ok(found.optional()?)
     }
 
-    /// Changes, the last first, filtered by the values of `select_changes.sql`, and the number of damaged rows that
-    /// were left out.
-    pub fn changes(
-        &self,
-        values: &[&dyn rusqlite::ToSql],
-        cipher: Option<&ArgsCipher>,
-    ) -> Result<(Vec<Change>, usize)> {
+    /// The matching changes, the last first, and the number of damaged rows that were left out.
+    pub fn changes(&self, filter: &HistoryFilter, cipher: Option<&ArgsCipher>) -> Result<(Vec<Change>, usize)> {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let mut statement = self.connection.prepare(SELECT_CHANGES)?;
-        let mut rows = statement.query(values)?;
+        let mut rows = statement.query(params![
+            filter.before.map_or(i64::MAX, number),
+            filter.since.unwrap_or(i64::MIN),
+            filter.until.unwrap_or(i64::MAX),
+            filter.kind.map(Kind::name),
+            filter.prefix.as_deref().unwrap_or_default(),
+            number(filter.limit as u64),
+            number(filter.after),
+        ])?;
         let (mut changes, mut damaged) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
             let seq: i64 = row.get(9)?;
@@ -231,11 +228,9 @@ impl Store {
         let key_id = self.key_id()?;
         let is_ours = key_id.is_none() || cipher.map(|cipher| cipher.id) == key_id;
         let another_key = || {
-            Error::new(
-                Code::KeyMissing,
-                "its arguments are encrypted with a key that [journal] key_file does not provide: restore that key \
-                 file, or set another [journal] path to start with an empty journal",
-            )
+            let why = "its arguments are encrypted with a key that [journal] key_file does not provide: restore that \
+                       key file, or set another [journal] path to start with an empty journal";
+            Error::new(Code::KeyMissing, why)
         };
         let mut statement = transaction.prepare(SELECT_PROXIES)?;
         let mut rows = statement.query([])?;
@@ -257,7 +252,7 @@ impl Store {
         };
         // Encrypting has changed the rows.
         let digest = if cipher.is_some() { Digest::of(&entries) } else { found };
-        let intent = Intent::starting_at(seq).sealing(cipher).filled(entries, digest);
+        let intent = Intent::starting_at(seq, cipher).filled(entries, digest);
         if stored != found || !intent.is_whole() || intent.seq() != seq {
             return Err(Error::corrupt(format!(
                 "the rows of proxies do not match the digest: {} of {} are there, last change {} of {seq}",
@@ -339,6 +334,27 @@ impl Store {
     }
 }
 
+/// A filter for changes.
+#[derive(Debug, Clone, Default)]
+pub struct HistoryFilter {
+    pub kind: Option<Kind>,
+    /// A prefix of the key.
+    pub prefix: Option<String>,
+    /// Only changes before this one.
+    pub before: Option<u64>,
+    /// Only changes after this one.
+    pub after: u64,
+    /// Milliseconds since 1970-01-01 UTC, both inclusive.
+    pub since: Option<i64>,
+    pub until: Option<i64>,
+    pub limit: usize,
+}
+
+/// Reads intent from a journal or snapshot that is not written by this; see [`Store::load`].
+pub fn load(paths: &JournalPaths, path: &Path, cipher: Option<&Arc<ArgsCipher>>) -> Result<Intent> {
+    Store::open_for_reading(paths, path)?.load(cipher)
+}
+
 /// The content of a journal.
 #[derive(Default)]
 pub struct Content {
@@ -348,14 +364,13 @@ pub struct Content {
     pub incidents: BTreeSet<Incident>,
 }
 
-/// Creates a complete file with this content, syncs it and reads it back. The directory is synced later, with the
-/// rename to the final name.
-pub fn create(paths: &JournalPaths, path: &Path, content: &Content) -> Result<()> {
+/// Creates a complete file with this content: it gets its name, durably, when it is synced and was read back.
+pub fn create(paths: &JournalPaths, unfinished: &Path, path: &Path, content: &Content) -> Result<()> {
     let intent = &content.intent;
-    paths.remove_database(path)?;
-    paths.env.create(path).map_err(|error| Error::io("cannot create", path, &error))?;
+    paths.remove_database(unfinished)?;
+    paths.env.create(unfinished).map_err(|error| Error::io("cannot create", unfinished, &error))?;
     {
-        let mut store = Store::connect(paths, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let mut store = Store::connect(paths, unfinished, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         // The file is invalid until it is renamed, so it needs no rollback journal on disk.
         store.connection.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;")?;
         let transaction = store.connection.transaction()?;
@@ -384,15 +399,15 @@ pub fn create(paths: &JournalPaths, path: &Path, content: &Content) -> Result<()
         }
         transaction.commit()?;
     }
-    paths.sync(path)?;
-    let written = Store::open_for_reading(paths, path)?.load(intent.cipher())?;
+    paths.sync(unfinished)?;
+    let written = load(paths, unfinished, intent.cipher())?;
     if written.digest() != intent.digest() || written.seq() != intent.seq() {
         return Err(Error::corrupt(format!(
             "{} does not contain what was just written to it: check the disk",
-            path.display()
+            unfinished.display()
         )));
     }
-    Ok(())
+    paths.publish(unfinished, path)
 }
 
 fn write_meta(connection: &Connection, seq: u64, digest: Digest) -> Result<()> {

@@ -69,8 +69,25 @@ impl Env for System {
         }
     }
 
+    /// Checks the name that the kernel shows for the descriptor. Not by `stat`: since Linux 6.13, reading a file's
+    /// times makes the next write store a new one, and the next sync takes half as long again.
+    #[cfg(target_os = "linux")]
     fn watch(&self, path: &Path) -> io::Result<Box<dyn Fn() -> bool + Send>> {
-        watch(path)
+        use std::os::fd::AsRawFd;
+        let file = File::open(path)?;
+        let link = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let name = fs::read_link(&link)?;
+        Ok(Box::new(move || {
+            // The closure must own the file to keep the descriptor open.
+            let _ = &file;
+            fs::read_link(&link).is_ok_and(|now| now == name)
+        }))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn watch(&self, path: &Path) -> io::Result<Box<dyn Fn() -> bool + Send>> {
+        let (path, before) = (path.to_owned(), identity(&fs::metadata(path)?));
+        Ok(Box::new(move || fs::metadata(&path).is_ok_and(|now| identity(&now) == before)))
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -143,27 +160,6 @@ impl Drop for Locked {
 fn identity(found: &fs::Metadata) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
     (found.dev(), found.ino())
-}
-
-/// Checks the name that the kernel shows for the descriptor. Not by `stat`: since Linux 6.13, reading a file's times
-/// makes the next write store a new one, and the next sync takes half as long again.
-#[cfg(target_os = "linux")]
-fn watch(path: &Path) -> io::Result<Box<dyn Fn() -> bool + Send>> {
-    use std::os::fd::AsRawFd;
-    let file = File::open(path)?;
-    let link = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    let name = fs::read_link(&link)?;
-    Ok(Box::new(move || {
-        // The closure must own the file to keep the descriptor open.
-        let _ = &file;
-        fs::read_link(&link).is_ok_and(|now| now == name)
-    }))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn watch(path: &Path) -> io::Result<Box<dyn Fn() -> bool + Send>> {
-    let (path, before) = (path.to_owned(), identity(&fs::metadata(path)?));
-    Ok(Box::new(move || fs::metadata(&path).is_ok_and(|now| identity(&now) == before)))
 }
 
 #[cfg(not(unix))]

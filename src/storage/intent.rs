@@ -57,30 +57,6 @@ pub struct Applied {
     pub digest: Digest,
 }
 
-/// A change that a call or event asks for.
-pub struct Edit {
-    /// Milliseconds since 1970-01-01 UTC.
-    pub at: i64,
-    pub op: Op,
-    /// Only for an add.
-    pub args: Option<Args>,
-    pub cause: Cause,
-}
-
-impl Edit {
-    /// Its approximate memory while it waits.
-    pub fn bytes(&self, key: &str) -> usize {
-        self.args.as_ref().map_or(0, |args| args.as_str().len()) + key.len()
-    }
-}
-
-impl Applied {
-    /// Its approximate memory while it waits.
-    pub fn bytes(&self) -> usize {
-        self.change.args.as_ref().map_or(0, |args| args.as_str().len()) + self.change.key.len()
-    }
-}
-
 #[derive(Clone, Default)]
 pub struct Intent {
     cipher: Option<Arc<ArgsCipher>>,
@@ -99,14 +75,9 @@ pub struct Intent {
 }
 
 impl Intent {
-    /// An intent whose next change gets `seq + 1`.
-    pub fn starting_at(seq: u64) -> Self {
-        Self { seq, forgotten: seq, ..Self::default() }
-    }
-
-    /// Encrypts with this from now on. Call it while the intent is empty.
-    pub fn sealing(self, cipher: Option<&Arc<ArgsCipher>>) -> Self {
-        Self { cipher: cipher.cloned(), ..self }
+    /// An empty intent whose next change gets `seq + 1`. With a cipher, it encrypts.
+    pub fn starting_at(seq: u64, cipher: Option<&Arc<ArgsCipher>>) -> Self {
+        Self { seq, forgotten: seq, cipher: cipher.cloned(), ..Self::default() }
     }
 
     pub fn cipher(&self) -> Option<&Arc<ArgsCipher>> {
@@ -172,10 +143,12 @@ impl Intent {
     /// The proxies that end with this source of the server, and the source with them.
     pub fn producers(&self, stream: &Stream, rules: &NamingRules) -> Vec<ProxyKey> {
         let name: Arc<str> = stream.to_string().into();
-        let named = Kind::ALL.iter().filter(|kind| kind.key_is_stream()).map(|kind| (*kind, Arc::clone(&name)));
+        let makers = Kind::ALL.iter().filter(|kind| kind.info().output == Endpoint::Named);
+        let named = makers.map(|kind| (*kind, Arc::clone(&name)));
         let found = named.chain(self.on_path(stream).filter(|(_, key)| *key != name));
         let makes = |(kind, key): &ProxyKey| {
-            self.get(*kind, key).is_some_and(|entry| kind.own_streams(&entry.args, rules).contains(stream))
+            let args = self.get(*kind, key).map(|entry| entry.args.read());
+            args.is_some_and(|args| kind.own_streams(|name| args.get(name), rules).contains(stream))
         };
         found.filter(makes).collect()
     }
@@ -189,7 +162,8 @@ impl Intent {
             from.take_while(|(its, key)| *its == *kind && key.starts_with(&*prefix)).cloned().collect::<Vec<_>>()
         });
         let takes = |(kind, key): &ProxyKey| {
-            let taken = self.get(*kind, key).and_then(|entry| kind.taken_stream(&entry.args, rules));
+            let args = self.get(*kind, key).map(|entry| entry.args.read());
+            let taken = args.and_then(|args| kind.taken_stream(|name| args.get(name), rules));
             taken.is_some_and(|(its, taken)| its == schema && taken == *stream)
         };
         let others = self.on_path(stream).filter(|(_, key)| !key.starts_with(&*prefix));
@@ -233,94 +207,60 @@ impl Intent {
         self
     }
 
-    /// A successful add: the proxy is enabled with these arguments.
-    pub fn add(&mut self, at: i64, kind: Kind, key: &str, args: Args, cause: Cause) -> Applied {
-        let args = match &self.cipher {
-            Some(cipher) => cipher.sealed(kind, key, args),
-            None => args,
-        };
-        let before = self.get(kind, key).cloned();
-        let created_at = before.as_ref().map_or(at, |entry| entry.created_at);
-        let entry = Entry { args, state: State::Enabled, seq: self.seq + 1, created_at, updated_at: at };
-        self.apply(at, Op::Add, kind, key.into(), Some(entry), before, cause)
-    }
-
-    /// A successful delete. `None` if there was no entry.
-    pub fn remove(&mut self, at: i64, kind: Kind, key: &str, cause: Cause) -> Option<Applied> {
-        let before = self.get(kind, key)?.clone();
-        Some(self.apply(at, Op::Remove, kind, key.into(), None, Some(before), cause))
-    }
-
-    /// Sets the state of an entry. `None` if there is no entry, or it has that state already.
-    pub fn set_state(&mut self, at: i64, kind: Kind, key: &str, state: State, cause: Cause) -> Option<Applied> {
-        let before = self.get(kind, key).filter(|entry| entry.state != state)?.clone();
-        let entry = Entry { state, seq: self.seq + 1, updated_at: at, ..before.clone() };
-        Some(self.apply(at, Op::Set(state), kind, key.into(), Some(entry), Some(before), cause))
-    }
-
     /// Undoes the last change on its key. The number is not used again.
-    pub fn take_back(&mut self, applied: &Applied) {
-        let (kind, key) = (applied.change.kind, &applied.change.key);
-        match &applied.before {
-            Some(entry) => self.put(kind, Arc::clone(key), entry.clone()),
+    pub fn take_back(&mut self, Applied { change, before, .. }: &Applied) {
+        self.set(change.kind, &change.key, before.clone());
+    }
+
+    /// Inserts or replaces an entry, or drops it.
+    pub fn set(&mut self, kind: Kind, key: &Arc<str>, entry: Option<Entry>) {
+        match entry {
+            Some(entry) => self.put(kind, Arc::clone(key), entry),
             None => {
-                self.take(kind, key);
+                self.forget(kind, key);
             }
         }
     }
 
     /// Drops an entry without a change. Returns false if there is none.
     pub fn forget(&mut self, kind: Kind, key: &str) -> bool {
-        self.take(kind, key).is_some()
+        let Some(((_, key), entry)) = self.entries.remove_entry(&(kind, key.into())) else { return false };
+        self.uncount(kind, &key, &entry);
+        true
     }
 
-    /// `None` if nothing changes, or an add has no arguments.
-    pub fn change(&mut self, Edit { at, op, args, cause }: Edit, kind: Kind, key: &str) -> Option<Applied> {
-        match op {
-            Op::Add => Some(self.add(at, kind, key, args?, cause)),
-            Op::Remove => self.remove(at, kind, key, cause),
-            Op::Set(state) => self.set_state(at, kind, key, state, cause),
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)] // private, and each is a column
-    fn apply(
-        &mut self,
-        at: i64,
-        op: Op,
-        kind: Kind,
-        key: Arc<str>,
-        entry: Option<Entry>,
-        before: Option<Entry>,
-        cause: Cause,
-    ) -> Applied {
-        self.seq += 1;
+    /// Makes a change and numbers it. An add enables the proxy with its arguments. `None` if nothing changes, or an add
+    /// has no arguments.
+    pub fn change(&mut self, change: Change) -> Option<Applied> {
+        let Change { at, op, kind, ref key, .. } = change;
+        let before = self.get(kind, key).cloned();
+        let seq = self.seq + 1;
+        let entry = match (op, &before) {
+            (Op::Add, _) => {
+                let args = match &self.cipher {
+                    Some(cipher) => cipher.sealed(kind, key, change.args?),
+                    None => change.args?,
+                };
+                let created_at = before.as_ref().map_or(at, |entry| entry.created_at);
+                Some(Entry { args, state: State::Enabled, seq, created_at, updated_at: at })
+            }
+            (Op::Remove, Some(_)) => None,
+            (Op::Set(state), Some(before)) if state != before.state => {
+                Some(Entry { state, seq, updated_at: at, ..before.clone() })
+            }
+            (Op::Remove | Op::Set(_), _) => return None,
+        };
+        self.seq = seq;
         // An entry that leaves a scope counts as removed from it.
         if let Some(before) = &before {
-            self.removed.push_back((self.seq, kind, before.args.clone()));
+            self.removed.push_back((seq, kind, before.args.clone()));
             if self.removed.len() > REMEMBERED {
-                self.forgotten = self.removed.pop_front().map_or(self.seq, |(seq, ..)| seq);
+                self.forgotten = self.removed.pop_front().map_or(seq, |(seq, ..)| seq);
             }
         }
-        match &entry {
-            Some(entry) => self.put(kind, Arc::clone(&key), entry.clone()),
-            None => {
-                self.take(kind, &key);
-            }
-        }
+        self.set(kind, key, entry.clone());
         let args = entry.as_ref().map(|entry| entry.args.clone());
-        Applied {
-            change: Change { seq: self.seq, at, op, kind, key, args, origin: cause.origin, reason: cause.reason },
-            entry,
-            before,
-            digest: self.digest,
-        }
-    }
-
-    fn take(&mut self, kind: Kind, key: &str) -> Option<Entry> {
-        let ((_, key), entry) = self.entries.remove_entry(&(kind, key.into()))?;
-        self.uncount(kind, &key, &entry);
-        Some(entry)
+        Some(Applied { change: Change { seq, args, ..change }, entry, before, digest: self.digest })
     }
 
     fn uncount(&mut self, kind: Kind, key: &Arc<str>, entry: &Entry) {
@@ -363,6 +303,24 @@ fn paths_of(kind: Kind, key: &str, entry: &Entry) -> Vec<String> {
 mod tests {
     use super::*;
 
+    impl Intent {
+        pub fn add(&mut self, at: i64, kind: Kind, key: &str, args: Args, cause: Cause) -> Applied {
+            self.change(change(at, Op::Add, kind, key, Some(args), cause)).unwrap()
+        }
+
+        pub fn remove(&mut self, at: i64, kind: Kind, key: &str, cause: Cause) -> Option<Applied> {
+            self.change(change(at, Op::Remove, kind, key, None, cause))
+        }
+
+        pub fn set_state(&mut self, at: i64, kind: Kind, key: &str, to: State, cause: Cause) -> Option<Applied> {
+            self.change(change(at, Op::Set(to), kind, key, None, cause))
+        }
+    }
+
+    fn change(at: i64, op: Op, kind: Kind, key: &str, args: Option<Args>, cause: Cause) -> Change {
+        Change { seq: 0, at, op, kind, key: key.into(), args, origin: cause.origin, reason: cause.reason }
+    }
+
     fn args(url: &str) -> Args {
         Args::from_pairs([(b"url".as_slice(), url.as_bytes())]).unwrap()
     }
@@ -390,13 +348,13 @@ mod tests {
         long.add(2, Kind::Pull, "v/a/2", args("y"), Cause::default());
         long.remove(3, Kind::Pull, "v/a/1", Cause::default());
 
-        let mut read_back = Intent::starting_at(long.seq());
+        let mut read_back = Intent::starting_at(long.seq(), None);
         for (kind, key, entry) in long.iter() {
             read_back.put(kind, Arc::clone(key), entry.clone());
         }
         assert_eq!(read_back.digest(), long.digest());
         let entries: Vec<_> = long.after(None, 10);
-        let filled = Intent::starting_at(0).filled(entries.clone(), Digest::of(&entries));
+        let filled = Intent::starting_at(0, None).filled(entries.clone(), Digest::of(&entries));
         assert_eq!((filled.digest(), filled.seq(), filled.is_whole()), (long.digest(), 2, true));
         assert_eq!(filled.count(State::Enabled), long.count(State::Enabled));
         let twice = [entries.clone(), entries].concat();

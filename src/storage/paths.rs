@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
+
 use super::env::{Env, Stat};
 use crate::error::{Code, Error, Result};
 
@@ -20,34 +22,20 @@ pub struct JournalPaths {
 
 /// The suffixes of a database and of what SQLite keeps beside it.
 const SIDECARS: &[&str] = &["", "-wal", "-shm", "-journal"];
-/// How many folders of each sort keep their files: repeated failures must not fill the disk.
-const DAMAGED_KEPT: usize = 8;
-const REPLACED_KEPT: usize = 4;
 /// A mark is written alternately to two sectors, so that a torn write never damages the other.
 const MARK_SLOT: usize = 512;
 
-/// Why files are moved to quarantine; part of the folder's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QuarantineReason {
-    Damaged,
-    Replaced,
+/// Why files are moved to quarantine.
+#[derive(Debug, Clone, Copy)]
+pub struct QuarantineReason {
+    /// Part of the folder's name.
+    name: &'static str,
+    /// How many folders with this reason keep their files: repeated failures must not fill the disk.
+    kept: usize,
 }
 
-impl QuarantineReason {
-    fn name(self) -> &'static str {
-        match self {
-            QuarantineReason::Damaged => "damaged",
-            QuarantineReason::Replaced => "replaced",
-        }
-    }
-
-    fn kept(self) -> usize {
-        match self {
-            QuarantineReason::Damaged => DAMAGED_KEPT,
-            QuarantineReason::Replaced => REPLACED_KEPT,
-        }
-    }
-}
+pub const DAMAGED: QuarantineReason = QuarantineReason { name: "damaged", kept: 8 };
+pub const REPLACED: QuarantineReason = QuarantineReason { name: "replaced", kept: 4 };
 
 impl JournalPaths {
     pub fn new(file: &Path, env: Arc<dyn Env>) -> Result<JournalPaths> {
@@ -68,10 +56,10 @@ impl JournalPaths {
             self.ensure_dir(dir)?;
         }
         if self.stat(&self.file)?.is_some_and(|found| found.is_dir) {
-            return Err(Error::new(
-                Code::Storage,
-                format!("[journal] path={} is a directory: name a file in it instead", self.file.display()),
-            ));
+            let file = self.file.display();
+            return Err(Error::storage(format!(
+                "[journal] path={file} is a directory: name a file in it instead"
+            )));
         }
         Ok(())
     }
@@ -140,16 +128,6 @@ impl JournalPaths {
         self.beside(".crash")
     }
 
-    /// Where the crash counts are stored; see `crash_counters`.
-    pub fn suspects(&self) -> PathBuf {
-        self.beside(".suspects")
-    }
-
-    /// Where proxies that do not play are stored; see `offline_hints`.
-    pub fn dark(&self) -> PathBuf {
-        self.beside(".dark")
-    }
-
     fn beside(&self, suffix: &str) -> PathBuf {
         with_suffix(&self.file, suffix)
     }
@@ -169,7 +147,7 @@ impl JournalPaths {
             return Ok(None);
         }
         let at = self.env.now_ms();
-        let folder_no = |number| self.quarantine().join(format!("{}-{at}-{number}-{}", self.name, because.name()));
+        let folder_no = |number| self.quarantine().join(format!("{}-{at}-{number}-{}", self.name, because.name));
         let mut number = 0;
         while self.stat(&folder_no(number))?.is_some() {
             number += 1;
@@ -178,24 +156,19 @@ impl JournalPaths {
         self.ensure_dir(&folder)?;
         for path in &files {
             if let Some(name) = path.file_name() {
-                self.rename(path, &folder.join(name))?;
-                self.sync(&folder)?;
+                self.publish(path, &folder.join(name))?;
                 self.sync(&self.dir)?;
             }
         }
-        self.drop_old(because);
-        Ok(Some(folder))
-    }
-
-    fn drop_old(&self, because: QuarantineReason) {
-        for folder in self.quarantined(because).iter().skip(because.kept()) {
-            let _ = self.empty(folder);
+        for old in self.quarantined(because).iter().skip(because.kept) {
+            let _ = self.empty(old);
         }
+        Ok(Some(folder))
     }
 
     /// The folders of the quarantine with one reason, the newest first.
     pub fn quarantined(&self, because: QuarantineReason) -> Vec<PathBuf> {
-        let end = format!("-{}", because.name());
+        let end = format!("-{}", because.name);
         let mut folders = self.env.list(&self.quarantine()).unwrap_or_default();
         folders.retain(|path| {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -218,10 +191,11 @@ impl JournalPaths {
         files.iter().try_for_each(|file| self.remove(file))
     }
 
-    /// Gives a complete, synced file its final name, durably.
-    pub fn publish(&self, temporary: &Path, path: &Path) -> Result<()> {
-        self.rename(temporary, path)?;
-        path.parent().map_or(Ok(()), |dir| self.sync(dir))
+    /// Gives a complete, synced file its final name, durably in the directory of that.
+    pub fn publish(&self, from: &Path, to: &Path) -> Result<()> {
+        let renamed = self.env.rename(from, to);
+        renamed.map_err(|error| Error::io(&format!("cannot move {} to", from.display()), to, &error))?;
+        to.parent().map_or(Ok(()), |dir| self.sync(dir))
     }
 
     /// The snapshots, the newest first.
@@ -281,9 +255,12 @@ impl JournalPaths {
         self.env.sync(path).map_err(|error| Error::io("cannot sync", path, &error))
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        let renamed = self.env.rename(from, to);
-        renamed.map_err(|error| Error::io(&format!("cannot move {} to", from.display()), to, &error))
+    /// Reads a file; a missing one is empty.
+    pub fn read(&self, path: &Path) -> Result<Vec<u8>> {
+        match self.env.read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            read => read.map_err(|error| Error::io("cannot read", path, &error)),
+        }
     }
 
     /// Removes a file; succeeds if there is none.
@@ -324,11 +301,59 @@ fn parse_mark(slot: &[u8]) -> Option<u64> {
 }
 
 /// A snapshot by its name; its content is not checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SnapshotFile {
     pub seq: u64,
     pub at: i64,
+    #[serde(rename = "file", serialize_with = "shown")]
     pub path: PathBuf,
+}
+
+/// Also if it is not UTF-8.
+fn shown<S: Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
+/// A file beside the journal that is replaced as a whole. It is not synced, since it must survive the process, not the
+/// machine.
+pub struct NoteFile {
+    paths: JournalPaths,
+    path: PathBuf,
+    has_failed: bool,
+}
+
+impl NoteFile {
+    pub fn new(paths: &JournalPaths, suffix: &str) -> NoteFile {
+        NoteFile { paths: paths.clone(), path: paths.beside(suffix), has_failed: false }
+    }
+
+    /// Its content; empty if it cannot be read.
+    pub fn read(&self) -> Vec<u8> {
+        self.paths.read(&self.path).unwrap_or_default()
+    }
+
+    /// Replaces the content; without any, the file is removed. Logs the first failure, with what it leads to.
+    pub fn write(&mut self, content: io::Result<Vec<u8>>, otherwise: &str) {
+        if let Err(error) = content.and_then(|content| self.try_write(&content))
+            && !std::mem::replace(&mut self.has_failed, true)
+        {
+            log::warn!("journal: cannot write {}: {error}. {otherwise}", self.path.display());
+        }
+    }
+
+    fn try_write(&self, content: &[u8]) -> io::Result<()> {
+        let env = &self.paths.env;
+        if content.is_empty() {
+            return match env.remove(&self.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+        }
+        let new = with_suffix(&self.path, ".unfinished");
+        env.create(&new)?;
+        env.write_at(&new, 0, content)?;
+        env.rename(&new, &self.path)
+    }
 }
 
 /// The path of SQLite's write-ahead log of a database.
@@ -336,7 +361,7 @@ pub fn log_of(database: &Path) -> PathBuf {
     with_suffix(database, "-wal")
 }
 
-pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::cipher::ArgsCipher;
 use super::db::{self, Content, Store};
 use super::intent::{Digest, Intent};
-use super::paths::{JournalPaths, QuarantineReason, log_of};
+use super::paths::{DAMAGED, JournalPaths, QuarantineReason, REPLACED, log_of};
 use super::rows::{Incident, Row};
 use super::salvage::Pages;
 use crate::error::{Code, Error, Result};
@@ -36,22 +36,19 @@ pub fn open(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Op
     if paths.stat(&paths.file)?.is_none() {
         if paths.stat(&recovered)?.is_some() && is_whole(paths, &recovered, cipher)? {
             // There was a crash between moving the old files away and this rename. Move the rest of them.
-            paths.quarantine_files(QuarantineReason::Damaged)?;
+            paths.quarantine_files(DAMAGED)?;
             paths.publish(&recovered, &paths.file)?;
         } else if paths.list_snapshots().is_empty() && paths.stat(&log_of(&paths.file))?.is_none() {
-            paths.quarantine_files(QuarantineReason::Damaged)?;
-            let content = Content { intent: Intent::default().sealing(cipher), ..Content::default() };
-            db::create(paths, &paths.unfinished(), &content)?;
-            paths.publish(&paths.unfinished(), &paths.file)?;
+            paths.quarantine_files(DAMAGED)?;
+            let content = Content { intent: Intent::starting_at(0, cipher), ..Content::default() };
+            db::create(paths, &paths.unfinished(), &paths.file, &content)?;
         }
     }
     paths.remove_database(&recovered)?;
     paths.remove_database(&paths.unfinished())?;
     match open_healthy(paths, cipher) {
-        Ok((store, intent)) if cipher.map(|cipher| cipher.id) == store.key_id()? => {
-            Ok(Opened { store, intent, report: None })
-        }
-        Ok((store, intent)) => seal(paths, store, intent),
+        Ok(opened) if cipher.map(|cipher| cipher.id) == opened.store.key_id()? => Ok(opened),
+        Ok(Opened { store, intent, .. }) => seal(paths, store, intent),
         Err(error) if error.code == Code::Corrupt => recover(paths, cipher, &error.message),
         Err(_) if paths.stat(&paths.file)?.is_none() => {
             recover(paths, cipher, &format!("{} is missing", paths.file.display()))
@@ -60,98 +57,81 @@ pub fn open(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Op
     }
 }
 
-/// Reads a journal with a newer schema, which must not be written.
-pub fn read_only(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Intent> {
-    Store::open_for_reading(paths, &paths.file)?.load(cipher)
-}
-
 /// Writes a new file, encrypted: the old one would still contain the plain text.
 fn seal(paths: &JournalPaths, store: Store, intent: Intent) -> Result<Opened> {
     store.abandon();
-    let (history, mut incidents) = salvage_history(paths, intent.seq(), intent.cipher());
+    let (history, incidents) = salvage_history(paths, intent.seq(), intent.cipher());
     let report = format!(
         "The arguments of all {} proxies and of {} changes are now encrypted with the key of [journal] key_file",
         intent.digest().count,
         history.len()
     );
     log::info!("journal: {report}");
-    incidents.insert(Incident { at: paths.env.now_ms(), report });
-    let content = Content { intent, history, incidents };
-    let store = replace(paths, &content, QuarantineReason::Replaced)?;
-    Ok(Opened { store, intent: content.intent, report: None })
+    replace(paths, Content { intent, history, incidents }, report, REPLACED)
 }
 
 /// Whether a file is undamaged. Fails if the disk has an error: then nothing is known.
 fn is_whole(paths: &JournalPaths, path: &Path, cipher: Option<&Arc<ArgsCipher>>) -> Result<bool> {
-    match Store::open_for_reading(paths, path).and_then(|store| store.load(cipher)) {
+    match db::load(paths, path, cipher) {
         Ok(_) => Ok(true),
         Err(error) if error.code == Code::Corrupt => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-fn open_healthy(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<(Store, Intent)> {
+fn open_healthy(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Opened> {
     let mut store = Store::open(paths, &paths.file)?;
     let intent = store.load(cipher)?;
     not_behind(paths, &intent)?;
     store.trust(paths, &paths.file)?;
-    Ok((store, intent))
+    Ok(Opened { store, intent, report: None })
 }
 
 /// SQLite takes a damaged log for a shorter one, and a missing log for none. Fails if newer changes than those that it
 /// has read are known to have been on disk.
 fn not_behind(paths: &JournalPaths, intent: &Intent) -> Result<()> {
+    let (file, last) = (paths.file.display(), intent.seq());
     let marked = paths.read_mark();
-    if marked > intent.seq() {
+    if marked > last {
         return Err(Error::corrupt(format!(
-            "{} ends with change {}, but change {marked} was already on disk: part of the file or of its log is lost, \
-             or it is an old copy",
-            paths.file.display(),
-            intent.seq()
+            "{file} ends with change {last}, but change {marked} was already on disk: part of the file or of its log \
+             is lost, or it is an old copy"
         )));
     }
     let snapshot = paths.list_snapshots().first().map_or(0, |snapshot| snapshot.seq);
-    if snapshot > intent.seq() {
+    if snapshot > last {
         return Err(Error::corrupt(format!(
-            "{} ends with change {}, but there is a snapshot after change {snapshot}",
-            paths.file.display(),
-            intent.seq()
+            "{file} ends with change {last}, but there is a snapshot after change {snapshot}"
         )));
     }
-    let log = read(paths, &log_of(&paths.file))?;
-    if !Pages::new(&[], &log).log_is_damaged {
+    if !Pages::new(&[], &paths.read(&log_of(&paths.file))?).log_is_damaged {
         return Ok(());
     }
-    let found = Evidence::of_files(&read(paths, &paths.file)?, &log, intent.cipher());
-    if found.seq <= intent.seq() {
+    let found = Evidence::read(paths, intent.cipher())?;
+    if found.seq <= last {
         return Ok(());
     }
     Err(Error::corrupt(format!(
-        "the log of {} is damaged in the middle: SQLite stops at change {}, and changes up to {} follow after it",
-        paths.file.display(),
-        intent.seq(),
+        "the log of {file} is damaged in the middle: SQLite stops at change {last}, and changes up to {} follow after \
+         it",
         found.seq
     )))
 }
 
-/// Reads a file; a missing one is empty.
-fn read(paths: &JournalPaths, path: &Path) -> Result<Vec<u8>> {
-    match paths.stat(path)? {
-        None => Ok(Vec::new()),
-        Some(_) => paths.env.read(path).map_err(|error| Error::io("cannot read", path, &error)),
-    }
-}
-
-/// Replaces the journal with a new file and moves the old one to quarantine. A crash at any point leaves either the old
-/// files or the complete new one.
-pub fn replace(paths: &JournalPaths, content: &Content, because: QuarantineReason) -> Result<Store> {
+/// Replaces the journal with a new file, in which `report` says why, and moves the old one to quarantine. A crash at
+/// any point leaves either the old files or the complete new one.
+pub fn replace(
+    paths: &JournalPaths,
+    mut content: Content,
+    report: String,
+    because: QuarantineReason,
+) -> Result<Opened> {
+    content.incidents.insert(Incident { at: paths.env.now_ms(), report });
     let recovered = paths.recovered();
-    db::create(paths, &paths.unfinished(), content)?;
-    paths.publish(&paths.unfinished(), &recovered)?;
+    db::create(paths, &paths.unfinished(), &recovered, &content)?;
     paths.quarantine_files(because)?;
     paths.publish(&recovered, &paths.file)?;
-    let (store, _) = open_healthy(paths, content.intent.cipher())?;
-    Ok(store)
+    open_healthy(paths, content.intent.cipher())
 }
 
 /// History up to change `seq` and incidents from the old files, for a new one. If the disk cannot be read, the new file
@@ -161,11 +141,7 @@ pub fn salvage_history(
     seq: u64,
     cipher: Option<&Arc<ArgsCipher>>,
 ) -> (BTreeMap<u64, Change>, BTreeSet<Incident>) {
-    let files = read(paths, &paths.file).and_then(|database| Ok((database, read(paths, &log_of(&paths.file))?)));
-    let Ok((database, log)) = files else {
-        return Default::default();
-    };
-    let mut found = Evidence::of_files(&database, &log, cipher);
+    let Ok(mut found) = Evidence::read(paths, cipher) else { return Default::default() };
     found.history.retain(|number, _| *number <= seq);
     (found.history, found.incidents)
 }
@@ -174,7 +150,7 @@ fn recover(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>, damage: &str)
     let mut sources = Vec::new();
     let mut snapshot = Intent::default();
     for file in paths.list_snapshots() {
-        match Store::open_for_reading(paths, &file.path).and_then(|store| store.load(cipher)) {
+        match db::load(paths, &file.path, cipher) {
             Ok(intent) => {
                 sources.push(format!(
                     "the snapshot {} with {} proxies",
@@ -189,16 +165,11 @@ fn recover(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>, damage: &str)
         }
     }
     let known = paths.read_mark();
-    let files = (read(paths, &paths.file)?, read(paths, &log_of(&paths.file))?);
-    let found = Evidence::of_files(&files.0, &files.1, cipher);
+    let found = Evidence::read(paths, cipher)?;
     // With the right key, some rows may still be locked because they were altered.
     if found.locked > 0 && (cipher.is_none() || found.decrypted == 0) {
-        return Err(Error::new(
-            Code::KeyMissing,
-            format!(
-                "{damage}. It is encrypted with a key that [journal] key_file does not provide: restore that key file"
-            ),
-        ));
+        let why = "It is encrypted with a key that [journal] key_file does not provide: restore that key file";
+        return Err(Error::new(Code::KeyMissing, format!("{damage}. {why}")));
     }
     let mut found = found.after(&snapshot);
     sources.push(format!(
@@ -207,7 +178,7 @@ fn recover(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>, damage: &str)
         found.keys.values().filter(|(_, entry)| entry.is_some()).count()
     ));
     let mut lost = found.lost(snapshot.seq(), known);
-    let (history, mut incidents) = (std::mem::take(&mut found.history), std::mem::take(&mut found.incidents));
+    let (history, incidents) = (std::mem::take(&mut found.history), std::mem::take(&mut found.incidents));
     let sums = found.sums_after(known);
     let mut intent = found.into_intent(&snapshot, known, cipher);
     if prove(&mut intent, &sums) {
@@ -219,10 +190,8 @@ fn recover(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>, damage: &str)
         intent.digest().count,
         sources.join("; "),
     );
-    incidents.insert(Incident { at: paths.env.now_ms(), report: report.clone() });
-    let content = Content { intent, history, incidents };
-    let store = replace(paths, &content, QuarantineReason::Damaged)?;
-    Ok(Opened { store, intent: content.intent, report: Some(report) })
+    let opened = replace(paths, Content { intent, history, incidents }, report.clone(), DAMAGED)?;
+    Ok(Opened { report: Some(report), ..opened })
 }
 
 /// Whether a stored digest matches intent. If it matches without one of the entries, that one is dropped: the row of
@@ -256,16 +225,17 @@ struct Evidence {
 }
 
 impl Evidence {
-    fn of_files(database: &[u8], log: &[u8], cipher: Option<&Arc<ArgsCipher>>) -> Self {
+    fn read(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Self> {
+        let (database, log) = (paths.read(&paths.file)?, paths.read(&log_of(&paths.file))?);
         let mut evidence = Self::default();
-        Pages::new(database, log).rows(|row| match row.kept(cipher.map(Arc::as_ref)) {
+        Pages::new(&database, &log).rows(|row| match row.kept(cipher.map(Arc::as_ref)) {
             Err(_) => evidence.locked += 1,
             Ok(row) => {
                 evidence.decrypted += u64::from(row.has_args());
                 evidence.add(row);
             }
         });
-        evidence
+        Ok(evidence)
     }
 
     fn add(&mut self, row: Row) {
@@ -349,7 +319,7 @@ impl Evidence {
                 entry.seq = last;
             }
         }
-        let mut intent = Intent::starting_at(last + SEQ_GAP).sealing(cipher);
+        let mut intent = Intent::starting_at(last + SEQ_GAP, cipher);
         for ((kind, key), entry) in entries {
             intent.put(kind, key, entry);
         }

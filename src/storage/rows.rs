@@ -6,7 +6,7 @@ use rusqlite::types::ValueRef;
 
 use super::cipher::{self, ArgsCipher};
 use super::intent::Digest;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::model::{Args, Change, Entry, Kind, Op, State};
 
 /// A row that was found.
@@ -70,8 +70,7 @@ impl Incident {
 }
 
 fn stored(args: &Args) -> Result<&str> {
-    let refused =
-        || Error::new(Code::Storage, "the arguments could not be encrypted, so the change is not written");
+    let refused = || Error::storage("the arguments could not be encrypted, so the change is not written");
     args.is_storable().then(|| args.stored()).ok_or_else(refused)
 }
 
@@ -195,6 +194,7 @@ impl<'a> Value<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
 
     #[test]
     fn unencryptable_args_are_not_written() {

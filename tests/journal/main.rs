@@ -441,7 +441,7 @@ fn suspects(disk: &Disk, journal: &Journal, crashed: Option<&str>) -> CrashCount
     if let Some(text) = crashed {
         fs::write(disk.dir.path().join("journal/proxies.db.crash"), text).unwrap();
     }
-    let suspects = journal.suspects([(proxy("a"), 7), (proxy("b"), 8)].into_iter());
+    let suspects = CrashCounters::read(journal.paths(), [(proxy("a"), 7), (proxy("b"), 8)].into_iter());
     assert!(!disk.dir.path().join("journal/proxies.db.crash").exists(), "it counts once");
     suspects
 }
@@ -504,11 +504,11 @@ fn what_was_set_aside_is_released_once() {
     assert!(suspects(&disk, &journal, None).may_be_released(&a));
     next.release(&a, 8, 2);
     fs::write(disk.dir.path().join("journal/proxies.db.crash"), "8\n").unwrap();
-    let mut next = journal.suspects([(a.clone(), 8)].into_iter());
+    let mut next = CrashCounters::read(journal.paths(), [(a.clone(), 8)].into_iter());
     assert_eq!(next.crashes(&a, 8), 3);
     assert!(next.set_aside(&a, 8), "for good");
     // It is known by change 9 now, and by change 10 when an operator has released it.
-    let mut next = journal.suspects([(a.clone(), 9)].into_iter());
+    let mut next = CrashCounters::read(journal.paths(), [(a.clone(), 9)].into_iter());
     assert!(!next.may_be_released(&a));
     assert_eq!(next.crashes(&a, 10), 0);
     assert!(!next.set_aside(&a, 10), "that is another proxy");

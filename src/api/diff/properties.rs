@@ -1,13 +1,14 @@
 //! The diff of random journals and wishes, carried out by intent itself.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use proptest::collection::btree_map;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::Kind;
-use crate::storage::intent::{Cause, Edit, Intent};
+use crate::model::{Change, Kind};
+use crate::storage::intent::{Cause, Intent};
 use crate::testing;
 
 const KEYS: usize = 6;
@@ -35,7 +36,7 @@ fn journal() -> impl Strategy<Value = Journal> {
 
 /// By a way that leaves gaps between the numbers of changes.
 fn intent(journal: &Journal) -> Intent {
-    let mut intent = Intent::starting_at(7);
+    let mut intent = Intent::starting_at(7, None);
     for (which, (url, state)) in journal {
         let (kind, key) = key(*which);
         intent.add(0, kind, &key, args(*url), Cause::default());
@@ -83,8 +84,9 @@ fn apply(intent: &mut Intent, mutations: Vec<Mutation>) {
         assert!(expected.is_none_or(|expected| expected == there), "{key}");
     }
     for Mutation { key: (kind, key), op, args, .. } in mutations {
-        let change = intent.change(Edit { at: 9, op, args, cause: Cause::default() }, kind, &key);
-        assert!(change.is_some(), "{op:?} of {key} changes nothing");
+        let (origin, reason) = Default::default();
+        let change = Change { seq: 0, at: 9, op, kind, key: Arc::clone(&key), args, origin, reason };
+        assert!(intent.change(change).is_some(), "{op:?} of {key} changes nothing");
     }
 }
 

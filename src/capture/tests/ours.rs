@@ -10,9 +10,9 @@ pub struct Called(pub Sender<(u64, String)>);
 impl Server for Called {
     fn add(&self, call: u64, add: &Add) {
         let what = if add.replace { "replace" } else { "add" };
-        self.0.send((call, format!("{what} {}", add.key))).unwrap();
+        self.0.send((call, format!("{what} {}", add.key.1))).unwrap();
     }
-    fn remove(&self, call: u64, _: Kind, key: &str) {
+    fn remove(&self, call: u64, (_, key): &ProxyKey) {
         self.0.send((call, format!("remove {key}"))).unwrap();
     }
 }

@@ -15,7 +15,7 @@ impl Plan {
     /// Handles the answer to a call. Late answers to calls that count as lost are ignored.
     pub fn answered(&mut self, call: u64, answer: Added, now: Duration, wall: i64) {
         self.queue.answered(call);
-        let Some(Call { key, since, counted, replace }) = self.calls.remove(&call) else {
+        let Some(Call { key, since, replace }) = self.calls.remove(&call) else {
             self.queue.over(call);
             return;
         };
@@ -26,26 +26,14 @@ impl Plan {
         }
         self.settle(call, &key, answer.is_over(), now);
         let its = self.proxies.get_mut(&key).filter(|proxy| proxy.phase == Phase::Connecting { call });
-        if counted {
-            let progress = &mut self.meter.progress;
-            progress.connecting -= 1;
-            *match answer {
-                Added::Accepted => &mut progress.live,
-                Added::Connected if its.is_none() => &mut progress.unwanted,
-                Added::Connected => &mut progress.connecting,
-                Added::Present => &mut progress.present,
-                Added::Unwanted => &mut progress.unwanted,
-                Added::Blocked(_) => &mut progress.blocked,
-                Added::Retrying(_) | Added::Failed(_) | Added::Threw(_) => &mut progress.failing,
-            } += 1;
-        }
         if let Some(proxy) = its {
             proxy.changed = now;
-            let (remote_host, source_moved) = (proxy.remote_host, proxy.source_moved);
+            let source_moved = proxy.source_moved;
+            let has_started = |part| part == Part::Started;
             match answer {
                 Added::Accepted => self.plays(&key, wall),
                 Added::Connected => {
-                    if counted {
+                    if proxy.part == Some(Part::Started) {
                         proxy.part = Some(Part::Connecting);
                         self.awaited.push_back((now + FIRST_MEDIA, key.clone()));
                     }
@@ -53,22 +41,22 @@ impl Plan {
                     // The event of its media may have come before.
                     self.look_by(now);
                 }
-                Added::Present => self.look_anew(&key, now),
+                Added::Present => {
+                    self.counts_as(&key, has_started, |progress| &mut progress.present);
+                    self.look_anew(&key, now);
+                }
                 // It was registered after the host had looked for it.
-                Added::Blocked(_) if source_moved > Some(since) => self.enqueue(&key, true),
+                Added::Blocked(_) if source_moved > Some(since) => {
+                    self.counts_as(&key, has_started, |progress| &mut progress.blocked);
+                    self.enqueue(&key, true);
+                }
                 Added::Blocked(why) => self.waits_for(&key, why, now),
                 Added::Unwanted => self.drop_proxy(&key),
                 Added::Retrying(why) => {
-                    if counted {
-                        self.meter.failed(remote_host, &why);
-                    }
                     proxy.failures += 1;
                     self.retries(&key, 1, Some(why), wall);
                 }
                 Added::Failed(ref why) | Added::Threw(ref why) => {
-                    if counted {
-                        self.meter.failed(remote_host, why);
-                    }
                     self.fails(&key, why.clone(), matches!(answer, Added::Threw(_)), now, wall);
                 }
             }
@@ -104,13 +92,11 @@ impl Plan {
     }
 
     pub(super) fn give_up_on_lost_calls(&mut self, now: Duration, wall: i64) {
-        let is_lost = |call: &Call| now.saturating_sub(call.since) >= LOST;
-        let lost: Vec<u64> =
-            self.calls.iter().filter(|(_, call)| is_lost(call)).map(|(number, _)| *number).collect();
-        // Nobody knows whether what was to be ended is still there.
-        let stale = self.calls.values().filter(|call| call.replace && is_lost(call));
-        self.stale.extend(stale.map(|call| call.key.clone()));
-        for call in lost {
+        let lost = self.calls.iter().filter(|(_, call)| now.saturating_sub(call.since) >= LOST);
+        let lost = lost.map(|(number, call)| (*number, call.replace.then(|| call.key.clone())));
+        for (call, replaced) in lost.collect::<Vec<_>>() {
+            // Nobody knows whether what was to be ended is still there.
+            self.stale.extend(replaced);
             self.answered(call, Added::Failed("the server did not answer".to_owned()), now, wall);
         }
     }

@@ -22,7 +22,7 @@ const LIMITS: Limits = Limits {
 };
 
 fn new(limits: Limits) -> Plan {
-    Plan::new(limits, OwnAddress { hosts: vec![], ports: vec![1935] })
+    Plan::new(limits, NamingRules { ports: vec![1935], ..NamingRules::default() })
 }
 
 fn key(name: &str) -> ProxyKey {

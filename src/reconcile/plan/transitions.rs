@@ -44,7 +44,7 @@ impl Plan {
     pub(super) fn count(&mut self, key: &ProxyKey) {
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         if proxy.part.replace(Part::Waiting).is_none() {
-            self.meter.counts(proxy.remote_host);
+            self.meter.counts(proxy.remote_host, self.queue.host(proxy.remote_host));
             self.meter.progress.waiting += 1;
         }
     }
@@ -52,6 +52,18 @@ impl Plan {
     /// The restore has nothing to do for it: it already exists.
     pub(super) fn is_here(&mut self, key: &ProxyKey) {
         self.counts_as(key, |part| part == Part::Waiting, |progress| &mut progress.present);
+    }
+
+    /// Its call has begun. Returns false if it is not part of the restore, or counts as connected until it plays or fails.
+    pub(super) fn counts_as_started(&mut self, key: &ProxyKey) -> bool {
+        let part = self.proxies.get_mut(key).and_then(|proxy| proxy.part.as_mut());
+        let Some(part) = part.filter(|part| **part != Part::Connected) else { return false };
+        let progress = &mut self.meter.progress;
+        progress.started += usize::from(*part == Part::Waiting);
+        *progress.of(*part) -= 1;
+        *part = Part::Started;
+        progress.connecting += 1;
+        true
     }
 
     /// Ends the part of a proxy in the restore, if it is one of `from`, and counts it as `to`. Returns whether it was.

@@ -4,11 +4,16 @@ use crate::model::ProxyKey;
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::{Kind, PLAYED, Phase, PhaseCounts, Plan, Progress, Proxy, SourceReport, UnhealthyProxy};
+use super::{Kind, Meter, PLAYED, Phase, PhaseCounts, Plan, Progress, Proxy, UnhealthyProxy};
 
 impl Plan {
     pub fn progress(&self) -> &Progress {
         &self.meter.progress
+    }
+
+    /// The restore as a whole.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// Whether every proxy of the restore has a result.
@@ -30,23 +35,8 @@ impl Plan {
         census
     }
 
-    pub fn elapsed(&self, now: Duration) -> Duration {
-        self.meter.elapsed(now)
-    }
-
-    pub fn rate(&self, now: Duration) -> f64 {
-        self.meter.rate(now)
-    }
-
     pub fn eta(&self, now: Duration) -> Option<Duration> {
         self.meter.eta(now).filter(|_| !self.restoring)
-    }
-
-    /// The hosts with the most failures in the restore, the worst first.
-    pub fn worst(&self, most: usize) -> Vec<SourceReport> {
-        let named =
-            |(remote_host, report)| SourceReport { host: self.queue.host(remote_host).to_owned(), ..report };
-        self.meter.worst(most).into_iter().map(named).collect()
     }
 
     /// The proxies that do not play, those with the most attempts first; or only the one of this key.

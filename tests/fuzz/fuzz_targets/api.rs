@@ -7,7 +7,6 @@ use std::sync::OnceLock;
 use libfuzzer_sys::fuzz_target;
 use zlm_journal::api::{self, Request};
 use zlm_journal::capture::HostFacts;
-use zlm_journal::model::url::OwnAddress;
 use zlm_journal::plugin::Plugin;
 
 fn plugin() -> &'static Plugin {
@@ -15,7 +14,7 @@ fn plugin() -> &'static Plugin {
     PLUGIN.get_or_init(|| {
         let path = std::env::temp_dir().join(format!("zlmj-fuzz-{}/proxies.db", std::process::id()));
         let pairs = [("enable", "1"), ("path", path.to_str().unwrap())];
-        Plugin::open(pairs, Path::new("/"), 1, OwnAddress::default(), HostFacts::default()).unwrap()
+        Plugin::open(pairs, Path::new("/"), 1, HostFacts::default()).unwrap()
     })
 }
 

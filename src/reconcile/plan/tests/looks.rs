@@ -91,7 +91,7 @@ fn of_what_does_not_play_the_worst_are_shown_first_and_the_older_before_the_newe
     plan.answered(7, failed(), secs(10), 0);
     let shown = |only, most| -> Vec<String> {
         let troubles = plan.troubles(only, most, secs(11)).into_iter();
-        troubles.map(|trouble| trouble.key.1.to_string()).collect()
+        troubles.map(|trouble| trouble.key).collect()
     };
     assert_eq!(shown(None, 3), ["e", "b", "c"]);
     assert_eq!(shown(None, 5), ["e", "b", "c", "d", "f"]);

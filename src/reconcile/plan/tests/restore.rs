@@ -17,8 +17,8 @@ fn a_restore_starts_what_is_missing_and_counts_it() {
     assert_eq!((progress.total, progress.present, progress.live, progress.failing), (4, 2, 1, 1));
     assert_eq!(progress.half_after, Some(secs(1)));
     assert_eq!((progress.most_after, progress.all_after), (Some(secs(10)), Some(secs(10))));
-    assert_eq!((plan.elapsed(secs(99)), plan.eta(secs(10))), (secs(10), Some(secs(0))));
-    let worst = plan.worst(5);
+    assert_eq!((plan.meter().elapsed(secs(99)), plan.eta(secs(10))), (secs(10), Some(secs(0))));
+    let worst = plan.meter().worst(5);
     assert_eq!((worst.len(), worst[0].host.as_str(), worst[0].failing), (1, "b", 1));
 }
 
@@ -40,7 +40,7 @@ fn starts_are_paced_with_jitter_and_what_is_left_is_foreseen() {
     assert!((280..=320).contains(&starts.len()), "{}", starts.len());
     let gaps: std::collections::BTreeSet<u64> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(gaps.len() > 2 && gaps.iter().all(|gap| (8..=12).contains(gap)), "{gaps:?}");
-    assert!((90.0..110.0).contains(&plan.rate(secs(3))), "{}", plan.rate(secs(3)));
+    assert!((90.0..110.0).contains(&plan.meter().rate(secs(3))), "{}", plan.meter().rate(secs(3)));
     assert!((6..=8).contains(&plan.eta(secs(3)).unwrap().as_secs()));
 }
 
@@ -119,7 +119,7 @@ fn what_has_connected_connects_until_it_plays_or_fails() {
     there.extend(listed(&["silent"], Listed::Connecting));
     look(&mut plan, wanted(&names), &there, secs(3));
     assert_eq!((counts(&plan), now(&plan)), ((2, 1, 0, 2), (2, 1, 1)));
-    assert_eq!((plan.census().down, plan.worst(9).len()), (1, 2));
+    assert_eq!((plan.census().down, plan.meter().worst(9).len()), (1, 2));
     // Nobody waits for that one for ever.
     assert!(!plan.is_restored());
     assert_eq!(plan.wake_to_start(), secs(12));

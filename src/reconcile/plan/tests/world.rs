@@ -318,19 +318,20 @@ impl World {
             *census.of(&proxy.phase) += 1;
             match proxy.part {
                 Some(Part::Waiting) => parts[0] += 1,
-                Some(Part::Connecting) => parts[1] += 1,
+                Some(Part::Started | Part::Connecting) => parts[1] += 1,
                 Some(Part::Connected) => parts[2] += 1,
                 None => {}
             }
             if let Phase::Connecting { call } = proxy.phase {
                 assert_eq!(self.plan.called(call).as_ref(), Some(key), "nobody will answer");
+            } else {
+                assert_ne!(proxy.part, Some(Part::Started), "no call will tell");
             }
         }
         assert_eq!(self.plan.census(), census);
         let by_kind = Kind::ALL.iter().map(|kind| self.plan.census_of(*kind));
         let playing: usize = by_kind.map(|census| census.playing).sum();
         assert_eq!(playing, census.playing);
-        parts[1] += self.plan.calls.values().filter(|call| call.counted).count();
         let progress = self.plan.progress();
         assert_eq!([progress.waiting, progress.connecting, progress.connected], parts, "{progress:?}");
         assert_eq!(progress.total, progress.done() + progress.waiting + progress.connecting, "{progress:?}");
