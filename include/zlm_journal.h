@@ -23,7 +23,7 @@
 /*
  The version of this header. Every incompatible change increments it.
  */
-#define ZLM_JOURNAL_ABI 12
+#define ZLM_JOURNAL_ABI 13
 
 /*
  `zlm_journal_call.op`: the call made a proxy. No change if the journal already has it with the same arguments,
@@ -244,6 +244,10 @@ typedef struct zlm_journal_facts {
    */
   const struct zlm_journal_pair *protocol;
   size_t protocol_len;
+  /*
+   `general.mediaServerId`: what the host calls itself in alerts. May be empty.
+   */
+  struct zlm_journal_text server_id;
 } zlm_journal_facts;
 
 /*

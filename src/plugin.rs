@@ -1,6 +1,7 @@
 //! Ties the parts together for one server: settings, journal, capture, reconciler. If the journal cannot be opened,
 //! that is its state and not an error: the server runs without it.
 
+mod alert_counts;
 mod intent;
 
 use std::hash::{BuildHasher, RandomState};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+pub use self::alert_counts::{AlertCounts, AlertReading};
 use self::intent::JournaledIntent;
 use crate::capture::{Capture, HostFacts, Server};
 use crate::error::{Code, Error, Result};
@@ -33,6 +35,7 @@ pub struct Plugin {
     /// Taken when the restore begins.
     idle: Mutex<Option<reconcile::Idle>>,
     reconciler: OnceLock<Arc<Handle>>,
+    alert_counts: AlertCounts,
 }
 
 impl Plugin {
@@ -62,6 +65,7 @@ impl Plugin {
             journal,
             idle: Mutex::new(Some(reconcile::Idle::spawn()?)),
             reconciler: OnceLock::new(),
+            alert_counts: AlertCounts::default(),
         })
     }
 
@@ -130,6 +134,11 @@ impl Plugin {
     /// Invalid settings, as messages.
     pub fn problems(&self) -> Vec<String> {
         self.problems.lock().clone()
+    }
+
+    /// What has become of the alerts.
+    pub fn alert_counts(&self) -> &AlertCounts {
+        &self.alert_counts
     }
 
     /// Handles clients' calls and MediaServer's events.

@@ -69,6 +69,9 @@ enum Rule {
     OneOf(&'static [&'static str]),
     Path,
     NoneOrPath,
+    /// Nothing, or the URL of an HTTP server.
+    NoneOrHttp,
+    Text,
 }
 
 const DAY_SEC: u64 = 24 * 60 * 60;
@@ -93,6 +96,9 @@ pub const KEYS: &[Key] = &[
     Key { name: "revive_sec", default: "30", rule: Rule::Number { least: 0, most: LONGEST_PAUSE_SEC } },
     Key { name: "on_give_up", default: "keep", rule: Rule::OneOf(&["keep", "forget"]) },
     Key { name: "on_idle_close", default: "forget", rule: Rule::OneOf(&["forget", "dormant"]) },
+    Key { name: "alert_url", default: "", rule: Rule::NoneOrHttp },
+    Key { name: "alert_secret", default: "", rule: Rule::Text },
+    Key { name: "alert_after_sec", default: "60", rule: Rule::Number { least: 0, most: DAY_SEC } },
 ];
 
 /// The values of the section.
@@ -119,6 +125,12 @@ pub struct Settings {
     pub revive: Duration,
     pub on_give_up: OnGiveUp,
     pub on_idle_close: OnIdleClose,
+    /// Where alerts are sent; `None`: nowhere.
+    pub alert_url: Option<String>,
+    /// What they are signed with.
+    pub alert_secret: Option<String>,
+    /// How long a proxy must not play until that is an alert.
+    pub alert_after: Duration,
 }
 
 impl Settings {
@@ -148,6 +160,7 @@ impl Settings {
             KEYS.iter().zip(&values).find(|(key, _)| key.name == name).map_or("", |(_, value)| *value)
         };
         let number = |name: &str| text(name).parse::<u64>().unwrap_or(0);
+        let given = |name: &str| Some(text(name)).filter(|value| !value.is_empty());
         let settings = Settings {
             enable: number("enable") == 1,
             path: base_dir.join(text("path")),
@@ -156,7 +169,7 @@ impl Settings {
             snapshot_every: Duration::from_secs(number("snapshot_sec")),
             snapshot_keep: usize::try_from(number("snapshot_keep")).unwrap_or(usize::MAX),
             history: Duration::from_secs(number("history_days") * DAY_SEC),
-            key_file: Some(text("key_file")).filter(|file| !file.is_empty()).map(|file| base_dir.join(file)),
+            key_file: given("key_file").map(|file| base_dir.join(file)),
             restore: match text("restore") {
                 "off" => RestoreMode::Off,
                 "lazy" => RestoreMode::Lazy,
@@ -171,6 +184,9 @@ impl Settings {
                 _ => OnIdleClose::Forget,
             },
             on_give_up: if text("on_give_up") == "forget" { OnGiveUp::Forget } else { OnGiveUp::Keep },
+            alert_url: given("alert_url").map(str::to_owned),
+            alert_secret: given("alert_secret").map(str::to_owned),
+            alert_after: Duration::from_secs(number("alert_after_sec")),
         };
         (settings, problems)
     }
@@ -201,9 +217,16 @@ impl Rule {
             Rule::OneOf(names) => Err(format!("one of {}", names.join(", "))),
             Rule::Path if value.is_empty() || value.contains('\0') => Err("the name of a file".to_owned()),
             // If the key file cannot be read, the journal is not written, rather than written unencrypted.
-            Rule::Path | Rule::NoneOrPath => Ok(()),
+            Rule::Path | Rule::NoneOrPath | Rule::Text => Ok(()),
+            Rule::NoneOrHttp if value.is_empty() || is_http(value) => Ok(()),
+            Rule::NoneOrHttp => Err("a URL that begins with http:// or https://".to_owned()),
         }
     }
+}
+
+fn is_http(url: &str) -> bool {
+    let host = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+    host.is_some_and(|host| !host.is_empty() && !host.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -256,6 +279,9 @@ mod tests {
             ("on_give_up", "sometimes"),
             ("on_idle_close", "keep"),
             ("revive_sec", "1801"),
+            ("alert_url", "10.0.0.2/alerts"),
+            ("alert_url", "https:///alerts"),
+            ("alert_after_sec", "-1"),
         ] {
             let (settings, problems) = Settings::read([(name, value)], Path::new("/"));
             assert_eq!(settings, Settings::read([], Path::new("/")).0, "{name}={value}");

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 
 /// Each room may import those after it, and nothing else.
-const ROOMS: [&str; 12] = [
+const ROOMS: [&str; 13] = [
     "ffi",
     "api",
+    "alerts",
     "plugin",
     "capture",
     "reconcile",

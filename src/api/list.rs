@@ -133,7 +133,7 @@ struct Happened {
 pub fn history(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Past { kind, prefix, before, since, until, limit, reveal } = request.args()?;
     let prefix = prefix.map(str::to_owned);
-    let filter = HistoryFilter { kind, prefix, before, after: 0, since, until, limit: limit.0 };
+    let filter = HistoryFilter { kind, prefix, before, since, until, limit: limit.0, ..HistoryFilter::default() };
     let changes = plugin.journal().history(&filter)?;
     let next = (changes.len() == limit.0).then(|| changes.last().map(|change| change.seq)).flatten();
     let shown = |change: Change| Happened {

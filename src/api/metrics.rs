@@ -8,7 +8,7 @@ use crate::BUILD_ID;
 use crate::error::Result;
 use crate::journal::{Condition, Reading, Report};
 use crate::model::{Kind, State};
-use crate::plugin::Plugin;
+use crate::plugin::{AlertReading, Plugin};
 use crate::reconcile::PhaseCounts;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -52,6 +52,7 @@ pub fn page(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
     page.sample("info", &[("version", env!("CARGO_PKG_VERSION")), ("build_id", BUILD_ID)], 1);
     of_storage(&mut page, &report, &reading, sizes, plugin.journal().now_ms());
     of_proxies(&mut page, plugin);
+    of_alerts(&mut page, &plugin.alert_counts().read());
     Ok(Reply { content_type: CONTENT_TYPE, body: page.0 })
 }
 
@@ -83,6 +84,13 @@ fn of_storage(page: &mut Page, report: &Report, reading: &Reading, [file, log, s
     }
 }
 
+fn of_alerts(page: &mut Page, alerts: &AlertReading) {
+    page.counter("alerts_sent_total", "Alerts that have arrived, since the start.", alerts.sent);
+    page.counter("alerts_dropped_total", "Alerts that were dropped because too many waited.", alerts.dropped);
+    page.counter("alert_calls_failed_total", "Calls to alert_url that failed.", alerts.failed);
+    page.gauge("alerts_waiting", "Alerts that wait to be sent.", alerts.waiting);
+}
+
 fn of_proxies(page: &mut Page, plugin: &Plugin) {
     let mut wanted: BTreeMap<(Kind, State), u64> = BTreeMap::new();
     for ((kind, _), entry) in plugin.journal().entries() {
@@ -95,9 +103,16 @@ fn of_proxies(page: &mut Page, plugin: &Plugin) {
             page.sample("intent_proxies", &[("kind", kind.name()), ("state", state.name())], of(*kind, *state));
         }
     }
-    let (timed, now) = (plugin.journal().timed(), plugin.journal().now_ms());
-    let off_hours = timed.filter(|(_, entry)| entry.is_off_hours(now)).count();
-    page.gauge("off_hours_proxies", "Enabled proxies outside of their hours.", off_hours);
+    let now = plugin.journal().now_ms();
+    let mut off_hours: BTreeMap<Kind, u64> = BTreeMap::new();
+    for ((kind, _), entry) in plugin.journal().timed().filter(|(_, entry)| entry.is_off_hours(now)) {
+        *off_hours.entry(kind).or_default() += 1;
+    }
+    let off_hours = |kind: Kind| off_hours.get(&kind).copied().unwrap_or(0);
+    page.family("off_hours_proxies", "gauge", "Enabled proxies outside of their hours.");
+    for kind in Kind::ALL {
+        page.sample("off_hours_proxies", &[("kind", kind.name())], off_hours(*kind));
+    }
     let Some(reconciler) = plugin.reconciler() else { return };
     let census = reconciler.census();
     page.family("actual_proxies", "gauge", "Enabled proxies by their state in the server.");
@@ -114,9 +129,10 @@ fn of_proxies(page: &mut Page, plugin: &Plugin) {
             page.sample("actual_proxies", &[("kind", kind.name()), ("doing", doing)], count);
         }
     }
-    page.family("drift_proxies", "gauge", "Enabled proxies that do not play.");
+    page.family("drift_proxies", "gauge", "Enabled proxies that do not play, though it is their time.");
     for (kind, census) in &census {
-        let drift = of(*kind, State::Enabled).saturating_sub(census.playing as u64);
+        let due = of(*kind, State::Enabled).saturating_sub(off_hours(*kind));
+        let drift = due.saturating_sub(census.playing as u64);
         page.sample("drift_proxies", &[("kind", kind.name())], drift);
     }
     let shown = reconciler.shown(None, 0);

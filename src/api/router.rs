@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::{Reply, Request, batch, exchange, list, metrics, restore, state, status, sync, versions};
+use crate::alerts::Alerts;
 use crate::error::{Code, Error, Result};
 use crate::plugin::Plugin;
 
@@ -110,6 +111,8 @@ pub struct Router {
     memory: Lane,
     read: Lane,
     write: Lane,
+    /// `None` if their thread could not be started.
+    _alerts: Option<Alerts>,
 }
 
 impl Router {
@@ -117,7 +120,9 @@ impl Router {
     /// would inherit.
     pub fn new(plugin: Arc<Plugin>) -> Router {
         // More than one each: exporting 100,000 entries must not delay the status.
-        Router { plugin, memory: Lane::new(2), read: Lane::new(2), write: Lane::new(4) }
+        let started = Alerts::start(Arc::clone(&plugin));
+        let alerts = started.inspect_err(|error| log::error!("journal: no alerts: {error}")).ok();
+        Router { plugin, memory: Lane::new(2), read: Lane::new(2), write: Lane::new(4), _alerts: alerts }
     }
 
     /// Returns at once. If the queue is full or closed, the call is answered with the reason.

@@ -9,7 +9,7 @@ use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
 use crate::journal::{Condition, SCHEMA_VERSION, SnapshotFile};
 use crate::model::{Entry, ProxyKey, redact, redact_all};
-use crate::plugin::Plugin;
+use crate::plugin::{AlertReading, Plugin};
 use crate::reconcile::{PhaseCounts, Progress, ReconcileStatus, SourceReport, UnhealthyProxy};
 use crate::settings::{Durability, RestoreMode, Settings};
 
@@ -48,6 +48,7 @@ pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         seq: report.seq,
         durable_seq: report.durable_seq,
         file_seq: report.file_seq,
+        alerts: settings.alert_url.is_some().then(|| plugin.alert_counts().read()),
         settings_errors: &problems,
     };
     let status = serde_json::to_value(&status)
@@ -75,6 +76,8 @@ struct Status<'a> {
     restore: RestoreStatus,
     now: NowStatus,
     last_error: Option<ErrorStatus>,
+    /// `None` without an `alert_url`.
+    alerts: Option<AlertReading>,
     settings_errors: &'a [String],
 }
 

@@ -11,6 +11,8 @@ use crate::reconcile::{Event, Listed};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostFacts {
     pub rules: NamingRules,
+    /// What the server calls itself (`general.mediaServerId`).
+    pub server_id: String,
     /// `record.appName`: without viewers, streams of this app are closed without an event.
     pub record_app: String,
     /// How long after the event the hook on_stream_none_reader may answer.

@@ -36,6 +36,8 @@ use crate::model::{Args, Kind, Op, ProxyKey, Stream};
 use crate::reconcile::{Add, Event, Handle};
 use crate::settings::{OnError, OnGiveUp, OnIdleClose, RestoreMode};
 
+/// The reason in the history when a proxy is forgotten because MediaServer has given it up.
+pub const GAVE_UP: &str = "the server gave it up (on_give_up=forget)";
 /// The end of a source is reported at most this long after the end of a push that takes it.
 const DOUBT: Duration = Duration::from_secs(2);
 
@@ -380,7 +382,7 @@ impl Capture {
     }
 
     fn forget_given_up(&self, told: &mut Told, key: &ProxyKey) {
-        if self.record_own_end(told, key, Op::Remove, "the server gave it up (on_give_up=forget)") {
+        if self.record_own_end(told, key, Op::Remove, GAVE_UP) {
             told.events.push(Event::GivenUp);
         }
     }

@@ -84,6 +84,7 @@ impl Bench {
         let journal = Arc::new(Journal::open(&settings).unwrap());
         let facts = HostFacts {
             rules: NamingRules::default(),
+            server_id: String::new(),
             record_app: "record".into(),
             idle_answer: Duration::from_secs(10),
             tells_failures,

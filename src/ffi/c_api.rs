@@ -19,7 +19,7 @@ use crate::model::{Args, Kind, NamingRules, Op};
 use crate::plugin::Plugin;
 
 /// The version of this header. Every incompatible change increments it.
-pub const ZLM_JOURNAL_ABI: u32 = 12;
+pub const ZLM_JOURNAL_ABI: u32 = 13;
 
 /// `zlm_journal_call.op`: the call made a proxy. No change if the journal already has it with the same arguments,
 /// enabled and on disk.
@@ -63,6 +63,8 @@ pub struct zlm_journal_facts {
     /// Values that are not UTF-8 (paths may be) are ignored. Copied.
     pub protocol: *const zlm_journal_pair,
     pub protocol_len: usize,
+    /// `general.mediaServerId`: what the host calls itself in alerts. May be empty.
+    pub server_id: zlm_journal_text,
 }
 
 /// How to open a journal.
@@ -330,7 +332,8 @@ unsafe fn read_facts(facts: &zlm_journal_facts, hosts: Vec<String>, ports: Vec<u
     Ok(HostFacts {
         protocols: PROTOCOLS.map(is_on),
         rules: NamingRules { vhosts: facts.vhosts, hosts, ports },
-        // SAFETY: as promised by the caller.
+        // SAFETY: as promised by the caller, here and below.
+        server_id: unsafe { facts.server_id.utf8("server_id") }?.to_owned(),
         record_app: unsafe { facts.record_app.utf8("record_app") }?.to_owned(),
         idle_answer: Duration::from_millis(u64::from(facts.idle_answer_ms)),
         tells_failures: facts.tells_failures,

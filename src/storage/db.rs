@@ -197,6 +197,7 @@ impl Store {
             filter.prefix.as_deref().unwrap_or_default(),
             number(filter.limit as u64),
             number(filter.after),
+            filter.is_own,
         ])?;
         let (mut changes, mut damaged) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
@@ -347,6 +348,8 @@ pub struct HistoryFilter {
     /// Milliseconds since 1970-01-01 UTC, both inclusive.
     pub since: Option<i64>,
     pub until: Option<i64>,
+    /// Only changes that no client asked for.
+    pub is_own: bool,
     pub limit: usize,
 }
 

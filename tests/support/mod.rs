@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod quiet;
+pub mod receiver;
 pub mod server;
 pub mod slow;
 

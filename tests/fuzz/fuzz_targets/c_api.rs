@@ -70,6 +70,7 @@ const FACTS: zlm_journal_facts = zlm_journal_facts {
     record_app: zlm_journal_text { data: std::ptr::null(), len: 0 },
     protocol: std::ptr::null(),
     protocol_len: 0,
+    server_id: zlm_journal_text { data: std::ptr::null(), len: 0 },
 };
 
 extern "C" fn go(_: *mut c_void) {}

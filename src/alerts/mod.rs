@@ -1,0 +1,284 @@
+//! Alerts: what needs attention, sent to an address of the operator's (`alert_url`) in the manner of MediaServer's hooks.
+//! One thread, zlmj-alerts, looks at the proxies, the history and the storage, and sends. Nothing else waits for it.
+
+mod outbox;
+mod post;
+mod watch;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Serialize, Serializer};
+
+use self::outbox::Outbox;
+use self::post::Receiver as Target;
+use self::watch::{Trouble, Watch};
+use crate::capture::GAVE_UP;
+use crate::error::{Code, Error, Result};
+use crate::journal::{Condition, HistoryFilter};
+use crate::model::{Change, Kind, LABEL, Op, ProxyKey, State, redact};
+use crate::plugin::Plugin;
+use crate::reconcile::Progress;
+
+/// How often the proxies are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often to look whether there is an `alert_url` now.
+const LOOK_FOR_URL: Duration = Duration::from_secs(5);
+/// Labels of removed proxies are looked up in the history: at most so many of them at each look.
+const MOST_LABELS: usize = 20;
+/// The most changes of one look.
+const MOST_CHANGES: usize = 10_000;
+
+/// What is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// It has not played for `alert_after_sec`.
+    ProxyDown,
+    /// It plays again, or is no longer wanted.
+    ProxyUp,
+    /// MediaServer gave it up, and it was forgotten (`on_give_up=forget`).
+    ProxyGivenUp,
+    /// It is quarantined.
+    ProxySetAside,
+    RestoreDone,
+    StorageFailed,
+    StorageOk,
+}
+
+/// Times are milliseconds since 1970-01-01 UTC.
+#[derive(Debug, Clone, Serialize)]
+pub struct Alert {
+    pub event: Event,
+    pub at: i64,
+    /// Since when it is so, or, where it is over, was so.
+    pub since: i64,
+    #[serde(flatten, serialize_with = "named")]
+    pub proxy: Option<ProxyKey>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Without secrets.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// How often, for example how many attempts have failed in a row.
+    pub count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Progress>,
+}
+
+impl Alert {
+    fn of(event: Event, proxy: Option<ProxyKey>, at: i64, since: i64) -> Alert {
+        Alert { event, at, since, proxy, label: None, why: String::new(), count: 0, restore: None }
+    }
+}
+
+fn named<S: Serializer>(proxy: &Option<ProxyKey>, to: S) -> std::result::Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Named<'a> {
+        kind: Kind,
+        key: &'a str,
+    }
+    proxy.as_ref().map(|(kind, key)| Named { kind: *kind, key }).serialize(to)
+}
+
+/// The running thread. It ends when this is dropped, up to 10 s later if it is just sending.
+pub struct Alerts {
+    /// Nothing is ever sent.
+    _stop: Sender<()>,
+}
+
+impl Alerts {
+    /// Starts the thread. Not to be called on a poller of MediaServer, whose real-time priority it would inherit.
+    pub fn start(plugin: Arc<Plugin>) -> Result<Alerts> {
+        let (stop, told) = channel();
+        thread::Builder::new()
+            .name("zlmj-alerts".to_owned())
+            .spawn(move || {
+                let alerting = Alerting::new(plugin);
+                if catch_unwind(AssertUnwindSafe(|| alerting.run(&told))).is_err() {
+                    log::error!("journal: alerts are no longer sent, because of a bug in zlm-journal");
+                }
+            })
+            .map_err(|error| Error::new(Code::Storage, format!("cannot start the thread of the alerts: {error}")))?;
+        Ok(Alerts { _stop: stop })
+    }
+}
+
+struct Alerting {
+    plugin: Arc<Plugin>,
+    began: Instant,
+    watch: Watch,
+    outbox: Outbox,
+    /// The last change of history that was looked at.
+    seq: u64,
+    is_restored: bool,
+    /// Since when the storage fails.
+    storage_failed: Option<i64>,
+    next_look: Duration,
+}
+
+impl Alerting {
+    fn new(plugin: Arc<Plugin>) -> Alerting {
+        Alerting {
+            plugin,
+            began: Instant::now(),
+            watch: Watch::default(),
+            outbox: Outbox::default(),
+            seq: 0,
+            is_restored: false,
+            storage_failed: None,
+            next_look: Duration::ZERO,
+        }
+    }
+
+    /// Until `stop` is dropped at its other end.
+    fn run(mut self, stop: &Receiver<()>) {
+        let mut wait = Duration::ZERO;
+        while stop.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+            let settings = self.plugin.journal().settings();
+            wait = LOOK_FOR_URL;
+            match &settings.alert_url {
+                // What was, is no news for a receiver that is named later.
+                None => self.seq = self.plugin.journal().report().durable_seq,
+                Some(url) => {
+                    let target = Target { url, secret: settings.alert_secret.as_deref() };
+                    self.step(&target, settings.alert_after);
+                    let wake = self.outbox.wake().unwrap_or(Duration::MAX).min(self.next_look);
+                    wait = wake.saturating_sub(self.began.elapsed());
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, target: &Target<'_>, after: Duration) {
+        let now = self.began.elapsed();
+        if now >= self.next_look {
+            self.next_look = now + LOOK;
+            let alerts = self.look(after, now);
+            let dropped = self.outbox.put(alerts);
+            self.plugin.alert_counts().dropped(dropped as u64);
+        }
+        let Some(batch) = self.outbox.next(now) else { return };
+        let count = batch.len();
+        let sent = target.post(&self.plugin.capture().facts().server_id, &batch);
+        let now = self.began.elapsed();
+        match sent {
+            Ok(()) => {
+                self.outbox.sent(count, now);
+                self.plugin.alert_counts().sent(count as u64);
+            }
+            Err(error) => {
+                let why = redact(&error);
+                log::warn!("journal: {count} alerts could not be sent and are tried again: {why}");
+                self.outbox.failed(now);
+                self.plugin.alert_counts().failed(why);
+            }
+        }
+        self.plugin.alert_counts().waiting(self.outbox.len() as u64);
+    }
+
+    fn look(&mut self, after: Duration, now: Duration) -> Vec<Alert> {
+        let wall = self.plugin.journal().now_ms();
+        let mut alerts = self.of_proxies(after, now, wall);
+        alerts.extend(self.of_history());
+        alerts.extend(self.of_storage(wall));
+        for alert in &mut alerts {
+            let entry = alert.proxy.as_ref().and_then(|(kind, key)| self.plugin.journal().get(*kind, key));
+            alert.label = alert.label.take().or_else(|| Some(entry?.args.read().get(LABEL)?.to_owned()));
+            alert.why = redact(&alert.why);
+        }
+        alerts
+    }
+
+    fn of_proxies(&mut self, after: Duration, now: Duration, wall: i64) -> Vec<Alert> {
+        let Some(reconciler) = self.plugin.reconciler() else { return Vec::new() };
+        let shown = reconciler.shown(None, usize::MAX);
+        // What has not been tried yet is not down.
+        let troubles = shown.troubles.into_iter().filter(|trouble| trouble.state != "waiting");
+        let troubles = troubles.map(|trouble| Trouble {
+            key: (trouble.kind, trouble.key.into()),
+            why: if trouble.last_error.is_empty() { trouble.state.to_owned() } else { trouble.last_error },
+            attempts: trouble.attempts,
+        });
+        let mut alerts = self.watch.look(troubles, after, now, wall);
+        let was_restored = std::mem::replace(&mut self.is_restored, shown.finished);
+        if shown.finished && !was_restored && shown.progress.total > 0 {
+            let since = wall - i64::try_from(shown.elapsed.as_millis()).unwrap_or(0);
+            let count = shown.progress.total as u64;
+            let restore = Some(shown.progress);
+            alerts.push(Alert { count, restore, ..Alert::of(Event::RestoreDone, None, wall, since) });
+        }
+        alerts
+    }
+
+    /// What the journal has noted of MediaServer's and its own doings.
+    fn of_history(&mut self) -> Vec<Alert> {
+        let journal = self.plugin.journal();
+        let until = journal.report().durable_seq;
+        if until <= self.seq {
+            return Vec::new();
+        }
+        let filter = HistoryFilter {
+            after: self.seq,
+            before: Some(until + 1),
+            is_own: true,
+            limit: MOST_CHANGES,
+            ..HistoryFilter::default()
+        };
+        let changes = match journal.history(&filter) {
+            Ok(changes) => changes,
+            Err(error) => {
+                log::debug!("journal: the history cannot be read for the alerts: {error}");
+                return Vec::new();
+            }
+        };
+        self.seq = until;
+        let mut alerts: Vec<Alert> = changes.into_iter().rev().filter_map(of_change).collect();
+        // Their entries are gone.
+        for alert in alerts.iter_mut().filter(|alert| alert.event == Event::ProxyGivenUp).take(MOST_LABELS) {
+            alert.label = alert.proxy.as_ref().and_then(|proxy| self.last_label(proxy));
+        }
+        alerts
+    }
+
+    fn last_label(&self, (kind, key): &ProxyKey) -> Option<String> {
+        let filter = HistoryFilter {
+            kind: Some(*kind),
+            prefix: Some(key.to_string()),
+            limit: 8,
+            ..HistoryFilter::default()
+        };
+        let changes = self.plugin.journal().history(&filter).ok()?;
+        let args = changes.into_iter().find(|change| change.key == *key && change.args.is_some())?.args?;
+        Some(args.read().get(LABEL)?.to_owned())
+    }
+
+    fn of_storage(&mut self, wall: i64) -> Option<Alert> {
+        let report = self.plugin.journal().report();
+        match (report.condition == Condition::Healthy, self.storage_failed) {
+            (false, None) => {
+                self.storage_failed = Some(wall);
+                let why = report.last_error.map_or_else(String::new, |(_, error)| error.message);
+                Some(Alert { why, ..Alert::of(Event::StorageFailed, None, wall, wall) })
+            }
+            (true, Some(since)) => {
+                self.storage_failed = None;
+                Some(Alert::of(Event::StorageOk, None, wall, since))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn of_change(change: Change) -> Option<Alert> {
+    let event = match change.op {
+        Op::Set(State::Quarantined) => Event::ProxySetAside,
+        Op::Remove if change.reason == GAVE_UP => Event::ProxyGivenUp,
+        Op::Add | Op::Remove | Op::Set(_) => return None,
+    };
+    let why = change.reason;
+    Some(Alert { why, count: 1, ..Alert::of(event, Some((change.kind, change.key)), change.at, change.at) })
+}

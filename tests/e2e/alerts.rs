@@ -1,0 +1,112 @@
+//! What the receiver of alerts is told.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::support::receiver::Receiver;
+use super::*;
+
+fn find(receiver: &Receiver, event: &str) -> Option<Value> {
+    receiver.alerts().into_iter().find(|alert| alert["event"] == event)
+}
+
+fn wait_for(fixture: &Fixture, receiver: &Receiver, event: &str) -> Value {
+    fixture.server.wait_for(&format!("{event} among {:?}", receiver.alerts()), || find(receiver, event).is_some());
+    find(receiver, event).unwrap()
+}
+
+#[test]
+#[ignore = "slow: just test-e2e"]
+fn a_camera_that_is_off_for_long_is_told_signed_and_without_its_password() {
+    let receiver = Receiver::start(200);
+    let url = receiver.url();
+    let settings =
+        [("alert_url", url.as_str()), ("alert_secret", "our secret"), ("alert_after_sec", "3"), ("revive_sec", "1")];
+    let mut fixture = Fixture::start(&settings);
+    let source = fixture.source();
+    let address = source.address();
+    let with_password = source.url.replace("rtsp://", "rtsp://admin:geheim@");
+    let arguments = [("journal_label", "site 7"), ("force", "1")];
+    assert_persisted(&add(&fixture.server, "gate", &with_password, &arguments));
+    fixture.server.wait_for_status("it to play", |status| restore::playing(status) == 1);
+    drop(source);
+    let down = wait_for(&fixture, &receiver, "proxy_down");
+    assert_eq!((&down["kind"], &down["key"]), (&"pull".into(), &key("gate").into()), "{down}");
+    assert_eq!(down["label"], "site 7", "{down}");
+    let (since, at) = (down["since"].as_i64().unwrap(), down["at"].as_i64().unwrap());
+    assert!((3000..60_000).contains(&(at - since)), "{down}");
+    assert!(HOST.is_old || !down["why"].as_str().unwrap().is_empty(), "{down}");
+    let _source = Source::live_at(fixture.dir.path(), address);
+    let up = wait_for(&fixture, &receiver, "proxy_up");
+    assert_eq!((&up["key"], &up["since"]), (&key("gate").into(), &since.into()), "{up}");
+
+    fixture.crash_and_restore();
+    let done = wait_for(&fixture, &receiver, "restore_done");
+    assert_eq!((&done["count"], &done["restore"]["total"]), (&1.into(), &1.into()), "{done}");
+    for post in receiver.posts() {
+        let mut mac = Hmac::<Sha256>::new_from_slice(b"our secret").unwrap();
+        mac.update(&post.body);
+        let expected: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(post.signature, Some(format!("sha256={expected}")));
+        let body = String::from_utf8(post.body).unwrap();
+        assert!(!body.contains("geheim"), "{body}");
+        let id = serde_json::from_str::<Value>(&body).unwrap()["mediaServerId"].clone();
+        assert_eq!(id, fixture.server.get("getServerConfig", &[])["data"][0]["general.mediaServerId"]);
+    }
+}
+
+#[test]
+#[ignore = "slow: just test-e2e"]
+fn a_blip_and_what_is_deleted_or_off_hours_is_no_alert_and_what_is_given_up_is_one() {
+    let receiver = Receiver::start(200);
+    let url = receiver.url();
+    let settings = [("alert_url", url.as_str()), ("alert_after_sec", "3600"), ("on_give_up", "forget")];
+    let fixture = Fixture::start(&settings);
+    let source = fixture.source();
+    // Delete by a client, then what is given up: the one is there before the other.
+    assert_persisted(&add(&fixture.server, "mine", &source.url, &[]));
+    assert_persisted(&fixture.server.get("delStreamProxy", &[("key", &key("mine"))]));
+    assert_persisted(&add(&fixture.server, "gone", &source.url, &[("retry_count", "0"), ("journal_label", "x")]));
+    fixture.server.wait_for_status("it to play", |status| restore::playing(status) == 1);
+    drop(source);
+    let gone = wait_for(&fixture, &receiver, "proxy_given_up");
+    assert_eq!((&gone["key"], &gone["label"]), (&key("gone").into(), &"x".into()), "{gone}");
+    assert!(gone["why"].as_str().unwrap().contains("gave it up"), "{gone}");
+    let others: Vec<Value> =
+        receiver.alerts().into_iter().filter(|alert| alert["event"] != "proxy_given_up").collect();
+    assert_eq!(others, Vec::<Value>::new());
+}
+
+#[test]
+#[ignore = "slow: just test-e2e"]
+fn a_receiver_that_is_off_fails_or_never_answers_costs_nothing_but_alerts() {
+    let receiver = Receiver::start(500);
+    let url = receiver.url();
+    let fixture = Fixture::start(&[("alert_url", &url), ("alert_after_sec", "0")]);
+    let dead = "rtsp://127.0.0.1:1/off";
+    let alerts = |fixture: &Fixture| fixture.server.status()["alerts"].clone();
+    assert_persisted(&add(&fixture.server, "first", dead, &[("force", "1")]));
+    fixture.server.wait_for("calls that fail", || receiver.calls() >= 2);
+    fixture.server.wait_for("the status to say so", || {
+        let alerts = alerts(&fixture);
+        alerts["failed"].as_u64() >= Some(2) && alerts["last_error"].as_str().is_some_and(|why| why.contains("500"))
+    });
+    // It never answers: calls to the server do.
+    receiver.answer_with(0);
+    let before = receiver.calls();
+    fixture.server.wait_for("a call that is not answered", || receiver.calls() > before);
+    assert_persisted(&add(&fixture.server, "second", dead, &[("force", "1")]));
+    receiver.answer_with(200);
+    fixture.server.wait_for("all to arrive", || {
+        let keys: Vec<Value> = receiver.alerts().into_iter().map(|alert| alert["key"].clone()).collect();
+        keys.contains(&key("first").into()) && keys.contains(&key("second").into())
+    });
+    fixture.server.wait_for("none to wait", || alerts(&fixture)["waiting"] == 0 && alerts(&fixture)["last_error"].is_null());
+    let firsts = receiver.alerts().into_iter().filter(|alert| alert["key"] == key("first")).count();
+    assert_eq!(firsts, 1, "what has arrived is not sent again");
+    let metrics = fixture.server.get_text("getJournalMetrics", &[]).unwrap();
+    assert!(metrics.contains("\nzlm_journal_alerts_dropped_total 0\n"), "{metrics}");
+    drop(receiver);
+    assert_persisted(&add(&fixture.server, "third", dead, &[("force", "1")]));
+    fixture.server.wait_for("a receiver that is off to be told", || !alerts(&fixture)["last_error"].is_null());
+}
