@@ -359,10 +359,6 @@ impl Plan {
         self.next_look = self.next_look.min(at.max(self.soonest_look));
     }
 
-    fn pause_after(&self, key: &ProxyKey) -> Duration {
-        self.pause(key, self.proxies.get(key).map_or(0, |proxy| proxy.failures))
-    }
-
     /// The pause after so many consecutive failures.
     fn pause(&self, key: &ProxyKey, failures: u32) -> Duration {
         let pause = self.limits.revive.saturating_mul(1 << failures.min(20)).min(LONGEST_BACKOFF);
