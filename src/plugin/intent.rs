@@ -70,7 +70,7 @@ impl reconcile::Intent for JournaledIntent {
         let args = entry.args.read();
         let named = |name: &str| args.get(name).unwrap_or_default().to_owned();
         let is_taker = info.input == Endpoint::Named;
-        let takes = is_taker.then(|| ["schema", "vhost", "app", "stream"].map(named)).unwrap_or_default();
+        let takes = if is_taker { ["schema", "vhost", "app", "stream"].map(named) } else { Default::default() };
         let setting = info.names_setting.map(named).unwrap_or_default();
         Some(reconcile::Add { key: key.clone(), seq, replace, takes, setting, body })
     }
