@@ -256,49 +256,44 @@ impl Capture {
     /// A proxy has entered the server's map; called under that map's lock. Returns our own call that made it, or 0.
     pub fn made(&self, kind: Kind, key: &str) -> u64 {
         self.with_state(|state, told| {
-            let mut ours = 0;
             let mut key: ProxyKey = (kind, key.into());
             let number = state.mirror.next_number();
-            let mut present = Present::new(number, None, Nature::unknown());
-            let through = state.through(&key);
-            if let Some((id, mut open)) = through.and_then(|id| Some((id, state.take(id, |_| true)?))) {
-                match &open.ask {
-                    Ask::Add { args, nature, is_forced, .. } => {
-                        open.made = Some(number);
-                        present = Present::new(number, Some(id), nature.clone());
-                        // It stays even if its first connect fails.
-                        if *is_forced {
-                            open.is_recorded = true;
-                            let args = args.clone();
-                            self.record_add(told, &open, &key, args);
-                        }
+            let is_add = |ask: &Ask| matches!(ask, Ask::Add { .. } | Ask::Start { .. });
+            let by = state.through(&key).and_then(|id| Some((id, state.take(id, is_add)?)));
+            let Some((id, mut open)) = by else {
+                state.mirror.insert(key, Present::new(number, None, Nature::unknown()));
+                return 0;
+            };
+            open.made = Some(number);
+            let mut nature = Nature::unknown();
+            let mut ours = 0;
+            match &open.ask {
+                Ask::Add { args, nature: its, is_forced, .. } => {
+                    nature = its.clone();
+                    // It stays even if its first connect fails.
+                    if *is_forced {
+                        open.is_recorded = true;
+                        self.record_add(told, &open, &key, args.clone());
                     }
-                    Ask::Start { add, .. } => {
-                        // The same key; shares the journal's copy.
-                        key.clone_from(&add.key);
-                        (open.made, ours) = (Some(number), id);
-                        let read = self.journal.get(kind, &key.1).map(|entry| entry.args.read());
-                        let nature = read.map_or_else(Nature::unknown, |read| {
-                            Nature::of(kind, |name| read.get(name), &self.facts())
-                        });
-                        present = Present::new(number, Some(id), nature);
-                        if !self.journal.wants(kind, &key.1, add.seq) {
-                            state.end_next(&key);
-                            // If it is wanted with other arguments, it is replaced.
-                            told.events.push(Event::Converge(key.clone(), true));
-                        }
+                }
+                Ask::Start { add, .. } => {
+                    ours = id;
+                    // The same key; shares the journal's copy.
+                    key.clone_from(&add.key);
+                    if let Some(read) = self.journal.get(kind, &key.1).map(|entry| entry.args.read()) {
+                        nature = Nature::of(kind, |name| read.get(name), &self.facts());
                     }
-                    Ask::Remove(_) | Ask::Close(_) | Ask::End(_) => {}
+                    if !self.journal.wants(kind, &key.1, add.seq) {
+                        state.end_next(&key);
+                        // If it is wanted with other arguments, it is replaced.
+                        told.events.push(Event::Converge(key.clone(), true));
+                    }
                 }
-                let releases = open.made.is_some();
-                state.put_back(id, open);
-                state.mirror.insert(key.clone(), present);
-                if releases {
-                    self.release(state, told, id, &key);
-                }
-            } else {
-                state.mirror.insert(key, present);
+                Ask::Remove(_) | Ask::Close(_) | Ask::End(_) => {}
             }
+            state.put_back(id, open);
+            state.mirror.insert(key.clone(), Present::new(number, Some(id), nature));
+            self.release(state, told, id, &key);
             ours
         })
     }
