@@ -78,7 +78,8 @@ pub unsafe extern "C" fn zlm_journal_start(handle: zlm_journal_handle, host: *co
         let (Some(add), Some(remove)) = (host.add, host.remove) else {
             return Err(Error::invalid("host.add and host.remove must both be set"));
         };
-        handles::get(handle)?.start(Box::new(CHost { context: Context(host.context), add, remove }))
+        handles::get(handle)?.start(Box::new(CHost { context: Context(host.context), add, remove }));
+        Ok(())
     })
 }
 
