@@ -15,7 +15,7 @@ use super::inbox::{Chores, Job, Repair};
 use crate::error::{Code, Error, Result};
 use crate::settings::OnError;
 use crate::storage::cipher::ArgsCipher;
-use crate::storage::db::{self, Content, LOG_PAGES, Store};
+use crate::storage::db::{self, LOG_PAGES, Store};
 use crate::storage::intent::{Applied, Intent};
 use crate::storage::paths::REPLACED;
 use crate::storage::recover::{self, Opened};
@@ -268,13 +268,12 @@ impl Writer {
             self.lock = Some(paths.lock()?);
         }
         let durable = self.core.durable_seq.load(Ordering::Acquire);
-        let (mut history, incidents) = recover::salvage_history(paths, durable, intent.cipher());
-        history.extend(self.core.inbox.unwritten().into_iter().map(|change| (change.seq, change)));
+        let mut content = recover::with_old_history(paths, intent.clone(), durable);
+        content.history.extend(self.core.inbox.unwritten().into_iter().map(|change| (change.seq, change)));
         let report = self.core.health.lock().last_error.as_ref().map_or_else(
             || "The file was rewritten from memory".to_owned(),
             |(_, error)| format!("The file was rewritten from memory after: {error}"),
         );
-        let content = Content { intent: intent.clone(), history, incidents };
         recover::replace(paths, content, report, REPLACED).map(|opened| opened.store)
     }
 

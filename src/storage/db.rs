@@ -365,8 +365,8 @@ pub struct Content {
 }
 
 /// Creates a complete file with this content: it gets its name, durably, when it is synced and was read back.
-pub fn create(paths: &JournalPaths, unfinished: &Path, path: &Path, content: &Content) -> Result<()> {
-    let intent = &content.intent;
+pub fn create(paths: &JournalPaths, path: &Path, content: &Content) -> Result<()> {
+    let (intent, unfinished) = (&content.intent, &paths.unfinished(path));
     paths.remove_database(unfinished)?;
     paths.env.create(unfinished).map_err(|error| Error::io("cannot create", unfinished, &error))?;
     {
