@@ -60,12 +60,11 @@ impl Journal {
             check(inbox.intent(), &mutations, precondition)?;
             // A batch of any size is taken, if the queue is not already full.
             inbox.has_room(0)?;
-            let make = |Mutation { key: (kind, key), op, args, .. }| {
+            let make = |Mutation { key: (kind, key), op, args: after, .. }| {
                 let before = inbox.intent().get(kind, &key).map(|entry| entry.args.clone());
-                let Cause { origin, reason } = cause.clone();
-                let (its_key, its_args) = (Arc::clone(&key), args.clone());
-                let change = Change { seq: 0, at, op, kind, key: its_key, args: its_args, origin, reason };
-                Some(((kind, key), inbox.change(change)?, op, before.zip(args)))
+                let (args, Cause { origin, reason }) = (after.clone(), cause.clone());
+                let change = Change { seq: 0, at, op, kind, key: Arc::clone(&key), args, origin, reason };
+                Some(((kind, key), inbox.change(change)?, op, before.zip(after)))
             };
             Ok(mutations.into_iter().filter_map(make).collect::<Vec<_>>())
         });

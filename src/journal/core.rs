@@ -14,6 +14,9 @@ use crate::model::Kind;
 use crate::settings::{Durability, Settings};
 use crate::storage::paths::{JournalPaths, SnapshotFile, log_of};
 
+/// Called for a proxy that the server has to bring back to intent.
+pub type Converge = Box<dyn Fn(Kind, &Arc<str>) + Send + Sync>;
+
 pub struct Core {
     pub options: RwLock<Arc<Settings>>,
     pub paths: JournalPaths,
@@ -25,8 +28,7 @@ pub struct Core {
     pub files: Mutex<()>,
     /// The files that the writer's connection has open.
     pub opened: Mutex<Option<OpenFiles>>,
-    /// Called for a proxy that the server has to bring back to intent.
-    pub converge: OnceLock<Box<dyn Fn(Kind, &Arc<str>) + Send + Sync>>,
+    pub converge: OnceLock<Converge>,
     pub durable_seq: AtomicU64,
     /// The last change in the database file without its log.
     pub file_seq: AtomicU64,

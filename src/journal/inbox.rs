@@ -79,7 +79,7 @@ pub enum Standing {
 }
 
 /// Maintenance that only the writing connection may do.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Chores {
     /// Copy the rest of the log that the last checkpoint left, so that the log starts over.
     pub finish_checkpoint: bool,
@@ -277,8 +277,7 @@ impl Inbox {
                 Standing::ReadOnly => false,
             };
             let is_due = is_broken && (state.is_closing || retry_at.is_none_or(|at| at <= Instant::now()));
-            let is_idle =
-                state.queue.is_empty() && !state.chores.finish_checkpoint && state.chores.prune.is_none();
+            let is_idle = state.queue.is_empty() && state.chores == Chores::default();
             if is_due || !is_idle || state.is_closing {
                 if !is_due && !state.is_closing && !state.queue.is_empty() {
                     self.wait_for_others(&mut state, callers);

@@ -201,10 +201,10 @@ impl Journal {
         let durable = self.core.durable_seq.load(Ordering::Acquire);
         // A change that is not on disk may yet be undone, and this call must then be undone with it.
         let is_the_same = |entry: &Entry| args.as_ref() == Some(&entry.args) && entry.seq <= durable;
-        let wanted = inbox.intent().get(kind, key).filter(|entry| entry.state == State::Enabled);
-        let relies_on = wanted.filter(|entry| op == Op::Add && (already_exists || is_the_same(entry)));
-        let relies_on = relies_on.map(|entry| entry.seq);
-        let is_change = relies_on.is_none() && (op == Op::Add || inbox.intent().get(kind, key).is_some());
+        let there = inbox.intent().get(kind, key);
+        let wanted = there.filter(|entry| op == Op::Add && entry.state == State::Enabled);
+        let relies_on = wanted.filter(|entry| already_exists || is_the_same(entry)).map(|entry| entry.seq);
+        let is_change = relies_on.is_none() && (op == Op::Add || there.is_some());
         let change = Change { seq: 0, at, op, kind, key: key.into(), args, origin, reason };
         if inbox.standing() != Standing::Written {
             let refusal = Ack::from(self.core.last_failure());

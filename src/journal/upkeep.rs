@@ -158,13 +158,14 @@ impl Core {
             if is_sealed(&snapshot.path) {
                 continue;
             }
-            let intent = db::load(&self.paths, &snapshot.path, Some(&cipher))
-                .map_err(|error| error.context(format!("cannot encrypt {}", snapshot.path.display())));
-            match intent {
+            match db::load(&self.paths, &snapshot.path, Some(&cipher)) {
                 Ok(intent) => {
                     db::create(&self.paths, &snapshot.path, &Content { intent, ..Content::default() })?;
                 }
-                Err(error) => log::error!("journal: {error}. Remove it if the URLs in it must not be readable"),
+                Err(error) => log::error!(
+                    "journal: cannot encrypt {}: {error}. Remove it if the URLs in it must not be readable",
+                    snapshot.path.display()
+                ),
             }
         }
         let holds_more = |folder: &PathBuf| self.paths.database_in(folder).is_some_and(|file| !is_sealed(&file));
