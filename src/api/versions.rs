@@ -10,7 +10,7 @@ use crate::journal::PointInTime;
 use crate::plugin::Plugin;
 
 pub fn snapshots(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
-    Ok(Reply::success(plugin.journal().snapshots()))
+    Ok(Reply::success(plugin.journal().paths().list_snapshots()))
 }
 
 /// Returns the newest snapshot if nothing has changed since, and nothing if nothing was ever journaled.
@@ -34,7 +34,9 @@ pub fn rollback(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let moment = match (to_seq, to_time, to_snapshot) {
         (Some(seq), None, None) => PointInTime::Seq(seq),
         (None, Some(time), None) => PointInTime::Time(time),
-        (None, None, Some(seq)) if plugin.journal().snapshots().iter().any(|snapshot| snapshot.seq == seq) => {
+        (None, None, Some(seq))
+            if plugin.journal().paths().list_snapshots().iter().any(|snapshot| snapshot.seq == seq) =>
+        {
             PointInTime::Seq(seq)
         }
         (None, None, Some(seq)) => {
