@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use super::versions::Snapshot;
 use super::{Reply, Request};
 use crate::BUILD_ID;
-use crate::error::{Code, Error, Result};
-use crate::journal::{Condition, SCHEMA_VERSION};
-use crate::model::{Kind, redact, redact_all};
+use crate::error::Result;
+use crate::journal::SCHEMA_VERSION;
+use crate::model::{redact, redact_all};
 use crate::plugin::Plugin;
-use crate::reconcile::{PhaseCounts, Progress, ReconcileStatus, SourceReport, UnhealthyProxy};
-use crate::settings::{RestoreMode, Settings};
+use crate::reconcile::{ReconcileStatus, UnhealthyProxy};
+use crate::settings::RestoreMode;
 
 /// How many proxies that do not play are shown by default.
 const SHOWN: u64 = 20;
@@ -30,161 +30,91 @@ pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let most = usize::try_from(limit.unwrap_or(SHOWN)).map_or(MOST_SHOWN, |limit| limit.min(MOST_SHOWN));
     let journal = plugin.journal();
     let shown = plugin.reconciler().map(|reconciler| reconciler.shown(key, most));
-    let (settings, problems, report) = (journal.settings(), plugin.problems(), journal.report());
-    let status = Status {
-        version: env!("CARGO_PKG_VERSION"),
-        build_id: BUILD_ID,
-        schema: SCHEMA_VERSION,
-        sqlite: rusqlite::version(),
-        file: settings.path.display().to_string(),
-        state: match report.condition {
-            Condition::Healthy => "ok",
-            Condition::StorageFailed => "storage_failed",
-            Condition::Unavailable => "unavailable",
-            Condition::ReadOnly => "read_only",
-        },
-        durability: settings.durability.name(),
-        encrypted: report.encrypted,
-        snapshot: report.snapshot.as_ref().map(Snapshot::from),
-        queue: QueueStatus { depth: report.queue, capacity: report.queue_capacity },
-        restore: RestoreStatus::new(&settings, shown.as_ref()),
-        now: NowStatus::new(&shown.unwrap_or_default(), journal.now_ms()),
-        last_error: report.last_error.map(|(at, error)| ErrorStatus { at, message: error.message }),
-        proxies: report.by_state,
-        seq: report.seq,
-        durable_seq: report.durable_seq,
-        file_seq: report.file_seq,
-        settings_errors: &problems,
+    let (settings, report) = (journal.settings(), journal.report());
+    let phase = match (settings.restore, &shown) {
+        (_, None) => "not started",
+        (RestoreMode::Off, Some(shown)) if shown.progress.total == 0 => "off",
+        (_, Some(shown)) if shown.finished => "done",
+        _ => "running",
     };
-    let status = serde_json::to_value(&status)
-        .map_err(|error| Error::new(Code::Panic, format!("cannot write the status: {error}")))?;
+    let shown = shown.unwrap_or_default();
+    let status = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "build_id": BUILD_ID,
+        "schema": SCHEMA_VERSION,
+        "sqlite": rusqlite::version(),
+        "file": settings.path.display().to_string(),
+        "state": report.condition,
+        "durability": settings.durability.name(),
+        "encrypted": report.encrypted,
+        "proxies": report.by_state,
+        "seq": report.seq,
+        "durable_seq": report.durable_seq,
+        "file_seq": report.file_seq,
+        "snapshot": report.snapshot,
+        "queue": {"depth": report.queue, "capacity": report.queue_capacity},
+        "restore": restore_of(&shown, phase),
+        "now": now_of(&shown, journal.now_ms()),
+        "last_error": report.last_error.map(|(at, error)| json!({"at": at, "message": error.message})),
+        "settings_errors": plugin.problems(),
+    });
     // Errors may quote the server's messages with URLs.
     Ok(Reply::success(redact_all(status, redact)))
 }
 
-#[derive(Serialize)]
-struct Status<'a> {
-    version: &'static str,
-    build_id: &'static str,
-    schema: i32,
-    sqlite: &'static str,
-    file: String,
-    state: &'static str,
-    durability: &'static str,
-    encrypted: bool,
-    proxies: std::collections::BTreeMap<&'static str, u64>,
-    seq: u64,
-    durable_seq: u64,
-    file_seq: u64,
-    snapshot: Option<Snapshot>,
-    queue: QueueStatus,
-    restore: RestoreStatus,
-    now: NowStatus,
-    last_error: Option<ErrorStatus>,
-    settings_errors: &'a [String],
-}
-
-#[derive(Serialize)]
-struct QueueStatus {
-    depth: usize,
-    capacity: usize,
-}
-
-#[derive(Serialize)]
-struct ErrorStatus {
-    at: i64,
-    message: String,
-}
-
 /// The restore after the start, or the last one that was requested.
-#[derive(Serialize)]
-struct RestoreStatus {
-    phase: &'static str,
-    seconds: f64,
-    done: usize,
-    #[serde(flatten)]
-    progress: Progress,
-    /// Proxies with a result per second, recently.
-    rate: f64,
-    eta_sec: Option<f64>,
-    to_50_sec: Option<f64>,
-    to_95_sec: Option<f64>,
-    to_100_sec: Option<f64>,
-    worst_origins: Vec<SourceReport>,
-    last_error: Option<String>,
+fn restore_of(shown: &ReconcileStatus, phase: &str) -> Value {
+    let progress = &shown.progress;
+    let seconds = |time: Duration| (time.as_secs_f64() * 1000.0).round() / 1000.0;
+    json!({
+        "phase": phase,
+        "seconds": seconds(shown.elapsed),
+        "done": progress.done(),
+        "total": progress.total,
+        "present": progress.present,
+        "started": progress.started,
+        "live": progress.live,
+        "connected": progress.connected,
+        "failing": progress.failing,
+        "blocked": progress.blocked,
+        "unwanted": progress.unwanted,
+        "quarantined": progress.quarantined,
+        "waiting": progress.waiting,
+        "connecting": progress.connecting,
+        "rate": (shown.rate * 10.0).round() / 10.0,
+        "eta_sec": shown.eta.map(seconds),
+        "to_50_sec": progress.half_after.map(seconds),
+        "to_95_sec": progress.most_after.map(seconds),
+        "to_100_sec": progress.all_after.map(seconds),
+        "worst_origins": shown.worst,
+        "last_error": shown.last_error,
+    })
 }
 
 /// All proxies that play or should play.
-#[derive(Serialize)]
-struct NowStatus {
-    #[serde(flatten)]
-    counts: PhaseCounts,
-    revived: usize,
-    asked: usize,
-    given_up: usize,
-    proxies: Vec<ProxyStatus>,
-}
-
-#[derive(Serialize)]
-struct ProxyStatus {
-    kind: Kind,
-    key: String,
-    state: &'static str,
-    attempts: u32,
-    last_error: String,
-    next_try_at: Option<i64>,
-}
-
-impl RestoreStatus {
-    fn new(settings: &Settings, shown: Option<&ReconcileStatus>) -> Self {
-        let phase = match (settings.restore, shown) {
-            (_, None) => "not started",
-            (RestoreMode::Off, Some(shown)) if shown.progress.total == 0 => "off",
-            (_, Some(shown)) if shown.finished => "done",
-            _ => "running",
-        };
-        let shown = &shown.cloned().unwrap_or_default();
-        let progress = &shown.progress;
-        let seconds = |time: Duration| (time.as_secs_f64() * 1000.0).round() / 1000.0;
-        RestoreStatus {
-            phase,
-            seconds: seconds(shown.elapsed),
-            done: progress.done(),
-            progress: progress.clone(),
-            rate: (shown.rate * 10.0).round() / 10.0,
-            eta_sec: shown.eta.map(seconds),
-            to_50_sec: progress.half_after.map(seconds),
-            to_95_sec: progress.most_after.map(seconds),
-            to_100_sec: progress.all_after.map(seconds),
-            worst_origins: shown.worst.clone(),
-            last_error: shown.last_error.clone(),
-        }
-    }
-}
-
-impl NowStatus {
-    fn new(shown: &ReconcileStatus, now_ms: i64) -> Self {
-        let progress = &shown.progress;
-        NowStatus {
-            counts: shown.now,
-            revived: progress.revived,
-            asked: progress.asked,
-            given_up: progress.given_up,
-            proxies: shown.troubles.iter().map(|trouble| ProxyStatus::of(trouble, now_ms)).collect(),
-        }
-    }
-}
-
-impl ProxyStatus {
-    fn of(trouble: &UnhealthyProxy, now_ms: i64) -> Self {
-        let next_try = trouble.next_try.and_then(|pause| i64::try_from(pause.as_millis()).ok());
-        ProxyStatus {
-            kind: trouble.key.0,
-            key: trouble.key.1.to_string(),
-            state: trouble.state,
-            attempts: trouble.attempts,
-            last_error: trouble.last_error.clone(),
-            next_try_at: next_try.map(|pause| now_ms + pause),
-        }
-    }
+fn now_of(shown: &ReconcileStatus, now_ms: i64) -> Value {
+    let (counts, progress) = (&shown.now, &shown.progress);
+    let unhealthy = |proxy: &UnhealthyProxy| {
+        let next_try = proxy.next_try.and_then(|pause| i64::try_from(pause.as_millis()).ok());
+        json!({
+            "kind": proxy.key.0,
+            "key": proxy.key.1,
+            "state": proxy.state,
+            "attempts": proxy.attempts,
+            "last_error": proxy.last_error,
+            "next_try_at": next_try.map(|pause| now_ms + pause),
+        })
+    };
+    json!({
+        "playing": counts.playing,
+        "retrying": counts.retrying,
+        "connecting": counts.connecting,
+        "waiting": counts.waiting,
+        "down": counts.down,
+        "blocked": counts.blocked,
+        "revived": progress.revived,
+        "asked": progress.asked,
+        "given_up": progress.given_up,
+        "proxies": shown.troubles.iter().map(unhealthy).collect::<Value>(),
+    })
 }

@@ -1,34 +1,21 @@
 //! Snapshots and rollback. A rollback is journaled like any other change, so it can be undone in the same way.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::diff::{Desired, Diff, Point};
 use super::reply::Name;
 use super::{Reply, Request};
 use crate::error::{Error, Result};
-use crate::journal::{PointInTime, SnapshotFile};
+use crate::journal::PointInTime;
 use crate::plugin::Plugin;
 
-#[derive(Serialize)]
-pub struct Snapshot {
-    seq: u64,
-    at: i64,
-    file: String,
-}
-
-impl From<&SnapshotFile> for Snapshot {
-    fn from(SnapshotFile { seq, at, path }: &SnapshotFile) -> Snapshot {
-        Snapshot { seq: *seq, at: *at, file: path.display().to_string() }
-    }
-}
-
 pub fn snapshots(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
-    Ok(Reply::success(plugin.journal().snapshots().iter().map(Snapshot::from).collect::<Vec<_>>()))
+    Ok(Reply::success(plugin.journal().snapshots()))
 }
 
 /// Returns the newest snapshot if nothing has changed since, and nothing if nothing was ever journaled.
 pub fn take(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
-    Ok(Reply::success(plugin.journal().take_snapshot()?.as_ref().map(Snapshot::from)))
+    Ok(Reply::success(plugin.journal().take_snapshot()?))
 }
 
 #[derive(Deserialize)]

@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
+use serde::Serialize;
 
 use self::ack::Refusal;
 pub use self::ack::{Ack, Done, JournalWord, Persisted, Reply};
@@ -59,7 +60,6 @@ pub struct Call<'a> {
 /// The state of the journal, for operators.
 #[derive(Debug, Clone)]
 pub struct Report {
-    pub file: PathBuf,
     pub condition: Condition,
     pub by_state: BTreeMap<&'static str, u64>,
     pub seq: u64,
@@ -75,8 +75,10 @@ pub struct Report {
     pub last_error: Option<(i64, Error)>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Condition {
+    #[serde(rename = "ok")]
     Healthy,
     /// It cannot be written at the moment. Retried until it can.
     StorageFailed,
@@ -347,7 +349,6 @@ impl Journal {
             (Standing::ReadOnly, _) => Condition::ReadOnly,
         };
         Report {
-            file: self.core.paths.file.clone(),
             condition,
             by_state,
             seq,

@@ -13,7 +13,7 @@ const RECENT: Duration = Duration::from_secs(5);
 const SAMPLES_APART: Duration = Duration::from_millis(250);
 
 /// All numbers are of proxies.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Progress {
     /// Enabled when the restore began.
     pub total: usize,
@@ -38,20 +38,14 @@ pub struct Progress {
     /// Started and not yet answered, or just connected.
     pub connecting: usize,
     /// Lost by the server and started again after the restore.
-    #[serde(skip)]
     pub revived: usize,
     /// Started outside the restore: on demand, or after a quarantine.
-    #[serde(skip)]
     pub asked: usize,
     /// Removed because the server gave them up (on_give_up=forget).
-    #[serde(skip)]
     pub given_up: usize,
     /// When 50, 95 and 100 % were done, since the beginning.
-    #[serde(skip)]
     pub half_after: Option<Duration>,
-    #[serde(skip)]
     pub most_after: Option<Duration>,
-    #[serde(skip)]
     pub all_after: Option<Duration>,
 }
 

@@ -3,8 +3,6 @@
 use crate::model::ProxyKey;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::queue::{Rank, RemoteHost};
 
 /// A proxy that should play but does not, for operators.
@@ -22,7 +20,7 @@ pub struct UnhealthyProxy {
 }
 
 /// The number of proxies by state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PhaseCounts {
     pub playing: usize,
     pub retrying: usize,

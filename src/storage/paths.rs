@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
+
 use super::env::{Env, Stat};
 use crate::error::{Code, Error, Result};
 
@@ -324,11 +326,16 @@ fn parse_mark(slot: &[u8]) -> Option<u64> {
 }
 
 /// A snapshot by its name; its content is not checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SnapshotFile {
     pub seq: u64,
     pub at: i64,
+    #[serde(rename = "file", serialize_with = "as_text")]
     pub path: PathBuf,
+}
+
+fn as_text<S: Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// The path of SQLite's write-ahead log of a database.
