@@ -10,7 +10,7 @@ use std::ffi::c_void;
 use super::c_api::zlm_journal_handle;
 use super::guard::c_result;
 use super::handles;
-use super::values::{Context, by_pointer, slice, write_out, zlm_journal_pair, zlm_journal_text};
+use super::values::{Context, by_pointer, pairs, write_out, zlm_journal_pair, zlm_journal_text};
 use crate::capture::{Answer, Client, Outcome, Request, Verdict, refusal, reply};
 use crate::error::{Error, Result};
 use crate::model::Kind;
@@ -105,21 +105,16 @@ pub unsafe extern "C" fn zlm_journal_call_open(
     verdict: *mut zlm_journal_verdict,
 ) -> i32 {
     c_result("zlm_journal_call_open", || {
-        let verdict_out = verdict;
         // SAFETY: as promised by the caller, here and below.
         let (request, client) = unsafe { (by_pointer(request, "request")?, *by_pointer(client, "client")?) };
-        let pairs = unsafe { slice(request.args, request.args_len) }?;
-        let mut args = Vec::with_capacity(pairs.len());
-        for pair in pairs {
-            args.push((unsafe { pair.name.bytes() }?, unsafe { pair.value.bytes() }?));
-        }
-        let caller = String::from_utf8_lossy(unsafe { request.caller.bytes() }?).into_owned();
+        let args = unsafe { pairs(request.args, request.args_len) }?;
+        let caller = unsafe { request.caller.lossy() }?;
         let context = Context(client.context);
         let (Some(go), Some(done)) = (client.go, client.done) else {
             return Err(Error::invalid("client.go and client.done must both be set"));
         };
-        let say = |call, verdict, settles| unsafe {
-            write_out(verdict_out, zlm_journal_verdict { call, verdict, settles })
+        let say = |call, what, settles| unsafe {
+            write_out(verdict, zlm_journal_verdict { call, verdict: what, settles })
         };
         say(0, ZLM_JOURNAL_PASS, false)?;
         let plugin = handles::get(handle)?;
@@ -198,7 +193,7 @@ pub unsafe extern "C" fn zlm_journal_made(
 ) -> i32 {
     c_result("zlm_journal_made", || {
         // SAFETY: as promised by the caller, here and below.
-        let key = String::from_utf8_lossy(unsafe { key.bytes() }?);
+        let key = unsafe { key.lossy() }?;
         unsafe { write_out(call, 0) }?;
         let ours = handles::get(handle)?.capture().made(kind_of(kind)?, &key);
         unsafe { write_out(call, ours) }
@@ -219,7 +214,7 @@ pub unsafe extern "C" fn zlm_journal_ended(
 ) -> i32 {
     c_result("zlm_journal_ended", || {
         // SAFETY: as promised by the caller.
-        let key = String::from_utf8_lossy(unsafe { key.bytes() }?);
+        let key = unsafe { key.lossy() }?;
         handles::get(handle)?.capture().ended(kind_of(kind)?, &key, within);
         Ok(())
     })
@@ -304,8 +299,8 @@ pub unsafe extern "C" fn zlm_journal_failed(
 ) -> i32 {
     c_result("zlm_journal_failed", || {
         // SAFETY: as promised by the caller, here and below.
-        let key = String::from_utf8_lossy(unsafe { key.bytes() }?);
-        let error = String::from_utf8_lossy(unsafe { error.bytes() }?);
+        let key = unsafe { key.lossy() }?;
+        let error = unsafe { error.lossy() }?;
         handles::get(handle)?.capture().failed(kind_of(kind)?, &key, &error);
         Ok(())
     })
@@ -325,7 +320,7 @@ pub unsafe extern "C" fn zlm_journal_connected(
 ) -> i32 {
     c_result("zlm_journal_connected", || {
         // SAFETY: as promised by the caller.
-        let key = String::from_utf8_lossy(unsafe { key.bytes() }?);
+        let key = unsafe { key.lossy() }?;
         handles::get(handle)?.capture().connected(kind_of(kind)?, &key);
         Ok(())
     })

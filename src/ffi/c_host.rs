@@ -134,10 +134,6 @@ pub extern "C" fn zlm_journal_host_removed(handle: zlm_journal_handle, call: u64
     })
 }
 
-fn text(text: &str) -> zlm_journal_text {
-    zlm_journal_text::of(text.as_bytes())
-}
-
 /// The host behind the C API.
 struct CHost {
     context: Context,
@@ -147,7 +143,7 @@ struct CHost {
 
 impl Server for CHost {
     fn add(&self, call: u64, add: &Add) {
-        let text = |text: &str| zlm_journal_text::of(text.as_bytes());
+        let text = zlm_journal_text::of::<str>;
         let info = add.kind.info();
         let [schema, vhost, app, stream] =
             add.takes.as_ref().map_or([""; 4], |its| its.each_ref().map(|it| &**it));
@@ -167,6 +163,11 @@ impl Server for CHost {
     }
 
     fn remove(&self, call: u64, kind: Kind, key: &str) {
-        (self.remove)(self.context.get(), call, text(kind.info().remove), text(key));
+        (self.remove)(
+            self.context.get(),
+            call,
+            zlm_journal_text::of(kind.info().remove),
+            zlm_journal_text::of(key),
+        );
     }
 }

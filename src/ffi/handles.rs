@@ -10,40 +10,33 @@ use crate::api::Router;
 use crate::error::{Code, Error, Result};
 use crate::plugin::Plugin;
 
-#[derive(Clone)]
-pub struct Instance {
-    pub plugin: Arc<Plugin>,
-    pub router: Arc<Router>,
-}
-
 struct Open {
-    instances: BTreeMap<u64, Instance>,
+    routers: BTreeMap<u64, Arc<Router>>,
     last: u64,
 }
 
-static OPEN: RwLock<Open> = RwLock::new(Open { instances: BTreeMap::new(), last: 0 });
+static OPEN: RwLock<Open> = RwLock::new(Open { routers: BTreeMap::new(), last: 0 });
 
 /// Never returns 0 or a number twice.
 pub fn insert(plugin: Plugin) -> u64 {
+    let router = Arc::new(Router::new(Arc::new(plugin)));
     let mut open = OPEN.write();
     open.last += 1;
     let handle = open.last;
-    let plugin = Arc::new(plugin);
-    let router = Arc::new(Router::new(Arc::clone(&plugin)));
-    open.instances.insert(handle, Instance { plugin, router });
+    open.routers.insert(handle, router);
     handle
 }
 
 pub fn get(handle: u64) -> Result<Arc<Plugin>> {
-    instance(handle).map(|instance| instance.plugin)
+    OPEN.read().routers.get(&handle).map(|router| Arc::clone(&router.plugin)).ok_or_else(|| unknown(handle))
 }
 
-pub fn instance(handle: u64) -> Result<Instance> {
-    OPEN.read().instances.get(&handle).cloned().ok_or_else(|| unknown(handle))
+pub fn router(handle: u64) -> Result<Arc<Router>> {
+    OPEN.read().routers.get(&handle).cloned().ok_or_else(|| unknown(handle))
 }
 
-pub fn remove(handle: u64) -> Result<Instance> {
-    OPEN.write().instances.remove(&handle).ok_or_else(|| unknown(handle))
+pub fn remove(handle: u64) -> Result<Arc<Router>> {
+    OPEN.write().routers.remove(&handle).ok_or_else(|| unknown(handle))
 }
 
 fn unknown(handle: u64) -> Error {
