@@ -69,11 +69,6 @@ impl Plugin {
         })
     }
 
-    /// Sets the facts that decide how the host's events are read, when its settings have changed.
-    pub fn set_facts(&self, facts: HostFacts) {
-        self.capture.set_facts(facts);
-    }
-
     /// Applies the section after it was read again. Settings that need a restart are reported and not changed.
     pub fn reload<'a>(&self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let (read, mut problems) = Settings::read(pairs, &self.base_dir);

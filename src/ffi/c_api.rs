@@ -1,8 +1,4 @@
-//! The C API; cbindgen generates `include/zlm_journal.h` from it and copies the comments. Every function may be called
-//! from any thread, returns 0 or a `zlm_journal_code`, and lets no panic through.
-
-// The names are C's.
-#![allow(non_camel_case_types)]
+//! The C API for the life of a journal, and for hosts that record their calls themselves.
 
 use std::ffi::{c_char, c_void};
 use std::path::Path;
@@ -191,7 +187,7 @@ pub unsafe extern "C" fn zlm_journal_reload(
         let hosts = plugin.capture().facts().rules.hosts.clone();
         // SAFETY: as promised by the caller.
         let facts = unsafe { read_facts(by_pointer(facts, "facts")?, hosts) }?;
-        plugin.set_facts(facts);
+        plugin.capture().set_facts(facts);
         plugin.reload(pairs);
         Ok(())
     })

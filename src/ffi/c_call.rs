@@ -1,9 +1,5 @@
-//! The C API for clients' calls on their way through the server, and for the server's events. Every function may be
-//! called from any thread, returns 0 or a `zlm_journal_code`, and lets no panic through. All are meant for media
-//! threads: they take microseconds and touch no storage.
-
-// The names are C's.
-#![allow(non_camel_case_types)]
+//! The C API for clients' calls on their way through the server, and for the server's events. All functions are meant
+//! for media threads: they take microseconds and touch no storage.
 
 use std::ffi::c_void;
 
@@ -336,9 +332,7 @@ fn kind_of(number: u32) -> Result<Kind> {
 unsafe fn names<'a>(stream: *const zlm_journal_stream) -> Result<[&'a str; 3]> {
     // SAFETY: as promised by the caller, here and below.
     let stream = unsafe { by_pointer(stream, "stream") }?;
-    Ok([unsafe { stream.vhost.utf8("vhost") }?, unsafe { stream.app.utf8("app") }?, unsafe {
-        stream.stream.utf8("stream")
-    }?])
+    Ok(unsafe { [stream.vhost.utf8("vhost")?, stream.app.utf8("app")?, stream.stream.utf8("stream")?] })
 }
 
 /// The client behind the C API.

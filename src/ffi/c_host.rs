@@ -1,8 +1,4 @@
-//! The C API for what the journal asks of the server. Every function may be called from any thread, returns 0 or a
-//! `zlm_journal_code`, and lets no panic through.
-
-// The names are C's.
-#![allow(non_camel_case_types)]
+//! The C API for what the journal asks of the server.
 
 use std::ffi::c_void;
 

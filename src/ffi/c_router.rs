@@ -1,8 +1,4 @@
-//! The C API for the API calls that the journal answers itself. Every function may be called from any thread, returns 0
-//! or a `zlm_journal_code`, and lets no panic through.
-
-// The names are C's.
-#![allow(non_camel_case_types)]
+//! The C API for the API calls that the journal answers itself.
 
 use std::borrow::Cow;
 use std::ffi::c_void;
