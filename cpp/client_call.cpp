@@ -74,16 +74,6 @@ Outbox &outbox() {
 
 } // namespace
 
-// Held by every copy of the invoker that a handler gets. If the last copy is destroyed and none was called, the server
-// has dropped the call.
-struct ClientCall::Answer {
-    explicit Answer(ClientCall::Ptr call)
-        : call(std::move(call)) {}
-    ~Answer() { call->answered(ZLM_JOURNAL_DROPPED, 0, Reply(std::string())); }
-
-    const ClientCall::Ptr call;
-};
-
 ClientCall::ClientCall(const Invoker &client, const EventPoller::Ptr &poller)
     : _client(client)
     , _poller(poller) {}
@@ -141,13 +131,16 @@ void ClientCall::runKept() {
 }
 
 void ClientCall::run(const Handler &handler, const Parser &parser, SockInfo &sender, bool settles) {
-    const auto answer = std::make_shared<Answer>(shared_from_this());
+    const auto self = shared_from_this();
+    // Held by every copy of the invoker that the handler gets. If the last copy is destroyed and none was called, the
+    // server has dropped the call.
+    const std::shared_ptr<void> held(
+        nullptr, [self](void *) { self->answered(ZLM_JOURNAL_DROPPED, 0, Reply(std::string())); });
     try {
         const Scope scope(_number);
-        handler(
-            parser,
-            captureReply([answer](Reply reply) { answer->call->answered(ZLM_JOURNAL_REPLIED, 0, std::move(reply)); }),
-            sender);
+        const auto reply_to_us =
+            captureReply([self, held](Reply reply) { self->answered(ZLM_JOURNAL_REPLIED, 0, std::move(reply)); });
+        handler(parser, reply_to_us, sender);
     } catch (ApiRetException &refused) {
         // Because of its secret or missing arguments: nothing was done.
         answered(ZLM_JOURNAL_REFUSED, refused.code(), Reply(refused.what()));

@@ -28,7 +28,6 @@ public:
         const mediakit::Parser &parser, toolkit::SockInfo &sender);
 
 private:
-    struct Answer;
     // What a waiting call will be run with. Nothing else here holds the connection, which must be destroyed on its own
     // poller.
     struct Kept {

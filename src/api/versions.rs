@@ -1,8 +1,8 @@
 //! Snapshots and rollback. A rollback is journaled like any other change, so it can be undone in the same way.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::diff::{Desired, Diff, Point};
+use super::diff::{Desired, Diff, Shown};
 use super::reply::Name;
 use super::{Reply, Request};
 use crate::error::{Error, Result};
@@ -29,6 +29,15 @@ struct Rollback {
     dry_run: bool,
 }
 
+#[derive(Serialize)]
+struct RolledBack<'a> {
+    #[serde(flatten)]
+    diff: Shown<Name<'a>>,
+    /// The change to return to, and the one before the rollback.
+    to: u64,
+    before: u64,
+}
+
 pub fn rollback(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Rollback { to_seq, to_time, to_snapshot, dry_run } = request.args()?;
     let moment = match (to_seq, to_time, to_snapshot) {
@@ -47,7 +56,7 @@ pub fn rollback(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let then = then.into_iter().map(|(key, entry)| (key, Desired::from(entry))).collect();
     let mut diff = Diff::between(then, plugin.journal().entries(), true);
     let mutations = std::mem::take(&mut diff.mutations);
-    let shown = diff.shown(Name::from, dry_run, Some(Point { to, before }));
+    let shown = RolledBack { diff: diff.shown(Name::from, dry_run), to, before };
     if dry_run {
         return Ok(Reply::success(shown));
     }

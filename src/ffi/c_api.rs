@@ -181,11 +181,10 @@ pub unsafe extern "C" fn zlm_journal_reload(
     facts: *const zlm_journal_facts,
 ) -> i32 {
     c_result("zlm_journal_reload", || {
-        // SAFETY: as promised by the caller.
+        // SAFETY: as promised by the caller, here and below.
         let pairs = unsafe { read_settings(settings, settings_len) }?;
         let plugin = handles::get(handle)?;
         let hosts = plugin.capture().facts().rules.hosts.clone();
-        // SAFETY: as promised by the caller.
         let facts = unsafe { read_facts(by_pointer(facts, "facts")?, hosts) }?;
         plugin.capture().set_facts(facts);
         plugin.reload(pairs);
@@ -249,10 +248,9 @@ pub unsafe extern "C" fn zlm_journal_wants(
     wanted: *mut bool,
 ) -> i32 {
     c_result("zlm_journal_wants", || {
-        // SAFETY: as promised by the caller.
+        // SAFETY: as promised by the caller, here and below.
         let (kind, key) = unsafe { (read_kind(kind)?, key.utf8("key")?) };
         let answer = handles::get(handle)?.journal().wants(kind, key, seq);
-        // SAFETY: as promised by the caller.
         unsafe { write_out(wanted, answer) }
     })
 }

@@ -323,8 +323,8 @@ pub unsafe extern "C" fn zlm_journal_connected(
 }
 
 fn kind_of(number: u32) -> Result<Kind> {
-    let kind = usize::try_from(number).ok().and_then(|at| Kind::ALL.get(at));
-    kind.copied().ok_or_else(|| Error::invalid(format!("{number} is not a kind of proxy")))
+    let kind = Kind::ALL.get(number as usize).copied();
+    kind.ok_or_else(|| Error::invalid(format!("{number} is not a kind of proxy")))
 }
 
 /// # Safety

@@ -141,8 +141,7 @@ impl Server for CHost {
     fn add(&self, call: u64, add: &Add) {
         let text = zlm_journal_text::of::<str>;
         let info = add.kind.info();
-        let [schema, vhost, app, stream] =
-            add.takes.as_ref().map_or([""; 4], |its| its.each_ref().map(|it| &**it));
+        let [schema, vhost, app, stream] = add.taken();
         let add_c = zlm_journal_add {
             kind: text(info.name),
             key: text(&add.key),

@@ -1,7 +1,6 @@
 //! Passes log lines to the host's log, without the credentials of cameras.
 
 use std::ffi::c_void;
-use std::sync::Once;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::RwLock;
@@ -13,7 +12,6 @@ use crate::model::redact;
 type Sink = extern "C" fn(*mut c_void, u32, zlm_journal_text);
 
 static SINK: RwLock<Option<(Sink, Context)>> = RwLock::new(None);
-static INSTALL: Once = Once::new();
 
 struct ToHost;
 
@@ -36,11 +34,9 @@ impl Log for ToHost {
 
 /// Sends lines to `sink`; `None` stops that. When this returns, the previous sink is no longer called.
 pub fn set_sink(sink: Option<(Sink, Context)>) {
-    INSTALL.call_once(|| {
-        // If the process has a logger of its own, that one gets our lines.
-        if log::set_logger(&ToHost).is_ok() {
-            log::set_max_level(LevelFilter::Debug);
-        }
-    });
+    // Only the first time. If the process has a logger of its own, that one gets our lines.
+    if log::set_logger(&ToHost).is_ok() {
+        log::set_max_level(LevelFilter::Debug);
+    }
     *SINK.write() = sink;
 }
