@@ -7,7 +7,6 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <utility>
 
 #include "WebApi.h"
 #include "zlm_journal_hooks.h"

@@ -1,7 +1,6 @@
 // Watches clients' calls: passes those that add and remove proxies to the journal, and the journal's own calls, too.
 // Decides nothing.
 #include <algorithm>
-#include <exception>
 #include <iterator>
 #include <memory>
 #include <utility>

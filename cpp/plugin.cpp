@@ -2,8 +2,8 @@
 #include "plugin.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
-#include <exception>
 #include <utility>
 #include <vector>
 

@@ -16,12 +16,6 @@ pub struct Desired {
     pub state: Option<State>,
 }
 
-impl From<Entry> for Desired {
-    fn from(entry: Entry) -> Desired {
-        Desired { args: entry.args, state: Some(entry.state) }
-    }
-}
-
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Diff {
     pub added: Vec<ProxyKey>,

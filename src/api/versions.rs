@@ -7,6 +7,7 @@ use super::reply::Name;
 use super::{Reply, Request};
 use crate::error::{Error, Result};
 use crate::journal::PointInTime;
+use crate::model::Entry;
 use crate::plugin::Plugin;
 
 pub fn snapshots(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
@@ -53,7 +54,8 @@ pub fn rollback(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     };
     let (to, then) = plugin.journal().past(moment)?;
     let before = plugin.journal().seq();
-    let then = then.into_iter().map(|(key, entry)| (key, Desired::from(entry))).collect();
+    let desired = |entry: Entry| Desired { args: entry.args, state: Some(entry.state) };
+    let then = then.into_iter().map(|(key, entry)| (key, desired(entry))).collect();
     let mut diff = Diff::between(then, plugin.journal().entries(), true);
     let mutations = std::mem::take(&mut diff.mutations);
     let shown = RolledBack { diff: diff.shown(Name::from, dry_run), to, before };
