@@ -13,40 +13,27 @@ use super::{Reply, Request, exchange, list, metrics, proxies, status, sync, vers
 use crate::error::{Code, Error, Result};
 use crate::plugin::Plugin;
 
-type Handler = fn(&Plugin, &Request<'_>) -> Result<Reply>;
-
 struct Route {
     name: &'static str,
-    handler: Handler,
-    lane: LaneOf,
-}
-
-/// The threads that carry a call out, so that slow calls do not delay others.
-#[derive(Clone, Copy)]
-enum LaneOf {
-    /// Needs no disk: answers even if the disk is stuck.
-    Memory,
-    /// Reads files, which may take seconds.
-    Read,
-    /// Waits until its changes are on disk.
-    Write,
+    handler: fn(&Plugin, &Request<'_>) -> Result<Reply>,
+    lane: fn(&Router) -> &Lane,
 }
 
 const ROUTES: &[Route] = &[
-    Route { name: "addStreamProxies", handler: proxies::add, lane: LaneOf::Write },
-    Route { name: "delStreamProxies", handler: proxies::remove, lane: LaneOf::Write },
-    Route { name: "exportJournal", handler: exchange::export, lane: LaneOf::Memory },
-    Route { name: "getJournalHistory", handler: list::history, lane: LaneOf::Read },
-    Route { name: "getJournalMetrics", handler: metrics::page, lane: LaneOf::Memory },
-    Route { name: "getJournalStatus", handler: status::status, lane: LaneOf::Memory },
-    Route { name: "importJournal", handler: exchange::import, lane: LaneOf::Write },
-    Route { name: "listJournal", handler: list::entries, lane: LaneOf::Memory },
-    Route { name: "listJournalSnapshots", handler: versions::snapshots, lane: LaneOf::Read },
-    Route { name: "restoreJournal", handler: proxies::restore, lane: LaneOf::Memory },
-    Route { name: "rollbackJournal", handler: versions::rollback, lane: LaneOf::Read },
-    Route { name: "setJournalState", handler: proxies::set_state, lane: LaneOf::Write },
-    Route { name: "syncJournal", handler: sync::sync, lane: LaneOf::Write },
-    Route { name: "takeJournalSnapshot", handler: versions::take, lane: LaneOf::Read },
+    Route { name: "addStreamProxies", handler: proxies::add, lane: |router| &router.write },
+    Route { name: "delStreamProxies", handler: proxies::remove, lane: |router| &router.write },
+    Route { name: "exportJournal", handler: exchange::export, lane: |router| &router.memory },
+    Route { name: "getJournalHistory", handler: list::history, lane: |router| &router.read },
+    Route { name: "getJournalMetrics", handler: metrics::page, lane: |router| &router.memory },
+    Route { name: "getJournalStatus", handler: status::status, lane: |router| &router.memory },
+    Route { name: "importJournal", handler: exchange::import, lane: |router| &router.write },
+    Route { name: "listJournal", handler: list::entries, lane: |router| &router.memory },
+    Route { name: "listJournalSnapshots", handler: versions::snapshots, lane: |router| &router.read },
+    Route { name: "restoreJournal", handler: proxies::restore, lane: |router| &router.memory },
+    Route { name: "rollbackJournal", handler: versions::rollback, lane: |router| &router.read },
+    Route { name: "setJournalState", handler: proxies::set_state, lane: |router| &router.write },
+    Route { name: "syncJournal", handler: sync::sync, lane: |router| &router.write },
+    Route { name: "takeJournalSnapshot", handler: versions::take, lane: |router| &router.read },
 ];
 
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -104,11 +91,14 @@ impl Drop for ReplyTo {
     }
 }
 
-/// Carries out calls on a few threads.
+/// Carries out calls on a few threads, in lanes, so that slow calls do not delay others.
 pub struct Router {
     pub plugin: Arc<Plugin>,
+    /// For calls that need no disk: they are answered even if the disk is stuck.
     memory: Lane,
+    /// For calls that read files, which may take seconds.
     read: Lane,
+    /// For calls that wait until their changes are on disk.
     write: Lane,
 }
 
@@ -122,11 +112,8 @@ impl Router {
 
     /// Returns at once. If the queue is full or closed, the call is answered with the reason.
     pub fn call(&self, call: Call) {
-        let lane = match route(&call.name).map(|route| route.lane) {
-            Ok(LaneOf::Read) => &self.read,
-            Ok(LaneOf::Write) => &self.write,
-            Ok(LaneOf::Memory) | Err(_) => &self.memory,
-        };
+        // An unknown call is refused, which needs no disk.
+        let lane = route(&call.name).map_or(&self.memory, |route| (route.lane)(self));
         let plugin = Arc::clone(&self.plugin);
         lane.submit(call.reply, move |reply| {
             let request = Request { args: &call.args, body: &call.body, caller: &call.caller };
@@ -142,9 +129,7 @@ impl Router {
     }
 }
 
-type Job = Box<dyn FnOnce(ReplyTo) + Send>;
-
-type Work = (ReplyTo, Job);
+type Work = (ReplyTo, Box<dyn FnOnce(ReplyTo) + Send>);
 
 /// A few threads with one queue.
 struct Lane {
