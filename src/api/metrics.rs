@@ -6,7 +6,7 @@ use std::fmt::{Display, Write};
 use super::{Reply, Request};
 use crate::BUILD_ID;
 use crate::error::Result;
-use crate::journal::{Condition, Reading, Report};
+use crate::journal::{Condition, Journal};
 use crate::model::{Kind, State};
 use crate::plugin::Plugin;
 use crate::reconcile::PhaseCounts;
@@ -45,17 +45,16 @@ fn escaped(value: &str) -> String {
 
 /// All metrics. Takes milliseconds with tens of thousands of proxies.
 pub fn page(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
-    let journal = plugin.journal();
-    let (report, reading, sizes) = (journal.report(), journal.gauges(), journal.sizes());
     let mut page = Page::default();
     page.family("info", "gauge", "The build; always 1.");
     page.sample("info", &[("version", env!("CARGO_PKG_VERSION")), ("build_id", BUILD_ID)], 1);
-    of_storage(&mut page, &report, &reading, sizes, plugin.journal().now_ms());
+    of_storage(&mut page, plugin.journal());
     of_proxies(&mut page, plugin);
     Ok(Reply { content_type: CONTENT_TYPE, body: page.0 })
 }
 
-fn of_storage(page: &mut Page, report: &Report, reading: &Reading, [file, log, snapshots]: [u64; 3], now: i64) {
+fn of_storage(page: &mut Page, journal: &Journal) {
+    let (report, reading, [file, log, snapshots]) = (journal.report(), journal.gauges(), journal.sizes());
     page.gauge("healthy", "1 if the journal can be written.", u8::from(report.condition == Condition::Healthy));
     page.family("commit_seconds", "histogram", "Duration of commits, including the sync to disk.");
     for (bound, count) in &reading.commits {
@@ -77,7 +76,7 @@ fn of_storage(page: &mut Page, report: &Report, reading: &Reading, [file, log, s
         page.sample("file_bytes", &[("file", name)], size);
     }
     if let Some(snapshot) = &report.snapshot {
-        let age = now.saturating_sub(snapshot.at).max(0) as f64 / 1000.0;
+        let age = journal.now_ms().saturating_sub(snapshot.at).max(0) as f64 / 1000.0;
         page.gauge("snapshot_age_seconds", "Age of the newest snapshot.", age);
         page.gauge("snapshot_last_change", "The number of the last change in the newest snapshot.", snapshot.seq);
     }
