@@ -14,7 +14,43 @@ namespace zlm_journal {
 
 namespace {
 
-const char kPrefix[] = "/index/api/";
+// The caller of an in-process call.
+class InProcessCaller : public SocketHelper {
+public:
+    using SocketHelper::SocketHelper;
+
+    // No `override`: which get_peer_ip() the base class has depends on the version of ZLToolKit, and marking only some
+    // functions is a warning.
+
+    // An address that http.allow_ip_range allows, whatever that is.
+    std::string get_peer_ip() const {
+        // The last one that was allowed.
+        thread_local std::string allowed = "127.0.0.1";
+        if (HttpFileManager::isIPAllowed(allowed)) {
+            return allowed;
+        }
+        // "a, b - c, …": the end of a range is allowed, unless the server cannot parse the range or it is empty.
+        GET_CONFIG(std::string, ranges, "http.allow_ip_range");
+        for (size_t at = 0; at < ranges.size();) {
+            const size_t end = std::min(ranges.find_first_of(",-", at), ranges.size());
+            const size_t from = ranges.find_first_not_of(" \t", at);
+            if (from < end) {
+                const std::string ip = ranges.substr(from, ranges.find_last_not_of(" \t", end - 1) + 1 - from);
+                if (HttpFileManager::isIPAllowed(ip)) {
+                    return allowed = ip;
+                }
+            }
+            at = end + 1;
+        }
+        return "127.0.0.1";
+    }
+    std::string get_peer_ip() { return static_cast<const InProcessCaller *>(this)->get_peer_ip(); }
+
+    // The socket is never connected, so it receives nothing.
+    void onRecv(const Buffer::Ptr &) {}
+    void onError(const SockException &) {}
+    void onManager() {}
+};
 
 } // namespace
 
@@ -40,34 +76,8 @@ Invoker captureReply(const std::function<void(Reply)> &done) {
         });
 }
 
-InProcessCaller::Ptr InProcessCaller::create() {
-    return std::make_shared<InProcessCaller>(Socket::createSocket(EventPollerPool::Instance().getPoller(false)));
-}
-
-std::string InProcessCaller::get_peer_ip() const {
-    // The last one that was allowed.
-    thread_local std::string allowed = "127.0.0.1";
-    if (HttpFileManager::isIPAllowed(allowed)) {
-        return allowed;
-    }
-    // "a, b - c, …": the end of a range is allowed, unless the server cannot parse the range or it is empty.
-    GET_CONFIG(std::string, ranges, "http.allow_ip_range");
-    for (size_t at = 0; at < ranges.size();) {
-        const size_t end = std::min(ranges.find_first_of(",-", at), ranges.size());
-        const size_t from = ranges.find_first_not_of(" \t", at);
-        if (from < end) {
-            const std::string ip = ranges.substr(from, ranges.find_last_not_of(" \t", end - 1) + 1 - from);
-            if (HttpFileManager::isIPAllowed(ip)) {
-                return allowed = ip;
-            }
-        }
-        at = end + 1;
-    }
-    return "127.0.0.1";
-}
-
 ApiCalls::ApiCalls()
-    : _caller(InProcessCaller::create()) {}
+    : _caller(std::make_shared<InProcessCaller>(Socket::createSocket(EventPollerPool::Instance().getPoller(false)))) {}
 
 bool ApiCalls::isOurs(SockInfo &sender) {
     return dynamic_cast<InProcessCaller *>(&sender) != nullptr;
@@ -92,15 +102,16 @@ Parser ApiCalls::request(const std::string &name, const std::string &body) const
     const std::string secret_arg = "{\"secret\":" + Json::valueToQuotedString(secret.c_str());
     // `body` is "{}" or "{…}".
     const std::string content = secret_arg + (body.size() > 2 ? "," : "") + body.substr(1);
-    const std::string text = "POST " + (kPrefix + name) + " HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: "
-        + std::to_string(content.size()) + "\r\n\r\n" + content;
+    const std::string text = "POST " + (kApiPrefix + name)
+        + " HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(content.size()) + "\r\n\r\n"
+        + content;
     Parser parser;
     parser.parse(text.data(), text.size());
     return parser;
 }
 
 void ApiCalls::dispatch(const std::string &name, const std::string &body, const Invoker &invoker) const {
-    const Handler handler = _lookup ? _lookup(kPrefix + name) : Handler();
+    const Handler handler = _lookup ? _lookup(kApiPrefix + name) : Handler();
     if (!handler) {
         throw std::runtime_error("this server has no API " + name);
     }
@@ -108,7 +119,7 @@ void ApiCalls::dispatch(const std::string &name, const std::string &body, const 
 }
 
 bool ApiCalls::has(const std::string &name) const {
-    return _lookup && _lookup(kPrefix + name);
+    return _lookup && _lookup(kApiPrefix + name);
 }
 
 } // namespace zlm_journal

@@ -7,7 +7,6 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <utility>
 
 #include "WebApi.h"
 #include "zlm_journal_hooks.h"
@@ -16,6 +15,9 @@ namespace zlm_journal {
 
 using Invoker = mediakit::HttpSession::HttpResponseInvoker;
 using Headers = mediakit::HttpSession::KeyValue;
+
+// The paths of all API calls begin with it.
+const char kApiPrefix[] = "/index/api/";
 
 // A reply that is held back from its client.
 struct Reply {
@@ -30,29 +32,6 @@ struct Reply {
 
 // An invoker that passes on the whole reply, on the thread on which it comes.
 Invoker captureReply(const std::function<void(Reply)> &done);
-
-// The caller of an in-process call.
-class InProcessCaller : public toolkit::SocketHelper {
-public:
-    using Ptr = std::shared_ptr<InProcessCaller>;
-
-    static Ptr create();
-
-    // No `override`: which get_peer_ip() the base class has depends on the version of ZLToolKit, and marking only some
-    // functions is a warning.
-
-    // An address that http.allow_ip_range allows, whatever that is.
-    std::string get_peer_ip() const;
-    std::string get_peer_ip() { return static_cast<const InProcessCaller *>(this)->get_peer_ip(); }
-
-    // The socket is never connected, so it receives nothing.
-    void onRecv(const toolkit::Buffer::Ptr &) {}
-    void onError(const toolkit::SockException &) {}
-    void onManager() {}
-
-private:
-    using SocketHelper::SocketHelper;
-};
 
 // Calls through the server's dispatch table.
 class ApiCalls {
@@ -77,7 +56,7 @@ public:
 private:
     mediakit::Parser request(const std::string &name, const std::string &body) const;
 
-    InProcessCaller::Ptr _caller;
+    const std::shared_ptr<toolkit::SocketHelper> _caller;
     std::once_flag _learned;
     Lookup _lookup;
 };

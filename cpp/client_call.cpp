@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "Util/logger.h"
+#include "plugin.h"
 #include "text.h"
 
 using namespace toolkit;
@@ -15,8 +16,6 @@ using namespace mediakit;
 namespace zlm_journal {
 
 namespace {
-
-thread_local uint64_t t_call = 0;
 
 // Replies that may leave, by poller. Replies of one commit cost each poller one wake-up, after the last of them:
 // pollers have priority over other threads, so each wake-up interrupts the thread that causes it.
@@ -75,32 +74,8 @@ Outbox &outbox() {
 
 } // namespace
 
-Scope::Scope(uint64_t call)
-    : _before(t_call) {
-    t_call = call;
-}
-
-Scope::~Scope() {
-    t_call = _before;
-}
-
-uint64_t Scope::current() {
-    return t_call;
-}
-
-// Held by every copy of the invoker that a handler gets. If the last copy is destroyed and none was called, the server
-// has dropped the call.
-struct ClientCall::Answer {
-    explicit Answer(ClientCall::Ptr call)
-        : call(std::move(call)) {}
-    ~Answer() { call->answered(ZLM_JOURNAL_DROPPED, 0, Reply(std::string())); }
-
-    const ClientCall::Ptr call;
-};
-
-ClientCall::ClientCall(zlm_journal_handle journal, const Invoker &client, const EventPoller::Ptr &poller)
-    : _journal(journal)
-    , _client(client)
+ClientCall::ClientCall(const Invoker &client, const EventPoller::Ptr &poller)
+    : _client(client)
     , _poller(poller) {}
 
 bool ClientCall::begin(
@@ -111,7 +86,7 @@ bool ClientCall::begin(
     auto *context = new Ptr(shared_from_this());
     const zlm_journal_client client{context, go, done};
     zlm_journal_verdict verdict{0, ZLM_JOURNAL_PASS, false};
-    if (zlm_journal_call_open(_journal, &request, &client, &verdict) != 0) {
+    if (zlm_journal_call_open(plugin().journal, &request, &client, &verdict) != 0) {
         ErrorL << "journal: " << name << " is not journaled: " << lastError();
     }
     _number = verdict.call;
@@ -156,17 +131,20 @@ void ClientCall::runKept() {
 }
 
 void ClientCall::run(const Handler &handler, const Parser &parser, SockInfo &sender, bool settles) {
-    const auto answer = std::make_shared<Answer>(shared_from_this());
+    const auto self = shared_from_this();
+    // Held by every copy of the invoker that the handler gets. If the last copy is destroyed and none was called, the
+    // server has dropped the call.
+    const std::shared_ptr<void> held(
+        nullptr, [self](void *) { self->answered(ZLM_JOURNAL_DROPPED, 0, Reply(std::string())); });
     try {
         const Scope scope(_number);
-        handler(
-            parser,
-            captureReply([answer](Reply reply) { answer->call->answered(ZLM_JOURNAL_REPLIED, 0, std::move(reply)); }),
-            sender);
+        const auto reply_to_us =
+            captureReply([self, held](Reply reply) { self->answered(ZLM_JOURNAL_REPLIED, 0, std::move(reply)); });
+        handler(parser, reply_to_us, sender);
     } catch (ApiRetException &refused) {
         // Because of its secret or missing arguments: nothing was done.
         answered(ZLM_JOURNAL_REFUSED, refused.code(), Reply(refused.what()));
-        (void)zlm_journal_call_settled(_journal, _number);
+        (void)zlm_journal_call_settled(plugin().journal, _number);
         throw;
     } catch (const std::exception &error) {
         answered(ZLM_JOURNAL_THREW, 0, Reply(error.what()));
@@ -178,10 +156,9 @@ void ClientCall::run(const Handler &handler, const Parser &parser, SockInfo &sen
 
 // Tasks that a handler has queued on a poller run before tasks that are queued there afterwards.
 void ClientCall::settleWhenAllPollersHaveTurned() const {
-    const auto journal = _journal;
     const auto number = _number;
     const std::shared_ptr<void> last(
-        nullptr, [journal, number](void *) { (void)zlm_journal_call_settled(journal, number); });
+        nullptr, [number](void *) { (void)zlm_journal_call_settled(plugin().journal, number); });
     EventPollerPool::Instance().for_each([&last](const TaskExecutor::Ptr &poller) {
         auto mine = last;
         poller->async([mine]() mutable { mine.reset(); }, false);
@@ -200,7 +177,7 @@ void ClientCall::answered(uint32_t outcome, int code, Reply reply) {
         _reply = std::move(reply);
     }
     const zlm_journal_answer answer{outcome, code, textOf(text)};
-    if (zlm_journal_call_answered(_journal, _number, &answer) != 0) {
+    if (zlm_journal_call_answered(plugin().journal, _number, &answer) != 0) {
         // The journal failed, or was closed and has reported that: send the server's own answer.
         const std::string body =
             outcome == ZLM_JOURNAL_REPLIED ? text : R"({"code":-1,"msg":)" + Json::valueToQuotedString(text.c_str()) + "}";

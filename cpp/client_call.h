@@ -18,7 +18,7 @@ class ClientCall : public std::enable_shared_from_this<ClientCall> {
 public:
     using Ptr = std::shared_ptr<ClientCall>;
 
-    ClientCall(zlm_journal_handle journal, const Invoker &client, const toolkit::EventPoller::Ptr &poller);
+    ClientCall(const Invoker &client, const toolkit::EventPoller::Ptr &poller);
 
     // Takes over the call with all its arguments, on the poller of its connection. Returns false if the journal does
     // not want it; then nothing has happened. Returns true if it was or will be passed to the handler, or was refused.
@@ -28,7 +28,6 @@ public:
         const mediakit::Parser &parser, toolkit::SockInfo &sender);
 
 private:
-    struct Answer;
     // What a waiting call will be run with. Nothing else here holds the connection, which must be destroyed on its own
     // poller.
     struct Kept {
@@ -48,7 +47,6 @@ private:
     static void go(void *context);
     static void done(void *context, zlm_journal_text body, bool more);
 
-    const zlm_journal_handle _journal;
     const Invoker _client;
     const toolkit::EventPoller::Ptr _poller;
     uint64_t _number = 0;
@@ -65,10 +63,17 @@ private:
 // While it exists, proxies that this thread removes in MediaServer count as removed by that call.
 class Scope {
 public:
-    explicit Scope(uint64_t call);
-    ~Scope();
+    explicit Scope(uint64_t call)
+        : _before(current()) {
+        current() = call;
+    }
+    ~Scope() { current() = _before; }
+
     // The call of this thread, or 0.
-    static uint64_t current();
+    static uint64_t &current() {
+        thread_local uint64_t call = 0;
+        return call;
+    }
 
 private:
     const uint64_t _before;

@@ -1,12 +1,12 @@
 // Passes MediaServer's events to the journal. Events come while the server holds locks, so nothing of the server is
 // called here. Decides nothing.
 #include "Common/MediaSource.h"
-#include "Common/config.h"
 #include "FFmpegSource.h"
 #include "Player/PlayerProxy.h"
 #include "Pusher/PusherProxy.h"
 #include "Util/NoticeCenter.h"
 #include "Util/logger.h"
+#include "client_call.h"
 #include "crash.h"
 #include "plugin.h"
 #include "text.h"
@@ -18,8 +18,8 @@ namespace zlm_journal {
 
 // The hooks declare these classes without their headers.
 static_assert(
-    KindOf<PlayerProxy>::number == ZLM_JOURNAL_PULL && KindOf<PusherProxy>::number == ZLM_JOURNAL_PUSH
-        && KindOf<FFmpegSource>::number == ZLM_JOURNAL_FFMPEG,
+    KindOf<PlayerProxy>::value == ZLM_JOURNAL_PULL && KindOf<PusherProxy>::value == ZLM_JOURNAL_PUSH
+        && KindOf<FFmpegSource>::value == ZLM_JOURNAL_FFMPEG,
     "zlm_journal_hooks.h and zlm_journal.h number the kinds of proxy differently");
 
 namespace {
@@ -36,35 +36,18 @@ void check(int code, const char *what) {
     }
 }
 
-} // namespace
-
-void Plugin::made(int kind, const std::string &key) const noexcept {
-    if (_journal != 0) {
-        uint64_t call = 0;
-        check(zlm_journal_made(_journal, kind, textOf(key), &call), "a new proxy was not recorded");
-        crash::made(call);
-    }
-}
-
-void Plugin::ended(int kind, const std::string &key) const noexcept {
-    if (_journal != 0) {
-        check(zlm_journal_ended(_journal, kind, textOf(key), Scope::current()), "the end of a proxy was not recorded");
-    }
-}
-
-namespace {
-
 // Reports the events of one proxy; called on its poller. A late event, of a proxy that has just left the map, counts
 // for the next proxy with its key.
 struct ProxyEvents {
-    zlm_journal_handle journal;
     int kind;
     std::string key;
 
-    void connected() const { check(zlm_journal_connected(journal, kind, textOf(key)), "a connect was not recorded"); }
+    void connected() const {
+        check(zlm_journal_connected(plugin().journal, kind, textOf(key)), "a connect was not recorded");
+    }
 
     void failed(const std::string &error = "") const {
-        check(zlm_journal_failed(journal, kind, textOf(key), textOf(error)), "a failure was not recorded");
+        check(zlm_journal_failed(plugin().journal, kind, textOf(key), textOf(error)), "a failure was not recorded");
     }
 };
 
@@ -73,15 +56,30 @@ const uint64_t kLookMs = 5000;
 
 } // namespace
 
+void made(int kind, const std::string &key) noexcept {
+    if (plugin().journal != 0) {
+        uint64_t call = 0;
+        check(zlm_journal_made(plugin().journal, kind, textOf(key), &call), "a new proxy was not recorded");
+        crash::made(call);
+    }
+}
+
+void ended(int kind, const std::string &key) noexcept {
+    if (plugin().journal != 0) {
+        const int code = zlm_journal_ended(plugin().journal, kind, textOf(key), Scope::current());
+        check(code, "the end of a proxy was not recorded");
+    }
+}
+
 // Nothing else in MediaServer uses these callbacks of a pull.
-void Plugin::follow(const std::string &key, PlayerProxy &pull) const noexcept {
-    if (_journal == 0) {
+void follow(const std::string &key, PlayerProxy &pull) noexcept {
+    if (plugin().journal == 0) {
         return;
     }
     try {
-        const ProxyEvents events{_journal, KindOf<PlayerProxy>::number, key};
+        const ProxyEvents events{KindOf<PlayerProxy>::value, key};
         pull.setOnConnect([events](const TranslationInfo &) { events.connected(); });
-        if (!tellsFailures()) {
+        if (!kTellsFailures) {
             pull.setOnDisconnect([events] { events.failed(); });
         }
     } catch (const std::exception &error) {
@@ -91,12 +89,12 @@ void Plugin::follow(const std::string &key, PlayerProxy &pull) const noexcept {
 
 // A push reconnects by itself without an event. It counts its connects, and its status says whether the last one
 // failed.
-void Plugin::follow(const std::string &key, PusherProxy &push) const noexcept {
-    if (_journal == 0) {
+void follow(const std::string &key, PusherProxy &push) noexcept {
+    if (plugin().journal == 0) {
         return;
     }
     try {
-        const ProxyEvents events{_journal, KindOf<PusherProxy>::number, key};
+        const ProxyEvents events{KindOf<PusherProxy>::value, key};
         const std::weak_ptr<PusherProxy> weak_push = push.shared_from_this();
         uint64_t known = 0;
         bool fails = false;
@@ -122,58 +120,28 @@ void Plugin::follow(const std::string &key, PusherProxy &push) const noexcept {
     }
 }
 
-void Plugin::listen() {
+void listenToEvents() {
     auto &center = NoticeCenter::Instance();
-    center.addListener(this, Broadcast::kBroadcastNotFoundStream, [this](BroadcastNotFoundStreamArgs) {
+    void *const tag = &plugin();
+    center.addListener(tag, Broadcast::kBroadcastNotFoundStream, [](BroadcastNotFoundStreamArgs) {
         const auto stream = streamOf(args);
-        check(zlm_journal_stream_not_found(_journal, &stream), "a player's request was not recorded");
+        check(zlm_journal_stream_not_found(plugin().journal, &stream), "a player's request was not recorded");
     });
-    center.addListener(this, Broadcast::kBroadcastStreamNoneReader, [this](BroadcastStreamNoneReaderArgs) {
+    center.addListener(tag, Broadcast::kBroadcastStreamNoneReader, [](BroadcastStreamNoneReaderArgs) {
         const auto stream = streamOf(sender.getMediaTuple());
-        check(zlm_journal_stream_unwatched(_journal, &stream), "a stream without viewers was not recorded");
+        check(zlm_journal_stream_unwatched(plugin().journal, &stream), "a stream without viewers was not recorded");
     });
-    center.addListener(this, Broadcast::kBroadcastMediaChanged, [this](BroadcastMediaChangedArgs) {
+    center.addListener(tag, Broadcast::kBroadcastMediaChanged, [](BroadcastMediaChangedArgs) {
         const auto stream = streamOf(sender.getMediaTuple());
         const auto &schema = sender.getSchema();
-        check(zlm_journal_stream_changed(_journal, textOf(schema), &stream, bRegist), "a stream was not recorded");
+        const int code = zlm_journal_stream_changed(plugin().journal, textOf(schema), &stream, bRegist);
+        check(code, "a stream was not recorded");
     });
-#ifdef BroadcastBeforeHttpRequestArgs
-    center.addListener(this, Broadcast::kBroadcastBeforeHttpRequest, [this](BroadcastBeforeHttpRequestArgs) {
-        (void)body;
-        expectItems(parser, sender);
-    });
-#endif
 #ifdef BroadcastPlayerProxyFailedArgs
-    center.addListener(this, Broadcast::kBroadcastPlayerProxyFailed, [this](BroadcastPlayerProxyFailedArgs) {
-        ProxyEvents{_journal, KindOf<PlayerProxy>::number, sender.getMediaTuple().shortUrl()}.failed(ex.what());
+    center.addListener(tag, Broadcast::kBroadcastPlayerProxyFailed, [](BroadcastPlayerProxyFailedArgs) {
+        ProxyEvents{KindOf<PlayerProxy>::value, sender.getMediaTuple().shortUrl()}.failed(ex.what());
     });
 #endif
-}
-
-bool Plugin::tellsFailures() {
-#ifdef BroadcastPlayerProxyFailedArgs
-    return true;
-#else
-    return false;
-#endif
-}
-
-////////////////////////////////////////////////////////////// the hooks
-
-void made(int kind, const std::string &key) noexcept {
-    Plugin::Instance().made(kind, key);
-}
-
-void follow(const std::string &key, PlayerProxy &proxy) noexcept {
-    Plugin::Instance().follow(key, proxy);
-}
-
-void follow(const std::string &key, PusherProxy &proxy) noexcept {
-    Plugin::Instance().follow(key, proxy);
-}
-
-void ended(int kind, const std::string &key) noexcept {
-    Plugin::Instance().ended(kind, key);
 }
 
 } // namespace zlm_journal

@@ -21,9 +21,8 @@ namespace {
 
 // Answers for one of our adds exactly once: with its reply, or when the server drops it without one.
 struct Start {
-    Start(zlm_journal_handle journal, uint64_t call)
-        : journal(journal)
-        , call(call) {}
+    explicit Start(uint64_t call)
+        : call(call) {}
     ~Start() { answer(ZLM_JOURNAL_DROPPED, std::string()); }
 
     // Only the first answer counts.
@@ -31,7 +30,7 @@ struct Start {
         if (!_answered.exchange(true)) {
             const zlm_journal_answer answer{outcome, 0, textOf(text)};
             bool is_success = false;
-            (void)zlm_journal_host_added(journal, call, &answer, &is_success);
+            (void)zlm_journal_host_added(plugin().journal, call, &answer, &is_success);
             crash::answered(call, is_success);
         }
     }
@@ -39,20 +38,17 @@ struct Start {
     void blocked(uint32_t lacking) {
         _answered = true;
         crash::answered(call, false);
-        (void)zlm_journal_host_blocked(journal, call, lacking);
+        (void)zlm_journal_host_blocked(plugin().journal, call, lacking);
     }
 
-    const zlm_journal_handle journal;
     const uint64_t call;
 
 private:
     std::atomic<bool> _answered{false};
 };
 
-} // namespace
-
 // A copy of what an add needs: the original is valid only during the callback.
-struct Plugin::Add {
+struct Add {
     explicit Add(const zlm_journal_add &add)
         : key(stringOf(add.key))
         , seq(add.seq)
@@ -75,18 +71,18 @@ struct Plugin::Add {
     const std::string body;
 };
 
-void Plugin::hostAdd(void *self, uint64_t call, const zlm_journal_add *add) {
-    auto *plugin = static_cast<Plugin *>(self);
-    const auto owned = std::make_shared<Add>(*add);
-    // On a poller, as for a client's call, and on each in turn.
-    EventPollerPool::Instance().getPoller(false)->async([plugin, call, owned] { plugin->start(call, *owned); }, false);
+void remove(uint64_t call, const std::string &remove_api, const std::string &key) {
+    const Scope scope(call);
+    plugin().api->dispatch(
+        remove_api, R"({"key":)" + Json::valueToQuotedString(key.c_str()) + "}", captureReply([](const Reply &) {}));
 }
 
-void Plugin::start(uint64_t call, const Add &add) const {
+void add(uint64_t call, const Add &add) {
+    const auto &api = *plugin().api;
     const crash::Dispatch dispatch(call, add.seq);
-    const auto start = std::make_shared<Start>(_journal, call);
+    const auto start = std::make_shared<Start>(call);
     try {
-        if (!_api->has(add.add_api) || !_api->has(add.remove_api)) {
+        if (!api.has(add.add_api) || !api.has(add.remove_api)) {
             start->blocked(ZLM_JOURNAL_NO_API);
         } else if (!add.schema.empty() && !MediaSource::find(add.schema, add.vhost, add.app, add.stream)) {
             start->blocked(ZLM_JOURNAL_NO_STREAM);
@@ -94,11 +90,11 @@ void Plugin::start(uint64_t call, const Add &add) const {
             start->blocked(ZLM_JOURNAL_NO_SETTING);
         } else {
             if (add.replace) {
-                end(call, add.remove_api, add.key);
+                remove(call, add.remove_api, add.key);
             }
-            _api->dispatch(add.add_api, add.body, captureReply([start](const Reply &reply) {
-                               start->answer(ZLM_JOURNAL_REPLIED, reply.body);
-                           }));
+            api.dispatch(add.add_api, add.body, captureReply([start](const Reply &reply) {
+                             start->answer(ZLM_JOURNAL_REPLIED, reply.body);
+                         }));
         }
     } catch (const ApiRetException &refusal) {
         start->answer(ZLM_JOURNAL_REFUSED, refusal.what());
@@ -107,25 +103,34 @@ void Plugin::start(uint64_t call, const Add &add) const {
     }
 }
 
-void Plugin::hostRemove(void *self, uint64_t call, zlm_journal_text remove_api, zlm_journal_text key_text) {
-    auto *plugin = static_cast<Plugin *>(self);
+// Both on a poller, as for a client's call, and on each in turn.
+
+void hostAdd(void *, uint64_t call, const zlm_journal_add *borrowed) {
+    const auto owned = std::make_shared<Add>(*borrowed);
+    EventPollerPool::Instance().getPoller(false)->async([call, owned] { add(call, *owned); }, false);
+}
+
+void hostRemove(void *, uint64_t call, zlm_journal_text remove_api, zlm_journal_text key_text) {
     const std::string api = stringOf(remove_api), key = stringOf(key_text);
     EventPollerPool::Instance().getPoller(false)->async(
-        [plugin, call, api, key] {
+        [call, api, key] {
             try {
-                plugin->end(call, api, key);
+                remove(call, api, key);
             } catch (const std::exception &error) {
                 ErrorL << "journal: " << api << " " << key << ": " << error.what();
             }
-            (void)zlm_journal_host_removed(plugin->_journal, call);
+            (void)zlm_journal_host_removed(plugin().journal, call);
         },
         false);
 }
 
-void Plugin::end(uint64_t call, const std::string &remove_api, const std::string &key) const {
-    const Scope scope(call);
-    _api->dispatch(
-        remove_api, R"({"key":)" + Json::valueToQuotedString(key.c_str()) + "}", captureReply([](const Reply &) {}));
+} // namespace
+
+void startRestore() {
+    const zlm_journal_host host{nullptr, hostAdd, hostRemove};
+    if (zlm_journal_start(plugin().journal, &host) != 0) {
+        ErrorL << "journal: the restore cannot be started: " << lastError();
+    }
 }
 
 } // namespace zlm_journal

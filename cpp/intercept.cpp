@@ -1,7 +1,6 @@
 // Watches clients' calls: passes those that add and remove proxies to the journal, and the journal's own calls, too.
 // Decides nothing.
 #include <algorithm>
-#include <exception>
 #include <iterator>
 #include <memory>
 #include <utility>
@@ -10,10 +9,12 @@
 #include "Common/config.h"
 #include "Http/HttpFileManager.h"
 #include "Poller/EventPoller.h"
-#include "Util/logger.h"
+#include "Util/NoticeCenter.h"
 #include "client_call.h"
 #include "plugin.h"
+#include "rust/cxx.h"
 #include "text.h"
+#include "zlm-journal/src/ffi/bridge.rs.h"
 
 using namespace toolkit;
 using namespace mediakit;
@@ -33,9 +34,9 @@ bool isSame(const std::string &a, const std::string &b) {
 }
 
 std::string apiName(const Parser &parser) {
-    static const std::string prefix = "/index/api/";
     const std::string &path = parser.url();
-    return strncasecmp(path.c_str(), prefix.c_str(), prefix.size()) == 0 ? path.substr(prefix.size()) : std::string();
+    const size_t length = sizeof(kApiPrefix) - 1;
+    return strncasecmp(path.c_str(), kApiPrefix, length) == 0 ? path.substr(length) : std::string();
 }
 
 // Whether the server's own check accepts this secret.
@@ -75,7 +76,7 @@ Headers checkCaller(const Parser &parser, ApiArgsType &args, SockInfo &sender) {
 // of equal names counts. Of the headers, only `names` and those with an underscore, which no standard header has, can
 // be arguments.
 template <typename Args>
-std::vector<zlm_journal_pair> pairsOf(const Args &args, const Parser &parser) {
+std::vector<zlm_journal_pair> argPairsOf(const Args &args, const Parser &parser) {
     static const std::set<std::string, StrCaseCompare> names = {"vhost", "app", "stream", "url", "schema", "key", "force"};
     std::vector<zlm_journal_pair> pairs;
     pairs.reserve(args.size() + names.size());
@@ -99,85 +100,6 @@ std::vector<zlm_journal_pair> pairsOf(const Args &args, const Parser &parser) {
     return pairs;
 }
 
-// The body has been read. Behind a reverse proxy, the next request of the connection may come from anyone, and the
-// server does not ask about every method: restore the configured limit.
-void expectNoItems(SockInfo &sender) {
-#ifdef BroadcastBeforeHttpRequestArgs
-    if (auto *const session = dynamic_cast<HttpSession *>(&sender)) {
-        session->setMaxReqSize(0);
-    }
-#else
-    (void)sender;
-#endif
-}
-
-} // namespace
-
-bool Plugin::intercept(
-    const Lookup &lookup, ArgsOf args_of, const Handler &handler, const Parser &parser, const Invoker &invoker,
-    SockInfo &sender) {
-    if (!_api) {
-        return false;
-    }
-    _api->learn(lookup);
-    const std::string name = apiName(parser);
-    if (_watched.count(name)) {
-        const auto take_in = [&](const std::vector<zlm_journal_pair> &args) {
-            const auto poller = static_cast<SocketHelper &>(sender).getPoller();
-            const auto call = std::make_shared<ClientCall>(_journal, invoker, poller);
-            return call->begin(name, args, handler, parser, sender);
-        };
-        // Most calls have everything in the URL, which is already parsed. If a name is there twice, the server uses the
-        // last.
-        if (parser.content().empty() && !hasNameTwice(parser.getUrlArgs()) && namesSecret(parser, sender)) {
-            return take_in(pairsOf(parser.getUrlArgs(), parser));
-        }
-        auto args = args_of(parser);
-        // A call that the check does not let through causes no work. With the right secret and address it is left to
-        // the handler, so that it is not done twice.
-        if (!isTrusted(ArgsMap(parser, args)["secret"], sender)) {
-            checkCaller(parser, args, sender);
-        }
-        return take_in(pairsOf(args, parser));
-    }
-    if (_api_calls.count(name)) {
-        expectNoItems(sender);
-        const auto &body = parser.content();
-        if (body.size() > kMostArgBytes || (!body.empty() && body[0] == '[')) {
-            // MediaServer looks for arguments in any body, on the poller. Calls with items have their arguments in the
-            // URL, so the server need not parse 10,000 items.
-            ApiArgsType args;
-            for (const auto &arg : parser.getUrlArgs()) {
-                args[arg.first] = arg.second;
-            }
-            const auto headers = checkCaller(parser, args, sender);
-            answer(name, args, body, headers, sender, invoker);
-            return true;
-        }
-    }
-    if (ApiCalls::isOurs(sender)) {
-        // This is the call that restore() has sent: everything is ready now.
-        const zlm_journal_host host{this, hostAdd, hostRemove};
-        if (zlm_journal_start(_journal, &host) != 0) {
-            ErrorL << "journal: the restore cannot be started: " << lastError();
-        }
-    }
-    return false;
-}
-
-#ifdef BroadcastBeforeHttpRequestArgs
-// A list of cameras is longer than http.maxReqSize (40,960 bytes by default). A request with the secret in its URL may
-// send it; others are not kept in memory. The server asks before it reads the body of a POST or PUT.
-void Plugin::expectItems(const Parser &parser, HttpSession &sender) const {
-    if (_api_calls.count(apiName(parser)) && namesSecret(parser, sender)) {
-        GET_CONFIG(size_t, configured, Http::kMaxReqSize);
-        sender.setMaxReqSize(std::max(configured, kMostItemBytes));
-    }
-}
-#endif
-
-namespace {
-
 // A client that waits for the journal's answer, with the poller of its connection.
 struct Asker {
     Invoker invoker;
@@ -194,21 +116,102 @@ struct Asker {
     }
 };
 
-} // namespace
-
-void Plugin::answer(
+// Passes an API call of the journal to it.
+void answer(
     const std::string &name, const ApiArgsType &args, const std::string &body, const Headers &headers, SockInfo &sender,
-    const Invoker &invoker) const {
-    std::vector<zlm_journal_pair> pairs;
-    for (const auto &arg : args) {
-        pairs.push_back({textOf(arg.first), textOf(arg.second)});
-    }
+    const Invoker &invoker) {
+    const auto pairs = pairsOf(args);
     const std::string caller = sender.get_peer_ip() + ":" + std::to_string(sender.get_peer_port());
     const zlm_journal_request request{textOf(name), pairs.data(), pairs.size(), textOf(caller)};
     // The reply comes whatever this returns.
     (void)zlm_journal_api_call(
-        _journal, &request, textOf(body), Asker::reply,
+        plugin().journal, &request, textOf(body), Asker::reply,
         new Asker{invoker, EventPollerPool::Instance().getPoller(), headers});
+}
+
+} // namespace
+
+bool intercept(
+    const Lookup &lookup, ArgsOf args_of, const Handler &handler, const Parser &parser, const Invoker &invoker,
+    SockInfo &sender) {
+    if (!plugin().api) {
+        return false;
+    }
+    plugin().api->learn(lookup);
+    const std::string name = apiName(parser);
+    if (plugin().watched.count(name)) {
+        const auto take_in = [&](const std::vector<zlm_journal_pair> &args) {
+            const auto poller = static_cast<SocketHelper &>(sender).getPoller();
+            const auto call = std::make_shared<ClientCall>(invoker, poller);
+            return call->begin(name, args, handler, parser, sender);
+        };
+        // Most calls have everything in the URL, which is already parsed. If a name is there twice, the server uses the
+        // last.
+        if (parser.content().empty() && !hasNameTwice(parser.getUrlArgs()) && namesSecret(parser, sender)) {
+            return take_in(argPairsOf(parser.getUrlArgs(), parser));
+        }
+        auto args = args_of(parser);
+        // A call that the check does not let through causes no work. With the right secret and address it is left to
+        // the handler, so that it is not done twice.
+        if (!isTrusted(ArgsMap(parser, args)["secret"], sender)) {
+            checkCaller(parser, args, sender);
+        }
+        return take_in(argPairsOf(args, parser));
+    }
+    if (plugin().ours.count(name)) {
+#ifdef BroadcastBeforeHttpRequestArgs
+        // The body has been read. Behind a reverse proxy, the next request of the connection may come from anyone, and
+        // the server does not ask about every method: restore the configured limit.
+        if (auto *const session = dynamic_cast<HttpSession *>(&sender)) {
+            session->setMaxReqSize(0);
+        }
+#endif
+        const auto &body = parser.content();
+        if (body.size() > kMostArgBytes || (!body.empty() && body[0] == '[')) {
+            // MediaServer looks for arguments in any body, on the poller. Calls with items have their arguments in the
+            // URL, so the server need not parse 10,000 items.
+            ApiArgsType args;
+            for (const auto &arg : parser.getUrlArgs()) {
+                args[arg.first] = arg.second;
+            }
+            const auto headers = checkCaller(parser, args, sender);
+            answer(name, args, body, headers, sender, invoker);
+            return true;
+        }
+    }
+    if (ApiCalls::isOurs(sender)) {
+        // This is the call that restore() has sent: everything is ready now.
+        startRestore();
+    }
+    return false;
+}
+
+void serveCalls() {
+    GET_CONFIG(std::string, api_secret, API::kSecret);
+    for (const auto &call : api_calls()) {
+        const std::string name(call);
+        plugin().ours.insert(name);
+        api_regist(kApiPrefix + name, [name](API_ARGS_MAP_ASYNC) {
+            CHECK_SECRET();
+            (void)val;
+            answer(name, allArgs.args, allArgs.parser.content(), headerOut, sender, invoker);
+        });
+    }
+    for (const auto &call : watched_calls()) {
+        plugin().watched.insert(std::string(call));
+    }
+#ifdef BroadcastBeforeHttpRequestArgs
+    // A list of cameras is longer than http.maxReqSize (40,960 bytes by default). A request with the secret in its URL
+    // may send it; others are not kept in memory. The server asks before it reads the body of a POST or PUT.
+    NoticeCenter::Instance().addListener(
+        &plugin(), Broadcast::kBroadcastBeforeHttpRequest, [](BroadcastBeforeHttpRequestArgs) {
+            (void)body;
+            if (plugin().ours.count(apiName(parser)) && namesSecret(parser, sender)) {
+                GET_CONFIG(size_t, configured, Http::kMaxReqSize);
+                sender.setMaxReqSize(std::max(configured, kMostItemBytes));
+            }
+        });
+#endif
 }
 
 } // namespace zlm_journal

@@ -2,12 +2,11 @@
 #include "plugin.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
-#include <exception>
 #include <utility>
 #include <vector>
 
-#include "Common/config.h"
 #include "Network/sockutil.h"
 #include "Poller/EventPoller.h"
 #include "Util/NoticeCenter.h"
@@ -49,14 +48,34 @@ onceToken s_defaults([] {
     }
 });
 
-} // namespace
+using Section = std::vector<std::pair<std::string, std::string>>;
 
-Plugin &Plugin::Instance() {
-    static auto *plugin = new Plugin;
-    return *plugin;
-}
+// The [journal] section, and the rest of config.ini that the journal needs.
+struct Config {
+    Section journal, protocol;
+    bool vhosts;
+    std::string record_app, server_id;
+    uint32_t idle_answer_ms;
 
-Plugin::Config Plugin::Config::read() {
+    // `protocol_pairs` are those of `protocol`. The result refers to both.
+    zlm_journal_facts facts(const std::vector<zlm_journal_pair> &protocol_pairs) const {
+        return {vhosts,
+                kTellsFailures,
+                idle_answer_ms,
+                textOf(record_app),
+                protocol_pairs.data(),
+                protocol_pairs.size(),
+                textOf(server_id)};
+    }
+};
+
+enum class Phase { kOff, kOpen, kClosing, kClosed };
+
+std::atomic<Phase> s_phase{Phase::kOff};
+// config.ini as it was read again, until lookForReload() takes it.
+std::atomic<const Config *> s_reloaded{nullptr};
+
+Config readConfig() {
     Config config;
     const std::pair<std::string, Section &> sections[] = {{kSection, config.journal}, {kProtocol, config.protocol}};
     for (const auto &pair : mINI::Instance()) {
@@ -68,6 +87,7 @@ Plugin::Config Plugin::Config::read() {
     }
     config.vhosts = atoi(settingOf("general.enableVhost").c_str()) != 0;
     config.record_app = settingOf("record.appName");
+    config.server_id = settingOf("general.mediaServerId");
     // A hook that has not answered is asked again (WebHook.cpp).
     const double tries = 1 + std::max(0, atoi(settingOf("hook.retry").c_str()));
     const double each = atof(settingOf("hook.timeoutSec").c_str()) + atof(settingOf("hook.retry_delay").c_str());
@@ -75,50 +95,65 @@ Plugin::Config Plugin::Config::read() {
     return config;
 }
 
-std::vector<zlm_journal_pair> Plugin::Config::pairsOf(const Section &section) {
-    std::vector<zlm_journal_pair> pairs;
-    for (const auto &setting : section) {
-        pairs.push_back({textOf(setting.first), textOf(setting.second)});
-    }
-    return pairs;
-}
-
-zlm_journal_facts Plugin::Config::facts(const std::vector<zlm_journal_pair> &protocol) const {
-    return {vhosts, tellsFailures(), idle_answer_ms, textOf(record_app), protocol.data(), protocol.size()};
-}
-
 // MediaServer reports a new config on the thread that has read it. For SIGHUP that is the interrupted thread, with
 // whatever locks it holds. So the config is only read there, and applied here.
-void Plugin::lookForReload() {
-    const std::unique_ptr<const Config> config(_reloaded.exchange(nullptr));
+void lookForReload() {
+    const std::unique_ptr<const Config> config(s_reloaded.exchange(nullptr));
     if (!config) {
         return;
     }
-    const auto pairs = Config::pairsOf(config->journal);
-    const auto protocol = Config::pairsOf(config->protocol);
+    const auto pairs = pairsOf(config->journal);
+    const auto protocol = pairsOf(config->protocol);
     const auto facts = config->facts(protocol);
-    if (zlm_journal_reload(_journal, pairs.data(), pairs.size(), &facts) != 0) {
+    if (zlm_journal_reload(plugin().journal, pairs.data(), pairs.size(), &facts) != 0) {
         ErrorL << "journal: the settings were not changed: " << lastError();
     }
 }
 
-void Plugin::open() {
+// exit() is about to destroy objects that the threads of the journal and of MediaServer use.
+void atExit() {
+    if (s_phase == Phase::kClosing) {
+        // Either restartServer ends the process from another thread, three seconds after the stop began, or an API call
+        // is still running. Acknowledged changes are on disk; the others are not waited for.
+        std::_Exit(EXIT_SUCCESS);
+    }
+    // MediaServer exits without closing the journal if a port is already in use.
+    close();
+    if (s_phase == Phase::kClosing) {
+        std::_Exit(EXIT_FAILURE);
+    }
+}
+
+void log(void *, uint32_t level, zlm_journal_text line) {
+    const std::string text = stringOf(line);
+    switch (level) {
+        case 1: ErrorL << text; break;
+        case 2: WarnL << text; break;
+        case 3: InfoL << text; break;
+        default: DebugL << text; break;
+    }
+}
+
+} // namespace
+
+Plugin &plugin() {
+    static auto *plugin = new Plugin;
+    return *plugin;
+}
+
+void open() {
     zlm_journal_set_log(log, nullptr);
-    const auto config = Config::read();
-    const auto pairs = Config::pairsOf(config.journal);
-    const auto protocol = Config::pairsOf(config.protocol);
+    const auto config = readConfig();
+    const auto pairs = pairsOf(config.journal);
+    const auto protocol = pairsOf(config.protocol);
     const std::string base_dir = exeDir();
-    std::vector<std::string> addresses;
-    for (const auto &device : SockUtil::getInterfaceList()) {
+    const auto devices = SockUtil::getInterfaceList();
+    std::vector<zlm_journal_text> own_hosts;
+    for (const auto &device : devices) {
         const auto ip = device.find("ip");
         if (ip != device.end()) {
-            addresses.push_back(ip->second);
+            own_hosts.push_back(textOf(ip->second));
         }
-    }
-    std::vector<zlm_journal_text> own_hosts;
-    own_hosts.reserve(addresses.size());
-    for (const auto &address : addresses) {
-        own_hosts.push_back(textOf(address));
     }
     std::vector<uint16_t> own_ports;
     for (const auto *const name : kStreamPorts) {
@@ -134,7 +169,7 @@ void Plugin::open() {
         own_hosts.size(), own_ports.data(),
         own_ports.size(), config.facts(protocol),
     };
-    const int result = zlm_journal_open(&options, &_journal);
+    const int result = zlm_journal_open(&options, &plugin().journal);
     if (result == ZLM_JOURNAL_CODE_DISABLED) {
         return;
     }
@@ -142,98 +177,42 @@ void Plugin::open() {
         ErrorL << "journal: " << lastError() << ". The server runs without a journal";
         return;
     }
-    _phase = Phase::kOpen;
-    std::atexit([] { Plugin::Instance().atExit(); });
-    GET_CONFIG(std::string, api_secret, API::kSecret);
-    for (const auto &call : api_calls()) {
-        const std::string name(call);
-        _api_calls.insert(name);
-        api_regist("/index/api/" + name, [this, name](API_ARGS_MAP_ASYNC) {
-            CHECK_SECRET();
-            (void)val;
-            answer(name, allArgs.args, allArgs.parser.content(), headerOut, sender, invoker);
-        });
-    }
-    for (const auto &call : watched_calls()) {
-        _watched.insert(std::string(call));
-    }
-    crash::watch(std::string(crash_file(_journal)));
-    _api.reset(new ApiCalls);
-    listen();
-    NoticeCenter::Instance().addListener(this, Broadcast::kBroadcastReloadConfig, [this](BroadcastReloadConfigArgs) {
-        delete _reloaded.exchange(new Config(Config::read()));
+    s_phase = Phase::kOpen;
+    std::atexit(atExit);
+    serveCalls();
+    crash::watch(std::string(crash_file(plugin().journal)));
+    plugin().api.reset(new ApiCalls);
+    listenToEvents();
+    NoticeCenter::Instance().addListener(&plugin(), Broadcast::kBroadcastReloadConfig, [](BroadcastReloadConfigArgs) {
+        delete s_reloaded.exchange(new Config(readConfig()));
     });
-    EventPollerPool::Instance().getPoller(false)->doDelayTask(kLookForReloadMs, [this] {
+    EventPollerPool::Instance().getPoller(false)->doDelayTask(kLookForReloadMs, [] {
         lookForReload();
         return kLookForReloadMs;
     });
 }
 
-void Plugin::restore() {
-    if (_api && !_api->introduce(kHarmlessCall)) {
+void restore() {
+    if (plugin().api && !plugin().api->introduce(kHarmlessCall)) {
         ErrorL << "journal: the API dispatch was not found, so nothing is journaled or restored";
     }
 }
 
-void Plugin::close() {
+void close() {
     auto open = Phase::kOpen;
-    if (!_phase.compare_exchange_strong(open, Phase::kClosing)) {
+    if (!s_phase.compare_exchange_strong(open, Phase::kClosing)) {
         return;
     }
-    const int result = zlm_journal_close(_journal);
+    const int result = zlm_journal_close(plugin().journal);
     if (result != 0) {
         ErrorL << "journal: " << lastError();
     }
     crash::unwatch();
     // Later calls are carried out as in a stock server.
     if (result == 0 || result == ZLM_JOURNAL_CODE_INVALID_HANDLE) {
-        _phase = Phase::kClosed;
+        s_phase = Phase::kClosed;
     }
     // Otherwise a thread of the journal is still running when main() returns: see atExit().
-}
-
-// exit() is about to destroy objects that the threads of the journal and of MediaServer use.
-void Plugin::atExit() {
-    if (_phase == Phase::kClosing) {
-        // Either restartServer ends the process from another thread, three seconds after the stop began, or an API call
-        // is still running. Acknowledged changes are on disk; the others are not waited for.
-        std::_Exit(EXIT_SUCCESS);
-    }
-    // MediaServer exits without closing the journal if a port is already in use.
-    close();
-    if (_phase == Phase::kClosing) {
-        std::_Exit(EXIT_FAILURE);
-    }
-}
-
-void Plugin::log(void *, uint32_t level, zlm_journal_text line) {
-    const std::string text = stringOf(line);
-    switch (level) {
-        case 1: ErrorL << text; break;
-        case 2: WarnL << text; break;
-        case 3: InfoL << text; break;
-        default: DebugL << text; break;
-    }
-}
-
-////////////////////////////////////////////////////////////// the hooks
-
-bool intercept(
-    const Lookup &lookup, ArgsOf args_of, const Handler &handler, const Parser &parser,
-    const HttpResponseInvokerImp &invoker, SockInfo &sender) {
-    return Plugin::Instance().intercept(lookup, args_of, handler, parser, invoker, sender);
-}
-
-void open() {
-    Plugin::Instance().open();
-}
-
-void restore() {
-    Plugin::Instance().restore();
-}
-
-void close() {
-    Plugin::Instance().close();
 }
 
 } // namespace zlm_journal

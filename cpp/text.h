@@ -2,6 +2,7 @@
 #define ZLM_JOURNAL_TEXT_H
 
 #include <string>
+#include <vector>
 
 #include "zlm_journal.h"
 
@@ -13,6 +14,17 @@ inline zlm_journal_text textOf(const std::string &string) {
 
 inline std::string stringOf(const zlm_journal_text &text) {
     return std::string(text.data, text.len);
+}
+
+// The result refers to the names and values.
+template <typename Pairs>
+std::vector<zlm_journal_pair> pairsOf(const Pairs &values) {
+    std::vector<zlm_journal_pair> pairs;
+    pairs.reserve(values.size());
+    for (const auto &value : values) {
+        pairs.push_back({textOf(value.first), textOf(value.second)});
+    }
+    return pairs;
 }
 
 inline std::string lastError() {

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 
@@ -30,29 +31,21 @@ namespace zlm_journal {
 
 // The number of the kind of proxy in a ServiceController, as in the C API; negative if it is not journaled.
 template <typename Type>
-struct KindOf {
-    enum { number = -1 };
-};
+struct KindOf : std::integral_constant<int, -1> {};
 template <>
-struct KindOf<mediakit::PlayerProxy> {
-    enum { number = 0 };
-};
+struct KindOf<mediakit::PlayerProxy> : std::integral_constant<int, 0> {};
 template <>
-struct KindOf<mediakit::PusherProxy> {
-    enum { number = 1 };
-};
+struct KindOf<mediakit::PusherProxy> : std::integral_constant<int, 1> {};
 template <>
-struct KindOf<FFmpegSource> {
-    enum { number = 2 };
-};
+struct KindOf<FFmpegSource> : std::integral_constant<int, 2> {};
 
 // Called under the map's mutex, in the order of the effects. They take microseconds, never wait and never throw.
 void made(int kind, const std::string &key) noexcept;
 void ended(int kind, const std::string &key) noexcept;
 
 // Called before made(), to report the events of the new proxy. FFmpeg sources have none.
-void follow(const std::string &key, mediakit::PlayerProxy &proxy) noexcept;
-void follow(const std::string &key, mediakit::PusherProxy &proxy) noexcept;
+void follow(const std::string &key, mediakit::PlayerProxy &pull) noexcept;
+void follow(const std::string &key, mediakit::PusherProxy &push) noexcept;
 template <typename Type>
 void follow(const std::string &, Type &) noexcept {}
 
@@ -68,16 +61,16 @@ public:
     template <typename Key, typename Value>
     std::pair<iterator, bool> emplace(Key &&key, Value &&value) {
         auto result = Base::emplace(std::forward<Key>(key), std::forward<Value>(value));
-        if (result.second && KindOf<Type>::number >= 0) {
+        if (result.second && KindOf<Type>::value >= 0) {
             follow(result.first->first, *result.first->second);
-            made(KindOf<Type>::number, result.first->first);
+            made(KindOf<Type>::value, result.first->first);
         }
         return result;
     }
 
     iterator erase(iterator it) {
-        if (KindOf<Type>::number >= 0) {
-            ended(KindOf<Type>::number, it->first);
+        if (KindOf<Type>::value >= 0) {
+            ended(KindOf<Type>::value, it->first);
         }
         return Base::erase(it);
     }

@@ -6,7 +6,8 @@ mod intent;
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -32,9 +33,9 @@ pub struct Plugin {
     host_threads: u64,
     journal: Arc<Journal>,
     capture: Arc<Capture>,
-    /// Taken when the restore begins.
-    idle: Mutex<Option<reconcile::Idle>>,
-    reconciler: OnceLock<Arc<Handle>>,
+    reconciler: Arc<Handle>,
+    /// The restore has begun.
+    has_begun: AtomicBool,
     alert_counts: AlertCounts,
 }
 
@@ -57,14 +58,18 @@ impl Plugin {
         }
         let journal = Arc::new(Journal::open(&settings)?);
         let host_threads = host_threads.max(1);
+        let (limits, rules) = (limits(&settings, host_threads), facts.rules.clone());
+        let capture = Arc::new(Capture::new(Arc::clone(&journal), facts));
+        let host = Arc::clone(&capture) as Arc<dyn Host>;
+        let intent = Arc::new(JournaledIntent::of(Arc::clone(&journal)));
         Ok(Plugin {
             base_dir: base_dir.to_owned(),
             problems: Mutex::new(problems),
             host_threads,
-            capture: Arc::new(Capture::new(Arc::clone(&journal), facts)),
+            capture,
             journal,
-            idle: Mutex::new(Some(reconcile::Idle::spawn()?)),
-            reconciler: OnceLock::new(),
+            reconciler: Arc::new(reconcile::start(host, intent, limits, rules)?),
+            has_begun: AtomicBool::new(false),
             alert_counts: AlertCounts::default(),
         })
     }
@@ -83,25 +88,9 @@ impl Plugin {
         }
         if changed {
             log::info!("journal: the settings in [journal] were reloaded");
-            let limits = self.limits(&settings);
+            let limits = limits(&settings, self.host_threads);
             self.journal.set_settings(settings);
-            if let Some(reconciler) = self.reconciler() {
-                reconciler.tell(Event::Limits(limits));
-            }
-        }
-    }
-
-    fn limits(&self, settings: &Settings) -> Limits {
-        Limits {
-            mode: settings.restore,
-            per_second: match settings.restore_rate {
-                0 => RATE_PER_THREAD * self.host_threads,
-                rate => rate,
-            },
-            per_origin: settings.restore_per_origin,
-            processes: settings.restore_ffmpeg_parallel,
-            revive: settings.revive,
-            seed: RandomState::new().hash_one(()),
+            self.reconciler.tell(Event::Limits(limits));
         }
     }
 
@@ -112,19 +101,15 @@ impl Plugin {
     }
 
     /// Begins the restore once intent is known. Further calls have no effect.
-    pub fn start(&self, server: Box<dyn Server>) -> Result<()> {
-        let Some(idle) = self.idle.lock().take() else { return Ok(()) };
-        let limits = self.limits(&self.journal.settings());
-        let intent = Arc::new(JournaledIntent::of(Arc::clone(&self.journal)));
-        let host: Arc<dyn Host> = Arc::clone(&self.capture) as Arc<dyn Host>;
-        let handle = reconcile::start(idle, host, intent, limits, self.capture.facts().rules.clone())?;
-        let handle = Arc::clone(self.reconciler.get_or_init(|| handle));
+    pub fn start(&self, server: Box<dyn Server>) {
+        if self.has_begun.swap(true, Ordering::AcqRel) {
+            return;
+        }
         self.capture.set_server(server);
-        self.capture.set_reconciler(Arc::clone(&handle));
-        let undone = Arc::clone(&handle);
+        self.capture.set_reconciler(Arc::clone(&self.reconciler));
+        let (undone, loaded) = (Arc::clone(&self.reconciler), Arc::clone(&self.reconciler));
         self.journal.on_undone(move |kind, key| undone.tell(Event::Converge((kind, Arc::clone(key)), false)));
-        self.journal.on_loaded(move || handle.tell(Event::Begin));
-        Ok(())
+        self.journal.on_loaded(move || loaded.tell(Event::Begin));
     }
 
     pub fn journal(&self) -> &Journal {
@@ -257,16 +242,28 @@ impl Plugin {
 
     /// `None` before the restore has begun.
     pub fn reconciler(&self) -> Option<&Handle> {
-        self.reconciler.get().map(Arc::as_ref)
+        self.has_begun.load(Ordering::Acquire).then_some(&*self.reconciler)
     }
 
     /// Ends the reconciler, then the journal, after writing and acknowledging the queue, then all open calls.
     pub fn close(&self) {
-        if let Some(reconciler) = self.reconciler() {
-            reconciler.stop();
-        }
+        self.reconciler.stop();
         self.journal.close();
         self.capture.close();
+    }
+}
+
+fn limits(settings: &Settings, host_threads: u64) -> Limits {
+    Limits {
+        mode: settings.restore,
+        per_second: match settings.restore_rate {
+            0 => RATE_PER_THREAD * host_threads,
+            rate => rate,
+        },
+        per_origin: settings.restore_per_origin,
+        processes: settings.restore_ffmpeg_parallel,
+        revive: settings.revive,
+        seed: RandomState::new().hash_one(()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The `[journal]` section of the ini file: a table of keys with defaults and ranges, and the parsing. An invalid value
 //! is reported and replaced by its default; it never keeps the server from starting.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -140,25 +141,23 @@ impl Settings {
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
         base_dir: &Path,
     ) -> (Settings, Vec<String>) {
-        let mut values: Vec<&str> = KEYS.iter().map(|key| key.default).collect();
+        let mut values: HashMap<&str, &str> = KEYS.iter().map(|key| (key.name, key.default)).collect();
         let mut problems = Vec::new();
         for (name, value) in pairs {
             let value = value.trim();
-            let Some((key, slot)) = KEYS.iter().zip(&mut values).find(|(key, _)| key.name == name) else {
+            let Some(key) = KEYS.iter().find(|key| key.name == name) else {
                 problems.push(format!("[journal] {name} is not a setting of this version: ignored"));
                 continue;
             };
             match key.rule.check(value) {
-                Ok(()) => *slot = value,
+                Ok(()) => drop(values.insert(key.name, value)),
                 Err(expected) => problems.push(format!(
                     "[journal] {name}={value:?} is not {expected}: using the default {}",
                     key.default
                 )),
             }
         }
-        let text = |name: &str| {
-            KEYS.iter().zip(&values).find(|(key, _)| key.name == name).map_or("", |(_, value)| *value)
-        };
+        let text = |name: &str| values.get(name).copied().unwrap_or_default();
         let number = |name: &str| text(name).parse::<u64>().unwrap_or(0);
         let given = |name: &str| Some(text(name)).filter(|value| !value.is_empty());
         let settings = Settings {

@@ -33,7 +33,7 @@ pub fn child() {
     let plugin = Plugin::open(pairs, Path::new("/"), 4, HostFacts::default());
     let plugin = Arc::new(plugin.expect("a plugin"));
     let (adds, poller) = mpsc::channel();
-    plugin.start(Box::new(Taker { adds })).expect("a reconciler");
+    plugin.start(Box::new(Taker { adds }));
     let told = Arc::clone(&plugin);
     // It has each at once, and answers as a server does: on another thread.
     thread::spawn(move || {

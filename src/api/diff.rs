@@ -16,12 +16,6 @@ pub struct Desired {
     pub state: Option<State>,
 }
 
-impl From<Entry> for Desired {
-    fn from(entry: Entry) -> Desired {
-        Desired { args: entry.args, state: Some(entry.state) }
-    }
-}
-
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Diff {
     pub added: Vec<ProxyKey>,
@@ -40,24 +34,10 @@ pub struct Shown<N> {
     removed: Vec<N>,
     unchanged: usize,
     dry_run: bool,
-    #[serde(flatten)]
-    point: Option<Point>,
-}
-
-/// For a rollback: the change to return to, and the present one.
-#[derive(Serialize)]
-pub struct Point {
-    pub to: u64,
-    pub before: u64,
 }
 
 impl Diff {
-    pub fn shown<'a, N>(
-        &'a self,
-        name: impl Fn(&'a ProxyKey) -> N,
-        dry_run: bool,
-        point: Option<Point>,
-    ) -> Shown<N> {
+    pub fn shown<'a, N>(&'a self, name: impl Fn(&'a ProxyKey) -> N, dry_run: bool) -> Shown<N> {
         let names = |keys: &'a [ProxyKey]| keys.iter().map(&name).collect();
         Shown {
             added: names(&self.added),
@@ -65,7 +45,6 @@ impl Diff {
             removed: names(&self.removed),
             unchanged: self.unchanged,
             dry_run,
-            point,
         }
     }
 
@@ -87,34 +66,35 @@ impl Diff {
             }
         }
         for (key, Desired { args, state }) in desired {
-            diff.push(&key, Op::Add, Some(args), Some(0));
-            if let Some(state) = state.filter(|state| *state != State::Enabled) {
-                diff.push(&key, Op::Set(state), None, None);
-            }
+            diff.add(&key, args, state.unwrap_or(State::Enabled), 0);
             diff.added.push(key);
         }
         diff
     }
 
-    fn update(&mut self, key: ProxyKey, desired: Desired, entry: &Entry) {
-        let expected = Some(entry.seq);
-        let is_same_call = desired.args == entry.args;
-        match desired.state {
-            None if is_same_call => self.unchanged += 1,
-            Some(state) if is_same_call && state == entry.state => self.unchanged += 1,
-            Some(state) if is_same_call => {
-                self.push(&key, Op::Set(state), None, expected);
-                self.updated.push(key);
-            }
-            state => {
-                let is_off = entry.state == State::Disabled;
-                let state = state.unwrap_or(if is_off { State::Disabled } else { State::Enabled });
-                self.push(&key, Op::Add, Some(desired.args), expected);
-                if state != State::Enabled {
-                    self.push(&key, Op::Set(state), None, None);
-                }
-                self.updated.push(key);
-            }
+    fn update(&mut self, key: ProxyKey, Desired { args, state }: Desired, entry: &Entry) {
+        let is_same_call = args == entry.args;
+        let state = state.unwrap_or(match entry.state {
+            state if is_same_call => state,
+            State::Disabled => State::Disabled,
+            _ => State::Enabled,
+        });
+        if is_same_call && state == entry.state {
+            self.unchanged += 1;
+            return;
+        }
+        if is_same_call {
+            self.push(&key, Op::Set(state), None, Some(entry.seq));
+        } else {
+            self.add(&key, args, state, entry.seq);
+        }
+        self.updated.push(key);
+    }
+
+    fn add(&mut self, key: &ProxyKey, args: Args, state: State, expected: u64) {
+        self.push(key, Op::Add, Some(args), Some(expected));
+        if state != State::Enabled {
+            self.push(key, Op::Set(state), None, None);
         }
     }
 

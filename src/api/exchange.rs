@@ -79,11 +79,11 @@ enum Mode {
 /// An error anywhere in the document rejects all of it.
 pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Import { mode, dry_run } = request.args()?;
-    let desired = read(request.body)?.into_iter().map(|(key, entry)| (key, Desired::from(entry))).collect();
+    let desired = read(request.body)?;
     plugin.journal().check_loaded()?;
     let mut diff = Diff::between(desired, plugin.journal().entries(), mode == Mode::Replace);
     let mutations = std::mem::take(&mut diff.mutations);
-    let shown = diff.shown(Name::from, dry_run, None);
+    let shown = diff.shown(Name::from, dry_run);
     if dry_run {
         return Ok(Reply::success(shown));
     }
@@ -92,7 +92,7 @@ pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
 }
 
 /// Reads the desired proxies from a body in any of the known formats.
-fn read(body: &[u8]) -> Result<BTreeMap<ProxyKey, Entry>> {
+fn read(body: &[u8]) -> Result<BTreeMap<ProxyKey, Desired>> {
     let text = std::str::from_utf8(body)
         .map_err(|error| Error::invalid(format!("the body is not UTF-8 text: {error}: save it as UTF-8")))?;
     let text = text.trim_start_matches('\u{feff}').trim();
@@ -113,12 +113,12 @@ fn read(body: &[u8]) -> Result<BTreeMap<ProxyKey, Entry>> {
     }
     let mut wanted = BTreeMap::new();
     for Item { at, entry } in &items {
-        let (key, entry) = entry_of(entry).map_err(|error| error.context(at))?;
+        let (key, desired) = desired_of(entry).map_err(|error| error.context(at))?;
         if wanted.contains_key(&key) {
             let twice = Error::invalid(format!("{} {} appears twice", key.0.name(), key.1));
             return Err(twice.context(at));
         }
-        wanted.insert(key, entry);
+        wanted.insert(key, desired);
     }
     Ok(wanted)
 }
@@ -215,7 +215,7 @@ fn from_csv(text: &str) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-fn entry_of(item: &Value) -> Result<(ProxyKey, Entry)> {
+fn desired_of(item: &Value) -> Result<(ProxyKey, Desired)> {
     let text = |name: &str| item.get(name).and_then(Value::as_str);
     let kind =
         text("kind").and_then(Kind::from_name).ok_or_else(|| Error::invalid("its kind is missing or unknown"))?;
@@ -230,7 +230,7 @@ fn entry_of(item: &Value) -> Result<(ProxyKey, Entry)> {
     if args.as_str().contains("://***@") {
         return Err(Error::invalid(format!("{key} has no credentials in its URL: export it with reveal=1")));
     }
-    Ok(((kind, Arc::from(key)), Entry { args, state, seq: 0, created_at: 0, updated_at: 0 }))
+    Ok(((kind, Arc::from(key)), Desired { args, state: Some(state) }))
 }
 
 #[cfg(test)]

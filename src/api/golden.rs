@@ -184,7 +184,7 @@ impl Bench {
     }
 
     fn start(&self) {
-        self.plugin.start(Box::new(Silent(Arc::clone(&self.handed)))).unwrap();
+        self.plugin.start(Box::new(Silent(Arc::clone(&self.handed))));
     }
 
     fn call(&self, name: &str, args: &[(&str, &str)], body: &str) -> Reply {

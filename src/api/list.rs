@@ -105,9 +105,9 @@ pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
 }
 
 #[derive(Deserialize)]
-struct Past<'a> {
+struct Past {
     kind: Option<Kind>,
-    prefix: Option<&'a str>,
+    prefix: Option<String>,
     before: Option<u64>,
     since: Option<i64>,
     until: Option<i64>,
@@ -132,7 +132,6 @@ struct Happened {
 /// Changes, the last first. Pass `next` of the reply as `before` of the next call.
 pub fn history(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Past { kind, prefix, before, since, until, limit, reveal } = request.args()?;
-    let prefix = prefix.map(str::to_owned);
     let filter = HistoryFilter { kind, prefix, before, since, until, limit: limit.0, ..HistoryFilter::default() };
     let changes = plugin.journal().history(&filter)?;
     let next = (changes.len() == limit.0).then(|| changes.last().map(|change| change.seq)).flatten();

@@ -6,7 +6,7 @@ use std::fmt::{Display, Write};
 use super::{Reply, Request};
 use crate::BUILD_ID;
 use crate::error::Result;
-use crate::journal::{Condition, Reading, Report};
+use crate::journal::{Condition, Journal};
 use crate::model::{Kind, State};
 use crate::plugin::{AlertReading, Plugin};
 use crate::reconcile::PhaseCounts;
@@ -21,9 +21,9 @@ impl Page {
         let _ = writeln!(self.0, "# HELP zlm_journal_{name} {help}\n# TYPE zlm_journal_{name} {kind}");
     }
 
+    /// The labels' values have nothing that must be escaped.
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let labels: Vec<String> =
-            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         let _ = writeln!(self.0, "zlm_journal_{name}{labels} {value}");
     }
@@ -39,24 +39,19 @@ impl Page {
     }
 }
 
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
 /// All metrics. Takes milliseconds with tens of thousands of proxies.
 pub fn page(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
-    let journal = plugin.journal();
-    let (report, reading, sizes) = (journal.report(), journal.gauges(), journal.sizes());
     let mut page = Page::default();
     page.family("info", "gauge", "The build; always 1.");
     page.sample("info", &[("version", env!("CARGO_PKG_VERSION")), ("build_id", BUILD_ID)], 1);
-    of_storage(&mut page, &report, &reading, sizes, plugin.journal().now_ms());
+    of_storage(&mut page, plugin.journal());
     of_proxies(&mut page, plugin);
     of_alerts(&mut page, &plugin.alert_counts().read());
     Ok(Reply { content_type: CONTENT_TYPE, body: page.0 })
 }
 
-fn of_storage(page: &mut Page, report: &Report, reading: &Reading, [file, log, snapshots]: [u64; 3], now: i64) {
+fn of_storage(page: &mut Page, journal: &Journal) {
+    let (report, reading, [file, log, snapshots]) = (journal.report(), journal.gauges(), journal.sizes());
     page.gauge("healthy", "1 if the journal can be written.", u8::from(report.condition == Condition::Healthy));
     page.family("commit_seconds", "histogram", "Duration of commits, including the sync to disk.");
     for (bound, count) in &reading.commits {
@@ -78,7 +73,7 @@ fn of_storage(page: &mut Page, report: &Report, reading: &Reading, [file, log, s
         page.sample("file_bytes", &[("file", name)], size);
     }
     if let Some(snapshot) = &report.snapshot {
-        let age = now.saturating_sub(snapshot.at).max(0) as f64 / 1000.0;
+        let age = journal.now_ms().saturating_sub(snapshot.at).max(0) as f64 / 1000.0;
         page.gauge("snapshot_age_seconds", "Age of the newest snapshot.", age);
         page.gauge("snapshot_last_change", "The number of the last change in the newest snapshot.", snapshot.seq);
     }
@@ -105,7 +100,7 @@ fn of_proxies(page: &mut Page, plugin: &Plugin) {
     }
     let now = plugin.journal().now_ms();
     let mut off_hours: BTreeMap<Kind, u64> = BTreeMap::new();
-    for ((kind, _), entry) in plugin.journal().timed().filter(|(_, entry)| entry.is_off_hours(now)) {
+    for ((kind, _), _) in plugin.journal().timed().filter(|(_, entry)| entry.is_off_hours(now)) {
         *off_hours.entry(kind).or_default() += 1;
     }
     let off_hours = |kind: Kind| off_hours.get(&kind).copied().unwrap_or(0);

@@ -2,17 +2,15 @@
 //! arguments and the body of a call and returns the whole reply. Blocks on the disk: never on a media thread.
 
 mod args;
-mod batch;
 mod diff;
 mod exchange;
 #[cfg(test)]
 mod golden;
 mod list;
 mod metrics;
+mod proxies;
 mod reply;
-mod restore;
 mod router;
-mod state;
 mod status;
 mod sync;
 mod versions;
@@ -74,9 +72,4 @@ fn add_of(kind: Kind, item: &Value) -> Result<(String, Args)> {
     let key = kind.key_of(value);
     crate::model::check_key(&key)?;
     Ok((key, args))
-}
-
-/// The key in an item of a body: a string, or an object with a member `key`.
-fn key_of(item: &Value) -> Option<&str> {
-    item.as_str().or_else(|| item.get("key")?.as_str())
 }

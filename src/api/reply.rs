@@ -43,11 +43,6 @@ impl Outcome {
     pub fn of(key: &str) -> Outcome {
         Outcome { key: Some(key.to_owned()), ..Outcome::default() }
     }
-
-    /// For an item without a key.
-    pub fn no_key() -> Outcome {
-        Outcome::refused(INVALID_ARGS, "expected a key or an object with `key`")
-    }
 }
 
 /// The kind and key of a proxy.

@@ -3,51 +3,38 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
-use super::{Reply, Request, batch, exchange, list, metrics, restore, state, status, sync, versions};
+use super::{Reply, Request, exchange, list, metrics, proxies, status, sync, versions};
 use crate::alerts::Alerts;
 use crate::error::{Code, Error, Result};
 use crate::plugin::Plugin;
 
-type Handler = fn(&Plugin, &Request<'_>) -> Result<Reply>;
-
 struct Route {
     name: &'static str,
-    handler: Handler,
-    lane: LaneOf,
-}
-
-/// The threads that carry a call out, so that slow calls do not delay others.
-#[derive(Clone, Copy)]
-enum LaneOf {
-    /// Needs no disk: answers even if the disk is stuck.
-    Memory,
-    /// Reads files, which may take seconds.
-    Read,
-    /// Waits until its changes are on disk.
-    Write,
+    handler: fn(&Plugin, &Request<'_>) -> Result<Reply>,
+    lane: fn(&Router) -> &Lane,
 }
 
 const ROUTES: &[Route] = &[
-    Route { name: "addStreamProxies", handler: batch::add, lane: LaneOf::Write },
-    Route { name: "delStreamProxies", handler: batch::remove, lane: LaneOf::Write },
-    Route { name: "exportJournal", handler: exchange::export, lane: LaneOf::Memory },
-    Route { name: "getJournalHistory", handler: list::history, lane: LaneOf::Read },
-    Route { name: "getJournalMetrics", handler: metrics::page, lane: LaneOf::Memory },
-    Route { name: "getJournalStatus", handler: status::status, lane: LaneOf::Memory },
-    Route { name: "importJournal", handler: exchange::import, lane: LaneOf::Write },
-    Route { name: "listJournal", handler: list::entries, lane: LaneOf::Memory },
-    Route { name: "listJournalSnapshots", handler: versions::snapshots, lane: LaneOf::Read },
-    Route { name: "restoreJournal", handler: restore::restore, lane: LaneOf::Memory },
-    Route { name: "rollbackJournal", handler: versions::rollback, lane: LaneOf::Read },
-    Route { name: "setJournalState", handler: state::set, lane: LaneOf::Write },
-    Route { name: "syncJournal", handler: sync::sync, lane: LaneOf::Write },
-    Route { name: "takeJournalSnapshot", handler: versions::take, lane: LaneOf::Read },
+    Route { name: "addStreamProxies", handler: proxies::add, lane: |router| &router.write },
+    Route { name: "delStreamProxies", handler: proxies::remove, lane: |router| &router.write },
+    Route { name: "exportJournal", handler: exchange::export, lane: |router| &router.memory },
+    Route { name: "getJournalHistory", handler: list::history, lane: |router| &router.read },
+    Route { name: "getJournalMetrics", handler: metrics::page, lane: |router| &router.memory },
+    Route { name: "getJournalStatus", handler: status::status, lane: |router| &router.memory },
+    Route { name: "importJournal", handler: exchange::import, lane: |router| &router.write },
+    Route { name: "listJournal", handler: list::entries, lane: |router| &router.memory },
+    Route { name: "listJournalSnapshots", handler: versions::snapshots, lane: |router| &router.read },
+    Route { name: "restoreJournal", handler: proxies::restore, lane: |router| &router.memory },
+    Route { name: "rollbackJournal", handler: versions::rollback, lane: |router| &router.read },
+    Route { name: "setJournalState", handler: proxies::set_state, lane: |router| &router.write },
+    Route { name: "syncJournal", handler: sync::sync, lane: |router| &router.write },
+    Route { name: "takeJournalSnapshot", handler: versions::take, lane: |router| &router.read },
 ];
 
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -105,11 +92,14 @@ impl Drop for ReplyTo {
     }
 }
 
-/// Carries out calls on a few threads.
+/// Carries out calls on a few threads, in lanes, so that slow calls do not delay others.
 pub struct Router {
-    plugin: Arc<Plugin>,
+    pub plugin: Arc<Plugin>,
+    /// For calls that need no disk: they are answered even if the disk is stuck.
     memory: Lane,
+    /// For calls that read files, which may take seconds.
     read: Lane,
+    /// For calls that wait until their changes are on disk.
     write: Lane,
     /// `None` if their thread could not be started.
     _alerts: Option<Alerts>,
@@ -127,11 +117,8 @@ impl Router {
 
     /// Returns at once. If the queue is full or closed, the call is answered with the reason.
     pub fn call(&self, call: Call) {
-        let lane = match route(&call.name).map(|route| route.lane) {
-            Ok(LaneOf::Read) => &self.read,
-            Ok(LaneOf::Write) => &self.write,
-            Ok(LaneOf::Memory) | Err(_) => &self.memory,
-        };
+        // An unknown call is refused, which needs no disk.
+        let lane = route(&call.name).map_or(&self.memory, |route| (route.lane)(self));
         let plugin = Arc::clone(&self.plugin);
         lane.submit(call.reply, move |reply| {
             let request = Request { args: &call.args, body: &call.body, caller: &call.caller };
@@ -147,27 +134,14 @@ impl Router {
     }
 }
 
-type Job = Box<dyn FnOnce(ReplyTo) + Send>;
-
-type Work = (ReplyTo, Job);
+type Work = (ReplyTo, Box<dyn FnOnce(ReplyTo) + Send>);
 
 /// A few threads with one queue.
 struct Lane {
-    state: Arc<State>,
-}
-
-#[derive(Default)]
-struct State {
-    inner: Mutex<Inner>,
-    all_done: Condvar,
-}
-
-#[derive(Default)]
-struct Inner {
     /// `None` if it is closed or has no threads.
-    queue: Option<SyncSender<Work>>,
-    /// The number of unanswered calls.
-    under_way: usize,
+    queue: Mutex<Option<SyncSender<Work>>>,
+    /// Disconnected once the threads have answered all calls and ended; nothing is ever sent.
+    ended: Mutex<Receiver<()>>,
 }
 
 impl Lane {
@@ -175,68 +149,47 @@ impl Lane {
     const QUEUE: usize = 64;
 
     fn new(threads: usize) -> Lane {
-        let state = Arc::new(State::default());
         let (queue, jobs) = sync_channel(Self::QUEUE);
+        let (running, ended) = channel();
         let jobs = Arc::new(Mutex::new(jobs));
+        let lane = Lane { queue: Mutex::new(None), ended: Mutex::new(ended) };
         for _ in 0..threads {
-            let (jobs, its) = (Arc::clone(&jobs), Arc::clone(&state));
+            let (jobs, running) = (Arc::clone(&jobs), running.clone());
             let worker = thread::Builder::new().name("zlmj-api".to_owned());
-            match worker.spawn(move || work(&jobs, &its)) {
-                Ok(_) => state.inner.lock().queue = Some(queue.clone()),
+            match worker.spawn(move || work(&jobs, running)) {
+                Ok(_) => *lane.queue.lock() = Some(queue.clone()),
                 Err(error) => log::error!("journal: cannot start a thread for API calls: {error}"),
             }
         }
-        Lane { state }
+        lane
     }
 
     fn submit(&self, reply: ReplyTo, job: impl FnOnce(ReplyTo) + Send + 'static) {
-        let refused = {
-            let mut inner = self.state.inner.lock();
-            let Some(queue) = &inner.queue else {
-                drop(inner);
-                return reply.fail(&Error::new(Code::Closed, "the journal is closed: the server is stopping"));
-            };
-            match queue.try_send((reply, Box::new(job))) {
-                Ok(()) => {
-                    inner.under_way += 1;
-                    return;
-                }
-                Err(TrySendError::Full((reply, _)) | TrySendError::Disconnected((reply, _))) => reply,
-            }
+        let Some(queue) = self.queue.lock().clone() else {
+            return reply.fail(&Error::new(Code::Closed, "the journal is closed: the server is stopping"));
         };
-        refused.fail(&Error::new(Code::Busy, format!("{} API calls are waiting: try again later", Self::QUEUE)));
+        if let Err(TrySendError::Full((reply, _)) | TrySendError::Disconnected((reply, _))) =
+            queue.try_send((reply, Box::new(job)))
+        {
+            reply.fail(&Error::new(Code::Busy, format!("{} API calls are waiting: try again later", Self::QUEUE)));
+        }
     }
 
     fn close(&self, until: Instant) -> bool {
-        let mut inner = self.state.inner.lock();
-        inner.queue = None;
-        while inner.under_way > 0 {
-            if self.state.all_done.wait_until(&mut inner, until).timed_out() {
-                return inner.under_way == 0;
-            }
-        }
-        true
+        *self.queue.lock() = None;
+        let patience = until.saturating_duration_since(Instant::now());
+        self.ended.lock().recv_timeout(patience) == Err(RecvTimeoutError::Disconnected)
     }
 }
 
-impl State {
-    fn done(&self) {
-        let mut inner = self.inner.lock();
-        inner.under_way -= 1;
-        if inner.under_way == 0 {
-            self.all_done.notify_all();
-        }
-    }
-}
-
-fn work(jobs: &Mutex<Receiver<Work>>, state: &State) {
+/// Holds `running` until the queue is closed and every call in it is answered.
+fn work(jobs: &Mutex<Receiver<Work>>, _running: Sender<()>) {
     loop {
         let next = jobs.lock().recv();
         let Ok((reply, job)) = next else { return };
         if catch_unwind(AssertUnwindSafe(move || job(reply))).is_err() {
             log::error!("journal: an API call failed because of a bug in zlm-journal");
         }
-        state.done();
     }
 }
 

@@ -1,16 +1,17 @@
 //! Snapshots and rollback. A rollback is journaled like any other change, so it can be undone in the same way.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::diff::{Desired, Diff, Point};
+use super::diff::{Desired, Diff, Shown};
 use super::reply::Name;
 use super::{Reply, Request};
 use crate::error::{Error, Result};
 use crate::journal::PointInTime;
+use crate::model::Entry;
 use crate::plugin::Plugin;
 
 pub fn snapshots(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
-    Ok(Reply::success(plugin.journal().snapshots()))
+    Ok(Reply::success(plugin.journal().paths().list_snapshots()))
 }
 
 /// Returns the newest snapshot if nothing has changed since, and nothing if nothing was ever journaled.
@@ -29,12 +30,23 @@ struct Rollback {
     dry_run: bool,
 }
 
+#[derive(Serialize)]
+struct RolledBack<'a> {
+    #[serde(flatten)]
+    diff: Shown<Name<'a>>,
+    /// The change to return to, and the one before the rollback.
+    to: u64,
+    before: u64,
+}
+
 pub fn rollback(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Rollback { to_seq, to_time, to_snapshot, dry_run } = request.args()?;
     let moment = match (to_seq, to_time, to_snapshot) {
         (Some(seq), None, None) => PointInTime::Seq(seq),
         (None, Some(time), None) => PointInTime::Time(time),
-        (None, None, Some(seq)) if plugin.journal().snapshots().iter().any(|snapshot| snapshot.seq == seq) => {
+        (None, None, Some(seq))
+            if plugin.journal().paths().list_snapshots().iter().any(|snapshot| snapshot.seq == seq) =>
+        {
             PointInTime::Seq(seq)
         }
         (None, None, Some(seq)) => {
@@ -44,10 +56,11 @@ pub fn rollback(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     };
     let (to, then) = plugin.journal().past(moment)?;
     let before = plugin.journal().seq();
-    let then = then.into_iter().map(|(key, entry)| (key, Desired::from(entry))).collect();
+    let desired = |entry: Entry| Desired { args: entry.args, state: Some(entry.state) };
+    let then = then.into_iter().map(|(key, entry)| (key, desired(entry))).collect();
     let mut diff = Diff::between(then, plugin.journal().entries(), true);
     let mutations = std::mem::take(&mut diff.mutations);
-    let shown = diff.shown(Name::from, dry_run, Some(Point { to, before }));
+    let shown = RolledBack { diff: diff.shown(Name::from, dry_run), to, before };
     if dry_run {
         return Ok(Reply::success(shown));
     }

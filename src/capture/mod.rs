@@ -118,7 +118,7 @@ impl Capture {
         let Some(ask) = Ask::of(request, &facts)? else { return Ok(Verdict::Pass) };
         self.journal.admit()?;
         let cause = Cause { origin: request.caller.to_owned(), reason: request.name.to_owned() };
-        let settles = matches!(ask, Ask::Close { .. });
+        let settles = matches!(ask, Ask::Close(_));
         self.with_state(|state, told| {
             // The server is stopping: the call takes its normal way.
             if state.is_closed {
@@ -139,7 +139,7 @@ impl Capture {
 
     /// Takes in an add outside of its hours: the server does not get it, and ends what it has under that key.
     fn record_off_hours(&self, told: &mut Told, open: &Open, key: &ProxyKey, args: &Args) -> Verdict {
-        self.record(told, open, Op::Add, key, Some(args.clone()), false);
+        self.record(told, open, Op::Add, key, Some(args.clone()));
         told.events.push(Event::Converge(key.clone(), false));
         if let Some(waiting) = &open.waiting {
             waiting.answered(Answer::added(&key.1));
@@ -161,7 +161,7 @@ impl Capture {
     pub fn answered(&self, id: u64, answer: Answer) {
         let ok = answer.is_success();
         self.with_state(|state, told| {
-            let is_clients = |ask: &Ask| !matches!(ask, Ask::Start { .. } | Ask::End { .. });
+            let is_clients = |ask: &Ask| !matches!(ask, Ask::Start { .. } | Ask::End(_));
             let Some(mut open) = state.take(id, is_clients) else { return };
             if let Some(waiting) = &open.waiting {
                 waiting.answered(answer);
@@ -174,24 +174,24 @@ impl Capture {
                         self.release(state, told, id, &key);
                     }
                 }
-                Ask::Remove { key } => {
+                Ask::Remove(key) => {
                     if ok && !open.has_ended {
                         match state.mirror.get(key) {
-                            None => self.record(told, &open, Op::Remove, key, None, false),
+                            None => self.record(told, &open, Op::Remove, key, None),
                             Some(_) => {
                                 open.not_journaled("another call has added it since this one looked for it")
                             }
                         }
                     }
                 }
-                Ask::Close { .. } => {
+                Ask::Close(_) => {
                     open.is_answered = true;
                     if !open.is_settled {
                         state.put_back(id, open);
                         return;
                     }
                 }
-                Ask::Start { .. } | Ask::End { .. } => {}
+                Ask::Start { .. } | Ask::End(_) => {}
             }
             open.complete(told);
         });
@@ -200,7 +200,7 @@ impl Capture {
     /// Everything that a close call has queued on the server's threads has run.
     pub fn settled(&self, id: u64) {
         self.with_state(|state, told| {
-            let is_close = |ask: &Ask| matches!(ask, Ask::Close { .. });
+            let is_close = |ask: &Ask| matches!(ask, Ask::Close(_));
             let Some(mut open) = state.take(id, is_close) else { return };
             open.is_settled = true;
             if open.is_answered {
@@ -227,7 +227,7 @@ impl Capture {
             (true, Some(_)) => open.not_journaled("another call ended or replaced it before this answer"),
             // It already existed, and the server did not change it.
             (true, None) if self.journal.wants(key.0, &key.1, 0) => {
-                self.record(told, open, Op::Add, key, args.as_ref().ok().cloned(), true);
+                self.record(told, open, Op::Add, key, args.as_ref().ok().cloned());
             }
             (true, None) => open.not_journaled(
                 "the server had it already, not by a journaled call: delete it and add it again to have it journaled",
@@ -240,7 +240,7 @@ impl Capture {
     fn record_add(&self, told: &mut Told, open: &Open, key: &ProxyKey, args: Result<Args>) {
         match args {
             Ok(args) => {
-                self.record(told, open, Op::Add, key, Some(args), false);
+                self.record(told, open, Op::Add, key, Some(args));
                 if self.journal.settings().restore != RestoreMode::Eager {
                     told.events.push(Event::Called(key.clone()));
                 }
@@ -263,15 +263,8 @@ impl Capture {
         Ack { undone, ..error.into() }
     }
 
-    fn record(
-        &self,
-        told: &mut Told,
-        open: &Open,
-        op: Op,
-        (kind, key): &ProxyKey,
-        args: Option<Args>,
-        already_exists: bool,
-    ) {
+    fn record(&self, told: &mut Told, open: &Open, op: Op, (kind, key): &ProxyKey, args: Option<Args>) {
+        let already_exists = op == Op::Add && open.made.is_none();
         let done = open.waiting.as_ref().map_or_else(|| Done::new(drop), Waiting::expect);
         told.has_queued = true;
         self.journal.queue(Call { op, kind: *kind, key, args, already_exists, cause: open.cause.clone() }, done);
@@ -282,49 +275,44 @@ impl Capture {
     /// A proxy has entered the server's map; called under that map's lock. Returns our own call that made it, or 0.
     pub fn made(&self, kind: Kind, key: &str) -> u64 {
         self.with_state(|state, told| {
-            let mut ours = 0;
             let mut key: ProxyKey = (kind, key.into());
             let number = state.mirror.next_number();
-            let mut present = Present::new(number, None, Nature::unknown());
-            let through = state.through(&key);
-            if let Some((id, mut open)) = through.and_then(|id| Some((id, state.take(id, |_| true)?))) {
-                match &open.ask {
-                    Ask::Add { args, nature, is_forced, .. } => {
-                        open.made = Some(number);
-                        present = Present::new(number, Some(id), nature.clone());
-                        // It stays even if its first connect fails.
-                        if *is_forced {
-                            open.is_recorded = true;
-                            let args = args.clone();
-                            self.record_add(told, &open, &key, args);
-                        }
+            let is_add = |ask: &Ask| matches!(ask, Ask::Add { .. } | Ask::Start { .. });
+            let by = state.through(&key).and_then(|id| Some((id, state.take(id, is_add)?)));
+            let Some((id, mut open)) = by else {
+                state.mirror.insert(key, Present::new(number, None, Nature::unknown()));
+                return 0;
+            };
+            open.made = Some(number);
+            let mut nature = Nature::unknown();
+            let mut ours = 0;
+            match &open.ask {
+                Ask::Add { args, nature: its, is_forced, .. } => {
+                    nature = its.clone();
+                    // It stays even if its first connect fails.
+                    if *is_forced {
+                        open.is_recorded = true;
+                        self.record_add(told, &open, &key, args.clone());
                     }
-                    Ask::Start { add, .. } => {
-                        // The same key; shares the journal's copy.
-                        key.clone_from(&add.key);
-                        (open.made, ours) = (Some(number), id);
-                        let read = self.journal.get(kind, &key.1).map(|entry| entry.args.read());
-                        let nature = read.map_or_else(Nature::unknown, |read| {
-                            Nature::of(kind, |name| read.get(name), &self.facts())
-                        });
-                        present = Present::new(number, Some(id), nature);
-                        if !self.journal.is_due(kind, &key.1, add.seq) {
-                            state.end_next(&key);
-                            // If it is wanted with other arguments, it is replaced.
-                            told.events.push(Event::Converge(key.clone(), true));
-                        }
+                }
+                Ask::Start { add, .. } => {
+                    ours = id;
+                    // The same key; shares the journal's copy.
+                    key.clone_from(&add.key);
+                    if let Some(read) = self.journal.get(kind, &key.1).map(|entry| entry.args.read()) {
+                        nature = Nature::of(kind, |name| read.get(name), &self.facts());
                     }
-                    Ask::Remove { .. } | Ask::Close { .. } | Ask::End { .. } => {}
+                    if !self.journal.is_due(kind, &key.1, add.seq) {
+                        state.end_next(&key);
+                        // If it is wanted with other arguments, it is replaced.
+                        told.events.push(Event::Converge(key.clone(), true));
+                    }
                 }
-                let releases = open.made.is_some();
-                state.put_back(id, open);
-                state.mirror.insert(key.clone(), present);
-                if releases {
-                    self.release(state, told, id, &key);
-                }
-            } else {
-                state.mirror.insert(key, present);
+                Ask::Remove(_) | Ask::Close(_) | Ask::End(_) => {}
             }
+            state.put_back(id, open);
+            state.mirror.insert(key.clone(), Present::new(number, Some(id), nature));
+            self.release(state, told, id, &key);
             ours
         })
     }
@@ -340,15 +328,15 @@ impl Capture {
             // nothing.
             let closes = state.closes_that_ended(&present, within);
             for open in closes.iter().filter_map(|id| state.calls.get(id)) {
-                self.record(told, open, Op::Remove, &key, None, false);
+                self.record(told, open, Op::Remove, &key, None);
             }
             let is_unsettled = state.is_unsettled(&present);
             match state.calls.get_mut(&within) {
-                Some(open) if matches!(&open.ask, Ask::Remove { key: its } if *its == key) => {
+                Some(open) if matches!(&open.ask, Ask::Remove(its) if *its == key) => {
                     open.has_ended = true;
-                    self.record(told, open, Op::Remove, &key, None, false);
+                    self.record(told, open, Op::Remove, &key, None);
                 }
-                Some(Open { ask: Ask::Start { .. } | Ask::End { .. }, .. }) => {}
+                Some(Open { ask: Ask::Start { .. } | Ask::End(_), .. }) => {}
                 _ if closes.is_empty() && !is_unsettled => self.ended_by_itself(state, told, &key, &present),
                 _ => {}
             }

@@ -84,8 +84,7 @@ impl Capture {
     /// The server has carried out a remove of ours.
     pub fn removed(&self, id: u64) {
         self.with_state(|state, told| {
-            if let Some(Open { ask: Ask::End { key }, .. }) = state.take(id, |ask| matches!(ask, Ask::End { .. }))
-            {
+            if let Some(Open { ask: Ask::End(key), .. }) = state.take(id, |ask| matches!(ask, Ask::End(_))) {
                 self.release(state, told, id, &key);
             }
         });
@@ -132,7 +131,7 @@ impl Capture {
                 };
                 told.events.push(Event::Added(*call, instead));
             }
-            Ask::End { key } => {
+            Ask::End(key) => {
                 if !self.journal.is_due(key.0, &key.1, 0) && state.mirror.get(key).is_some() {
                     told.removes.push((id, key.clone()));
                     return true;
@@ -142,7 +141,7 @@ impl Capture {
                 told.go.extend(open.waiting.clone());
                 return true;
             }
-            Ask::Remove { .. } | Ask::Close { .. } => return true,
+            Ask::Remove(_) | Ask::Close(_) => return true,
         }
         state.calls.remove(&id);
         false
@@ -167,7 +166,7 @@ impl reconcile::Host for Capture {
     }
 
     fn remove(&self, key: ProxyKey) {
-        self.open_ours(Ask::End { key });
+        self.open_ours(Ask::End(key));
     }
 
     fn expect(&self, count: usize) {

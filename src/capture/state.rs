@@ -26,21 +26,15 @@ pub enum Ask {
         /// The server keeps the proxy even if its first connect fails.
         is_forced: bool,
     },
-    Remove {
-        key: ProxyKey,
-    },
-    Close {
-        filter: Filter,
-    },
+    Remove(ProxyKey),
+    Close(Filter),
     /// The reconciler's add, with its number `call`.
     Start {
         call: u64,
         add: Arc<Add>,
     },
     /// The reconciler's remove.
-    End {
-        key: ProxyKey,
-    },
+    End(ProxyKey),
 }
 
 pub struct Open {
@@ -113,7 +107,7 @@ impl Ask {
         if let Some((kind, is_add)) = Kind::of_call(request.name) {
             if !is_add {
                 let key = text("key");
-                return Ok(is_set("key").then(|| Ask::Remove { key: (kind, key.into()) }));
+                return Ok(is_set("key").then(|| Ask::Remove((kind, key.into()))));
             }
             let info = kind.info();
             if !info.required.iter().all(|name| is_set(name)) {
@@ -142,15 +136,15 @@ impl Ask {
         if at == 0 && (!facts.rules.vhosts || filter.vhost.is_empty()) {
             filter.vhost = DEFAULT_VHOST.to_owned();
         }
-        Ok(Some(Ask::Close { filter }))
+        Ok(Some(Ask::Close(filter)))
     }
 
     /// The key on which the call has to take turns.
     pub fn key(&self) -> Option<&ProxyKey> {
         match self {
-            Ask::Add { key, .. } | Ask::End { key } => Some(key),
+            Ask::Add { key, .. } | Ask::End(key) => Some(key),
             Ask::Start { add, .. } => Some(&add.key),
-            Ask::Remove { .. } | Ask::Close { .. } => None,
+            Ask::Remove(_) | Ask::Close(_) => None,
         }
     }
 }
@@ -190,7 +184,7 @@ impl State {
     pub fn open(&mut self, open: Open) -> (u64, bool) {
         self.last += 1;
         let id = self.last;
-        if matches!(open.ask, Ask::Close { .. }) {
+        if matches!(open.ask, Ask::Close(_)) {
             self.closes.push(id);
         }
         let key = open.ask.key().cloned();
@@ -213,14 +207,14 @@ impl State {
         self.calls.get(&id).filter(|open| is(&open.ask))?;
         let open = self.calls.remove(&id)?;
         give_back(&mut self.calls);
-        if matches!(open.ask, Ask::Close { .. }) {
+        if matches!(open.ask, Ask::Close(_)) {
             self.closes.retain(|close| *close != id);
         }
         Some(open)
     }
 
     pub fn put_back(&mut self, id: u64, open: Open) {
-        if matches!(open.ask, Ask::Close { .. }) {
+        if matches!(open.ask, Ask::Close(_)) {
             self.closes.push(id);
         }
         self.calls.insert(id, open);
@@ -235,7 +229,7 @@ impl State {
         let Some(turn) = self.turns.get_mut(key) else { return };
         self.last += 1;
         turn.waiting.push_front(self.last);
-        self.calls.insert(self.last, Open::new(Ask::End { key: key.clone() }, Cause::default(), None));
+        self.calls.insert(self.last, Open::new(Ask::End(key.clone()), Cause::default(), None));
     }
 
     /// Ends the turn of a call and returns the next one. `None` if it was not its turn or no call waits.
@@ -255,7 +249,7 @@ impl State {
     pub fn closes_that_ended(&self, present: &Present, within: u64) -> Vec<u64> {
         let hits = |id: &u64| {
             self.calls.get(id).is_some_and(|open| match &open.ask {
-                Ask::Close { filter } => (*id == within && present.taken().is_none()) || filter.hits(present),
+                Ask::Close(filter) => (*id == within && present.taken().is_none()) || filter.hits(present),
                 _ => false,
             })
         };

@@ -1,8 +1,4 @@
-//! The C API; cbindgen generates `include/zlm_journal.h` from it and copies the comments. Every function may be called
-//! from any thread, returns 0 or a `zlm_journal_code`, and lets no panic through.
-
-// The names are C's.
-#![allow(non_camel_case_types)]
+//! The C API for the life of a journal, and for hosts that record their calls themselves.
 
 use std::ffi::{c_char, c_void};
 use std::path::Path;
@@ -10,7 +6,7 @@ use std::time::Duration;
 
 use super::guard::{c_result, last_error};
 use super::logger::set_sink;
-use super::values::{Context, by_pointer, slice, write_out, zlm_journal_pair, zlm_journal_text};
+use super::values::{Context, by_pointer, pairs, slice, write_out, zlm_journal_pair, zlm_journal_text};
 use super::{guard, handles};
 use crate::capture::{HostFacts, PROTOCOLS, is_true};
 use crate::error::{Code, Error, Result};
@@ -154,15 +150,12 @@ pub unsafe extern "C" fn zlm_journal_open(
                 ),
             ));
         }
-        // SAFETY: as promised by the caller, who has this very struct.
+        // SAFETY: as promised by the caller, who has this very struct; also for what follows.
         let options = unsafe { by_pointer(options, "options") }?;
-        // SAFETY: as promised by the caller.
         let pairs = unsafe { read_settings(options.settings, options.settings_len) }?;
-        // SAFETY: as promised by the caller.
         let base_dir = unsafe { options.base_dir.utf8("base_dir") }?;
-        // SAFETY: as promised by the caller. Nothing is opened for a result that cannot be handed out.
+        // Nothing is opened for a result that cannot be handed out.
         unsafe { write_out(handle, 0) }?;
-        // SAFETY: as promised by the caller, here and below.
         let ports = unsafe { slice(options.own_ports, options.own_ports_len) }?.to_vec();
         let hosts = unsafe { slice(options.own_hosts, options.own_hosts_len) }?
             .iter()
@@ -190,7 +183,7 @@ pub unsafe extern "C" fn zlm_journal_reload(
     facts: *const zlm_journal_facts,
 ) -> i32 {
     c_result("zlm_journal_reload", || {
-        // SAFETY: as promised by the caller.
+        // SAFETY: as promised by the caller, here and below.
         let pairs = unsafe { read_settings(settings, settings_len) }?;
         let plugin = handles::get(handle)?;
         let NamingRules { hosts, ports, .. } = plugin.capture().facts().rules.clone();
@@ -217,7 +210,7 @@ pub unsafe extern "C" fn zlm_journal_record(
     let context = Context(context);
     let done = Done::new(move |ack| {
         if let Some(done) = done {
-            tell(done, context, &ack);
+            done(context.get(), &ack_of(&ack));
         }
     });
     c_result("zlm_journal_record", move || {
@@ -257,10 +250,9 @@ pub unsafe extern "C" fn zlm_journal_wants(
     wanted: *mut bool,
 ) -> i32 {
     c_result("zlm_journal_wants", || {
-        // SAFETY: as promised by the caller.
+        // SAFETY: as promised by the caller, here and below.
         let (kind, key) = unsafe { (read_kind(kind)?, key.utf8("key")?) };
         let answer = handles::get(handle)?.journal().wants(kind, key, seq);
-        // SAFETY: as promised by the caller.
         unsafe { write_out(wanted, answer) }
     })
 }
@@ -274,7 +266,7 @@ pub extern "C" fn zlm_journal_close(handle: zlm_journal_handle) -> i32 {
     c_result("zlm_journal_close", || {
         // The handle stays valid until all answers are in: the host may still be answering.
         handles::get(handle)?.close();
-        if handles::remove(handle)?.router.close(LAST_ANSWERS) {
+        if handles::remove(handle)?.close(LAST_ANSWERS) {
             return Ok(());
         }
         Err(Error::new(Code::Busy, "the journal is closed, but API calls are still running"))
@@ -287,9 +279,7 @@ pub extern "C" fn zlm_journal_close(handle: zlm_journal_handle) -> i32 {
 pub extern "C" fn zlm_journal_set_log(log: zlm_journal_log, context: *mut c_void) -> i32 {
     let context = Context(context);
     c_result("zlm_journal_set_log", || {
-        set_sink(log.map(|log| -> super::logger::Sink {
-            Box::new(move |level, line| log(context.get(), level, zlm_journal_text::of(line.as_bytes())))
-        }));
+        set_sink(log.map(|log| (log, context)));
         Ok(())
     })
 }
@@ -333,7 +323,7 @@ unsafe fn read_facts(facts: &zlm_journal_facts, hosts: Vec<String>, ports: Vec<u
         protocols: PROTOCOLS.map(is_on),
         rules: NamingRules { vhosts: facts.vhosts, hosts, ports },
         // SAFETY: as promised by the caller, here and below.
-        server_id: unsafe { facts.server_id.utf8("server_id") }?.to_owned(),
+        server_id: String::from_utf8_lossy(unsafe { facts.server_id.bytes() }?).into_owned(),
         record_app: unsafe { facts.record_app.utf8("record_app") }?.to_owned(),
         idle_answer: Duration::from_millis(u64::from(facts.idle_answer_ms)),
         tells_failures: facts.tells_failures,
@@ -366,27 +356,19 @@ unsafe fn read_call<'a>(call: *const zlm_journal_call) -> Result<(Call<'a>, Resu
     let kind = unsafe { read_kind(call.kind) }?;
     let key = unsafe { call.key.utf8("key") }?;
     let (op, args) = match call.op {
-        ZLM_JOURNAL_ADD | ZLM_JOURNAL_ADD_EXISTING => (Op::Add, unsafe { read_args(call) }.map(Some)),
+        ZLM_JOURNAL_ADD | ZLM_JOURNAL_ADD_EXISTING => {
+            let pairs = unsafe { pairs(call.args, call.args_len) };
+            (Op::Add, pairs.and_then(Args::from_pairs).map(Some))
+        }
         ZLM_JOURNAL_REMOVE => (Op::Remove, Ok(None)),
         other => return Err(Error::invalid(format!("{other} is not an operation"))),
     };
     let cause = Cause {
-        origin: String::from_utf8_lossy(unsafe { call.origin.bytes() }?).into_owned(),
-        reason: String::from_utf8_lossy(unsafe { call.reason.bytes() }?).into_owned(),
+        origin: unsafe { call.origin.lossy() }?.into_owned(),
+        reason: unsafe { call.reason.lossy() }?.into_owned(),
     };
     let already_exists = call.op == ZLM_JOURNAL_ADD_EXISTING;
     Ok((Call { op, kind, key, args: None, already_exists, cause }, args))
-}
-
-/// # Safety
-/// `call` is valid, with all that it points to.
-unsafe fn read_args(call: &zlm_journal_call) -> Result<Args> {
-    // SAFETY: as promised by the caller, here and below.
-    let pairs = unsafe { slice(call.args, call.args_len) }?
-        .iter()
-        .map(|pair| Ok((unsafe { pair.name.bytes() }?, unsafe { pair.value.bytes() }?)))
-        .collect::<Result<Vec<_>>>()?;
-    Args::from_pairs(pairs)
 }
 
 /// # Safety
@@ -397,18 +379,12 @@ unsafe fn read_kind(kind: zlm_journal_text) -> Result<Kind> {
     Kind::from_name(name).ok_or_else(|| Error::invalid(format!("{name:?} is not a kind of proxy")))
 }
 
-fn tell(done: extern "C" fn(*mut c_void, *const zlm_journal_ack), context: Context, ack: &Ack) {
-    done(context.get(), &ack_of(ack.seq, &ack.result, ack.undone));
-}
-
-/// The ack borrows from `result`.
-fn ack_of(seq: u64, result: &Result<Persisted>, undone: bool) -> zlm_journal_ack {
-    let (persisted, code, error) = match result {
+/// The result borrows from `ack`.
+fn ack_of(ack: &Ack) -> zlm_journal_ack {
+    let (persisted, code, error) = match &ack.result {
         Ok(Persisted::Yes) => (ZLM_JOURNAL_PERSISTED, 0, zlm_journal_text::NULL),
         Ok(Persisted::Soon) => (ZLM_JOURNAL_PERSISTED_SOON, 0, zlm_journal_text::NULL),
-        Err(error) => {
-            (ZLM_JOURNAL_NOT_PERSISTED, error.code as i32, zlm_journal_text::of(error.message.as_bytes()))
-        }
+        Err(error) => (ZLM_JOURNAL_NOT_PERSISTED, error.code as i32, zlm_journal_text::of(&error.message)),
     };
-    zlm_journal_ack { seq, persisted, code, undone, error }
+    zlm_journal_ack { seq: ack.seq, persisted, code, undone: ack.undone, error }
 }

@@ -1,16 +1,12 @@
-//! The C API for clients' calls on their way through the server, and for the server's events. Every function may be
-//! called from any thread, returns 0 or a `zlm_journal_code`, and lets no panic through. All are meant for media
-//! threads: they take microseconds and touch no storage.
-
-// The names are C's.
-#![allow(non_camel_case_types)]
+//! The C API for clients' calls on their way through the server, and for the server's events. All functions are meant
+//! for media threads: they take microseconds and touch no storage.
 
 use std::ffi::c_void;
 
 use super::c_api::zlm_journal_handle;
 use super::guard::c_result;
 use super::handles;
-use super::values::{Context, by_pointer, slice, write_out, zlm_journal_pair, zlm_journal_text};
+use super::values::{Context, by_pointer, pairs, write_out, zlm_journal_pair, zlm_journal_text};
 use crate::capture::{Answer, Client, Outcome, Request, Verdict, refusal, reply};
 use crate::error::{Error, Result};
 use crate::model::Kind;
@@ -105,21 +101,16 @@ pub unsafe extern "C" fn zlm_journal_call_open(
     verdict: *mut zlm_journal_verdict,
 ) -> i32 {
     c_result("zlm_journal_call_open", || {
-        let verdict_out = verdict;
         // SAFETY: as promised by the caller, here and below.
         let (request, client) = unsafe { (by_pointer(request, "request")?, *by_pointer(client, "client")?) };
-        let pairs = unsafe { slice(request.args, request.args_len) }?;
-        let mut args = Vec::with_capacity(pairs.len());
-        for pair in pairs {
-            args.push((unsafe { pair.name.bytes() }?, unsafe { pair.value.bytes() }?));
-        }
-        let caller = String::from_utf8_lossy(unsafe { request.caller.bytes() }?).into_owned();
+        let args = unsafe { pairs(request.args, request.args_len) }?;
+        let caller = unsafe { request.caller.lossy() }?;
         let context = Context(client.context);
         let (Some(go), Some(done)) = (client.go, client.done) else {
             return Err(Error::invalid("client.go and client.done must both be set"));
         };
-        let say = |call, verdict, settles| unsafe {
-            write_out(verdict_out, zlm_journal_verdict { call, verdict, settles })
+        let say = |call, what, settles| unsafe {
+            write_out(verdict, zlm_journal_verdict { call, verdict: what, settles })
         };
         say(0, ZLM_JOURNAL_PASS, false)?;
         let plugin = handles::get(handle)?;
@@ -198,7 +189,7 @@ pub unsafe extern "C" fn zlm_journal_made(
 ) -> i32 {
     c_result("zlm_journal_made", || {
         // SAFETY: as promised by the caller, here and below.
-        let key = String::from_utf8_lossy(unsafe { key.bytes() }?);
+        let key = unsafe { key.lossy() }?;
         unsafe { write_out(call, 0) }?;
         let ours = handles::get(handle)?.capture().made(kind_of(kind)?, &key);
         unsafe { write_out(call, ours) }
@@ -219,7 +210,7 @@ pub unsafe extern "C" fn zlm_journal_ended(
 ) -> i32 {
     c_result("zlm_journal_ended", || {
         // SAFETY: as promised by the caller.
-        let key = String::from_utf8_lossy(unsafe { key.bytes() }?);
+        let key = unsafe { key.lossy() }?;
         handles::get(handle)?.capture().ended(kind_of(kind)?, &key, within);
         Ok(())
     })
@@ -304,8 +295,8 @@ pub unsafe extern "C" fn zlm_journal_failed(
 ) -> i32 {
     c_result("zlm_journal_failed", || {
         // SAFETY: as promised by the caller, here and below.
-        let key = String::from_utf8_lossy(unsafe { key.bytes() }?);
-        let error = String::from_utf8_lossy(unsafe { error.bytes() }?);
+        let key = unsafe { key.lossy() }?;
+        let error = unsafe { error.lossy() }?;
         handles::get(handle)?.capture().failed(kind_of(kind)?, &key, &error);
         Ok(())
     })
@@ -325,15 +316,15 @@ pub unsafe extern "C" fn zlm_journal_connected(
 ) -> i32 {
     c_result("zlm_journal_connected", || {
         // SAFETY: as promised by the caller.
-        let key = String::from_utf8_lossy(unsafe { key.bytes() }?);
+        let key = unsafe { key.lossy() }?;
         handles::get(handle)?.capture().connected(kind_of(kind)?, &key);
         Ok(())
     })
 }
 
 fn kind_of(number: u32) -> Result<Kind> {
-    let kind = usize::try_from(number).ok().and_then(|at| Kind::ALL.get(at));
-    kind.copied().ok_or_else(|| Error::invalid(format!("{number} is not a kind of proxy")))
+    let kind = Kind::ALL.get(number as usize).copied();
+    kind.ok_or_else(|| Error::invalid(format!("{number} is not a kind of proxy")))
 }
 
 /// # Safety
@@ -341,9 +332,7 @@ fn kind_of(number: u32) -> Result<Kind> {
 unsafe fn names<'a>(stream: *const zlm_journal_stream) -> Result<[&'a str; 3]> {
     // SAFETY: as promised by the caller, here and below.
     let stream = unsafe { by_pointer(stream, "stream") }?;
-    Ok([unsafe { stream.vhost.utf8("vhost") }?, unsafe { stream.app.utf8("app") }?, unsafe {
-        stream.stream.utf8("stream")
-    }?])
+    Ok(unsafe { [stream.vhost.utf8("vhost")?, stream.app.utf8("app")?, stream.stream.utf8("stream")?] })
 }
 
 /// The client behind the C API.

@@ -1,8 +1,4 @@
-//! The C API for what the journal asks of the server. Every function may be called from any thread, returns 0 or a
-//! `zlm_journal_code`, and lets no panic through.
-
-// The names are C's.
-#![allow(non_camel_case_types)]
+//! The C API for what the journal asks of the server.
 
 use std::ffi::c_void;
 
@@ -78,7 +74,8 @@ pub unsafe extern "C" fn zlm_journal_start(handle: zlm_journal_handle, host: *co
         let (Some(add), Some(remove)) = (host.add, host.remove) else {
             return Err(Error::invalid("host.add and host.remove must both be set"));
         };
-        handles::get(handle)?.start(Box::new(CHost { context: Context(host.context), add, remove }))
+        handles::get(handle)?.start(Box::new(CHost { context: Context(host.context), add, remove }));
+        Ok(())
     })
 }
 
@@ -134,10 +131,6 @@ pub extern "C" fn zlm_journal_host_removed(handle: zlm_journal_handle, call: u64
     })
 }
 
-fn text(text: &str) -> zlm_journal_text {
-    zlm_journal_text::of(text.as_bytes())
-}
-
 /// The host behind the C API.
 struct CHost {
     context: Context,
@@ -148,6 +141,7 @@ struct CHost {
 impl Server for CHost {
     fn add(&self, call: u64, add: &Add) {
         let info = add.key.0.info();
+        let text = zlm_journal_text::of::<str>;
         let [schema, vhost, app, stream] = add.takes.each_ref().map(|part| text(part));
         let add_c = zlm_journal_add {
             kind: text(info.name),
@@ -165,6 +159,7 @@ impl Server for CHost {
     }
 
     fn remove(&self, call: u64, (kind, key): &ProxyKey) {
+        let text = zlm_journal_text::of::<str>;
         (self.remove)(self.context.get(), call, text(kind.info().remove), text(key));
     }
 }

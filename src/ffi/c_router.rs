@@ -1,9 +1,6 @@
-//! The C API for the API calls that the journal answers itself. Every function may be called from any thread, returns 0
-//! or a `zlm_journal_code`, and lets no panic through.
+//! The C API for the API calls that the journal answers itself.
 
-// The names are C's.
-#![allow(non_camel_case_types)]
-
+use std::borrow::Cow;
 use std::ffi::c_void;
 
 use super::c_api::zlm_journal_handle;
@@ -37,19 +34,17 @@ pub unsafe extern "C" fn zlm_journal_api_call(
     let context = Context(context);
     let reply = reply.map(|reply| {
         ReplyTo::new(move |answer| {
-            let text = |text: &str| zlm_journal_text::of(text.as_bytes());
-            reply(context.get(), text(answer.content_type), text(&answer.body));
+            let (content_type, body) = (answer.content_type, &answer.body);
+            reply(context.get(), zlm_journal_text::of(content_type), zlm_journal_text::of(body));
         })
     });
     c_result("zlm_journal_api_call", move || {
         let reply = reply.ok_or_else(|| Error::invalid("reply must be set"))?;
         let call = (|| {
-            let router = handles::instance(handle)?.router;
+            let router = handles::router(handle)?;
             // SAFETY: as promised by the caller, here and below.
             let request = unsafe { by_pointer(request, "request") }?;
-            let lossy = |text: &zlm_journal_text| {
-                unsafe { text.bytes() }.map(|it| String::from_utf8_lossy(it).into_owned())
-            };
+            let lossy = |text: &zlm_journal_text| unsafe { text.lossy() }.map(Cow::into_owned);
             let pairs = unsafe { slice(request.args, request.args_len) }?;
             let args = pairs.iter().map(|pair| Ok((lossy(&pair.name)?, lossy(&pair.value)?)));
             let args = args.collect::<crate::error::Result<Vec<_>>>()?;

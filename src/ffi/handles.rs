@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -10,40 +11,27 @@ use crate::api::Router;
 use crate::error::{Code, Error, Result};
 use crate::plugin::Plugin;
 
-#[derive(Clone)]
-pub struct Instance {
-    pub plugin: Arc<Plugin>,
-    pub router: Arc<Router>,
-}
-
-struct Open {
-    instances: BTreeMap<u64, Instance>,
-    last: u64,
-}
-
-static OPEN: RwLock<Open> = RwLock::new(Open { instances: BTreeMap::new(), last: 0 });
+static OPEN: RwLock<BTreeMap<u64, Arc<Router>>> = RwLock::new(BTreeMap::new());
+static LAST: AtomicU64 = AtomicU64::new(0);
 
 /// Never returns 0 or a number twice.
 pub fn insert(plugin: Plugin) -> u64 {
-    let mut open = OPEN.write();
-    open.last += 1;
-    let handle = open.last;
-    let plugin = Arc::new(plugin);
-    let router = Arc::new(Router::new(Arc::clone(&plugin)));
-    open.instances.insert(handle, Instance { plugin, router });
+    let router = Arc::new(Router::new(Arc::new(plugin)));
+    let handle = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    OPEN.write().insert(handle, router);
     handle
 }
 
 pub fn get(handle: u64) -> Result<Arc<Plugin>> {
-    instance(handle).map(|instance| instance.plugin)
+    OPEN.read().get(&handle).map(|router| Arc::clone(&router.plugin)).ok_or_else(|| unknown(handle))
 }
 
-pub fn instance(handle: u64) -> Result<Instance> {
-    OPEN.read().instances.get(&handle).cloned().ok_or_else(|| unknown(handle))
+pub fn router(handle: u64) -> Result<Arc<Router>> {
+    OPEN.read().get(&handle).cloned().ok_or_else(|| unknown(handle))
 }
 
-pub fn remove(handle: u64) -> Result<Instance> {
-    OPEN.write().instances.remove(&handle).ok_or_else(|| unknown(handle))
+pub fn remove(handle: u64) -> Result<Arc<Router>> {
+    OPEN.write().remove(&handle).ok_or_else(|| unknown(handle))
 }
 
 fn unknown(handle: u64) -> Error {

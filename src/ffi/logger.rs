@@ -1,17 +1,17 @@
 //! Passes log lines to the host's log, without the credentials of cameras.
 
-use std::sync::Once;
+use std::ffi::c_void;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::RwLock;
 
+use super::values::{Context, zlm_journal_text};
 use crate::model::redact;
 
-/// Takes a level (1 error, 2 warning, 3 information, 4 debug) and a line.
-pub type Sink = Box<dyn Fn(u32, &str) + Send + Sync>;
+/// Takes its context, a level (1 error, 2 warning, 3 information, 4 debug) and a line.
+type Sink = extern "C" fn(*mut c_void, u32, zlm_journal_text);
 
-static SINK: RwLock<Option<Sink>> = RwLock::new(None);
-static INSTALL: Once = Once::new();
+static SINK: RwLock<Option<(Sink, Context)>> = RwLock::new(None);
 
 struct ToHost;
 
@@ -22,9 +22,10 @@ impl Log for ToHost {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata())
-            && let Some(sink) = &*SINK.read()
+            && let Some((sink, context)) = &*SINK.read()
         {
-            sink(record.level() as u32, &redact(&record.args().to_string()));
+            let line = redact(&record.args().to_string());
+            sink(context.get(), record.level() as u32, zlm_journal_text::of(&line));
         }
     }
 
@@ -32,12 +33,10 @@ impl Log for ToHost {
 }
 
 /// Sends lines to `sink`; `None` stops that. When this returns, the previous sink is no longer called.
-pub fn set_sink(sink: Option<Sink>) {
-    INSTALL.call_once(|| {
-        // If the process has a logger of its own, that one gets our lines.
-        if log::set_logger(&ToHost).is_ok() {
-            log::set_max_level(LevelFilter::Debug);
-        }
-    });
+pub fn set_sink(sink: Option<(Sink, Context)>) {
+    // Only the first time. If the process has a logger of its own, that one gets our lines.
+    if log::set_logger(&ToHost).is_ok() {
+        log::set_max_level(LevelFilter::Debug);
+    }
     *SINK.write() = sink;
 }

@@ -1,5 +1,6 @@
 //! The plain values of the C API, and reading them safely.
 
+use std::borrow::Cow;
 use std::ffi::{c_char, c_void};
 use std::ptr;
 
@@ -23,7 +24,8 @@ pub struct zlm_journal_pair {
 }
 
 impl zlm_journal_text {
-    pub fn of(text: &[u8]) -> Self {
+    pub fn of<T: AsRef<[u8]> + ?Sized>(text: &T) -> Self {
+        let text = text.as_ref();
         Self { data: text.as_ptr().cast(), len: text.len() }
     }
 
@@ -43,6 +45,29 @@ impl zlm_journal_text {
         let bytes = unsafe { self.bytes() }?;
         std::str::from_utf8(bytes).map_err(|_| Error::invalid(format!("{what} is not UTF-8")))
     }
+
+    /// Replaces what is not UTF-8.
+    ///
+    /// # Safety
+    /// As for [`zlm_journal_text::bytes`].
+    pub unsafe fn lossy<'a>(&self) -> Result<Cow<'a, str>> {
+        // SAFETY: as promised by the caller.
+        unsafe { self.bytes() }.map(String::from_utf8_lossy)
+    }
+}
+
+/// The names and values of a C array.
+///
+/// # Safety
+/// `data` is NULL or valid for `len` pairs, with all that they point to, for `'a`.
+pub unsafe fn pairs<'a>(data: *const zlm_journal_pair, len: usize) -> Result<Vec<(&'a [u8], &'a [u8])>> {
+    // SAFETY: as promised by the caller, here and below.
+    let pairs = unsafe { slice(data, len) }?;
+    let mut read = Vec::with_capacity(pairs.len());
+    for pair in pairs {
+        read.push(unsafe { (pair.name.bytes()?, pair.value.bytes()?) });
+    }
+    Ok(read)
 }
 
 /// A caller's `context`, passed back to it on our threads.

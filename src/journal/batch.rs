@@ -53,19 +53,18 @@ impl Journal {
                 *args = args.take().map(|args| cipher.sealed(*kind, key, args));
             }
         }
-        let submitted = self.core.submit(done, |turn| {
-            if turn.standing() != Standing::Written {
+        let submitted = self.core.submit(done, |inbox| {
+            if inbox.standing() != Standing::Written {
                 return Err(self.core.last_failure().into());
             }
-            check(turn.intent(), &mutations, precondition)?;
+            check(inbox.intent(), &mutations, precondition)?;
             // A batch of any size is taken, if the queue is not already full.
-            turn.has_room(0)?;
-            let make = |Mutation { key: (kind, key), op, args, .. }| {
-                let before = turn.intent().get(kind, &key).map(|entry| entry.args.clone());
-                let Cause { origin, reason } = cause.clone();
-                let (its_key, its_args) = (Arc::clone(&key), args.clone());
-                let change = Change { seq: 0, at, op, kind, key: its_key, args: its_args, origin, reason };
-                Some(((kind, key), turn.change(change)?, op, before.zip(args)))
+            inbox.has_room(0)?;
+            let make = |Mutation { key: (kind, key), op, args: after, .. }| {
+                let before = inbox.intent().get(kind, &key).map(|entry| entry.args.clone());
+                let (args, Cause { origin, reason }) = (after.clone(), cause.clone());
+                let change = Change { seq: 0, at, op, kind, key: Arc::clone(&key), args, origin, reason };
+                Some(((kind, key), inbox.change(change)?, op, before.zip(after)))
             };
             Ok(mutations.into_iter().filter_map(make).collect::<Vec<_>>())
         });

@@ -8,11 +8,14 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::ack::{Ack, Done, Persisted};
 use super::gauges::Gauges;
-use super::inbox::{Inbox, Turn};
+use super::inbox::{Inbox, Inner};
 use crate::error::{Code, Error, Result};
 use crate::model::Kind;
 use crate::settings::{Durability, Settings};
 use crate::storage::paths::{JournalPaths, SnapshotFile, log_of};
+
+/// Called for a proxy that the server has to bring back to intent.
+pub type Converge = Box<dyn Fn(Kind, &Arc<str>) + Send + Sync>;
 
 pub struct Core {
     pub options: RwLock<Arc<Settings>>,
@@ -25,8 +28,7 @@ pub struct Core {
     pub files: Mutex<()>,
     /// The files that the writer's connection has open.
     pub opened: Mutex<Option<OpenFiles>>,
-    /// Called for a proxy that the server has to bring back to intent.
-    pub converge: OnceLock<Box<dyn Fn(Kind, &Arc<str>) + Send + Sync>>,
+    pub converge: OnceLock<Converge>,
     pub durable_seq: AtomicU64,
     /// The last change in the database file without its log.
     pub file_seq: AtomicU64,
@@ -63,15 +65,11 @@ impl Core {
     pub fn submit<T>(
         &self,
         done: Done,
-        work: impl FnOnce(&mut Turn<'_>) -> std::result::Result<T, Ack>,
+        work: impl FnOnce(&mut Inner) -> std::result::Result<T, Ack>,
     ) -> std::result::Result<T, (Done, Ack)> {
         let is_told_now = self.options().durability == Durability::Async;
-        let (value, told_now) = self.inbox.submit(done, is_told_now, work)?;
-        if let Some((done, seq)) = told_now {
-            let result = self.health.lock().failure.clone().map_or(Ok(Persisted::Soon), Err);
-            done.call(Ack { seq, result, undone: false });
-        }
-        Ok(value)
+        let result = || self.health.lock().failure.clone().map_or(Ok(Persisted::Soon), Err);
+        self.inbox.submit(done, is_told_now.then(result), work)
     }
 
     pub fn new(options: Settings, paths: JournalPaths) -> Self {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Journal, SnapshotFile};
+use super::Journal;
 use crate::error::{Error, Result};
 use crate::model::{Change, Entry, ProxyKey};
 use crate::storage::db::{self, HistoryFilter, Store};
@@ -35,15 +35,12 @@ impl Journal {
         let _files = self.core.files.lock();
         let paths = &self.core.paths;
         let store = Store::open_for_reading(paths, &paths.file)?;
-        let damaged = || {
-            Error::corrupt(
-                "the history cannot be read back that far: changes in between are damaged, see the log and \
-                 incidents_view",
-            )
-        };
         let read = |filter: HistoryFilter| match store.changes(&filter, cipher.as_deref())? {
             (changes, 0) => Ok(changes),
-            _ => Err(damaged()),
+            _ => Err(Error::corrupt(
+                "the history cannot be read back that far: changes in between are damaged, see the log and \
+                 incidents_view",
+            )),
         };
         let to = match moment {
             PointInTime::Seq(seq) => seq,
@@ -83,10 +80,5 @@ impl Journal {
             intent.set(change.kind, &change.key, change.entry());
         }
         Ok((to, intent.after(None, usize::MAX)))
-    }
-
-    /// The snapshots, the newest first. Blocks on the disk.
-    pub fn snapshots(&self) -> Vec<SnapshotFile> {
-        self.core.paths.list_snapshots()
     }
 }

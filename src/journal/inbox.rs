@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::ack::{Ack, Done};
+use super::ack::{Ack, Done, Persisted};
 use crate::error::{Code, Error, Result};
-use crate::model::{Change, Op, ProxyKey, State as ProxyState};
+use crate::model::{Change, Op, ProxyKey, State};
 use crate::storage::cipher::ArgsCipher;
 use crate::storage::intent::{Applied, Intent};
 
@@ -26,14 +26,15 @@ const SHARE_WAIT: Duration = Duration::from_millis(1);
 
 #[derive(Default)]
 pub struct Inbox {
-    state: Mutex<State>,
+    inner: Mutex<Inner>,
     wake_writer: Condvar,
     /// As many changes are queued as the writer awaits.
     all_queued: Condvar,
 }
 
+/// What a submission reads and changes, under the lock.
 #[derive(Default)]
-struct State {
+pub struct Inner {
     intent: Intent,
     queue: Vec<Job>,
     queued_bytes: usize,
@@ -78,7 +79,7 @@ pub enum Standing {
 }
 
 /// Maintenance that only the writing connection may do.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Chores {
     /// Copy the rest of the log that the last checkpoint left, so that the log starts over.
     pub finish_checkpoint: bool,
@@ -104,18 +105,7 @@ pub enum Repair {
     Open,
 }
 
-/// Exclusive access to the inbox during a submission.
-pub struct Turn<'a> {
-    state: &'a mut State,
-    relies_on: Option<u64>,
-    has_queued: bool,
-}
-
-impl State {
-    fn turn(&mut self) -> Turn<'_> {
-        Turn { state: self, relies_on: None, has_queued: false }
-    }
-
+impl Inner {
     fn push(&mut self, job: Job) {
         self.queued_bytes += job.applied.as_ref().map_or(0, |applied| applied.change.bytes());
         self.queue.push(job);
@@ -128,24 +118,22 @@ impl State {
             self.unwritten.push(applied.change);
         }
     }
-}
 
-impl Turn<'_> {
     pub fn intent(&self) -> &Intent {
-        &self.state.intent
+        &self.intent
     }
 
     pub fn standing(&self) -> Standing {
-        match self.state.standing {
-            Standing::Written if self.state.is_abandoned => Standing::ReadOnly,
+        match self.standing {
+            Standing::Written if self.is_abandoned => Standing::ReadOnly,
             standing => standing,
         }
     }
 
     /// Fails if the queue has no room for so many bytes.
     pub fn has_room(&self, bytes: usize) -> Result<()> {
-        let waiting = self.state.queue.len();
-        if waiting < QUEUE_CHANGES && self.state.queued_bytes + bytes <= QUEUE_BYTES {
+        let waiting = self.queue.len();
+        if waiting < QUEUE_CHANGES && self.queued_bytes + bytes <= QUEUE_BYTES {
             return Ok(());
         }
         let why = format!("{waiting} changes are already waiting for the disk: it is too slow or stuck");
@@ -154,31 +142,30 @@ impl Turn<'_> {
 
     /// Changes intent, and queues the change if the file may be written. Returns its number, `None` if nothing changes.
     pub fn change(&mut self, change: Change) -> Option<u64> {
-        let applied = self.state.intent.change(change)?;
+        let applied = self.intent.change(change)?;
         let seq = applied.change.seq;
         if self.standing() == Standing::Written {
-            self.state.push(Job { seq, stands_on: Some(seq), applied: Some(applied), done: None });
-            self.has_queued = true;
+            self.push(Job { seq, stands_on: Some(seq), applied: Some(applied), done: None });
         }
         Some(seq)
     }
 
     /// Changes only memory; the writer then rewrites the file.
     pub fn change_unwritten(&mut self, change: Change) {
-        if let Some(applied) = self.state.intent.change(change) {
-            self.state.missed(applied);
-            self.state.needs_rewrite = true;
+        if let Some(applied) = self.intent.change(change) {
+            self.missed(applied);
+            self.needs_rewrite = true;
         }
     }
 
     /// Change `seq` already did what the submission wants.
     pub fn relies_on(&mut self, seq: u64) {
-        self.relies_on = Some(seq);
+        self.push(Job { seq: self.intent.seq(), stands_on: Some(seq), applied: None, done: None });
     }
 
     /// Keeps the change until the file is read; drops it if too much is kept already.
     pub fn keep(&mut self, change: Change) {
-        let State { kept, kept_bytes, .. } = &mut *self.state;
+        let Inner { kept, kept_bytes, .. } = self;
         let size = change.bytes();
         if kept.len() < QUEUE_CHANGES && *kept_bytes + size <= QUEUE_BYTES {
             *kept_bytes += size;
@@ -190,36 +177,42 @@ impl Turn<'_> {
 impl Inbox {
     // ---- submissions
 
-    /// The only way in. `work` reads and changes intent atomically. `done` is called when all of that is on disk; if
-    /// `is_told_now`, it is returned to be called now, with the last change so far. If `work` fails, nothing of it is
-    /// queued, whatever it changed in memory, and `done` is returned. Call [`Inbox::wake`] afterwards.
+    /// The only way in. `work` reads and changes intent atomically. `done` is called when all of that is on disk, or
+    /// now with the result `told_now`. If `work` fails, nothing of it is queued, whatever it changed in memory, and
+    /// `done` is returned. Call [`Inbox::wake`] afterwards.
     pub fn submit<T>(
         &self,
         done: Done,
-        is_told_now: bool,
-        work: impl FnOnce(&mut Turn<'_>) -> std::result::Result<T, Ack>,
-    ) -> std::result::Result<(T, Option<(Done, u64)>), (Done, Ack)> {
-        let mut state = self.state.lock();
+        told_now: Option<Result<Persisted>>,
+        work: impl FnOnce(&mut Inner) -> std::result::Result<T, Ack>,
+    ) -> std::result::Result<T, (Done, Ack)> {
+        let mut state = self.inner.lock();
         if state.is_closing {
             let error = Error::new(Code::Closed, "the journal is closed: the server is stopping");
             return Err((done, error.into()));
         }
-        let mut turn = state.turn();
-        let value = match work(&mut turn) {
+        let before = state.queue.len();
+        let value = match work(&mut state) {
             Ok(value) => value,
             Err(refusal) => return Err((done, refusal)),
         };
-        let (stands_on, has_queued) = (turn.relies_on, turn.has_queued);
         let seq = state.intent.seq();
-        let (now, later) = if is_told_now { (Some((done, seq)), None) } else { (None, Some(done)) };
-        match state.queue.last_mut().filter(|_| has_queued) {
+        let (now, later) = match told_now {
+            Some(result) => (Some((done, Ack { seq, result, undone: false })), None),
+            None => (None, Some(done)),
+        };
+        match state.queue.get_mut(before..).and_then(<[Job]>::last_mut) {
             Some(job) => job.done = later,
-            None => state.push(Job { seq, stands_on, applied: None, done: later }),
+            None => state.push(Job { seq, stands_on: None, applied: None, done: later }),
         }
         if state.awaited > 0 && state.queue.len() >= state.awaited {
             self.all_queued.notify_one();
         }
-        Ok((value, now))
+        drop(state);
+        if let Some((done, ack)) = now {
+            done.call(ack);
+        }
+        Ok(value)
     }
 
     pub fn wake(&self) {
@@ -227,13 +220,13 @@ impl Inbox {
     }
 
     pub fn look<T>(&self, at: impl FnOnce(&Intent) -> T) -> T {
-        at(&self.state.lock().intent)
+        at(&self.inner.lock().intent)
     }
 
     /// Whether changes are written, how many wait for the disk, how long the oldest has, and what `of` reads from
     /// intent.
     pub fn report<T>(&self, of: impl FnOnce(&Intent) -> T) -> (Standing, usize, Duration, T) {
-        let state = self.state.lock();
+        let state = self.inner.lock();
         let lag = state.waiting_since.map_or(Duration::ZERO, |since| since.elapsed());
         (state.standing, state.queue.len(), lag, of(&state.intent))
     }
@@ -245,7 +238,7 @@ impl Inbox {
 
     /// Calls `told` once when intent is known: at once, or on the writer thread.
     pub fn on_loaded(&self, told: impl FnOnce() + Send + 'static) {
-        let mut state = self.state.lock();
+        let mut state = self.inner.lock();
         if state.standing == Standing::NotRead {
             state.begin = Some(Box::new(told));
         } else {
@@ -256,19 +249,19 @@ impl Inbox {
 
     /// Refuses further submissions; the queue is still written.
     pub fn close(&self) {
-        self.state.lock().is_closing = true;
+        self.inner.lock().is_closing = true;
         self.wake_writer.notify_all();
     }
 
     // ---- for the maintenance thread
 
     pub fn order_rewrite(&self) {
-        self.state.lock().needs_rewrite = true;
+        self.inner.lock().needs_rewrite = true;
         self.wake();
     }
 
     pub fn order(&self, change: impl FnOnce(&mut Chores)) {
-        change(&mut self.state.lock().chores);
+        change(&mut self.inner.lock().chores);
         self.wake();
     }
 
@@ -276,7 +269,7 @@ impl Inbox {
 
     /// Waits for work. `callers` is the number of calls that the last commit answered or that came during it.
     pub fn next(&self, is_open: bool, retry_at: Option<Instant>, callers: usize) -> Work {
-        let mut state = self.state.lock();
+        let mut state = self.inner.lock();
         loop {
             let is_broken = match state.standing {
                 Standing::Written => !is_open || state.needs_rewrite,
@@ -284,8 +277,7 @@ impl Inbox {
                 Standing::ReadOnly => false,
             };
             let is_due = is_broken && (state.is_closing || retry_at.is_none_or(|at| at <= Instant::now()));
-            let is_idle =
-                state.queue.is_empty() && !state.chores.finish_checkpoint && state.chores.prune.is_none();
+            let is_idle = state.queue.is_empty() && state.chores == Chores::default();
             if is_due || !is_idle || state.is_closing {
                 if !is_due && !state.is_closing && !state.queue.is_empty() {
                     self.wait_for_others(&mut state, callers);
@@ -314,7 +306,7 @@ impl Inbox {
 
     /// Waits for further calls: callers that were just answered usually send their next one at once, and a commit costs
     /// as much processor time, which the pollers need, as several changes.
-    fn wait_for_others(&self, state: &mut MutexGuard<'_, State>, callers: usize) {
+    fn wait_for_others(&self, state: &mut MutexGuard<'_, Inner>, callers: usize) {
         let awaited = callers.min(SHARED_WELL);
         if awaited < SHARED_FROM || state.queue.len() >= awaited {
             return;
@@ -326,14 +318,14 @@ impl Inbox {
 
     /// Everything that was taken at `taken` is answered. Returns the number of jobs that have come since.
     pub fn answered(&self, taken: Instant) -> usize {
-        let mut state = self.state.lock();
+        let mut state = self.inner.lock();
         state.waiting_since = (!state.queue.is_empty()).then_some(taken);
         state.queue.len()
     }
 
     /// Keeps changes that are in memory but were not written.
     pub fn missed(&self, batch: Vec<Applied>) {
-        let mut state = self.state.lock();
+        let mut state = self.inner.lock();
         batch.into_iter().for_each(|applied| state.missed(applied));
     }
 
@@ -341,12 +333,12 @@ impl Inbox {
     /// later queued call has changed too.
     pub fn take_back(&self, batch: Vec<Applied>) -> Vec<Applied> {
         let mut undone = Vec::new();
-        let mut state = self.state.lock();
+        let mut state = self.inner.lock();
         let queued = state.queue.iter().filter_map(|job| job.applied.as_ref());
         let later: BTreeSet<ProxyKey> =
             queued.map(|applied| (applied.change.kind, Arc::clone(&applied.change.key))).collect();
         for applied in batch.into_iter().rev() {
-            let is_set_aside = applied.change.op == Op::Set(ProxyState::Quarantined);
+            let is_set_aside = applied.change.op == Op::Set(State::Quarantined);
             if is_set_aside || later.contains(&(applied.change.kind, Arc::clone(&applied.change.key))) {
                 state.missed(applied);
             } else {
@@ -359,13 +351,12 @@ impl Inbox {
 
     /// The file was read: intent is what it has, plus the calls that have come since the start.
     pub fn loaded(&self, intent: Intent, is_written: bool) {
-        let mut state = self.state.lock();
+        let mut state = self.inner.lock();
         state.standing = if is_written { Standing::Written } else { Standing::ReadOnly };
         state.intent = intent;
         let (kept, begin) = (std::mem::take(&mut state.kept), state.begin.take());
-        let mut turn = state.turn();
         for change in kept.into_values() {
-            turn.change(change);
+            state.change(change);
         }
         drop(state);
         if let Some(begin) = begin {
@@ -375,16 +366,16 @@ impl Inbox {
 
     /// The file has everything up to this change.
     pub fn rewritten(&self, seq: u64) {
-        self.state.lock().unwritten.retain(|change| change.seq > seq);
+        self.inner.lock().unwritten.retain(|change| change.seq > seq);
     }
 
     pub fn unwritten(&self) -> Vec<Change> {
-        self.state.lock().unwritten.clone()
+        self.inner.lock().unwritten.clone()
     }
 
     /// The writer has died: changes stay in memory, and the queued ones fail.
     pub fn abandon(&self) {
-        let mut state = self.state.lock();
+        let mut state = self.inner.lock();
         state.is_abandoned = true;
         let untold = std::mem::take(&mut state.queue);
         drop(state);
@@ -399,8 +390,8 @@ mod tests {
     #[test]
     fn the_lag_is_that_of_the_oldest_that_waits() {
         let inbox = Inbox::default();
-        let since = || inbox.state.lock().waiting_since;
-        let call = || assert!(inbox.submit(Done::new(drop), false, |_| Ok(())).is_ok());
+        let since = || inbox.inner.lock().waiting_since;
+        let call = || assert!(inbox.submit(Done::new(drop), None, |_| Ok(())).is_ok());
         let lag = || inbox.report(|_| ()).2;
         assert_eq!(lag(), Duration::ZERO);
         call();
@@ -413,7 +404,7 @@ mod tests {
         // One more came while those were written.
         inbox.answered(taken);
         assert_eq!(since(), Some(taken));
-        inbox.state.lock().queue.clear();
+        inbox.inner.lock().queue.clear();
         inbox.answered(Instant::now());
         assert_eq!(lag(), Duration::ZERO);
     }

@@ -27,7 +27,7 @@ pub use self::batch::{AppliedMutation, Mutation, Precondition};
 use self::core::Core;
 pub use self::gauges::Reading;
 pub use self::history::PointInTime;
-use self::inbox::{QUEUE_CHANGES, Standing, Turn};
+use self::inbox::{Inner, QUEUE_CHANGES, Standing};
 use self::upkeep::Maintenance;
 use self::writer::Writer;
 use crate::error::{Code, Error, Result};
@@ -171,18 +171,16 @@ impl Journal {
             (Op::Add, Some(_)) | (Op::Remove | Op::Set(_), None) => Ok(()),
             _ => Err(Error::invalid("an add must have arguments, and other calls must not")),
         });
-        let submitted = match checked {
-            Ok(()) => {
-                let (at, is_undone) = (self.now_ms(), self.settings().on_error == OnError::Reject);
-                self.core.submit(done, |turn| self.take_in(turn, call, at, is_undone))
-            }
-            Err(error) => Err((done, error.into())),
-        };
+        if let Err(error) = checked {
+            return done.call(error.into());
+        }
+        let (at, is_undone) = (self.now_ms(), self.settings().on_error == OnError::Reject);
+        let submitted = self.core.submit(done, |inbox| self.take_in(inbox, call, at, is_undone));
         if let Err((done, refusal)) = submitted {
             if refusal.undone {
                 self.core.undone(kind, &key.into());
             }
-            done.call(refusal.into());
+            done.call(refusal);
         }
     }
 
@@ -194,7 +192,7 @@ impl Journal {
     /// Records a call at that time; `is_undone` if it is to be undone when it cannot be written.
     fn take_in(
         &self,
-        turn: &mut Turn<'_>,
+        inbox: &mut Inner,
         call: Call<'_>,
         at: i64,
         is_undone: bool,
@@ -203,30 +201,30 @@ impl Journal {
         let durable = self.core.durable_seq.load(Ordering::Acquire);
         // A change that is not on disk may yet be undone, and this call must then be undone with it.
         let is_the_same = |entry: &Entry| args.as_ref() == Some(&entry.args) && entry.seq <= durable;
-        let wanted = turn.intent().get(kind, key).filter(|entry| entry.state == State::Enabled);
-        let relies_on = wanted.filter(|entry| op == Op::Add && (already_exists || is_the_same(entry)));
-        let relies_on = relies_on.map(|entry| entry.seq);
-        let is_change = relies_on.is_none() && (op == Op::Add || turn.intent().get(kind, key).is_some());
+        let there = inbox.intent().get(kind, key);
+        let wanted = there.filter(|entry| op == Op::Add && entry.state == State::Enabled);
+        let relies_on = wanted.filter(|entry| already_exists || is_the_same(entry)).map(|entry| entry.seq);
+        let is_change = relies_on.is_none() && (op == Op::Add || there.is_some());
         let change = Change { seq: 0, at, op, kind, key: key.into(), args, origin, reason };
-        if turn.standing() != Standing::Written {
+        if inbox.standing() != Standing::Written {
             let refusal = Ack::from(self.core.last_failure());
-            match turn.standing() {
+            match inbox.standing() {
                 _ if is_undone => return Err(Ack { undone: true, ..refusal }),
-                Standing::NotRead => turn.keep(change),
-                _ if is_change => drop(turn.change(change)),
+                Standing::NotRead => inbox.keep(change),
+                _ if is_change => drop(inbox.change(change)),
                 _ => {}
             }
-            return Err(Ack { seq: turn.intent().seq(), ..refusal });
+            return Err(Ack { seq: inbox.intent().seq(), ..refusal });
         }
-        if let Err(error) = turn.has_room(change.bytes()) {
+        if let Err(error) = inbox.has_room(change.bytes()) {
             if is_change && !is_undone {
-                turn.change_unwritten(change);
+                inbox.change_unwritten(change);
             }
-            return Err(Ack { seq: turn.intent().seq(), undone: is_change && is_undone, ..error.into() });
+            return Err(Ack { seq: inbox.intent().seq(), undone: is_change && is_undone, ..error.into() });
         }
         match relies_on {
-            Some(seq) => turn.relies_on(seq),
-            None => drop(turn.change(change)),
+            Some(seq) => inbox.relies_on(seq),
+            None => drop(inbox.change(change)),
         }
         Ok(())
     }
@@ -236,9 +234,9 @@ impl Journal {
     pub fn change(&self, kind: Kind, key: &str, seq: u64, op: Op, reason: &str) -> bool {
         let (at, origin, reason) = (self.now_ms(), "zlm-journal".to_owned(), reason.to_owned());
         let change = Change { seq: 0, at, op, kind, key: key.into(), args: None, origin, reason };
-        let submitted = self.core.submit(Done::new(drop), |turn| {
-            let is_as_expected = turn.intent().get(kind, key).is_some_and(|entry| entry.seq == seq);
-            let changed = is_as_expected.then(|| turn.change(change)).flatten();
+        let submitted = self.core.submit(Done::new(drop), |inbox| {
+            let is_as_expected = inbox.intent().get(kind, key).is_some_and(|entry| entry.seq == seq);
+            let changed = is_as_expected.then(|| inbox.change(change)).flatten();
             changed.ok_or_else(|| Error::new(Code::Conflict, "it is not as it was").into())
         });
         self.wake();

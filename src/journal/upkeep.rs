@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use super::core::Core;
 use crate::error::{Code, Result};
 use crate::storage::db::{self, Content, Store};
-use crate::storage::intent::Intent;
 use crate::storage::paths::{DAMAGED, REPLACED, SnapshotFile};
 
 /// Changes are in the database file at the latest after this time.
@@ -20,8 +19,6 @@ pub struct Maintenance {
     core: Arc<Core>,
     /// The last change that was noted as being on disk.
     marked: u64,
-    /// The last change on disk at the previous check.
-    seen: u64,
     /// The file was fully checked once since it was opened.
     verified: bool,
     checkpointed: Instant,
@@ -31,7 +28,7 @@ pub struct Maintenance {
 impl Maintenance {
     pub fn new(core: Arc<Core>) -> Self {
         let now = Instant::now();
-        Self { core, marked: 0, seen: 0, verified: false, checkpointed: now, snapshotted: now }
+        Self { core, marked: 0, verified: false, checkpointed: now, snapshotted: now }
     }
 
     pub fn run(mut self) {
@@ -53,17 +50,19 @@ impl Maintenance {
     }
 
     fn tick(&mut self) -> Result<()> {
-        self.look_after_files();
-        self.mark()?;
+        // Also without calls, a journal that was deleted is soon rewritten.
+        if let Err(error) = self.core.files_are_there() {
+            self.core.noted(error);
+            self.core.inbox.order_rewrite();
+        }
+        // Nothing was written since the last check: a checkpoint now delays nobody, and makes a plain copy of the
+        // database file a backup.
+        let is_quiet = !self.mark()?;
         if !self.verified && self.core.is_healthy() {
             self.verified = true;
             self.core.seal_what_is_old()?;
             self.verify()?;
         }
-        // Nothing was written since the last check: a checkpoint now delays nobody, and makes a plain copy of the
-        // database file a backup.
-        let durable = self.core.durable_seq.load(Ordering::Acquire);
-        let is_quiet = std::mem::replace(&mut self.seen, durable) == durable;
         let overdue = self.checkpointed.elapsed() >= CHECKPOINT_EVERY;
         let is_dirty = self.core.dirty.load(Ordering::Relaxed);
         if (is_dirty && (is_quiet || overdue)) || self.core.checkpoint_due.swap(false, Ordering::Relaxed) {
@@ -78,14 +77,6 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Also without calls, a journal that was deleted is soon rewritten.
-    fn look_after_files(&self) {
-        if let Err(error) = self.core.files_are_there() {
-            self.core.noted(error);
-            self.core.inbox.order_rewrite();
-        }
-    }
-
     /// Checks once what the start does not read, history and indexes, while the server is already running.
     fn verify(&self) -> Result<()> {
         let _files = self.core.files.lock();
@@ -95,14 +86,16 @@ impl Maintenance {
         self.core.rewrite_if_corrupt(verified)
     }
 
-    fn mark(&mut self) -> Result<()> {
+    /// Notes the last change on disk. Returns whether it is a new one.
+    fn mark(&mut self) -> Result<bool> {
         let _files = self.core.files.lock();
         let durable = self.core.durable_seq.load(Ordering::Acquire);
-        if durable > self.marked && self.core.is_healthy() {
+        let is_new = durable > self.marked && self.core.is_healthy();
+        if is_new {
             self.core.paths.write_mark(durable)?;
             self.marked = durable;
         }
-        Ok(())
+        Ok(is_new)
     }
 }
 
@@ -146,15 +139,10 @@ impl Core {
             return Ok(newest);
         }
         let snapshot = self.paths.snapshot(intent.seq());
-        self.write_snapshot(intent, &snapshot.path)?;
+        db::create(&self.paths, &snapshot.path, &Content { intent, ..Content::default() })?;
         self.health.lock().snapshot = Some(snapshot.clone());
         self.drop_old_snapshots()?;
         Ok(Some(snapshot))
-    }
-
-    fn write_snapshot(&self, intent: Intent, path: &Path) -> Result<()> {
-        let content = Content { intent, ..Content::default() };
-        db::create(&self.paths, &self.paths.temporary_snapshot(), path, &content)
     }
 
     /// With a key, none of our files may show URLs: older snapshots are encrypted, and plain files that were replaced
@@ -170,11 +158,14 @@ impl Core {
             if is_sealed(&snapshot.path) {
                 continue;
             }
-            let intent = db::load(&self.paths, &snapshot.path, Some(&cipher))
-                .map_err(|error| error.context(format!("cannot encrypt {}", snapshot.path.display())));
-            match intent {
-                Ok(intent) => self.write_snapshot(intent, &snapshot.path)?,
-                Err(error) => log::error!("journal: {error}. Remove it if the URLs in it must not be readable"),
+            match db::load(&self.paths, &snapshot.path, Some(&cipher)) {
+                Ok(intent) => {
+                    db::create(&self.paths, &snapshot.path, &Content { intent, ..Content::default() })?;
+                }
+                Err(error) => log::error!(
+                    "journal: cannot encrypt {}: {error}. Remove it if the URLs in it must not be readable",
+                    snapshot.path.display()
+                ),
             }
         }
         let holds_more = |folder: &PathBuf| self.paths.database_in(folder).is_some_and(|file| !is_sealed(&file));

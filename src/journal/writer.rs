@@ -15,7 +15,7 @@ use super::inbox::{Chores, Job, Repair};
 use crate::error::{Code, Error, Result};
 use crate::settings::OnError;
 use crate::storage::cipher::ArgsCipher;
-use crate::storage::db::{self, Content, LOG_PAGES, Store};
+use crate::storage::db::{self, LOG_PAGES, Store};
 use crate::storage::intent::{Applied, Intent};
 use crate::storage::paths::REPLACED;
 use crate::storage::recover::{self, Opened};
@@ -74,7 +74,9 @@ impl Writer {
             let jobs = work.jobs.len();
             self.settle(work.jobs, matches!(work.repair, Repair::Rewrite(_)));
             self.callers = jobs + self.core.inbox.answered(work.taken);
-            self.do_chores(work.chores);
+            if let Err(error) = self.do_chores(work.chores) {
+                self.fail(&error);
+            }
             if work.is_last {
                 return;
             }
@@ -212,17 +214,14 @@ impl Writer {
         core.dirty.store(true, Ordering::Relaxed);
         self.store = Some(opened.store);
         self.healed();
-        {
-            let newest = core.paths.list_snapshots().into_iter().next();
-            let mut health = core.health.lock();
-            health.snapshot = newest;
-            // Have a snapshot made soon after each start, however short the last run was.
-            let snapshot = health.snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
-            core.snapshot_due.store(opened.intent.seq() > snapshot, Ordering::Relaxed);
-            if let Some(report) = opened.report {
-                log::error!("journal: {report}");
-                health.last_error = Some((core.paths.env.now_ms(), Error::corrupt(report)));
-            }
+        let newest = core.paths.list_snapshots().into_iter().next();
+        // Have a snapshot made soon after each start, however short the last run was.
+        let snapshot = newest.as_ref().map_or(0, |snapshot| snapshot.seq);
+        core.snapshot_due.store(opened.intent.seq() > snapshot, Ordering::Relaxed);
+        core.health.lock().snapshot = newest;
+        if let Some(report) = opened.report {
+            log::error!("journal: {report}");
+            core.health.lock().last_error = Some((core.paths.env.now_ms(), Error::corrupt(report)));
         }
         core.inbox.loaded(opened.intent, true);
     }
@@ -268,13 +267,12 @@ impl Writer {
             self.lock = Some(paths.lock()?);
         }
         let durable = self.core.durable_seq.load(Ordering::Acquire);
-        let (mut history, incidents) = recover::salvage_history(paths, durable, intent.cipher());
-        history.extend(self.core.inbox.unwritten().into_iter().map(|change| (change.seq, change)));
+        let mut content = recover::with_old_history(paths, intent.clone(), durable);
+        content.history.extend(self.core.inbox.unwritten().into_iter().map(|change| (change.seq, change)));
         let report = self.core.health.lock().last_error.as_ref().map_or_else(
             || "The file was rewritten from memory".to_owned(),
             |(_, error)| format!("The file was rewritten from memory after: {error}"),
         );
-        let content = Content { intent: intent.clone(), history, incidents };
         recover::replace(paths, content, report, REPLACED).map(|opened| opened.store)
     }
 
@@ -308,24 +306,17 @@ impl Writer {
         }
     }
 
-    fn do_chores(&mut self, chores: Chores) {
-        let Some(store) = &self.store else { return };
-        let mut outcome = Ok(());
+    fn do_chores(&self, chores: Chores) -> Result<()> {
+        let Some(store) = &self.store else { return Ok(()) };
         if chores.finish_checkpoint {
-            outcome = self.core.copy_log(store);
+            self.core.copy_log(store)?;
         }
-        if let (Ok(()), Some((seq, before))) = (&outcome, chores.prune) {
-            match store.prune(seq, before, PRUNE_ROWS) {
-                // There is more to prune: continue after the jobs that are waiting.
-                Ok(rows) if rows == PRUNE_ROWS as usize => {
-                    self.core.inbox.order(|due| due.prune = chores.prune);
-                }
-                Ok(_) => {}
-                Err(error) => outcome = Err(error),
-            }
+        if let Some((seq, before)) = chores.prune
+            && store.prune(seq, before, PRUNE_ROWS)? == PRUNE_ROWS as usize
+        {
+            // There is more to prune: continue after the jobs that are waiting.
+            self.core.inbox.order(|due| due.prune = chores.prune);
         }
-        if let Err(error) = outcome {
-            self.fail(&error);
-        }
+        Ok(())
     }
 }

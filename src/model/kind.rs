@@ -25,14 +25,13 @@ pub struct KindInfo {
     /// The argument with the URL that it connects to.
     pub connects_to: &'static str,
     /// Where its stream comes from and where it goes. A proxy that takes a stream of this server by name can be added
-    /// only while that exists, and MediaServer ends it for good when that ends.
+    /// only while that exists, and MediaServer ends it for good when that ends. Others end when the stream that they
+    /// make on this server is closed.
     pub input: Endpoint,
     pub output: Endpoint,
     /// The argument that renames the stream that it makes (MultiMediaSourceMuxer.cpp). A source that bypasses the
     /// muxer, as with `rtsp.directProxy`, keeps its name.
     pub renames_stream: Option<&'static str>,
-    /// MediaServer ends the proxy when the stream that it makes on this server is closed.
-    pub ends_with_its_stream: bool,
     /// Newer versions of MediaServer have `force` for it: with 1, as in a replay, they keep and retry it even if its
     /// first connect fails, such as that of a camera that is off.
     pub has_force: bool,
@@ -66,7 +65,6 @@ impl Kind {
                 input: Endpoint::Url("url"),
                 output: Endpoint::Named,
                 renames_stream: Some("stream_replace"),
-                ends_with_its_stream: true,
                 has_force: true,
                 is_process: false,
                 names_setting: None,
@@ -81,7 +79,6 @@ impl Kind {
                 input: Endpoint::Named,
                 output: Endpoint::Url("dst_url"),
                 renames_stream: None,
-                ends_with_its_stream: false,
                 has_force: false,
                 is_process: false,
                 names_setting: None,
@@ -96,7 +93,6 @@ impl Kind {
                 input: Endpoint::Url("src_url"),
                 output: Endpoint::Url("dst_url"),
                 renames_stream: None,
-                ends_with_its_stream: true,
                 has_force: false,
                 is_process: true,
                 names_setting: Some("ffmpeg_cmd_key"),
@@ -135,7 +131,7 @@ impl Kind {
     pub fn own_streams<'a>(self, get: impl Fn(&str) -> Option<&'a str>, rules: &NamingRules) -> Vec<Stream> {
         let info = self.info();
         let own = match info.output {
-            _ if !info.ends_with_its_stream => None,
+            _ if info.input == Endpoint::Named => None,
             Endpoint::Named => named_stream(&get, rules),
             Endpoint::Url(name) => get(name).and_then(|url| url::stream_here(url, rules)),
         };

@@ -6,7 +6,7 @@ use std::fmt;
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
 
 /// The name of a media source, without its schema. `a/b` + `c` is not equal to `a` + `b/c`.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Stream {
     /// `vhost/app/stream`: one allocation, since there is one for each proxy.
     name: Box<str>,
@@ -75,12 +75,6 @@ impl fmt::Display for Stream {
     /// `vhost/app/stream`.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.name)
-    }
-}
-
-impl fmt::Debug for Stream {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{:?}/{:?}/{:?}", self.vhost(), self.app(), self.stream())
     }
 }
 

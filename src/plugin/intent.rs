@@ -107,10 +107,8 @@ impl reconcile::Intent for JournaledIntent {
             .ok()?;
         let args = entry.args.read();
         let named = |name: &str| args.get(name).unwrap_or_default().to_owned();
-        let takes = match info.input {
-            Endpoint::Named => ["schema", "vhost", "app", "stream"].map(named),
-            Endpoint::Url(_) => Default::default(),
-        };
+        let is_taker = info.input == Endpoint::Named;
+        let takes = if is_taker { ["schema", "vhost", "app", "stream"].map(named) } else { Default::default() };
         let setting = info.names_setting.map(named).unwrap_or_default();
         Some(reconcile::Add { key: key.clone(), seq, replace, takes, setting, body })
     }

@@ -126,42 +126,10 @@ impl Handle {
     }
 }
 
-/// The reconciler's thread before it has work. Started on the thread that opens the journal: on a poller of MediaServer
-/// it would inherit real-time priority and processor. Dropping it ends the thread.
-pub struct Idle {
-    driver: Sender<Driver>,
-    thread: JoinHandle<()>,
-}
-
-impl Idle {
-    pub fn spawn() -> Result<Idle> {
-        let (driver, given) = channel::<Driver>();
-        let thread = thread::Builder::new()
-            .name("zlmj-reconcile".to_owned())
-            .spawn(move || {
-                let Ok(driver) = given.recv() else { return };
-                let shared = Arc::clone(&driver.shared);
-                if catch_unwind(AssertUnwindSafe(|| driver.run())).is_err() {
-                    let error =
-                        "the reconciler panicked: nothing is restored or started until the server is restarted";
-                    log::error!("journal: {error}");
-                    *shared.last_error.lock() = Some(error.to_owned());
-                }
-            })
-            .map_err(|error| Error::new(Code::Storage, format!("cannot start the reconciler: {error}")))?;
-        Ok(Idle { driver, thread })
-    }
-}
-
-/// Starts the reconciler, which then waits for [`Event::Begin`].
-pub fn start(
-    idle: Idle,
-    host: Arc<dyn Host>,
-    intent: Arc<dyn Intent>,
-    limits: Limits,
-    rules: NamingRules,
-) -> Result<Arc<Handle>> {
-    let (sender, receiver) = channel();
+/// Starts the reconciler, which then waits for [`Event::Begin`]. Not on a poller of MediaServer: the thread would inherit
+/// its real-time priority and processor. It ends when the handle is dropped.
+pub fn start(host: Arc<dyn Host>, intent: Arc<dyn Intent>, limits: Limits, rules: NamingRules) -> Result<Handle> {
+    let (sender, events) = channel();
     let began = Instant::now();
     let shared = Arc::new(Shared {
         plan: Mutex::new(Plan::new(limits, rules)),
@@ -169,18 +137,22 @@ pub fn start(
         last_error: Mutex::new(None),
         look_is_due: AtomicBool::new(false),
     });
-    let driver = Driver {
-        host,
-        intent,
-        events: receiver,
-        shared: Arc::clone(&shared),
-        began,
-        next_line: SECOND,
-        reported: false,
-    };
-    let ended = |_| Error::new(Code::Panic, "the reconciler's thread has ended");
-    idle.driver.send(driver).map_err(ended)?;
-    Ok(Arc::new(Handle { events: sender, shared, thread: Mutex::new(Some(idle.thread)) }))
+    let of_thread = Arc::clone(&shared);
+    let thread = thread::Builder::new()
+        .name("zlmj-reconcile".to_owned())
+        .spawn(move || {
+            let shared = Arc::clone(&of_thread);
+            let driver =
+                Driver { host, intent, events, shared: of_thread, began, next_line: SECOND, reported: false };
+            if catch_unwind(AssertUnwindSafe(|| driver.run())).is_err() {
+                let error =
+                    "the reconciler panicked: nothing is restored or started until the server is restarted";
+                log::error!("journal: {error}");
+                *shared.last_error.lock() = Some(error.to_owned());
+            }
+        })
+        .map_err(|error| Error::new(Code::Storage, format!("cannot start the reconciler: {error}")))?;
+    Ok(Handle { events: sender, shared, thread: Mutex::new(Some(thread)) })
 }
 
 struct Driver {

@@ -84,14 +84,7 @@ const LIMITS: Limits = Limits {
 #[test]
 fn all_are_compared_however_many_pages_they_fill() {
     for count in [0, PAGE as u64 - 1, PAGE as u64, 2 * PAGE as u64 + 1] {
-        let handle = start(
-            Idle::spawn().unwrap(),
-            Arc::new(Half),
-            Arc::new(Cameras(count)),
-            LIMITS,
-            NamingRules::default(),
-        )
-        .unwrap();
+        let handle = start(Arc::new(Half), Arc::new(Cameras(count)), LIMITS, NamingRules::default()).unwrap();
         handle.tell(Event::Begin);
         while handle.shared.plan.lock().wake_to_look() == Duration::ZERO {
             thread::sleep(Duration::from_millis(1));
@@ -106,7 +99,7 @@ fn all_are_compared_however_many_pages_they_fill() {
 fn what_the_server_says_is_told_without_the_password_of_the_proxy() {
     let host = Arc::new(Refusing::default());
     let (server, intent) = (Arc::clone(&host) as Arc<dyn Host>, Arc::new(Cameras(1)));
-    let handle = start(Idle::spawn().unwrap(), server, intent, LIMITS, NamingRules::default()).unwrap();
+    let handle = Arc::new(start(server, intent, LIMITS, NamingRules::default()).unwrap());
     *host.0.lock() = Some(Arc::clone(&handle));
     handle.tell(Event::Begin);
     let shown = loop {
@@ -141,8 +134,7 @@ fn media_that_have_gone_again_are_no_news() {
     for (does_by_then, playing) in [(Listed::Connecting, 0), (Listed::Playing, 1)] {
         let host = Arc::new(Alike(Mutex::new(Listed::Connecting)));
         let server = Arc::clone(&host) as Arc<dyn Host>;
-        let handle =
-            start(Idle::spawn().unwrap(), server, Arc::new(Cameras(1)), LIMITS, NamingRules::default()).unwrap();
+        let handle = start(server, Arc::new(Cameras(1)), LIMITS, NamingRules::default()).unwrap();
         handle.tell(Event::Begin);
         while handle.shared.plan.lock().wake_to_look() == Duration::ZERO {
             thread::sleep(Duration::from_millis(1));

@@ -13,7 +13,7 @@ mod queue;
 #[cfg(test)]
 mod simulation;
 
-pub use self::driver::{Event, Handle, Idle, ReconcileStatus, start};
+pub use self::driver::{Event, Handle, ReconcileStatus, start};
 pub use self::host::{Add, Added, Host, Intent, Listed, Wanted};
 pub use self::plan::Limits;
 pub use self::progress::{Progress, SourceReport};

@@ -231,7 +231,8 @@ impl Plan {
         let (key, seq) = (want.key.clone(), want.seq);
         let is_stale = there.is_some() && self.stale.contains(&key);
         let news = self.news(&want, there);
-        if self.proxies.get(&key).is_none_or(|proxy| proxy.seq != seq) {
+        let is_known = self.proxies.get(&key).is_some_and(|proxy| proxy.seq == seq);
+        if !is_known {
             self.drop_proxy(&key);
             let has_its_turn = self.limits.mode == RestoreMode::Eager;
             if there.is_none() && (!has_its_turn || !self.is_bearable(&want)) {
@@ -239,24 +240,21 @@ impl Plan {
             }
             let not_before = if is_stale { now } else { now + self.pause(&key, 0) };
             self.know(want, now, not_before);
-        } else if let Some(proxy) = self.proxies.get_mut(&key)
-            && (proxy.changed >= asked || matches!(proxy.phase, Phase::Connecting { .. }))
-        {
-            // The list is older than what we know, or the answer to the add will tell.
-            proxy.look = self.looks;
-            if restoring {
-                self.count(&key);
-                self.restore_unlisted(&key);
-            }
-            return;
         }
         let Some(proxy) = self.proxies.get_mut(&key) else { return };
         proxy.look = self.looks;
         let phase = proxy.phase;
+        // What was listed is older than what we know, or the answer to the add will tell.
+        let is_late = is_known && (proxy.changed >= asked || matches!(phase, Phase::Connecting { .. }));
         if restoring {
             self.count(&key);
         }
         match (phase, there) {
+            _ if is_late && !restoring => {}
+            (Phase::Down { .. }, _) if is_late => self.enqueue(&key, true),
+            (Phase::Connected | Phase::Playing | Phase::Retrying { .. }, _) if is_late => self.is_here(&key),
+            (Phase::Waiting { .. }, _) if is_late => {}
+            (Phase::Connecting { .. }, _) => drop(self.counts_as_started(&key)),
             (_, None) if restoring => self.enqueue(&key, true),
             // It has to be replaced: that the server has it means nothing.
             (Phase::Waiting { .. }, _) if is_stale => {}
@@ -279,17 +277,7 @@ impl Plan {
                     self.enqueue(&key, true);
                 }
             }
-            (Phase::Waiting { .. } | Phase::Connecting { .. }, None) => {}
-        }
-    }
-
-    /// Makes a proxy part of the restore whose state only we know.
-    fn restore_unlisted(&mut self, key: &ProxyKey) {
-        match self.proxies.get(key).map(|proxy| proxy.phase) {
-            Some(Phase::Connecting { .. }) => drop(self.counts_as_started(key)),
-            Some(Phase::Down { .. }) => self.enqueue(key, true),
-            Some(Phase::Connected | Phase::Playing | Phase::Retrying { .. }) => self.is_here(key),
-            Some(Phase::Waiting { .. }) | None => {}
+            (Phase::Waiting { .. }, None) => {}
         }
     }
 
@@ -369,10 +357,6 @@ impl Plan {
     /// Compares at `at` at the latest, unless that was just done.
     pub fn look_by(&mut self, at: Duration) {
         self.next_look = self.next_look.min(at.max(self.soonest_look));
-    }
-
-    fn pause_after(&self, key: &ProxyKey) -> Duration {
-        self.pause(key, self.proxies.get(key).map_or(0, |proxy| proxy.failures))
     }
 
     /// The pause after so many consecutive failures.

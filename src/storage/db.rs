@@ -22,15 +22,9 @@ pub const APPLICATION_ID: i32 = 0x5A4C_4D4A;
 /// `user_version` of the files that this version writes.
 pub const SCHEMA_VERSION: i32 = 5;
 
-const SCHEMA: &str = include_str!("sql/schema.sql");
 const INSERT_CHANGE: &str = include_str!("sql/insert_change.sql");
 const INSERT_PROXY: &str = include_str!("sql/insert_proxy.sql");
-const DELETE_PROXY: &str = include_str!("sql/delete_proxy.sql");
 const SET_META: &str = include_str!("sql/set_meta.sql");
-const SET_SUMS: &str = include_str!("sql/set_sums.sql");
-const PRUNE: &str = include_str!("sql/prune.sql");
-const INSERT_INCIDENT: &str = include_str!("sql/insert_incident.sql");
-const SELECT_CHANGES: &str = include_str!("sql/select_changes.sql");
 /// The migrations from each version to the next, starting with version 1.
 const MIGRATIONS: &[&str] = &[
     include_str!("sql/migrate_1_to_2.sql"),
@@ -188,7 +182,7 @@ impl Store {
     /// The matching changes, the last first, and the number of damaged rows that were left out.
     pub fn changes(&self, filter: &HistoryFilter, cipher: Option<&ArgsCipher>) -> Result<(Vec<Change>, usize)> {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let mut statement = self.connection.prepare(SELECT_CHANGES)?;
+        let mut statement = self.connection.prepare(include_str!("sql/select_changes.sql"))?;
         let mut rows = statement.query(params![
             filter.before.map_or(i64::MAX, number),
             filter.since.unwrap_or(i64::MIN),
@@ -290,7 +284,7 @@ impl Store {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut insert = connection.prepare_cached(INSERT_CHANGE)?;
         let mut insert_proxy = connection.prepare_cached(INSERT_PROXY)?;
-        let mut delete_proxy = connection.prepare_cached(DELETE_PROXY)?;
+        let mut delete_proxy = connection.prepare_cached(include_str!("sql/delete_proxy.sql"))?;
         for Applied { change, entry, before, .. } in batch {
             rows::write_change(&mut insert, change)?;
             if let Some(before) = before
@@ -331,7 +325,8 @@ impl Store {
     /// Deletes at most `most` rows of the history up to change `seq` that are older than `before` (milliseconds since
     /// 1970-01-01 UTC).
     pub fn prune(&self, seq: u64, before: i64, most: u32) -> Result<usize> {
-        Ok(self.connection.prepare_cached(PRUNE)?.execute(params![seq.cast_signed(), before, most])?)
+        let mut prune = self.connection.prepare_cached(include_str!("sql/prune.sql"))?;
+        Ok(prune.execute(params![seq.cast_signed(), before, most])?)
     }
 }
 
@@ -368,8 +363,8 @@ pub struct Content {
 }
 
 /// Creates a complete file with this content: it gets its name, durably, when it is synced and was read back.
-pub fn create(paths: &JournalPaths, unfinished: &Path, path: &Path, content: &Content) -> Result<()> {
-    let intent = &content.intent;
+pub fn create(paths: &JournalPaths, path: &Path, content: &Content) -> Result<()> {
+    let (intent, unfinished) = (&content.intent, &paths.unfinished(path));
     paths.remove_database(unfinished)?;
     paths.env.create(unfinished).map_err(|error| Error::io("cannot create", unfinished, &error))?;
     {
@@ -377,7 +372,7 @@ pub fn create(paths: &JournalPaths, unfinished: &Path, path: &Path, content: &Co
         // The file is invalid until it is renamed, so it needs no rollback journal on disk.
         store.connection.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;")?;
         let transaction = store.connection.transaction()?;
-        transaction.execute_batch(SCHEMA)?;
+        transaction.execute_batch(include_str!("sql/schema.sql"))?;
         transaction.execute_batch(&format!(
             "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
         ))?;
@@ -390,7 +385,7 @@ pub fn create(paths: &JournalPaths, unfinished: &Path, path: &Path, content: &Co
             for change in content.history.values() {
                 rows::write_change(&mut insert, change)?;
             }
-            let mut insert = transaction.prepare(INSERT_INCIDENT)?;
+            let mut insert = transaction.prepare(include_str!("sql/insert_incident.sql"))?;
             for incident in &content.incidents {
                 rows::write_incident(&mut insert, incident)?;
             }
@@ -414,7 +409,7 @@ pub fn create(paths: &JournalPaths, unfinished: &Path, path: &Path, content: &Co
 }
 
 fn write_meta(connection: &Connection, seq: u64, digest: Digest) -> Result<()> {
-    let mut set = connection.prepare_cached(SET_SUMS)?;
+    let mut set = connection.prepare_cached(include_str!("sql/set_sums.sql"))?;
     set.execute(params![seq.cast_signed(), digest.count.cast_signed(), digest.xor])?;
     Ok(())
 }

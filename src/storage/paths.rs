@@ -43,10 +43,7 @@ impl JournalPaths {
             .file_name()
             .and_then(|name| name.to_str())
             .ok_or_else(|| Error::invalid(format!("[journal] path={} does not name a file", file.display())))?;
-        let dir = match file.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
-            _ => PathBuf::from("."),
-        };
+        let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
         Ok(JournalPaths { env, file: dir.join(name), name: name.to_owned(), dir })
     }
 
@@ -105,7 +102,7 @@ impl JournalPaths {
         Ok(self.stat(&self.beside(".lock"))?.is_some())
     }
 
-    pub fn snapshots(&self) -> PathBuf {
+    fn snapshots(&self) -> PathBuf {
         self.dir.join("snapshots")
     }
 
@@ -113,9 +110,9 @@ impl JournalPaths {
         self.dir.join("quarantine")
     }
 
-    /// A database that is being written and is not valid yet.
-    pub fn unfinished(&self) -> PathBuf {
-        self.beside(".unfinished")
+    /// Where a database is written that will be moved to `path` when it is valid.
+    pub fn unfinished(&self, path: &Path) -> PathBuf {
+        path.with_file_name(format!("{}.unfinished", self.name))
     }
 
     /// A complete replacement of the journal that is about to be renamed.
@@ -132,10 +129,10 @@ impl JournalPaths {
         with_suffix(&self.file, suffix)
     }
 
-    /// Moves the file and its sidecars to a new folder of the quarantine. Returns the folder, or `None` if there was
-    /// nothing to move. The database is moved first, durably: without it, the next start knows that its sidecars must
-    /// follow, while a database without its log would look like an older state.
-    pub fn quarantine_files(&self, because: QuarantineReason) -> Result<Option<PathBuf>> {
+    /// Moves the file and its sidecars, if any, to a new folder of the quarantine. The database is moved first,
+    /// durably: without it, the next start knows that its sidecars must follow, while a database without its log would
+    /// look like an older state.
+    pub fn quarantine_files(&self, because: QuarantineReason) -> Result<()> {
         let mut files = Vec::new();
         for suffix in SIDECARS {
             let path = self.beside(suffix);
@@ -144,7 +141,7 @@ impl JournalPaths {
             }
         }
         if files.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let at = self.env.now_ms();
         let folder_no = |number| self.quarantine().join(format!("{}-{at}-{number}-{}", self.name, because.name));
@@ -163,7 +160,7 @@ impl JournalPaths {
         for old in self.quarantined(because).iter().skip(because.kept) {
             let _ = self.empty(old);
         }
-        Ok(Some(folder))
+        Ok(())
     }
 
     /// The folders of the quarantine with one reason, the newest first.
@@ -221,11 +218,6 @@ impl JournalPaths {
         let at = self.env.now_ms();
         let name = format!("{}.{seq:020}-{at}.snapshot", self.name);
         SnapshotFile { seq, at, path: self.snapshots().join(name) }
-    }
-
-    /// Where a snapshot is written before it is verified.
-    pub fn temporary_snapshot(&self) -> PathBuf {
-        self.snapshots().join(format!("{}.unfinished", self.name))
     }
 
     /// The highest change that is known to be on disk; 0 if none is, or the mark cannot be read.

@@ -41,11 +41,11 @@ pub fn open(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Op
         } else if paths.list_snapshots().is_empty() && paths.stat(&log_of(&paths.file))?.is_none() {
             paths.quarantine_files(DAMAGED)?;
             let content = Content { intent: Intent::starting_at(0, cipher), ..Content::default() };
-            db::create(paths, &paths.unfinished(), &paths.file, &content)?;
+            db::create(paths, &paths.file, &content)?;
         }
     }
     paths.remove_database(&recovered)?;
-    paths.remove_database(&paths.unfinished())?;
+    paths.remove_database(&paths.unfinished(&paths.file))?;
     match open_healthy(paths, cipher) {
         Ok(opened) if cipher.map(|cipher| cipher.id) == opened.store.key_id()? => Ok(opened),
         Ok(Opened { store, intent, .. }) => seal(paths, store, intent),
@@ -60,14 +60,15 @@ pub fn open(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Op
 /// Writes a new file, encrypted: the old one would still contain the plain text.
 fn seal(paths: &JournalPaths, store: Store, intent: Intent) -> Result<Opened> {
     store.abandon();
-    let (history, incidents) = salvage_history(paths, intent.seq(), intent.cipher());
+    let seq = intent.seq();
+    let content = with_old_history(paths, intent, seq);
     let report = format!(
         "The arguments of all {} proxies and of {} changes are now encrypted with the key of [journal] key_file",
-        intent.digest().count,
-        history.len()
+        content.intent.digest().count,
+        content.history.len()
     );
     log::info!("journal: {report}");
-    replace(paths, Content { intent, history, incidents }, report, REPLACED)
+    replace(paths, content, report, REPLACED)
 }
 
 /// Whether a file is undamaged. Fails if the disk has an error: then nothing is known.
@@ -128,22 +129,18 @@ pub fn replace(
 ) -> Result<Opened> {
     content.incidents.insert(Incident { at: paths.env.now_ms(), report });
     let recovered = paths.recovered();
-    db::create(paths, &paths.unfinished(), &recovered, &content)?;
+    db::create(paths, &recovered, &content)?;
     paths.quarantine_files(because)?;
     paths.publish(&recovered, &paths.file)?;
     open_healthy(paths, content.intent.cipher())
 }
 
-/// History up to change `seq` and incidents from the old files, for a new one. If the disk cannot be read, the new file
-/// goes without them.
-pub fn salvage_history(
-    paths: &JournalPaths,
-    seq: u64,
-    cipher: Option<&Arc<ArgsCipher>>,
-) -> (BTreeMap<u64, Change>, BTreeSet<Incident>) {
-    let Ok(mut found) = Evidence::read(paths, cipher) else { return Default::default() };
-    found.history.retain(|number, _| *number <= seq);
-    (found.history, found.incidents)
+/// The content of a new file: intent, and from the old files the history up to change `seq` and the incidents, unless
+/// the disk cannot be read.
+pub fn with_old_history(paths: &JournalPaths, intent: Intent, seq: u64) -> Content {
+    let Evidence { mut history, incidents, .. } = Evidence::read(paths, intent.cipher()).unwrap_or_default();
+    history.retain(|number, _| *number <= seq);
+    Content { intent, history, incidents }
 }
 
 fn recover(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>, damage: &str) -> Result<Opened> {
@@ -152,11 +149,8 @@ fn recover(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>, damage: &str)
     for file in paths.list_snapshots() {
         match db::load(paths, &file.path, cipher) {
             Ok(intent) => {
-                sources.push(format!(
-                    "the snapshot {} with {} proxies",
-                    file.path.display(),
-                    intent.digest().count
-                ));
+                let count = intent.digest().count;
+                sources.push(format!("the snapshot {} with {count} proxies", file.path.display()));
                 snapshot = intent;
                 break;
             }

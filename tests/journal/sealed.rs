@@ -217,7 +217,7 @@ fn a_journal_from_before_there_was_a_key_is_sealed_with_all_that_is_beside_it() 
         // Snapshots are still what they were.
         let (_, past) = journal.past(PointInTime::Seq(2)).unwrap();
         assert_eq!(past.len(), 2);
-        let snapshots: Vec<u64> = journal.snapshots().iter().map(|snapshot| snapshot.seq).collect();
+        let snapshots: Vec<u64> = journal.paths().list_snapshots().iter().map(|snapshot| snapshot.seq).collect();
         assert!(snapshots.ends_with(&[3, 2]), "{snapshots:?}");
         remove(&journal, "v/live/2");
     }

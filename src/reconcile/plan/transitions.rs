@@ -98,7 +98,8 @@ impl Plan {
     }
 
     pub(super) fn fails(&mut self, key: &ProxyKey, why: String, threw: bool, now: Duration, wall: i64) {
-        let not_before = now + self.pause_after(key);
+        let failures = self.proxies.get(key).map_or(0, |proxy| proxy.failures);
+        let not_before = now + self.pause(key, failures);
         self.has_failed(key, &why);
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         proxy.failures += 1;
