@@ -40,3 +40,24 @@ impl OfflineHints {
         self.file.write(Ok(text.into_bytes()), "The next start will not know what did not play");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::storage::env::System;
+
+    #[test]
+    fn what_was_noted_is_read_by_the_next_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = JournalPaths::new(&dir.path().join("proxies.db"), Arc::new(System)).unwrap();
+        let mut hints = OfflineHints::read(&paths);
+        hints.note(vec![(7, 1000), (8, 0)]);
+        let mut next = OfflineHints::read(&paths);
+        assert_eq!([7, 8, 9].map(|seq| next.of(seq)), [Some(1000), Some(0), None]);
+        next.note(Vec::new());
+        assert_eq!(OfflineHints::read(&paths).of(7), None);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
+    }
+}
