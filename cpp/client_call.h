@@ -64,18 +64,20 @@ private:
 class Scope {
 public:
     explicit Scope(uint64_t call)
-        : _before(current()) {
-        current() = call;
+        : _before(slot()) {
+        slot() = call;
     }
-    ~Scope() { current() = _before; }
+    ~Scope() { slot() = _before; }
 
     // The call of this thread, or 0.
-    static uint64_t &current() {
+    static uint64_t current() { return slot(); }
+
+private:
+    static uint64_t &slot() {
         thread_local uint64_t call = 0;
         return call;
     }
 
-private:
     const uint64_t _before;
 };
 

@@ -16,7 +16,7 @@ pub use self::alert_counts::{AlertCounts, AlertReading};
 use self::intent::JournaledIntent;
 use crate::capture::{Capture, HostFacts, Server};
 use crate::error::{Code, Error, Result};
-use crate::journal::{AppliedMutation, Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
+use crate::journal::{Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
 use crate::model::{Kind, Op, ProxyKey, State, Stream};
 use crate::reconcile::{self, Event, Handle, Host, Limits};
 use crate::settings::{RestoreMode, Settings};
@@ -211,9 +211,9 @@ impl Plugin {
         let done = Done::new(move |ack| drop(told.send(ack)));
         let made = self.journal.submit_batch(mutations, precondition, cause, done)?;
         if let Some(reconciler) = self.reconciler() {
-            for AppliedMutation { key, replaced, .. } in &made {
+            for mutation in &made {
                 // The server would not replace what it has.
-                reconciler.tell(Event::Converge(key.clone(), *replaced));
+                reconciler.tell(Event::Converge(mutation.key.clone(), mutation.replaced()));
             }
         }
         let ack = ack.recv_timeout(PATIENCE).unwrap_or_else(|_| {
@@ -250,6 +250,12 @@ impl Plugin {
         self.reconciler.stop();
         self.journal.close();
         self.capture.close();
+    }
+}
+
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

@@ -102,7 +102,9 @@ impl Alerts {
                     log::error!("journal: alerts are no longer sent, because of a bug in zlm-journal");
                 }
             })
-            .map_err(|error| Error::new(Code::Storage, format!("cannot start the thread of the alerts: {error}")))?;
+            .map_err(|error| {
+                Error::new(Code::Storage, format!("cannot start the thread of the alerts: {error}"))
+            })?;
         Ok(Alerts { _stop: stop })
     }
 }

@@ -36,7 +36,8 @@ impl Receiver<'_> {
         let body = serde_json::to_vec(&Body { server_id, alerts }).map_err(|error| error.to_string())?;
         // The certificates that this machine trusts, a company's own among them.
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
-        let agent = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).tls_config(tls).build().new_agent();
+        let agent =
+            ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).tls_config(tls).build().new_agent();
         let mut request = agent.post(self.url).header("Content-Type", "application/json; charset=utf-8");
         if let Some(secret) = self.secret {
             request = request.header(SIGNATURE, signature(secret, &body)?);

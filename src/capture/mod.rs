@@ -139,7 +139,7 @@ impl Capture {
 
     /// Takes in an add outside of its hours: the server does not get it, and ends what it has under that key.
     fn record_off_hours(&self, told: &mut Told, open: &Open, key: &ProxyKey, args: &Args) -> Verdict {
-        self.record(told, open, Op::Add, key, Some(args.clone()));
+        self.record(told, open, Op::Add, key, Some(args.clone()), false);
         told.events.push(Event::Converge(key.clone(), false));
         if let Some(waiting) = &open.waiting {
             waiting.answered(Answer::added(&key.1));
@@ -177,7 +177,7 @@ impl Capture {
                 Ask::Remove(key) => {
                     if ok && !open.has_ended {
                         match state.mirror.get(key) {
-                            None => self.record(told, &open, Op::Remove, key, None),
+                            None => self.record(told, &open, Op::Remove, key, None, false),
                             Some(_) => {
                                 open.not_journaled("another call has added it since this one looked for it")
                             }
@@ -227,7 +227,7 @@ impl Capture {
             (true, Some(_)) => open.not_journaled("another call ended or replaced it before this answer"),
             // It already existed, and the server did not change it.
             (true, None) if self.journal.wants(key.0, &key.1, 0) => {
-                self.record(told, open, Op::Add, key, args.as_ref().ok().cloned());
+                self.record(told, open, Op::Add, key, args.as_ref().ok().cloned(), true);
             }
             (true, None) => open.not_journaled(
                 "the server had it already, not by a journaled call: delete it and add it again to have it journaled",
@@ -240,7 +240,7 @@ impl Capture {
     fn record_add(&self, told: &mut Told, open: &Open, key: &ProxyKey, args: Result<Args>) {
         match args {
             Ok(args) => {
-                self.record(told, open, Op::Add, key, Some(args));
+                self.record(told, open, Op::Add, key, Some(args), false);
                 if self.journal.settings().restore != RestoreMode::Eager {
                     told.events.push(Event::Called(key.clone()));
                 }
@@ -263,8 +263,16 @@ impl Capture {
         Ack { undone, ..error.into() }
     }
 
-    fn record(&self, told: &mut Told, open: &Open, op: Op, (kind, key): &ProxyKey, args: Option<Args>) {
-        let already_exists = op == Op::Add && open.made.is_none();
+    /// `already_exists`: the server has left what it had, so an enabled proxy stays as it is.
+    fn record(
+        &self,
+        told: &mut Told,
+        open: &Open,
+        op: Op,
+        (kind, key): &ProxyKey,
+        args: Option<Args>,
+        already_exists: bool,
+    ) {
         let done = open.waiting.as_ref().map_or_else(|| Done::new(drop), Waiting::expect);
         told.has_queued = true;
         self.journal.queue(Call { op, kind: *kind, key, args, already_exists, cause: open.cause.clone() }, done);
@@ -328,13 +336,13 @@ impl Capture {
             // nothing.
             let closes = state.closes_that_ended(&present, within);
             for open in closes.iter().filter_map(|id| state.calls.get(id)) {
-                self.record(told, open, Op::Remove, &key, None);
+                self.record(told, open, Op::Remove, &key, None, false);
             }
             let is_unsettled = state.is_unsettled(&present);
             match state.calls.get_mut(&within) {
                 Some(open) if matches!(&open.ask, Ask::Remove(its) if *its == key) => {
                     open.has_ended = true;
-                    self.record(told, open, Op::Remove, &key, None);
+                    self.record(told, open, Op::Remove, &key, None, false);
                 }
                 Some(Open { ask: Ask::Start { .. } | Ask::End(_), .. }) => {}
                 _ if closes.is_empty() && !is_unsettled => self.ended_by_itself(state, told, &key, &present),

@@ -113,7 +113,8 @@ impl Ask {
             if !info.required.iter().all(|name| is_set(name)) {
                 return Ok(None);
             }
-            let texts = request.args.iter().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, *value)));
+            let texts =
+                request.args.iter().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, *value)));
             Options::read(texts)?;
             let is_text = info.key.iter().all(|name| std::str::from_utf8(bytes(name)).is_ok());
             let args = if is_text {
@@ -129,7 +130,9 @@ impl Ask {
                 is_forced: info.has_force && facts.tells_failures && is_true(&text("force")),
             }));
         }
-        let Some(at) = CLOSES.iter().position(|its| request.name.eq_ignore_ascii_case(its)) else { return Ok(None) };
+        let Some(at) = CLOSES.iter().position(|its| request.name.eq_ignore_ascii_case(its)) else {
+            return Ok(None);
+        };
         let mut filter =
             Filter { schema: text("schema"), vhost: text("vhost"), app: text("app"), stream: text("stream") };
         // close_stream finds its source as a player does; close_streams uses the names as they are (MediaSource.cpp).

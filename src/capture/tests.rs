@@ -535,6 +535,9 @@ fn an_add_outside_of_its_hours_is_journaled_and_not_passed_to_the_server() {
     assert_eq!(bench.url().unwrap(), "rtsp://1");
     assert!(!bench.journal.is_due(Kind::Pull, KEY, 0) && bench.journal.wants(Kind::Pull, KEY, 0));
     assert!(bench.capture.state.lock().is_idle());
+    let again = bench.add("rtsp://2", &[("journal_hours", &hours)]);
+    assert!(again.is_persisted() && again.gone.try_recv().is_err());
+    assert_eq!(bench.url().unwrap(), "rtsp://2", "as nothing is there, the last add counts");
     let delete = bench.call("delStreamProxy", &[("key", KEY)]);
     bench.capture.answered(delete.id, answer(true));
     assert!(delete.is_persisted());

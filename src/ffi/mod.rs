@@ -1,7 +1,7 @@
 //! The boundary: the C API (calls and callbacks) and the cxx bridge (tables and texts). The only module with `unsafe`.
 //! Translates and guards; decides nothing. Every function of the C API may be called from any thread, returns 0 or a
-//! `zlm_journal_code`, and lets no panic through; cbindgen generates `include/zlm_journal.h` from these files and copies
-//! the comments.
+//! `zlm_journal_code`, and lets no panic through; cbindgen generates `include/zlm_journal.h` from these files and
+//! copies the comments.
 
 // Every dereference of a caller's pointer must say why it is sound.
 #![deny(unsafe_op_in_unsafe_fn)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Journal;
 use super::ack::Done;
-use super::inbox::Standing;
+use super::inbox::{Made, Standing};
 use crate::error::{Code, Error, Result};
 use crate::model::{Args, Change, Kind, Op, ProxyKey};
 use crate::storage::intent::{Cause, Intent};
@@ -24,8 +24,18 @@ pub struct Mutation {
 pub struct AppliedMutation {
     pub key: ProxyKey,
     pub seq: u64,
+    op: Op,
+    /// The arguments before it, and those that it gave.
+    before: Option<Args>,
+    after: Option<Args>,
+}
+
+impl AppliedMutation {
     /// There was a proxy before, with other arguments for MediaServer, or it was removed.
-    pub replaced: bool,
+    pub fn replaced(&self) -> bool {
+        let differ = |(before, after): (&Args, &Args)| !before.call_the_same(after);
+        self.op == Op::Remove || self.before.as_ref().zip(self.after.as_ref()).is_some_and(differ)
+    }
 }
 
 /// Requires that nothing in a scope has changed since change `since`.
@@ -60,30 +70,21 @@ impl Journal {
             check(inbox.intent(), &mutations, precondition)?;
             // A batch of any size is taken, if the queue is not already full.
             inbox.has_room(0)?;
-            let make = |Mutation { key: (kind, key), op, args: after, .. }| {
-                let before = inbox.intent().get(kind, &key).map(|entry| entry.args.clone());
-                let (args, Cause { origin, reason }) = (after.clone(), cause.clone());
+            let make = |Mutation { key: (kind, key), op, args, .. }| {
+                let (after, Cause { origin, reason }) = (args.clone(), cause.clone());
                 let change = Change { seq: 0, at, op, kind, key: Arc::clone(&key), args, origin, reason };
-                Some(((kind, key), inbox.change(change)?, op, before.zip(after)))
+                let Made { seq, before } = inbox.change(change)?;
+                Some(AppliedMutation { key: (kind, key), seq, op, before, after })
             };
             Ok(mutations.into_iter().filter_map(make).collect::<Vec<_>>())
         });
         self.wake();
-        let made = match submitted {
-            Ok(made) => made,
-            Err((done, refusal)) => {
-                let refused = refusal.result.clone();
-                done.call(refusal);
-                return refused.map(|_| Vec::new());
-            }
-        };
-        // The arguments are compared after the lock was released.
-        let applied = |(key, seq, op, args): (_, _, _, Option<(Args, Args)>)| AppliedMutation {
-            key,
-            seq,
-            replaced: op == Op::Remove || args.is_some_and(|(before, after)| !before.call_the_same(&after)),
-        };
-        Ok(made.into_iter().map(applied).collect())
+        submitted.or_else(|(done, refusal)| {
+            // A refusal is always an error.
+            let refused = refusal.result.clone();
+            done.call(refusal);
+            refused.map(|_| Vec::new())
+        })
     }
 
     /// Checks the precondition and returns the number of the last change.

@@ -69,7 +69,7 @@ impl Core {
     ) -> std::result::Result<T, (Done, Ack)> {
         let is_told_now = self.options().durability == Durability::Async;
         let result = || self.health.lock().failure.clone().map_or(Ok(Persisted::Soon), Err);
-        self.inbox.submit(done, is_told_now.then(result), work)
+        self.inbox.submit(done, is_told_now.then_some(result), work)
     }
 
     pub fn new(options: Settings, paths: JournalPaths) -> Self {

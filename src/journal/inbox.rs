@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::ack::{Ack, Done, Persisted};
 use crate::error::{Code, Error, Result};
-use crate::model::{Change, Op, ProxyKey, State};
+use crate::model::{Args, Change, Op, ProxyKey, State};
 use crate::storage::cipher::ArgsCipher;
 use crate::storage::intent::{Applied, Intent};
 
@@ -87,6 +87,13 @@ pub struct Chores {
     pub prune: Option<(u64, i64)>,
 }
 
+/// A change that was made.
+pub struct Made {
+    pub seq: u64,
+    /// The arguments of the proxy before it.
+    pub before: Option<Args>,
+}
+
 /// The next work for the writer.
 pub struct Work {
     /// When it was taken.
@@ -140,14 +147,15 @@ impl Inner {
         Err(Error::new(Code::QueueFull, why))
     }
 
-    /// Changes intent, and queues the change if the file may be written. Returns its number, `None` if nothing changes.
-    pub fn change(&mut self, change: Change) -> Option<u64> {
+    /// Changes intent, and queues the change if the file may be written. `None` if nothing changes.
+    pub fn change(&mut self, change: Change) -> Option<Made> {
         let applied = self.intent.change(change)?;
         let seq = applied.change.seq;
+        let before = applied.before.as_ref().map(|entry| entry.args.clone());
         if self.standing() == Standing::Written {
             self.push(Job { seq, stands_on: Some(seq), applied: Some(applied), done: None });
         }
-        Some(seq)
+        Some(Made { seq, before })
     }
 
     /// Changes only memory; the writer then rewrites the file.
@@ -178,12 +186,12 @@ impl Inbox {
     // ---- submissions
 
     /// The only way in. `work` reads and changes intent atomically. `done` is called when all of that is on disk, or
-    /// now with the result `told_now`. If `work` fails, nothing of it is queued, whatever it changed in memory, and
+    /// now, with the result that `told_now` then has. If `work` fails, nothing of it is queued, whatever it changed in memory, and
     /// `done` is returned. Call [`Inbox::wake`] afterwards.
     pub fn submit<T>(
         &self,
         done: Done,
-        told_now: Option<Result<Persisted>>,
+        told_now: Option<impl FnOnce() -> Result<Persisted>>,
         work: impl FnOnce(&mut Inner) -> std::result::Result<T, Ack>,
     ) -> std::result::Result<T, (Done, Ack)> {
         let mut state = self.inner.lock();
@@ -198,7 +206,7 @@ impl Inbox {
         };
         let seq = state.intent.seq();
         let (now, later) = match told_now {
-            Some(result) => (Some((done, Ack { seq, result, undone: false })), None),
+            Some(result) => (Some((done, result)), None),
             None => (None, Some(done)),
         };
         match state.queue.get_mut(before..).and_then(<[Job]>::last_mut) {
@@ -209,8 +217,8 @@ impl Inbox {
             self.all_queued.notify_one();
         }
         drop(state);
-        if let Some((done, ack)) = now {
-            done.call(ack);
+        if let Some((done, result)) = now {
+            done.call(Ack { seq, result: result(), undone: false });
         }
         Ok(value)
     }
@@ -352,6 +360,9 @@ impl Inbox {
     /// The file was read: intent is what it has, plus the calls that have come since the start.
     pub fn loaded(&self, intent: Intent, is_written: bool) {
         let mut state = self.inner.lock();
+        if state.standing != Standing::NotRead {
+            return;
+        }
         state.standing = if is_written { Standing::Written } else { Standing::ReadOnly };
         state.intent = intent;
         let (kept, begin) = (std::mem::take(&mut state.kept), state.begin.take());
@@ -391,7 +402,8 @@ mod tests {
     fn the_lag_is_that_of_the_oldest_that_waits() {
         let inbox = Inbox::default();
         let since = || inbox.inner.lock().waiting_since;
-        let call = || assert!(inbox.submit(Done::new(drop), None, |_| Ok(())).is_ok());
+        let call =
+            || assert!(inbox.submit(Done::new(drop), None::<fn() -> Result<Persisted>>, |_| Ok(())).is_ok());
         let lag = || inbox.report(|_| ()).2;
         assert_eq!(lag(), Duration::ZERO);
         call();

@@ -253,7 +253,8 @@ impl Journal {
         &self.core.paths
     }
 
-    /// Reads intent under its lock, so not for long.
+    /// Reads intent under its lock: for microseconds, and without a system call. Whoever reads many entries does so in
+    /// pages.
     pub fn look<T>(&self, at: impl FnOnce(&Intent) -> T) -> T {
         self.core.inbox.look(at)
     }

@@ -135,7 +135,8 @@ fn minutes(range: &str) -> std::result::Result<(i32, i32), String> {
 }
 
 fn minute(time: &str) -> std::result::Result<i32, String> {
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i32>().ok()).flatten();
+    let digits =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i32>().ok()).flatten();
     let read = time.split_once(':').filter(|(hour, minute)| hour.len() <= 2 && minute.len() == 2);
     let read = read.and_then(|(hour, minute)| Some((digits(hour)?, digits(minute)?)));
     let minute = read.filter(|(_, minute)| *minute < 60).map(|(hour, minute)| hour * 60 + minute);

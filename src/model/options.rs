@@ -28,7 +28,10 @@ impl Options {
         let mut options = Options { hours: None };
         for (name, value) in args.into_iter().filter(|(name, value)| Self::has(name) && !value.is_empty()) {
             let known = NAMES.iter().find(|known| known.eq_ignore_ascii_case(name)).ok_or_else(|| {
-                Error::invalid(format!("{name} is not an argument of this version: there are {}", NAMES.join(", ")))
+                Error::invalid(format!(
+                    "{name} is not an argument of this version: there are {}",
+                    NAMES.join(", ")
+                ))
             })?;
             let text = || std::str::from_utf8(value).map_err(|_| Error::invalid(format!("{name} is not UTF-8")));
             if *known == HOURS {
@@ -54,7 +57,10 @@ mod tests {
         let hours = read(&[("Journal_Hours", "08:00-18:00 @ UTC")]).unwrap().unwrap().hours;
         assert_eq!(hours, Some(Hours::parse("08:00-18:00 @ UTC").unwrap()));
         let unknown = read(&[("journal_hour", "08:00-18:00")]).unwrap_err();
-        assert!(unknown.contains("journal_hour is not an argument") && unknown.contains("journal_hours"), "{unknown}");
+        assert!(
+            unknown.contains("journal_hour is not an argument") && unknown.contains("journal_hours"),
+            "{unknown}"
+        );
         let unfit = read(&[("journal_hours", "always")]).unwrap_err();
         assert!(unfit.contains("journal_hours") && unfit.contains("always"), "{unfit}");
     }

@@ -103,7 +103,7 @@ impl Handle {
             elapsed: plan.meter().elapsed(now),
             rate: plan.meter().rate(now),
             eta: plan.eta(now),
-            worst: plan.meter().worst(WORST),
+            worst: plan.worst(WORST),
             troubles: plan.troubles(only, most, now),
             last_error: self.shared.last_error.lock().clone(),
         }
@@ -374,7 +374,7 @@ impl Driver {
                  {unwanted} are no longer wanted, {quarantined} are quarantined",
                 plan.meter().elapsed(now).as_secs_f64(),
             );
-            for source in plan.meter().worst(WORST) {
+            for source in plan.worst(WORST) {
                 let SourceReport { host, total, failing, last_error } = source;
                 let host = if host.is_empty() { "(no host)" } else { &host };
                 log::warn!("journal: {failing} of {total} proxies at {host} fail; last error: {last_error}");

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::chain::Chains;
 use super::host::{Added, Listed, Wanted};
-use super::progress::{Meter, Progress};
+use super::progress::{Meter, Progress, SourceReport};
 use super::proxy::{Part, Phase, PhaseCounts, Proxy, UnhealthyProxy};
 use super::queue::{PROCESSES, Queue, Rank};
 use crate::memory::give_back;
@@ -254,7 +254,10 @@ impl Plan {
             (Phase::Down { .. }, _) if is_late => self.enqueue(&key, true),
             (Phase::Connected | Phase::Playing | Phase::Retrying { .. }, _) if is_late => self.is_here(&key),
             (Phase::Waiting { .. }, _) if is_late => {}
-            (Phase::Connecting { .. }, _) => drop(self.counts_as_started(&key)),
+            // Late, too: its answer will tell the rest.
+            (Phase::Connecting { .. }, _) => {
+                self.counts_as_started(&key);
+            }
             (_, None) if restoring => self.enqueue(&key, true),
             // It has to be replaced: that the server has it means nothing.
             (Phase::Waiting { .. }, _) if is_stale => {}
@@ -319,10 +322,9 @@ impl Plan {
         let proxy = self.proxies.get(&key)?;
         let (seq, Phase::Waiting { rank }) = (proxy.seq, proxy.phase) else { return None };
         let replace = self.stale.remove(&key);
-        match self.counts_as_started(&key) {
-            true => {}
-            false if rank.nobody_waits => self.meter.progress.revived += 1,
-            false => self.meter.progress.asked += 1,
+        if !self.counts_as_started(&key) {
+            let Progress { revived, asked, .. } = &mut self.meter.progress;
+            *(if rank.nobody_waits { revived } else { asked }) += 1;
         }
         self.last_call = call;
         self.calls.insert(call, Call { key: key.clone(), since: now, replace });

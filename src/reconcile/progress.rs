@@ -114,11 +114,10 @@ impl Meter {
         self.progress.all_after.map(|after| self.began + after)
     }
 
-    /// Adds a proxy of this host, which has this name, to the restore.
-    pub fn counts(&mut self, remote_host: RemoteHost, host: &str) {
+    /// Adds a proxy of this host to the restore.
+    pub fn counts(&mut self, remote_host: RemoteHost) {
         self.progress.total += 1;
-        let new = || SourceReport { host: host.to_owned(), ..SourceReport::default() };
-        self.sources.entry(remote_host).or_insert_with(new).total += 1;
+        self.sources.entry(remote_host).or_default().total += 1;
     }
 
     pub fn failed(&mut self, remote_host: RemoteHost, why: &str) {
@@ -165,10 +164,14 @@ impl Meter {
         }
     }
 
-    /// The hosts with the most failures, the worst first.
-    pub fn worst(&self, most: usize) -> Vec<SourceReport> {
+    /// The hosts with the most failures, the worst first, with their names.
+    pub fn worst<'a>(&self, most: usize, name: impl Fn(RemoteHost) -> &'a str) -> Vec<SourceReport> {
         let mut bad: Vec<_> = self.sources.iter().filter(|(_, source)| source.failing > 0).collect();
         bad.sort_by_key(|(remote_host, source)| (std::cmp::Reverse(source.failing), **remote_host));
-        bad.into_iter().take(most).map(|(_, source)| source.clone()).collect()
+        let named = |(remote_host, source): (&RemoteHost, &SourceReport)| SourceReport {
+            host: name(*remote_host).to_owned(),
+            ..source.clone()
+        };
+        bad.into_iter().take(most).map(named).collect()
     }
 }

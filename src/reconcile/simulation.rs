@@ -253,7 +253,7 @@ fn a_hundred_thousand_come_back_at_the_rate_and_the_dead_hold_nobody_up() {
     assert_eq!(sim.plan.census().playing, 80_100);
     let progress = sim.plan.progress();
     assert_eq!((progress.live, progress.connected, progress.failing), (80_100, 0, 20_300));
-    let worst = sim.plan.meter().worst(2);
+    let worst = sim.plan.worst(2);
     assert_eq!((worst[0].host.as_str(), worst[0].failing, worst[1].failing), ("dead-nvr", 200, 100));
     assert_eq!(sim.starts.len(), 100_400, "each was started once");
 }

@@ -120,7 +120,8 @@ impl JournalPaths {
         self.beside(".recovered")
     }
 
-    /// Where a handler of crash signals writes what was being worked on; see `crash_counters`.
+    /// Where a handler of crash signals writes what was being worked on: the number of each change, one per line; see
+    /// `crash_counters`.
     pub fn crash(&self) -> PathBuf {
         self.beside(".crash")
     }

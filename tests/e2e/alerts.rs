@@ -20,8 +20,12 @@ fn wait_for(fixture: &Fixture, receiver: &Receiver, event: &str) -> Value {
 fn a_camera_that_is_off_for_long_is_told_signed_and_without_its_password() {
     let receiver = Receiver::start(200);
     let url = receiver.url();
-    let settings =
-        [("alert_url", url.as_str()), ("alert_secret", "our secret"), ("alert_after_sec", "3"), ("revive_sec", "1")];
+    let settings = [
+        ("alert_url", url.as_str()),
+        ("alert_secret", "our secret"),
+        ("alert_after_sec", "3"),
+        ("revive_sec", "1"),
+    ];
     let mut fixture = Fixture::start(&settings);
     let source = fixture.source();
     let address = source.address();
@@ -89,7 +93,8 @@ fn a_receiver_that_is_off_fails_or_never_answers_costs_nothing_but_alerts() {
     fixture.server.wait_for("calls that fail", || receiver.calls() >= 2);
     fixture.server.wait_for("the status to say so", || {
         let alerts = alerts(&fixture);
-        alerts["failed"].as_u64() >= Some(2) && alerts["last_error"].as_str().is_some_and(|why| why.contains("500"))
+        alerts["failed"].as_u64() >= Some(2)
+            && alerts["last_error"].as_str().is_some_and(|why| why.contains("500"))
     });
     // It never answers: calls to the server do.
     receiver.answer_with(0);
@@ -101,7 +106,9 @@ fn a_receiver_that_is_off_fails_or_never_answers_costs_nothing_but_alerts() {
         let keys: Vec<Value> = receiver.alerts().into_iter().map(|alert| alert["key"].clone()).collect();
         keys.contains(&key("first").into()) && keys.contains(&key("second").into())
     });
-    fixture.server.wait_for("none to wait", || alerts(&fixture)["waiting"] == 0 && alerts(&fixture)["last_error"].is_null());
+    fixture
+        .server
+        .wait_for("none to wait", || alerts(&fixture)["waiting"] == 0 && alerts(&fixture)["last_error"].is_null());
     let firsts = receiver.alerts().into_iter().filter(|alert| alert["key"] == key("first")).count();
     assert_eq!(firsts, 1, "what has arrived is not sent again");
     let metrics = fixture.server.get_text("getJournalMetrics", &[]).unwrap();

@@ -26,15 +26,16 @@ fn pulls_end_and_start_with_their_hours_and_are_off_after_a_restart_outside_of_t
     assert_persisted(&add(&fixture.server, "day", &source.url, &[("journal_hours", &before)]));
     // Every way to add one knows of hours.
     assert_persisted(&add(&fixture.server, "night", &source.url, &[("journal_hours", &after)]));
-    let item = |stream: &str, hours: &str| {
-        json!([{"vhost": "__defaultVhost__", "app": "live", "stream": stream, "url": source.url, "journal_hours": hours}])
-    };
+    let item = |stream: &str, hours: &str| json!([{"vhost": "__defaultVhost__", "app": "live", "stream": stream, "url": source.url, "journal_hours": hours}]);
     assert_persisted(&fixture.server.post_body("addStreamProxies", &[], &item("late", &after)));
     assert_eq!(keys(&fixture.server), [key("day")], "what is off is not started");
 
     for unfit in ["always", "08:00-18:00 @ Peking"] {
         let refused = add(&fixture.server, "unfit", &source.url, &[("journal_hours", unfit)]);
-        assert!(refused["code"] != 0 && refused["msg"].as_str().unwrap().contains("mon-fri 08:00-18:00"), "{refused}");
+        assert!(
+            refused["code"] != 0 && refused["msg"].as_str().unwrap().contains("mon-fri 08:00-18:00"),
+            "{refused}"
+        );
         let reply = fixture.server.post_body("syncJournal", &[("label", "x")], &item("unfit", unfit));
         assert!(reply["code"] == -300 && reply["msg"].as_str().unwrap().contains("item 0"), "{reply}");
     }
@@ -46,7 +47,11 @@ fn pulls_end_and_start_with_their_hours_and_are_off_after_a_restart_outside_of_t
     if now_sec() < turn * 60 {
         let status = fixture.server.wait_for_status("the same after a restart", is_day);
         let off = &status["now"]["proxies"][0];
-        assert_eq!((&off["state"], &off["next_try_at"]), (&"off_hours".into(), &(turn * 60_000).into()), "{status}");
+        assert_eq!(
+            (&off["state"], &off["next_try_at"]),
+            (&"off_hours".into(), &(turn * 60_000).into()),
+            "{status}"
+        );
         let listed = fixture.server.get("listJournal", &[("prefix", &key("day"))]);
         assert_eq!(listed["data"][0]["hours"], json!({"open": true, "next_change_at": turn * 60_000}));
     }

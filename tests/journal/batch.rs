@@ -67,7 +67,7 @@ fn what_is_replaced_or_removed_is_told_from_what_is_only_marked() {
         step(Op::Remove, "v/live/2", "", None),
     ];
     let made = journal.submit_batch(steps, None, &Cause::default(), Done::new(|_| ())).unwrap();
-    let replaced: Vec<bool> = made.iter().map(|made| made.replaced).collect();
+    let replaced: Vec<bool> = made.iter().map(|made| made.replaced()).collect();
     assert_eq!(replaced, [false, true, false, false, true]);
 }
 

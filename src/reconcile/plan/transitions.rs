@@ -44,7 +44,7 @@ impl Plan {
     pub(super) fn count(&mut self, key: &ProxyKey) {
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         if proxy.part.replace(Part::Waiting).is_none() {
-            self.meter.counts(proxy.remote_host, self.queue.host(proxy.remote_host));
+            self.meter.counts(proxy.remote_host);
             self.meter.progress.waiting += 1;
         }
     }

@@ -4,7 +4,7 @@ use crate::model::ProxyKey;
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::{Kind, Meter, PLAYED, Phase, PhaseCounts, Plan, Progress, Proxy, UnhealthyProxy};
+use super::{Kind, Meter, PLAYED, Phase, PhaseCounts, Plan, Progress, Proxy, SourceReport, UnhealthyProxy};
 
 impl Plan {
     pub fn progress(&self) -> &Progress {
@@ -14,6 +14,11 @@ impl Plan {
     /// The restore as a whole.
     pub fn meter(&self) -> &Meter {
         &self.meter
+    }
+
+    /// The hosts with the most failures in the restore, the worst first.
+    pub fn worst(&self, most: usize) -> Vec<SourceReport> {
+        self.meter.worst(most, |remote_host| self.queue.host(remote_host))
     }
 
     /// Whether every proxy of the restore has a result.

@@ -18,7 +18,7 @@ fn a_restore_starts_what_is_missing_and_counts_it() {
     assert_eq!(progress.half_after, Some(secs(1)));
     assert_eq!((progress.most_after, progress.all_after), (Some(secs(10)), Some(secs(10))));
     assert_eq!((plan.meter().elapsed(secs(99)), plan.eta(secs(10))), (secs(10), Some(secs(0))));
-    let worst = plan.meter().worst(5);
+    let worst = plan.worst(5);
     assert_eq!((worst.len(), worst[0].host.as_str(), worst[0].failing), (1, "b", 1));
 }
 
@@ -119,7 +119,7 @@ fn what_has_connected_connects_until_it_plays_or_fails() {
     there.extend(listed(&["silent"], Listed::Connecting));
     look(&mut plan, wanted(&names), &there, secs(3));
     assert_eq!((counts(&plan), now(&plan)), ((2, 1, 0, 2), (2, 1, 1)));
-    assert_eq!((plan.census().down, plan.meter().worst(9).len()), (1, 2));
+    assert_eq!((plan.census().down, plan.worst(9).len()), (1, 2));
     // Nobody waits for that one for ever.
     assert!(!plan.is_restored());
     assert_eq!(plan.wake_to_start(), secs(12));

@@ -74,7 +74,7 @@ fn processes_have_a_budget_of_their_own() {
     assert_eq!(start(&mut plan, secs(60)), [""; 0]);
     plan.answered(1, failed(), secs(60), 0);
     assert_eq!(start(&mut plan, secs(60)), ["c"]);
-    assert_eq!(plan.meter().worst(1)[0].host, "FFmpeg");
+    assert_eq!(plan.worst(1)[0].host, "FFmpeg");
 }
 
 #[test]
