@@ -2,6 +2,7 @@
 //! that is its state and not an error: the server runs without it.
 
 mod alert_counts;
+mod file_status;
 mod intent;
 
 use std::hash::{BuildHasher, RandomState};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 pub use self::alert_counts::{AlertCounts, AlertReading};
+pub use self::file_status::FileStatus;
 use self::intent::JournaledIntent;
 use crate::capture::{Capture, HostFacts, Server};
 use crate::error::{Code, Error, Result};
@@ -37,6 +39,7 @@ pub struct Plugin {
     /// The restore has begun.
     has_begun: AtomicBool,
     alert_counts: AlertCounts,
+    file_status: Mutex<Option<FileStatus>>,
 }
 
 impl Plugin {
@@ -71,6 +74,7 @@ impl Plugin {
             reconciler: Arc::new(reconcile::start(host, intent, limits, rules)?),
             has_begun: AtomicBool::new(false),
             alert_counts: AlertCounts::default(),
+            file_status: Mutex::new(None),
         })
     }
 
@@ -119,6 +123,15 @@ impl Plugin {
     /// Invalid settings, as messages.
     pub fn problems(&self) -> Vec<String> {
         self.problems.lock().clone()
+    }
+
+    /// What has become of the watched file; `None` if there is none, or it was not looked at yet.
+    pub fn file_status(&self) -> Option<FileStatus> {
+        self.file_status.lock().clone()
+    }
+
+    pub fn set_file_status(&self, status: Option<FileStatus>) {
+        *self.file_status.lock() = status;
     }
 
     /// What has become of the alerts.

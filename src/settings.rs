@@ -100,6 +100,7 @@ pub const KEYS: &[Key] = &[
     Key { name: "revive_sec", default: "30", rule: Rule::Number { least: 0, most: LONGEST_PAUSE_SEC } },
     Key { name: "on_give_up", default: "keep", rule: Rule::OneOf(&["keep", "forget"]) },
     Key { name: "on_idle_close", default: "forget", rule: Rule::OneOf(&["forget", "dormant"]) },
+    Key { name: "file", default: "", rule: Rule::NoneOrPath },
     Key { name: "alert_url", default: "", rule: Rule::NoneOrHttp },
     Key { name: "alert_secret", default: "", rule: Rule::Text },
     Key { name: "alert_after_sec", default: "60", rule: Rule::Number { least: 0, most: DAY_SEC } },
@@ -129,6 +130,8 @@ pub struct Settings {
     pub revive: Duration,
     pub on_give_up: OnGiveUp,
     pub on_idle_close: OnIdleClose,
+    /// The file whose proxies are wanted; `None`: none.
+    pub file: Option<PathBuf>,
     /// Where alerts are sent; `None`: nowhere.
     pub alert_url: Option<String>,
     /// What they are signed with.
@@ -186,6 +189,7 @@ impl Settings {
                 _ => OnIdleClose::Forget,
             },
             on_give_up: if text("on_give_up") == "forget" { OnGiveUp::Forget } else { OnGiveUp::Keep },
+            file: given("file").map(|file| base_dir.join(file)),
             alert_url: given("alert_url").map(str::to_owned),
             alert_secret: given("alert_secret").map(str::to_owned),
             alert_after: Duration::from_secs(number("alert_after_sec")),

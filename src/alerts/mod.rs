@@ -47,6 +47,10 @@ pub enum Event {
     RestoreDone,
     StorageFailed,
     StorageOk,
+    /// The watched file cannot be applied; what it had before still holds.
+    FileRefused,
+    /// It could not be applied, and was now.
+    FileOk,
 }
 
 /// Times are milliseconds since 1970-01-01 UTC.
@@ -119,6 +123,8 @@ struct Alerting {
     is_restored: bool,
     /// Since when the storage fails.
     storage_failed: Option<i64>,
+    /// When the watched file was refused.
+    file_refused: Option<i64>,
     next_look: Duration,
 }
 
@@ -132,6 +138,7 @@ impl Alerting {
             seq: 0,
             is_restored: false,
             storage_failed: None,
+            file_refused: None,
             next_look: Duration::ZERO,
         }
     }
@@ -187,6 +194,7 @@ impl Alerting {
         let mut alerts = self.of_proxies(after, now, wall);
         alerts.extend(self.of_history());
         alerts.extend(self.of_storage(wall));
+        alerts.extend(self.of_file(wall));
         for alert in &mut alerts {
             let entry = alert.proxy.as_ref().and_then(|(kind, key)| self.plugin.journal().get(*kind, key));
             alert.label = alert.label.take().or_else(|| Some(entry?.args.read().get(LABEL)?.to_owned()));
@@ -270,6 +278,22 @@ impl Alerting {
                 self.storage_failed = None;
                 Some(Alert::of(Event::StorageOk, None, wall, since))
             }
+            _ => None,
+        }
+    }
+}
+
+impl Alerting {
+    fn of_file(&mut self, wall: i64) -> Option<Alert> {
+        let status = self.plugin.file_status();
+        let refused_at = status.as_ref().and_then(|status| status.refused_at);
+        let before = std::mem::replace(&mut self.file_refused, refused_at);
+        match (refused_at, before) {
+            (Some(at), before) if before != Some(at) => {
+                let why = status.and_then(|status| status.error).unwrap_or_default();
+                Some(Alert { why, ..Alert::of(Event::FileRefused, None, wall, at) })
+            }
+            (None, Some(since)) => Some(Alert::of(Event::FileOk, None, wall, since)),
             _ => None,
         }
     }

@@ -1,6 +1,8 @@
 //! Export and import of intent as one JSON document, and import from other formats.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +12,7 @@ use super::diff::{Desired, Diff};
 use super::reply::Name;
 use super::{Reply, Request, add_of};
 use crate::error::{Error, Result};
-use crate::model::{Entry, Kind, ProxyKey, State};
+use crate::model::{Entry, Kind, LABEL, ProxyKey, State};
 use crate::plugin::Plugin;
 
 /// The version of the documents that are written, and the newest that is read.
@@ -79,7 +81,10 @@ enum Mode {
 /// An error anywhere in the document rejects all of it.
 pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Import { mode, dry_run } = request.args()?;
-    let desired = read(request.body)?;
+    let mut desired = read(request.body, Format::Any, None)?;
+    desired.values_mut().for_each(|desired| {
+        desired.state.get_or_insert(State::Enabled);
+    });
     plugin.journal().check_loaded()?;
     let mut diff = Diff::between(desired, plugin.journal().entries(), mode == Mode::Replace);
     let mutations = std::mem::take(&mut diff.mutations);
@@ -91,14 +96,34 @@ pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     Ok(Reply::changed(&changed, shown))
 }
 
-/// Reads the desired proxies from a body in any of the known formats.
-fn read(body: &[u8]) -> Result<BTreeMap<ProxyKey, Desired>> {
+/// How desired proxies are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// JSON or CSV, as the text begins.
+    Any,
+    Yaml,
+}
+
+impl Format {
+    /// By the extension of a file.
+    pub fn of(path: &Path) -> Format {
+        let is_yaml = |extension: &OsStr| ["yaml", "yml"].iter().any(|yaml| extension.eq_ignore_ascii_case(yaml));
+        if path.extension().is_some_and(is_yaml) { Format::Yaml } else { Format::Any }
+    }
+}
+
+/// Reads desired proxies. All get the label, if there is one; another label is an error then.
+pub fn read(body: &[u8], format: Format, label: Option<&str>) -> Result<BTreeMap<ProxyKey, Desired>> {
     let text = std::str::from_utf8(body)
-        .map_err(|error| Error::invalid(format!("the body is not UTF-8 text: {error}: save it as UTF-8")))?;
+        .map_err(|error| Error::invalid(format!("it is not UTF-8 text: {error}: save it as UTF-8")))?;
     let text = text.trim_start_matches('\u{feff}').trim();
-    let items = if text.starts_with('{') {
+    let items = if format == Format::Yaml {
+        let document = serde_saphyr::from_str::<Value>(text)
+            .map_err(|error| Error::invalid(format!("it is not valid YAML: {error}")))?;
+        from_document(document)?
+    } else if text.starts_with(['{', '[']) {
         let document: Value = serde_json::from_str(text)
-            .map_err(|error| Error::invalid(format!("the body is not valid JSON: {error}")))?;
+            .map_err(|error| Error::invalid(format!("it is not valid JSON: {error}")))?;
         from_document(document)?
     } else {
         from_csv(text)?
@@ -112,8 +137,8 @@ fn read(body: &[u8]) -> Result<BTreeMap<ProxyKey, Desired>> {
         return Err(Error::invalid(format!("it has {} entries; the limit is {MOST_ENTRIES}", items.len())));
     }
     let mut wanted = BTreeMap::new();
-    for Item { at, entry } in &items {
-        let (key, desired) = desired_of(entry).map_err(|error| error.context(at))?;
+    for Item { at, entry } in items {
+        let (key, desired) = desired_of(entry, label).map_err(|error| error.context(&at))?;
         if wanted.contains_key(&key) {
             let twice = Error::invalid(format!("{} {} appears twice", key.0.name(), key.1));
             return Err(twice.context(at));
@@ -134,8 +159,13 @@ fn numbered(what: &str, entries: impl IntoIterator<Item = Value>) -> Vec<Item> {
     entries.into_iter().enumerate().map(|(index, entry)| Item { at: at(index), entry }).collect()
 }
 
-/// Reads a document of exportJournal, or a reply of exportJournal or listStreamProxy.
+/// Reads a document of exportJournal, a reply of exportJournal or listStreamProxy, or an array of the arguments of
+/// pulls, as syncJournal takes it.
 fn from_document(mut document: Value) -> Result<Vec<Item>> {
+    if let Value::Array(items) = document {
+        let pull = |args| json!({"kind": Kind::Pull.name(), "args": args});
+        return Ok(numbered("item", items.into_iter().map(pull)));
+    }
     if document.get("format").is_none()
         && let Some(data) = document.get_mut("data").filter(|data| data.is_object())
     {
@@ -155,7 +185,9 @@ fn from_document(mut document: Value) -> Result<Vec<Item>> {
         };
     }
     let Some(Value::Array(listed)) = document.get_mut("data").map(Value::take) else {
-        return Err(Error::invalid("it is neither a document of exportJournal nor a reply of listStreamProxy"));
+        return Err(Error::invalid(
+            "it is neither a document of exportJournal nor a reply of listStreamProxy nor an array",
+        ));
     };
     let pull = |proxy: Value| {
         let of = |name: &str| proxy.get("src").and_then(|src| src.get(name)).cloned().unwrap_or_default();
@@ -178,7 +210,7 @@ fn from_csv(text: &str) -> Result<Vec<Item>> {
     let mut columns = vec!["key".to_owned(), "url".to_owned()];
     let mut items = Vec::new();
     for (index, record) in reader.records().enumerate() {
-        let record = record.map_err(|error| Error::invalid(format!("the body is not CSV: {error}")))?;
+        let record = record.map_err(|error| Error::invalid(format!("it is not CSV: {error}")))?;
         let is_url = |name: &str| ["url", "src_url", "dst_url"].iter().any(|url| name.eq_ignore_ascii_case(url));
         if index == 0 && record.iter().any(is_url) {
             columns = record.iter().map(str::to_lowercase).collect();
@@ -215,14 +247,26 @@ fn from_csv(text: &str) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-fn desired_of(item: &Value) -> Result<(ProxyKey, Desired)> {
+fn desired_of(mut item: Value, label: Option<&str>) -> Result<(ProxyKey, Desired)> {
+    if let Some(label) = label
+        && let Some(Value::Object(args)) = item.get_mut("args")
+    {
+        let given = args.iter().find(|(name, _)| name.eq_ignore_ascii_case(LABEL)).map(|(_, given)| given);
+        match given {
+            Some(given) if given != label => {
+                return Err(Error::invalid(format!(
+                    "its {LABEL} is {given}: leave it out, what is here gets {label:?}"
+                )));
+            }
+            Some(_) => {}
+            None => drop(args.insert(LABEL.to_owned(), Value::from(label))),
+        }
+    }
     let text = |name: &str| item.get(name).and_then(Value::as_str);
     let kind =
         text("kind").and_then(Kind::from_name).ok_or_else(|| Error::invalid("its kind is missing or unknown"))?;
-    let state = match text("state") {
-        None => State::Enabled,
-        Some(name) => State::from_name(name).ok_or_else(|| Error::invalid(format!("{name:?} is not a state")))?,
-    };
+    let state_of = |name| State::from_name(name).ok_or_else(|| Error::invalid(format!("{name:?} is not a state")));
+    let state = text("state").map(state_of).transpose()?;
     let (key, args) = add_of(kind, item.get("args").unwrap_or(&Value::Null))?;
     if text("key").is_some_and(|given| given != key) {
         return Err(Error::invalid(format!("its key does not match its arguments, which give {key}")));
@@ -230,7 +274,7 @@ fn desired_of(item: &Value) -> Result<(ProxyKey, Desired)> {
     if args.as_str().contains("://***@") {
         return Err(Error::invalid(format!("{key} has no credentials in its URL: export it with reveal=1")));
     }
-    Ok(((kind, Arc::from(key)), Desired { args, state: Some(state) }))
+    Ok(((kind, Arc::from(key)), Desired { args, state }))
 }
 
 #[cfg(test)]
@@ -239,7 +283,9 @@ mod tests {
 
     fn keys(body: &str) -> std::result::Result<Vec<String>, String> {
         let names = |(kind, key): &ProxyKey| format!("{} {key}", kind.name());
-        read(body.as_bytes()).map(|wanted| wanted.keys().map(names).collect()).map_err(|error| error.message)
+        read(body.as_bytes(), Format::Any, None)
+            .map(|wanted| wanted.keys().map(names).collect())
+            .map_err(|error| error.message)
     }
 
     #[test]
@@ -260,7 +306,7 @@ mod tests {
         let table = "kind,vhost,app,stream,url,dst_url,schema,retry_count\n\
                      ,v,live,a,\"rtsp://\"\"1\"\",x\",,,3\n\
                      push,v,live,a,,rtmp://cdn/a,rtmp,\n";
-        let wanted = read(table.as_bytes()).unwrap();
+        let wanted = read(table.as_bytes(), Format::Any, None).unwrap();
         let args: Vec<&str> = wanted.values().map(|entry| entry.args.as_str()).collect();
         assert_eq!(
             args,

@@ -46,6 +46,11 @@ pub fn page(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
     page.sample("info", &[("version", env!("CARGO_PKG_VERSION")), ("build_id", BUILD_ID)], 1);
     of_storage(&mut page, plugin.journal());
     of_proxies(&mut page, plugin);
+    if let Some(file) = plugin.file_status() {
+        page.gauge("file_ok", "1 if what the watched file has is applied.", u8::from(file.error.is_none()));
+        page.gauge("file_proxies", "Proxies in the watched file when it was last applied.", file.entries);
+        page.gauge("file_foreign_proxies", "Keys in it that others had added before.", file.foreign);
+    }
     of_alerts(&mut page, &plugin.alert_counts().read());
     Ok(Reply { content_type: CONTENT_TYPE, body: page.0 })
 }

@@ -4,6 +4,7 @@
 mod args;
 mod diff;
 mod exchange;
+mod file;
 #[cfg(test)]
 mod golden;
 mod list;

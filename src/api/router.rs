@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::file::FileWatch;
 use super::{Reply, Request, exchange, list, metrics, proxies, status, sync, versions};
 use crate::alerts::Alerts;
 use crate::error::{Code, Error, Result};
@@ -101,7 +102,8 @@ pub struct Router {
     read: Lane,
     /// For calls that wait until their changes are on disk.
     write: Lane,
-    /// `None` if their thread could not be started.
+    /// `None` if the thread could not be started.
+    _file: Option<FileWatch>,
     _alerts: Option<Alerts>,
 }
 
@@ -110,9 +112,18 @@ impl Router {
     /// would inherit.
     pub fn new(plugin: Arc<Plugin>) -> Router {
         // More than one each: exporting 100,000 entries must not delay the status.
+        let watched = FileWatch::start(Arc::clone(&plugin));
+        let file = watched.inspect_err(|error| log::error!("journal: the file is not watched: {error}")).ok();
         let started = Alerts::start(Arc::clone(&plugin));
         let alerts = started.inspect_err(|error| log::error!("journal: no alerts: {error}")).ok();
-        Router { plugin, memory: Lane::new(2), read: Lane::new(2), write: Lane::new(4), _alerts: alerts }
+        Router {
+            plugin,
+            memory: Lane::new(2),
+            read: Lane::new(2),
+            write: Lane::new(4),
+            _file: file,
+            _alerts: alerts,
+        }
     }
 
     /// Returns at once. If the queue is full or closed, the call is answered with the reason.

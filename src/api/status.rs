@@ -9,7 +9,7 @@ use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
 use crate::journal::{Condition, SCHEMA_VERSION, SnapshotFile};
 use crate::model::{Entry, ProxyKey, redact, redact_all};
-use crate::plugin::{AlertReading, Plugin};
+use crate::plugin::{AlertReading, FileStatus, Plugin};
 use crate::reconcile::{PhaseCounts, Progress, ReconcileStatus, SourceReport, UnhealthyProxy};
 use crate::settings::{Durability, RestoreMode, Settings};
 
@@ -48,6 +48,7 @@ pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         seq: report.seq,
         durable_seq: report.durable_seq,
         file_seq: report.file_seq,
+        watched_file: plugin.file_status(),
         alerts: settings.alert_url.is_some().then(|| plugin.alert_counts().read()),
         settings_errors: &problems,
     };
@@ -76,6 +77,7 @@ struct Status<'a> {
     restore: RestoreStatus,
     now: NowStatus,
     last_error: Option<ErrorStatus>,
+    watched_file: Option<FileStatus>,
     /// `None` without an `alert_url`.
     alerts: Option<AlertReading>,
     settings_errors: &'a [String],

@@ -10,6 +10,7 @@ mod cameras;
 mod capture;
 mod crashes;
 mod effects;
+mod file;
 mod flow;
 mod glue;
 mod hours;

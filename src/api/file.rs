@@ -1,0 +1,178 @@
+//! The watched file (`[journal] file`): what it has is wanted, under the label `file`. Applied as one change at the start
+//! and each time that it changes, whether it is written in place, renamed over, or reached by a link that is changed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use super::diff::{Desired, Diff};
+use super::exchange;
+use crate::error::{Code, Error, Result};
+use crate::journal::Cause;
+use crate::model::{Entry, LABEL, ProxyKey, redact};
+use crate::plugin::{FileStatus, Plugin};
+
+/// How often it is looked at. A file is read once it has not changed between two looks: it is not half written.
+const LOOK: Duration = Duration::from_secs(1);
+/// The label of what it has.
+pub const FILE_LABEL: &str = "file";
+const MOST_BYTES: u64 = 64 << 20;
+
+/// The running thread; it ends when this is dropped.
+pub struct FileWatch {
+    /// Nothing is ever sent.
+    _stop: Sender<()>,
+}
+
+/// What shows that a file is another one, or was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Print {
+    /// Where links lead.
+    path: PathBuf,
+    len: u64,
+    modified: Option<SystemTime>,
+}
+
+struct Watching {
+    plugin: Arc<Plugin>,
+    /// As it was at the last look, and as it was when it was last applied or refused.
+    seen: Option<std::result::Result<Print, String>>,
+    done: Option<std::result::Result<Print, String>>,
+}
+
+impl FileWatch {
+    /// Starts the thread. Not to be called on a poller of MediaServer, whose real-time priority it would inherit.
+    pub fn start(plugin: Arc<Plugin>) -> Result<FileWatch> {
+        let (stop, told) = channel();
+        thread::Builder::new()
+            .name("zlmj-file".to_owned())
+            .spawn(move || {
+                let watching = Watching { plugin, seen: None, done: None };
+                if catch_unwind(AssertUnwindSafe(|| watching.run(&told))).is_err() {
+                    log::error!("journal: the file is no longer watched, because of a bug in zlm-journal");
+                }
+            })
+            .map_err(|error| Error::storage(format!("cannot start the thread of the watched file: {error}")))?;
+        Ok(FileWatch { _stop: stop })
+    }
+}
+
+impl Watching {
+    /// Until `stop` is dropped at its other end.
+    fn run(mut self, stop: &Receiver<()>) {
+        loop {
+            match self.plugin.journal().settings().file.clone() {
+                Some(path) => self.look(&path),
+                None => {
+                    (self.seen, self.done) = (None, None);
+                    self.plugin.set_file_status(None);
+                }
+            }
+            if stop.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    }
+
+    fn look(&mut self, path: &Path) {
+        let now = print_of(path);
+        let is_first = self.seen.is_none();
+        let is_quiet = self.seen.replace(now.clone()).is_none_or(|before| before == now);
+        if self.done.as_ref() == Some(&now) || !is_quiet || self.plugin.journal().check_loaded().is_err() {
+            return;
+        }
+        let applied = now.clone().map_err(Error::invalid).and_then(|print| apply(&self.plugin, &print.path));
+        let at = self.plugin.journal().now_ms();
+        match applied {
+            // A call came in between.
+            Err(error) if error.code == Code::Conflict => return,
+            Ok(Applied { entries, changed, foreign }) => {
+                if changed > 0 || is_first {
+                    log::info!(
+                        "journal: {} was applied: {entries} proxies, {changed} of them changed",
+                        path.display()
+                    );
+                }
+                let foreign = foreign.into_iter().map(|(_, key)| key.to_string()).collect();
+                self.plugin.set_file_status(Some(FileStatus::applied(path, at, entries, foreign)));
+            }
+            Err(error) => {
+                log::error!("journal: {} was not applied, and nothing was changed: {error}", path.display());
+                let before = self.plugin.file_status();
+                let refused = FileStatus::refused(before, path, at, &redact(&error.message));
+                self.plugin.set_file_status(Some(refused));
+            }
+        }
+        self.done = Some(now);
+    }
+}
+
+fn print_of(path: &Path) -> std::result::Result<Print, String> {
+    let print = || {
+        let path = fs::canonicalize(path)?;
+        let found = fs::metadata(&path)?;
+        Ok(Print { path, len: found.len(), modified: found.modified().ok() })
+    };
+    print().map_err(|error: std::io::Error| format!("it cannot be read: {error}"))
+}
+
+/// What was applied.
+struct Applied {
+    entries: usize,
+    changed: usize,
+    /// What others have added under keys that it has: left alone.
+    foreign: Vec<ProxyKey>,
+}
+
+fn apply(plugin: &Plugin, path: &Path) -> Result<Applied> {
+    let desired = exchange::read(&content_of(path)?, exchange::Format::of(path), Some(FILE_LABEL))?;
+    let entries = desired.len();
+    let (desired, present, foreign) = of_file(plugin, desired);
+    let diff = Diff::between(desired, present, true);
+    let changed = diff.added.len() + diff.updated.len() + diff.removed.len();
+    if changed > 0 {
+        let cause = Cause { origin: "zlm-journal".to_owned(), reason: "the file has changed".to_owned() };
+        // Whether it is on disk yet or not: it is applied again at the next start.
+        plugin.change_all(diff.mutations, None, &cause)?;
+    }
+    Ok(Applied { entries, changed, foreign })
+}
+
+type Entries = Vec<(ProxyKey, Entry)>;
+
+/// The desired proxies that are not others', what the journal has of the file, and the keys that are others'.
+fn of_file(
+    plugin: &Plugin,
+    mut desired: BTreeMap<ProxyKey, Desired>,
+) -> (BTreeMap<ProxyKey, Desired>, Entries, Vec<ProxyKey>) {
+    let (mut present, mut foreign) = (Vec::new(), Vec::new());
+    for (key, entry) in plugin.journal().entries() {
+        if entry.args.read().get(LABEL) == Some(FILE_LABEL) {
+            present.push((key, entry));
+        } else if desired.remove(&key).is_some() {
+            foreign.push(key);
+        }
+    }
+    (desired, present, foreign)
+}
+
+fn content_of(path: &Path) -> Result<Vec<u8>> {
+    let unread = |error: std::io::Error| Error::invalid(format!("it cannot be read: {error}"));
+    let found = fs::metadata(path).map_err(unread)?;
+    if !found.is_file() {
+        return Err(Error::invalid("it is not a file: name a file of type JSON, CSV or YAML in [journal] file"));
+    }
+    let mut content = Vec::new();
+    let file = fs::File::open(path).map_err(unread)?;
+    file.take(MOST_BYTES + 1).read_to_end(&mut content).map_err(unread)?;
+    if content.len() as u64 > MOST_BYTES {
+        return Err(Error::invalid(format!("it is larger than {} MiB, the limit", MOST_BYTES >> 20)));
+    }
+    Ok(content)
+}
