@@ -837,7 +837,7 @@ fn threads_of_the_journal_are_ordinary_ones() {
     }
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names, ["zlmj-api", "zlmj-reconcile", "zlmj-upkeep", "zlmj-writer"]);
+    assert_eq!(names, ["zlmj-alerts", "zlmj-api", "zlmj-file", "zlmj-reconcile", "zlmj-upkeep", "zlmj-writer"]);
 }
 
 /// The members of `documented`, and of what is in it, that `real` has otherwise.
