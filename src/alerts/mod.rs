@@ -151,7 +151,10 @@ impl Alerting {
             wait = LOOK_FOR_URL;
             match &settings.alert_url {
                 // What was, is no news for a receiver that is named later.
-                None => self.seq = self.plugin.journal().report().durable_seq,
+                None => {
+                    self.seq = self.plugin.journal().report().durable_seq;
+                    self.is_restored = self.plugin.reconciler().is_some_and(|it| it.shown(None, 0).finished);
+                }
                 Some(url) => {
                     let target = Target { url, secret: settings.alert_secret.as_deref() };
                     self.step(&target, settings.alert_after);

@@ -89,9 +89,8 @@ impl Watching {
         }
         let applied = now.clone().map_err(Error::invalid).and_then(|print| apply(&self.plugin, &print.path));
         let at = self.plugin.journal().now_ms();
+        let before = self.plugin.file_status();
         match applied {
-            // A call came in between.
-            Err(error) if error.code == Code::Conflict => return,
             Ok(Applied { entries, changed, foreign }) => {
                 if changed > 0 || is_first {
                     log::info!(
@@ -101,15 +100,20 @@ impl Watching {
                 }
                 let foreign = foreign.into_iter().map(|(_, key)| key.to_string()).collect();
                 self.plugin.set_file_status(Some(FileStatus::applied(path, at, entries, foreign)));
+                self.done = Some(now);
             }
+            // A call came in between.
+            Err(error) if error.code == Code::Conflict => {}
             Err(error) => {
-                log::error!("journal: {} was not applied, and nothing was changed: {error}", path.display());
-                let before = self.plugin.file_status();
-                let refused = FileStatus::refused(before, path, at, &redact(&error.message));
-                self.plugin.set_file_status(Some(refused));
+                let why = redact(&error.message);
+                if before.as_ref().and_then(|before| before.error.as_ref()) != Some(&why) {
+                    log::error!("journal: {} was not applied, and nothing was changed: {why}", path.display());
+                    self.plugin.set_file_status(Some(FileStatus::refused(before, path, at, &why)));
+                }
+                // Other errors are not the file's.
+                self.done = Some(now).filter(|_| error.code == Code::InvalidArgument);
             }
         }
-        self.done = Some(now);
     }
 }
 
