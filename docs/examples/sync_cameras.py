@@ -17,10 +17,16 @@ LABEL = "cameras.db"
 
 def wanted(file):
     table = sqlite3.connect(file)
-    table.execute("create table if not exists cameras (name text primary key, url text not null, enabled int default 1)")
+    table.execute(
+        "create table if not exists cameras (name text primary key, url text not null, enabled int default 1, hours text)"
+    )
     return [
-        {"vhost": "__defaultVhost__", "app": "live", "stream": name, "url": url, "retry_count": -1}
-        for name, url in table.execute("select name, url from cameras where enabled")
+        {
+            "vhost": "__defaultVhost__", "app": "live", "stream": name, "url": url, "retry_count": -1,
+            # Such as "mon-fri 08:00-18:00 @ Asia/Shanghai"; empty: always.
+            "journal_hours": hours or "",
+        }
+        for name, url, hours in table.execute("select name, url, hours from cameras where enabled")
     ]
 
 
