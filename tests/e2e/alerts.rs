@@ -89,9 +89,12 @@ fn a_receiver_that_is_off_fails_or_never_answers_costs_nothing_but_alerts() {
     let receiver = Receiver::start(500);
     let url = receiver.url();
     let fixture = Fixture::start(&[("alert_url", &url), ("alert_after_sec", "0")]);
-    let dead = "rtsp://127.0.0.1:1/off";
+    let add_dead = |stream: &str| {
+        let item = json!([{"vhost": "__defaultVhost__", "app": "live", "stream": stream, "url": "rtsp://127.0.0.1:1/off"}]);
+        assert_persisted(&fixture.server.post_body("addStreamProxies", &[], &item));
+    };
     let alerts = |fixture: &Fixture| fixture.server.status()["alerts"].clone();
-    assert_persisted(&add(&fixture.server, "first", dead, &[("force", "1")]));
+    add_dead("first");
     fixture.server.wait_for("calls that fail", || receiver.calls() >= 2);
     fixture.server.wait_for("the status to say so", || {
         let alerts = alerts(&fixture);
@@ -102,7 +105,7 @@ fn a_receiver_that_is_off_fails_or_never_answers_costs_nothing_but_alerts() {
     receiver.answer_with(0);
     let before = receiver.calls();
     fixture.server.wait_for("a call that is not answered", || receiver.calls() > before);
-    assert_persisted(&add(&fixture.server, "second", dead, &[("force", "1")]));
+    add_dead("second");
     receiver.answer_with(200);
     fixture.server.wait_for("all to arrive", || {
         let keys: Vec<Value> = receiver.alerts().into_iter().map(|alert| alert["key"].clone()).collect();
@@ -116,6 +119,6 @@ fn a_receiver_that_is_off_fails_or_never_answers_costs_nothing_but_alerts() {
     let metrics = fixture.server.get_text("getJournalMetrics", &[]).unwrap();
     assert!(metrics.contains("\nzlm_journal_alerts_dropped_total 0\n"), "{metrics}");
     drop(receiver);
-    assert_persisted(&add(&fixture.server, "third", dead, &[("force", "1")]));
+    add_dead("third");
     fixture.server.wait_for("a receiver that is off to be told", || !alerts(&fixture)["last_error"].is_null());
 }

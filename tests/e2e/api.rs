@@ -564,7 +564,7 @@ fn hostile_calls_are_refused_and_change_nothing() {
 
 #[test]
 #[ignore = "slow: just test-e2e"]
-fn a_business_system_of_forty_lines_keeps_the_server_in_step_with_its_table() {
+fn a_business_system_of_fifty_lines_keeps_the_server_in_step_with_its_table() {
     let mut fixture = Fixture::start(&[]);
     let live = fixture.source();
     assert_persisted(&add(&fixture.server, "not-ours", &live.url, &[]));
@@ -738,7 +738,8 @@ fn metric_names(text: &str) -> std::collections::BTreeSet<String> {
 #[test]
 #[ignore = "slow: just test-e2e"]
 fn the_metrics_say_what_is_wanted_what_is_and_what_it_costs() {
-    let mut fixture = Fixture::start(&[("revive_sec", "0")]);
+    // A watched file that is not there has its metrics.
+    let mut fixture = Fixture::start(&[("revive_sec", "0"), ("file", "no-such-file.csv")]);
     let live = fixture.source();
     assert_persisted(&fixture.server.post_body("addStreamProxies", &[], &items(named("c", 20), &live.url)));
     assert_persisted(&fixture.server.post_body(
@@ -766,6 +767,8 @@ fn the_metrics_say_what_is_wanted_what_is_and_what_it_costs() {
         "zlm_journal_commit_seconds_bucket{le=\"+Inf\"} 1",
         "zlm_journal_changes_total 1",
         "zlm_journal_errors_total 0",
+        "zlm_journal_file_ok 0",
+        "zlm_journal_alerts_sent_total 0",
         "zlm_journal_queue_changes 0",
         "zlm_journal_ack_lag_seconds 0",
         "zlm_journal_last_durable_change 23",
@@ -792,7 +795,7 @@ fn the_metrics_say_what_is_wanted_what_is_and_what_it_costs() {
     support::run(std::process::Command::new("sh").args(["-c", &check]));
     let rules = support::root().join("docs/prometheus/alerts.yml");
     let said = support::run(std::process::Command::new("promtool").args(["check", "rules"]).arg(rules));
-    assert!(said.contains("5 rules found"), "{said}");
+    assert!(said.contains("7 rules found"), "{said}");
 }
 
 #[test]
