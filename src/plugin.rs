@@ -19,7 +19,7 @@ use self::intent::JournaledIntent;
 use crate::capture::{Capture, HostFacts, Server};
 use crate::error::{Code, Error, Result};
 use crate::journal::{Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
-use crate::model::{Kind, Op, ProxyKey, State, Stream};
+use crate::model::{Hours, Kind, Op, ProxyKey, State, Stream};
 use crate::reconcile::{self, Event, Handle, Host, Limits};
 use crate::settings::{RestoreMode, Settings};
 
@@ -59,6 +59,7 @@ impl Plugin {
         if !settings.enable {
             return Err(Error::new(Code::Disabled, "[journal] enable is 0"));
         }
+        Hours::prepare();
         let journal = Arc::new(Journal::open(&settings)?);
         let host_threads = host_threads.max(1);
         let (limits, rules) = (limits(&settings, host_threads), facts.rules.clone());
@@ -198,7 +199,7 @@ impl Plugin {
     /// Starts a proxy that is enabled or dormant. Returns false if there is none.
     fn wake(&self, kind: Kind, key: &str, reason: &str) -> bool {
         let wanted = self.journal.get(kind, key).is_some_and(|entry| match entry.state {
-            State::Enabled => true,
+            State::Enabled => !entry.is_off_hours(self.journal.now_ms()),
             // It may have been enabled by others in the meantime.
             State::Dormant => {
                 self.journal.change(kind, key, entry.seq, Op::Set(State::Enabled), reason)
@@ -248,7 +249,9 @@ impl Plugin {
             .ok_or_else(|| Error::new(Code::Closed, "the server is still starting; try again later"))?;
         let Some(key) = only else {
             reconciler.tell(Event::RestoreAll);
-            return Ok(self.journal.look(|intent| intent.count(State::Enabled)));
+            let now = self.journal.now_ms();
+            let off_hours = self.journal.timed().filter(|(_, entry)| entry.is_off_hours(now)).count();
+            return Ok(self.journal.look(|intent| intent.count(State::Enabled)).saturating_sub(off_hours as u64));
         };
         Ok(Kind::ALL.iter().filter(|kind| self.wake(**kind, key, "restoreJournal")).count() as u64)
     }

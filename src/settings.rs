@@ -157,10 +157,14 @@ impl Settings {
             };
             match key.rule.check(value) {
                 Ok(()) => drop(values.insert(key.name, value)),
-                Err(expected) => problems.push(format!(
-                    "[journal] {name}={value:?} is not {expected}: using the default {}",
-                    key.default
-                )),
+                Err(expected) => {
+                    // It may have a password.
+                    let is_url = key.rule == Rule::NoneOrHttp;
+                    let value = if is_url { "its value".to_owned() } else { format!("{value:?}") };
+                    let default = key.default;
+                    problems
+                        .push(format!("[journal] {name}={value} is not {expected}: using the default {default}"));
+                }
             }
         }
         let text = |name: &str| values.get(name).copied().unwrap_or_default();

@@ -15,7 +15,7 @@ use serde::{Serialize, Serializer};
 
 use self::outbox::Outbox;
 use self::post::Receiver as Target;
-use self::watch::{Trouble, Watch};
+use self::watch::Watch;
 use crate::capture::GAVE_UP;
 use crate::error::{Code, Error, Result};
 use crate::journal::{Condition, HistoryFilter};
@@ -118,8 +118,8 @@ struct Alerting {
     began: Instant,
     watch: Watch,
     outbox: Outbox,
-    /// The last change of history that was looked at.
-    seq: u64,
+    /// The last change of history that was looked at; `None` before the first look.
+    seq: Option<u64>,
     is_restored: bool,
     /// Since when the storage fails.
     storage_failed: Option<i64>,
@@ -135,7 +135,7 @@ impl Alerting {
             began: Instant::now(),
             watch: Watch::default(),
             outbox: Outbox::default(),
-            seq: 0,
+            seq: None,
             is_restored: false,
             storage_failed: None,
             file_refused: None,
@@ -152,8 +152,9 @@ impl Alerting {
             match &settings.alert_url {
                 // What was, is no news for a receiver that is named later.
                 None => {
-                    self.seq = self.plugin.journal().report().durable_seq;
-                    self.is_restored = self.plugin.reconciler().is_some_and(|it| it.shown(None, 0).finished);
+                    let is_restored = self.plugin.reconciler().is_some_and(|it| it.shown(None, 0).finished);
+                    self = Alerting { is_restored, ..Alerting::new(self.plugin) };
+                    self.plugin.alert_counts().waiting(0);
                 }
                 Some(url) => {
                     let target = Target { url, secret: settings.alert_secret.as_deref() };
@@ -172,6 +173,7 @@ impl Alerting {
             let alerts = self.look(after, now);
             let dropped = self.outbox.put(alerts);
             self.plugin.alert_counts().dropped(dropped as u64);
+            self.plugin.alert_counts().waiting(self.outbox.len() as u64);
         }
         let Some(batch) = self.outbox.next(now) else { return };
         let count = batch.len();
@@ -208,15 +210,12 @@ impl Alerting {
 
     fn of_proxies(&mut self, after: Duration, now: Duration, wall: i64) -> Vec<Alert> {
         let Some(reconciler) = self.plugin.reconciler() else { return Vec::new() };
-        let shown = reconciler.shown(None, usize::MAX);
+        let shown = reconciler.shown(None, 0);
         // What has not been tried yet is not down.
-        let troubles = shown.troubles.into_iter().filter(|trouble| trouble.state != "waiting");
-        let troubles = troubles.map(|trouble| Trouble {
-            key: (trouble.kind, trouble.key.into()),
-            why: if trouble.last_error.is_empty() { trouble.state.to_owned() } else { trouble.last_error },
-            attempts: trouble.attempts,
+        let mut alerts = reconciler.troubles(|troubles| {
+            let troubles = troubles.filter(|trouble| trouble.state != "waiting" || trouble.attempts > 0);
+            self.watch.look(troubles, after, now, wall)
         });
-        let mut alerts = self.watch.look(troubles, after, now, wall);
         let was_restored = std::mem::replace(&mut self.is_restored, shown.finished);
         if shown.finished && !was_restored && shown.progress.total > 0 {
             let since = wall - i64::try_from(shown.elapsed.as_millis()).unwrap_or(0);
@@ -230,12 +229,17 @@ impl Alerting {
     /// What the journal has noted of MediaServer's and its own doings.
     fn of_history(&mut self) -> Vec<Alert> {
         let journal = self.plugin.journal();
+        if journal.check_loaded().is_err() {
+            return Vec::new();
+        }
         let until = journal.report().durable_seq;
-        if until <= self.seq {
+        // What was before the start is no news.
+        let after = *self.seq.get_or_insert(until);
+        if until <= after {
             return Vec::new();
         }
         let filter = HistoryFilter {
-            after: self.seq,
+            after,
             before: Some(until + 1),
             is_own: true,
             limit: MOST_CHANGES,
@@ -248,7 +252,7 @@ impl Alerting {
                 return Vec::new();
             }
         };
-        self.seq = until;
+        self.seq = Some(until);
         let mut alerts: Vec<Alert> = changes.into_iter().rev().filter_map(of_change).collect();
         // Their entries are gone.
         for alert in alerts.iter_mut().filter(|alert| alert.event == Event::ProxyGivenUp).take(MOST_LABELS) {

@@ -8,6 +8,7 @@ use sha2::Sha256;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use super::Alert;
+use crate::model::url::host_of;
 
 /// With name lookup, connect and reply.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,19 +31,27 @@ struct Body<'a> {
 }
 
 impl Receiver<'_> {
-    /// Blocks until it is answered, for at most 10 s. Any status of success counts. Errors are for operators, and may
-    /// have the URL.
+    /// Blocks until it is answered, for at most 10 s. Any status of success counts. Errors are for operators, and name
+    /// only the host: the path of such a URL is often a secret.
     pub fn post(&self, server_id: &str, alerts: &[&Alert]) -> Result<(), String> {
         let body = serde_json::to_vec(&Body { server_id, alerts }).map_err(|error| error.to_string())?;
         // The certificates that this machine trusts, a company's own among them.
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
-        let agent =
-            ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).tls_config(tls).build().new_agent();
+        // A redirected POST may arrive as a GET, without its body.
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .tls_config(tls)
+            .max_redirects(0)
+            .http_status_as_error(false);
+        let agent = config.build().new_agent();
         let mut request = agent.post(self.url).header("Content-Type", "application/json; charset=utf-8");
         if let Some(secret) = self.secret {
             request = request.header(SIGNATURE, signature(secret, &body)?);
         }
-        request.send(body.as_slice()).map(drop).map_err(|error| format!("{}: {error}", self.url))
+        let host = host_of(self.url).unwrap_or_default();
+        let reply = request.send(body.as_slice()).map_err(|error| format!("{host} cannot be reached: {error}"))?;
+        let status = reply.status();
+        if status.is_success() { Ok(()) } else { Err(format!("{host} has answered with status {status}")) }
     }
 }
 

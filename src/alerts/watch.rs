@@ -5,14 +5,7 @@ use std::time::Duration;
 
 use super::{Alert, Event};
 use crate::model::ProxyKey;
-
-/// A proxy that should play and does not.
-pub struct Trouble {
-    pub key: ProxyKey,
-    pub why: String,
-    /// Consecutive failed attempts.
-    pub attempts: u32,
-}
+use crate::reconcile::Trouble;
 
 #[derive(Default)]
 pub struct Watch {
@@ -32,27 +25,26 @@ struct Down {
 impl Watch {
     /// All that is down now. Returns what has been down for `after` and was not told, and what was told and is not down
     /// any more.
-    pub fn look(
+    pub fn look<'a>(
         &mut self,
-        troubles: impl IntoIterator<Item = Trouble>,
+        troubles: impl IntoIterator<Item = Trouble<'a>>,
         after: Duration,
         now: Duration,
         wall: i64,
     ) -> Vec<Alert> {
         let mut alerts = Vec::new();
-        for Trouble { key, why, attempts } in troubles {
-            let down = self.down.entry(key.clone()).or_insert(Down {
-                since: now,
-                since_wall: wall,
-                is_told: false,
-                seen: now,
-                attempts,
-            });
+        for Trouble { key, state, attempts, last_error } in troubles {
+            let new = Down { since: now, since_wall: wall, is_told: false, seen: now, attempts };
+            let down = match self.down.get_mut(key) {
+                Some(down) => down,
+                None => self.down.entry(key.clone()).or_insert(new),
+            };
             (down.seen, down.attempts) = (now, attempts);
             if !down.is_told && now.saturating_sub(down.since) >= after {
                 down.is_told = true;
-                let count = u64::from(attempts);
-                alerts.push(Alert { why, count, ..Alert::of(Event::ProxyDown, Some(key), wall, down.since_wall) });
+                let why = if last_error.is_empty() { state } else { last_error }.to_owned();
+                let (key, count) = (Some(key.clone()), u64::from(attempts));
+                alerts.push(Alert { why, count, ..Alert::of(Event::ProxyDown, key, wall, down.since_wall) });
             }
         }
         for (key, down) in self.down.extract_if(|_, down| down.seen != now) {
@@ -73,11 +65,9 @@ mod tests {
     const AFTER: Duration = Duration::from_secs(60);
 
     fn look(watch: &mut Watch, keys: &[&str], sec: u64) -> Vec<(Event, String, i64)> {
-        let troubles = keys.iter().map(|key| Trouble {
-            key: (Kind::Pull, (*key).into()),
-            why: "Connection refused".into(),
-            attempts: 3,
-        });
+        let keys: Vec<ProxyKey> = keys.iter().map(|key| (Kind::Pull, (*key).into())).collect();
+        let last_error = "Connection refused";
+        let troubles = keys.iter().map(|key| Trouble { key, state: "down", attempts: 3, last_error });
         let alerts = watch.look(troubles, AFTER, Duration::from_secs(sec), sec as i64 * 1000);
         let mut told: Vec<_> = alerts
             .into_iter()

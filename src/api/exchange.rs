@@ -118,7 +118,9 @@ pub fn read(body: &[u8], format: Format, label: Option<&str>) -> Result<BTreeMap
         .map_err(|error| Error::invalid(format!("it is not UTF-8 text: {error}: save it as UTF-8")))?;
     let text = text.trim_start_matches('\u{feff}').trim();
     let items = if format == Format::Yaml {
-        let document = serde_saphyr::from_str::<Value>(text)
+        // A piece of the text would show passwords.
+        let options = serde_saphyr::options! { with_snippet: false };
+        let document = serde_saphyr::from_str_with_options::<Value>(text, options)
             .map_err(|error| Error::invalid(format!("it is not valid YAML: {error}")))?;
         from_document(document)?
     } else if text.starts_with(['{', '[']) {
@@ -298,6 +300,19 @@ mod tests {
             "\u{feff}Stream,URL,app,vhost\na,x,live,v\nb,y,live,v\n",
         ] {
             assert_eq!(keys(csv).unwrap(), ["pull v/live/a", "pull v/live/b"], "{csv}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_yaml_is_told_without_its_passwords() {
+        let yaml = |text: &str| read(text.as_bytes(), Format::Yaml, Some("file")).map(|wanted| wanted.len());
+        let good = "- {vhost: v, app: live, stream: a, url: 'rtsp://u:geheim@1', retry_count: -1}\n";
+        assert_eq!(yaml(good).unwrap(), 1);
+        for bad in
+            [good.replace("app:", "vhost:"), good.replace('}', ""), good.replace("a,", "a, journal_label: b,")]
+        {
+            let error = yaml(&bad).unwrap_err().message;
+            assert!(!error.contains("geheim") && !error.contains('\n'), "{error}");
         }
     }
 

@@ -37,6 +37,8 @@ struct Print {
     path: PathBuf,
     len: u64,
     modified: Option<SystemTime>,
+    /// Device, inode and time of change, where there are such.
+    identity: [i64; 4],
 }
 
 struct Watching {
@@ -82,17 +84,21 @@ impl Watching {
 
     fn look(&mut self, path: &Path) {
         let now = print_of(path);
-        let is_first = self.seen.is_none();
-        let is_quiet = self.seen.replace(now.clone()).is_none_or(|before| before == now);
+        let is_quiet = self.seen.replace(now.clone()).is_some_and(|before| before == now);
         if self.done.as_ref() == Some(&now) || !is_quiet || self.plugin.journal().check_loaded().is_err() {
             return;
         }
-        let applied = now.clone().map_err(Error::invalid).and_then(|print| apply(&self.plugin, &print.path));
+        let read = now.clone().map_err(Error::invalid).and_then(|print| content_of(&print.path));
+        if print_of(path) != now {
+            // It was written while it was read: the next look tells.
+            return;
+        }
+        let applied = read.and_then(|content| apply(&self.plugin, path, &content));
         let at = self.plugin.journal().now_ms();
         let before = self.plugin.file_status();
         match applied {
             Ok(Applied { entries, changed, foreign }) => {
-                if changed > 0 || is_first {
+                if changed > 0 || before.as_ref().is_none_or(|before| before.error.is_some()) {
                     log::info!(
                         "journal: {} was applied: {entries} proxies, {changed} of them changed",
                         path.display()
@@ -121,9 +127,20 @@ fn print_of(path: &Path) -> std::result::Result<Print, String> {
     let print = || {
         let path = fs::canonicalize(path)?;
         let found = fs::metadata(&path)?;
-        Ok(Print { path, len: found.len(), modified: found.modified().ok() })
+        Ok(Print { path, len: found.len(), modified: found.modified().ok(), identity: identity_of(&found) })
     };
     print().map_err(|error: std::io::Error| format!("it cannot be read: {error}"))
+}
+
+#[cfg(unix)]
+fn identity_of(found: &fs::Metadata) -> [i64; 4] {
+    use std::os::unix::fs::MetadataExt;
+    [found.dev().cast_signed(), found.ino().cast_signed(), found.ctime(), found.ctime_nsec()]
+}
+
+#[cfg(not(unix))]
+fn identity_of(_: &fs::Metadata) -> [i64; 4] {
+    [0; 4]
 }
 
 /// What was applied.
@@ -134,8 +151,8 @@ struct Applied {
     foreign: Vec<ProxyKey>,
 }
 
-fn apply(plugin: &Plugin, path: &Path) -> Result<Applied> {
-    let desired = exchange::read(&content_of(path)?, exchange::Format::of(path), Some(FILE_LABEL))?;
+fn apply(plugin: &Plugin, path: &Path, content: &[u8]) -> Result<Applied> {
+    let desired = exchange::read(content, exchange::Format::of(path), Some(FILE_LABEL))?;
     let entries = desired.len();
     let (desired, present, foreign) = of_file(plugin, desired);
     let diff = Diff::between(desired, present, true);

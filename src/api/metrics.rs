@@ -141,7 +141,11 @@ fn of_proxies(page: &mut Page, plugin: &Plugin) {
     page.gauge("restore_proxies", "Proxies in the restore.", progress.total);
     page.gauge("restore_answered_proxies", "Proxies of the restore with a result.", progress.done());
     page.gauge("restore_seconds", "Duration of the restore so far, or in total.", shown.elapsed.as_secs_f64());
-    page.counter("revived_total", "Lost proxies that were started again.", progress.revived);
+    page.counter(
+        "revived_total",
+        "Proxies started again: lost ones, and those whose hours began.",
+        progress.revived,
+    );
     page.counter("asked_total", "Proxies started on demand or after a release.", progress.asked);
     page.counter("given_up_total", "Proxies forgotten because the server gave them up.", progress.given_up);
     page.counter("quarantined_total", "Proxies quarantined after crashes or exceptions.", progress.quarantined);

@@ -125,7 +125,8 @@ pub fn restore(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     plugin.journal().check_loaded()?;
     let wanted = plugin.restore(key)?;
     if let Some(key) = key.filter(|_| wanted == 0) {
-        let why = format!("journal: no proxy {key:?} is enabled or dormant: see listJournal");
+        let why =
+            format!("journal: no proxy {key:?} is enabled or dormant, and within its hours: see listJournal");
         return Ok(Reply::json(&Outcome::refused(NOT_FOUND, why)));
     }
     Ok(Reply::success(Begun { wanted }))

@@ -8,7 +8,7 @@ use super::{Reply, Request};
 use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
 use crate::journal::{Condition, SCHEMA_VERSION, SnapshotFile};
-use crate::model::{Entry, ProxyKey, redact, redact_all};
+use crate::model::{redact, redact_all};
 use crate::plugin::{AlertReading, FileStatus, Plugin};
 use crate::reconcile::{PhaseCounts, Progress, ReconcileStatus, SourceReport, UnhealthyProxy};
 use crate::settings::{Durability, RestoreMode, Settings};
@@ -42,7 +42,7 @@ pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         snapshot: report.snapshot,
         queue: QueueStatus { depth: report.queue, capacity: report.queue_capacity },
         restore: RestoreStatus::new(&settings, shown.as_ref()),
-        now: NowStatus::new(shown.unwrap_or_default(), off_hours(plugin, key), most, journal.now_ms()),
+        now: NowStatus::new(shown.unwrap_or_default(), off_hours(plugin, key, most), most, journal.now_ms()),
         last_error: report.last_error.map(|(at, error)| ErrorStatus { at, message: error.message }),
         proxies: report.by_state,
         seq: report.seq,
@@ -161,33 +161,41 @@ impl RestoreStatus {
 }
 
 impl NowStatus {
-    fn new(shown: ReconcileStatus, off_hours: Vec<ProxyStatus>, most: usize, now_ms: i64) -> Self {
+    fn new(
+        shown: ReconcileStatus,
+        (off_hours, asleep): (usize, Vec<ProxyStatus>),
+        most: usize,
+        now_ms: i64,
+    ) -> Self {
         let Progress { revived, asked, given_up, .. } = shown.progress;
         let of_proxy = |trouble: UnhealthyProxy| {
             let pause = trouble.next_try.and_then(|pause| i64::try_from(pause.as_millis()).ok());
             ProxyStatus { trouble, next_try_at: pause.map(|pause| now_ms + pause) }
         };
-        let count = off_hours.len();
-        let proxies = shown.troubles.into_iter().map(of_proxy).chain(off_hours).take(most).collect();
-        NowStatus { counts: shown.now, revived, asked, given_up, off_hours: count, proxies }
+        let proxies = shown.troubles.into_iter().map(of_proxy).chain(asleep).take(most).collect();
+        NowStatus { counts: shown.now, revived, asked, given_up, off_hours, proxies }
     }
 }
 
-/// The enabled proxies outside of their hours, or the one with this key if it is.
-fn off_hours(plugin: &Plugin, only: Option<&str>) -> Vec<ProxyStatus> {
+/// How many enabled proxies are outside of their hours, and `most` of them, or only the one with this key.
+fn off_hours(plugin: &Plugin, only: Option<&str>, most: usize) -> (usize, Vec<ProxyStatus>) {
     let now = plugin.journal().now_ms();
-    let timed = plugin.journal().timed().filter(|((_, key), _)| only.is_none_or(|only| only == &**key));
-    let off = timed.filter(|(_, entry)| entry.is_off_hours(now));
-    let shown = |((kind, key), entry): (ProxyKey, Entry)| ProxyStatus {
-        trouble: UnhealthyProxy {
-            kind,
-            key: key.to_string(),
-            state: "off_hours",
-            attempts: 0,
-            last_error: String::new(),
-            next_try: None,
-        },
-        next_try_at: entry.args.hours().and_then(|hours| hours.next_change(now)),
-    };
-    off.map(shown).collect()
+    let (mut count, mut shown) = (0, Vec::new());
+    for ((kind, key), entry) in plugin.journal().timed().filter(|(_, entry)| entry.is_off_hours(now)) {
+        count += 1;
+        if shown.len() < most && only.is_none_or(|only| only == &*key) {
+            shown.push(ProxyStatus {
+                trouble: UnhealthyProxy {
+                    kind,
+                    key: key.to_string(),
+                    state: "off_hours",
+                    attempts: 0,
+                    last_error: String::new(),
+                    next_try: None,
+                },
+                next_try_at: entry.args.hours().and_then(|hours| hours.next_change(now)),
+            });
+        }
+    }
+    (count, shown)
 }

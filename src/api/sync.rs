@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::diff::{Desired, Diff};
+use super::file::FILE_LABEL;
 use super::{Reply, Request, add_of};
 use crate::error::{Error, Result};
 use crate::journal::Precondition;
@@ -51,6 +52,11 @@ struct Call {
 /// The body is an array of the arguments of adds: all proxies that the scope should have.
 pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Call { kind, vhost, app, label, dry_run, prune, if_seq } = request.args()?;
+    if label.as_deref() == Some(FILE_LABEL) && plugin.journal().settings().file.is_some() {
+        let why =
+            format!("the label {FILE_LABEL:?} is that of the watched file: change that, or use another label");
+        return Err(Error::invalid(why));
+    }
     let (scope, prune) = (Scope { kind: kind.unwrap_or(Kind::Pull), vhost, app, label }, prune.unwrap_or(true));
     let desired = desired(&scope, request.items()?)?;
     plugin.journal().check_loaded()?;

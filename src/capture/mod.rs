@@ -127,6 +127,8 @@ impl Capture {
             let open = Open::new(ask, cause, Some(Waiting::new(client())));
             if let Ask::Add { key, args: Ok(args), .. } = &open.ask
                 && args.is_off_hours(self.journal.now_ms())
+                // Otherwise the server refuses it: whoever came first wins.
+                && state.mirror.get(key).is_none()
             {
                 return Ok(self.record_off_hours(told, &open, key, args));
             }
@@ -137,9 +139,10 @@ impl Capture {
         })
     }
 
-    /// Takes in an add outside of its hours: the server does not get it, and ends what it has under that key.
+    /// Takes in an add outside of its hours: the server does not get it.
     fn record_off_hours(&self, told: &mut Told, open: &Open, key: &ProxyKey, args: &Args) -> Verdict {
         self.record(told, open, Op::Add, key, Some(args.clone()), false);
+        // Another add of that key may be under way.
         told.events.push(Event::Converge(key.clone(), false));
         if let Some(waiting) = &open.waiting {
             waiting.answered(Answer::added(&key.1));
@@ -240,7 +243,12 @@ impl Capture {
     fn record_add(&self, told: &mut Told, open: &Open, key: &ProxyKey, args: Result<Args>) {
         match args {
             Ok(args) => {
+                let is_off_hours = args.is_off_hours(self.journal.now_ms());
                 self.record(told, open, Op::Add, key, Some(args), false);
+                // They ended while it was added.
+                if is_off_hours {
+                    told.events.push(Event::Converge(key.clone(), false));
+                }
                 if self.journal.settings().restore != RestoreMode::Eager {
                     told.events.push(Event::Called(key.clone()));
                 }

@@ -545,6 +545,11 @@ fn an_add_outside_of_its_hours_is_journaled_and_not_passed_to_the_server() {
 
     bench.playing(&[("journal_hours", &hours_in(0))]);
     assert!(bench.journal.is_due(Kind::Pull, KEY, 0));
+    let late = bench.add("rtsp://3", &[("journal_hours", &hours)]);
+    // Whoever came first wins: the server has it, and refuses.
+    bench.capture.answered(late.id, answer(false));
+    assert!(!late.outcome().is_journaled);
+    assert_eq!(bench.url().unwrap(), "rtsp://1");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::hours::Hours;
-use super::options::{LABEL, Options};
+use super::options::Options;
 
 use crate::error::{Error, Result};
 
@@ -23,7 +23,7 @@ pub struct Args {
     text: Arc<str>,
     /// Their form in the file, if they are encrypted there.
     sealed: Option<Arc<str>>,
-    /// What they ask of the journal; `None` if nothing, or if a later version wrote what this one cannot read.
+    /// What they ask of the journal; `None` if nothing.
     options: Option<Arc<Options>>,
 }
 
@@ -108,7 +108,7 @@ impl Args {
         let mut args = Args { text: text.into(), sealed: None, options: None };
         let pairs = args.pairs()?;
         let given = pairs.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-        args.options = Options::read(given).ok().flatten().map(Arc::new);
+        args.options = Options::stored(given).map(Arc::new);
         Ok(args)
     }
 
@@ -192,7 +192,7 @@ impl Args {
     pub fn call_the_same(&self, other: &Args) -> bool {
         let call = |args: &Args| {
             let mut read = args.read().0;
-            read.retain(|name, _| !name.eq_ignore_ascii_case(LABEL));
+            read.retain(|name, _| !Options::has(name));
             read
         };
         self == other || call(self) == call(other)
@@ -326,11 +326,25 @@ mod tests {
     }
 
     #[test]
-    fn a_label_does_not_change_the_call() {
+    fn what_is_asked_of_the_journal_does_not_change_the_call() {
         let plain = args(&[("url", b"rtsp://1"), ("app", b"live")]);
-        let marked = args(&[("url", b"rtsp://1"), ("app", b"live"), ("Journal_Label", b"site 1")]);
+        let hours = ("journal_hours", b"08:00-18:00 @ UTC".as_slice());
+        let marked = args(&[("url", b"rtsp://1"), ("app", b"live"), ("Journal_Label", b"site 1"), hours]);
         assert!(plain.call_the_same(&marked) && marked.call_the_same(&plain) && plain != marked);
         assert!(!marked.call_the_same(&args(&[("url", b"rtsp://2"), ("app", b"live")])));
+    }
+
+    #[test]
+    fn what_is_asked_of_the_journal_is_known_however_it_was_kept() {
+        let hours = |args: &Args| args.hours().is_some();
+        let given = args(&[("url", b"rtsp://1"), ("journal_hours", b"08:00-18:00 @ UTC")]);
+        let sealed = given.clone().sealed_as(b"seal");
+        let stored = Args::from_stored(sealed.stored()).unwrap();
+        assert_eq!([hours(&given), hours(&sealed), hours(&stored)], [true, true, false]);
+        assert!(
+            hours(&stored.decrypted(given.as_str()).unwrap())
+                && hours(&Args::from_stored(given.as_str()).unwrap())
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `journal_hours`: at which hours a proxy runs, by the clock on the wall of a time zone.
 
+use std::sync::LazyLock;
+
 use jiff::Timestamp;
 use jiff::civil::{DateTime, Weekday};
 use jiff::tz::TimeZone;
@@ -8,6 +10,9 @@ use crate::error::{Error, Result};
 
 const EXAMPLE: &str = "mon-fri 08:00-18:00; sat,sun 22:00-06:00 @ Asia/Shanghai";
 const DAY: i32 = 24 * 60;
+
+/// The zone of this machine, as it was at the first use; UTC if that cannot be told.
+static SYSTEM: LazyLock<TimeZone> = LazyLock::new(|| TimeZone::try_system().unwrap_or(TimeZone::UTC));
 
 /// Hours of the week. Those that end before they begin run over midnight and belong to the day on which they begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,13 +31,18 @@ struct Span {
 }
 
 impl Hours {
+    /// Finds out the zone of this machine, which reads files; nothing here does so afterwards.
+    pub fn prepare() {
+        LazyLock::force(&SYSTEM);
+    }
+
     /// Parts with a semicolon between them, each with days and hours, as in `mon-fri 08:00-12:00,14:00-18:00; sat
     /// 22:00-06:00 @ Asia/Shanghai`. Without days it is every day, without a zone that of this machine.
     pub fn parse(text: &str) -> Result<Hours> {
         let unfit = |why: String| Error::invalid(format!("{why}: write, for example, {EXAMPLE}"));
         let (parts, zone) = match text.rsplit_once('@') {
             Some((parts, name)) => (parts, zone(name.trim()).map_err(unfit)?),
-            None => (text, TimeZone::try_system().unwrap_or(TimeZone::UTC)),
+            None => (text, SYSTEM.clone()),
         };
         let mut spans = Vec::new();
         for part in parts.split(';').map(str::trim) {
@@ -56,8 +66,8 @@ impl Hours {
         let at = Timestamp::from_millisecond(at).ok()?;
         let now = self.has(at);
         let today = self.zone.to_datetime(at).date();
-        // A week and a day on either side, for hours over midnight.
-        let days = (-1..=8).filter_map(|days| today.checked_add(jiff::Span::new().days(days)).ok());
+        // From the day before, for hours over midnight; two weeks, as hours of one day may be skipped in one of them.
+        let days = (-1..=15).filter_map(|days| today.checked_add(jiff::Span::new().days(days)).ok());
         let mut times: Vec<Timestamp> = days
             .flat_map(|day| {
                 let midnight = day.to_datetime(jiff::civil::Time::midnight());
@@ -225,6 +235,11 @@ mod tests {
             ["2027-03-28T01:00:00Z", "2027-03-28T02:00:00Z"]
         );
         assert_eq!(changes("00:00-24:00 @ Europe/Berlin", "2026-10-24T12:00:00Z", 1), Vec::<String>::new());
+        assert_eq!(
+            changes("sun 02:00-03:00 @ Europe/Berlin", "2027-03-22T12:00:00Z", 1),
+            ["2027-04-04T00:00:00Z"],
+            "there are none on the Sunday before"
+        );
     }
 
     #[test]

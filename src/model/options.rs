@@ -15,6 +15,8 @@ const NAMES: [&str; 2] = [HOURS, LABEL];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     pub hours: Option<Hours>,
+    /// Of stored arguments: what this version cannot read, as another may have written it.
+    pub unread: Option<String>,
 }
 
 impl Options {
@@ -25,7 +27,7 @@ impl Options {
 
     /// From the arguments of a call, others among them; `None` if they ask for nothing. An empty value counts as missing.
     pub fn read<'a>(args: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Option<Options>> {
-        let mut options = Options { hours: None };
+        let mut options = Options { hours: None, unread: None };
         for (name, value) in args.into_iter().filter(|(name, value)| Self::has(name) && !value.is_empty()) {
             let known = NAMES.iter().find(|known| known.eq_ignore_ascii_case(name)).ok_or_else(|| {
                 Error::invalid(format!(
@@ -39,6 +41,18 @@ impl Options {
             }
         }
         Ok(Some(options).filter(|options| options.hours.is_some()))
+    }
+
+    /// The same of arguments in the file, of which each is read as far as possible.
+    pub fn stored<'a>(args: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Option<Options> {
+        let mut options = Options { hours: None, unread: None };
+        for (name, value) in args.into_iter().filter(|(name, _)| Self::has(name)) {
+            match Self::read([(name, value)]) {
+                Ok(read) => options.hours = read.and_then(|read| read.hours).or(options.hours),
+                Err(error) => options.unread = Some(error.message),
+            }
+        }
+        Some(options).filter(|options| options.hours.is_some() || options.unread.is_some())
     }
 }
 
@@ -63,5 +77,18 @@ mod tests {
         );
         let unfit = read(&[("journal_hours", "always")]).unwrap_err();
         assert!(unfit.contains("journal_hours") && unfit.contains("always"), "{unfit}");
+    }
+
+    #[test]
+    fn what_another_version_has_stored_is_read_as_far_as_possible() {
+        let stored = |pairs: &[(&'static str, &'static str)]| {
+            Options::stored(pairs.iter().map(|(name, value)| (*name, value.as_bytes())))
+        };
+        assert_eq!(stored(&[("url", "x"), ("journal_label", "a")]), None);
+        let both = stored(&[("journal_hours", "08:00-18:00 @ UTC"), ("journal_note", "a")]).unwrap();
+        assert_eq!(both.hours, Some(Hours::parse("08:00-18:00 @ UTC").unwrap()));
+        assert!(both.unread.unwrap().contains("journal_note"));
+        let later = stored(&[("journal_hours", "at dawn")]).unwrap();
+        assert!(later.hours.is_none() && later.unread.unwrap().contains("journal_hours"));
     }
 }

@@ -12,11 +12,12 @@ use parking_lot::Mutex;
 use super::host::{Added, Host, Intent, Listed, Wanted};
 use super::plan::{Action, Limits, Plan};
 use super::progress::{Progress, SourceReport};
-use super::proxy::{PhaseCounts, UnhealthyProxy};
+use super::proxy::{PhaseCounts, Trouble, UnhealthyProxy};
 use crate::error::{Code, Error, Result};
 use crate::model::{Kind, NamingRules, ProxyKey, redact_reason};
 
-const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+/// Hours begin and end as the clock on the wall says, which may be set.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
 /// The number of proxies compared at once: a larger page would make others wait and use more memory.
 const PAGE: usize = 256;
@@ -104,9 +105,14 @@ impl Handle {
             rate: plan.meter().rate(now),
             eta: plan.eta(now),
             worst: plan.worst(WORST),
-            troubles: plan.troubles(only, most, now),
+            troubles: plan.unhealthy(only, most, now),
             last_error: self.shared.last_error.lock().clone(),
         }
+    }
+
+    /// Looks at all proxies that do not play, while no event is handled: for a millisecond or so.
+    pub fn troubles<T>(&self, look: impl FnOnce(&mut dyn Iterator<Item = Trouble<'_>>) -> T) -> T {
+        look(&mut self.shared.plan.lock().troubles())
     }
 
     /// The counts by kind, in the order of the table of kinds.

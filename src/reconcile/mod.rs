@@ -17,4 +17,4 @@ pub use self::driver::{Event, Handle, ReconcileStatus, start};
 pub use self::host::{Add, Added, Host, Intent, Listed, Wanted};
 pub use self::plan::Limits;
 pub use self::progress::{Progress, SourceReport};
-pub use self::proxy::{PhaseCounts, UnhealthyProxy};
+pub use self::proxy::{PhaseCounts, Trouble, UnhealthyProxy};

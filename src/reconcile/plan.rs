@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::chain::Chains;
 use super::host::{Added, Listed, Wanted};
 use super::progress::{Meter, Progress, SourceReport};
-use super::proxy::{Part, Phase, PhaseCounts, Proxy, UnhealthyProxy};
+use super::proxy::{Part, Phase, PhaseCounts, Proxy, Trouble, UnhealthyProxy};
 use super::queue::{PROCESSES, Queue, Rank};
 use crate::memory::give_back;
 use crate::model::{Kind, NamingRules, ProxyKey};

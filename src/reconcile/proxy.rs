@@ -23,6 +23,15 @@ pub struct UnhealthyProxy {
     pub next_try: Option<Duration>,
 }
 
+/// The same where it lies.
+#[derive(Debug, Clone, Copy)]
+pub struct Trouble<'a> {
+    pub key: &'a ProxyKey,
+    pub state: &'static str,
+    pub attempts: u32,
+    pub last_error: &'a str,
+}
+
 /// The number of proxies by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct PhaseCounts {
@@ -92,19 +101,27 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    pub fn trouble(&self, (kind, key): &ProxyKey, now: Duration) -> UnhealthyProxy {
-        let (state, next_try) = match self.phase {
-            Phase::Waiting { .. } => ("waiting", None),
-            Phase::Connecting { .. } | Phase::Connected => ("connecting", None),
-            Phase::Playing => ("playing", None),
-            Phase::Retrying { .. } => ("retrying", None),
-            Phase::Down { not_before, blocked, .. } => {
-                (if blocked { "blocked" } else { "down" }, Some(not_before.saturating_sub(now)))
-            }
+    pub fn trouble<'a>(&'a self, key: &'a ProxyKey) -> Trouble<'a> {
+        let state = match self.phase {
+            Phase::Waiting { .. } => "waiting",
+            Phase::Connecting { .. } | Phase::Connected => "connecting",
+            Phase::Playing => "playing",
+            Phase::Retrying { .. } => "retrying",
+            Phase::Down { blocked: true, .. } => "blocked",
+            Phase::Down { .. } => "down",
         };
-        let last_error = self.last_error.as_deref().unwrap_or_default().to_owned();
-        let (kind, key) = (*kind, key.to_string());
-        UnhealthyProxy { kind, key, state, attempts: self.attempts(), last_error, next_try }
+        let last_error = self.last_error.as_deref().unwrap_or_default();
+        Trouble { key, state, attempts: self.attempts(), last_error }
+    }
+
+    pub fn shown(&self, key: &ProxyKey, now: Duration) -> UnhealthyProxy {
+        let Trouble { key: (kind, key), state, attempts, last_error } = self.trouble(key);
+        let next_try = match self.phase {
+            Phase::Down { not_before, .. } => Some(not_before.saturating_sub(now)),
+            _ => None,
+        };
+        let (kind, key, last_error) = (*kind, key.to_string(), last_error.to_owned());
+        UnhealthyProxy { kind, key, state, attempts, last_error, next_try }
     }
 
     /// Consecutive failed attempts, of the server or ours.

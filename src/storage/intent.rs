@@ -190,6 +190,9 @@ impl Intent {
         *self.by_state.entry(entry.state).or_default() += 1;
         let paths = paths_of(kind, key, entry);
         self.by_path.extend(paths.into_iter().map(|path| (path, (kind, Arc::clone(key)))));
+        if let Some(why) = entry.args.options().and_then(|options| options.unread.as_ref()) {
+            log::warn!("journal: {} {key} runs without what this version cannot read: {why}", kind.name());
+        }
         if entry.args.hours().is_some() {
             self.timed.insert((kind, Arc::clone(key)));
         }

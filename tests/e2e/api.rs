@@ -612,6 +612,7 @@ fn what_was_wanted_once_is_wanted_again_and_that_can_be_undone() {
         &[],
         &items(["a", "b", "c"].map(str::to_owned), &live.url),
     ));
+    server.wait_for("all to be there", || server.proxies().len() == 3);
     let then = server.proxies();
     let snapshot = server.get("takeJournalSnapshot", &[]);
     assert_eq!(snapshot["data"]["seq"], 3, "{snapshot}");

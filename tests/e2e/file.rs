@@ -40,6 +40,9 @@ fn what_the_file_has_is_there_however_it_is_changed_and_a_bad_file_changes_nothi
     let listed = fixture.server.get("listJournal", &[("label", "file")]);
     assert_eq!(listed["data"].as_array().unwrap().len(), 1, "{listed}");
 
+    let label = [("label", "file")];
+    let refused = fixture.server.post_body("syncJournal", &label, &json!([]));
+    assert!(refused["msg"].as_str().unwrap().contains("watched file"), "{refused}");
     // What calls have added is never touched by it.
     assert_persisted(&add(&fixture.server, "mine", url, &[("retry_count", "7")]));
     rename_over(

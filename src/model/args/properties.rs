@@ -6,6 +6,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::LABEL;
 use crate::model::redact_value;
 use crate::testing;
 

@@ -41,6 +41,7 @@ impl Plan {
         let key = want.key.clone();
         let is_known = self.proxies.get(&key).is_some_and(|proxy| proxy.seq == want.seq);
         if self.limits.mode == RestoreMode::Eager && !is_known && self.is_bearable(&want) {
+            self.drop_proxy(&key);
             self.know(want, now, now);
             self.enqueue(&key, true);
         }

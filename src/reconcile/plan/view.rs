@@ -4,7 +4,9 @@ use crate::model::ProxyKey;
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::{Kind, Meter, PLAYED, Phase, PhaseCounts, Plan, Progress, Proxy, SourceReport, UnhealthyProxy};
+use super::{
+    Kind, Meter, PLAYED, Phase, PhaseCounts, Plan, Progress, Proxy, SourceReport, Trouble, UnhealthyProxy,
+};
 
 impl Plan {
     pub fn progress(&self) -> &Progress {
@@ -44,8 +46,14 @@ impl Plan {
         self.meter.eta(now).filter(|_| !self.restoring)
     }
 
+    /// The proxies that do not play.
+    pub fn troubles(&self) -> impl Iterator<Item = Trouble<'_>> {
+        let troubled = self.proxies.iter().filter(|(_, proxy)| proxy.phase != Phase::Playing);
+        troubled.map(|(key, proxy)| proxy.trouble(key))
+    }
+
     /// The proxies that do not play, those with the most attempts first; or only the one of this key.
-    pub fn troubles(&self, only: Option<&str>, most: usize, now: Duration) -> Vec<UnhealthyProxy> {
+    pub fn unhealthy(&self, only: Option<&str>, most: usize, now: Duration) -> Vec<UnhealthyProxy> {
         if most == 0 && only.is_none() {
             return Vec::new();
         }
@@ -61,7 +69,7 @@ impl Plan {
             found.truncate(most);
         }
         found.sort_by_key(worst);
-        found.into_iter().map(|(key, proxy)| proxy.trouble(key, now)).collect()
+        found.into_iter().map(|(key, proxy)| proxy.shown(key, now)).collect()
     }
 
     /// The changes of the proxies that do not play, and when each last played (0: never).

@@ -14,7 +14,7 @@ fn the_server_is_looked_at_often_but_not_at_the_price_of_its_time() {
     // A proxy that is due has the server looked at in time, but a slow server not sooner.
     observe(&mut plan, wanted(&["a"]), &HashMap::new(), secs(200), secs(200));
     observe(&mut plan, wanted(&["a"]), &HashMap::new(), secs(222) - Duration::from_millis(20), secs(222));
-    let due = plan.troubles(None, 1, secs(222))[0].next_try.unwrap();
+    let due = plan.unhealthy(None, 1, secs(222))[0].next_try.unwrap();
     assert!(due < secs(14) && due > secs(2), "{due:?}");
     assert!(plan.wake_to_look() <= secs(222) + due, "{:?}", plan.wake_to_look());
     observe(&mut plan, wanted(&["a"]), &HashMap::new(), secs(221), secs(222));
@@ -59,7 +59,7 @@ fn a_replaced_proxy_has_no_failures_and_a_late_answer_is_not_its_own() {
     assert_eq!(start(&mut plan, secs(0)), ["a"]);
     look(&mut plan, vec![want("a", 9)], &playing(&["a"]), secs(1));
     plan.answered(1, failed(), secs(2), 0);
-    assert_eq!(plan.troubles(Some("a"), 1, secs(2))[0].attempts, 0);
+    assert_eq!(plan.unhealthy(Some("a"), 1, secs(2))[0].attempts, 0);
     assert_eq!(plan.census(), PhaseCounts { playing: 1, ..PhaseCounts::default() });
 }
 
@@ -90,7 +90,7 @@ fn of_what_does_not_play_the_worst_are_shown_first_and_the_older_before_the_newe
     assert_eq!(start(&mut plan, secs(10)), ["e"]);
     plan.answered(7, failed(), secs(10), 0);
     let shown = |only, most| -> Vec<String> {
-        let troubles = plan.troubles(only, most, secs(11)).into_iter();
+        let troubles = plan.unhealthy(only, most, secs(11)).into_iter();
         troubles.map(|trouble| trouble.key).collect()
     };
     assert_eq!(shown(None, 3), ["e", "b", "c"]);

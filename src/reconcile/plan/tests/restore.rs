@@ -111,7 +111,7 @@ fn what_has_connected_connects_until_it_plays_or_fails() {
     };
     let now = |plan: &Plan| (plan.census().playing, plan.census().connecting, plan.census().retrying);
     assert_eq!((counts(&plan), now(&plan)), ((0, 5, 0, 0), (0, 5, 0)));
-    assert_eq!(plan.troubles(None, 1, secs(2))[0].state, "connecting");
+    assert_eq!(plan.unhealthy(None, 1, secs(2))[0].state, "connecting");
     plan.media_came(&key("comes"), secs(2), 0);
     assert_eq!((counts(&plan), now(&plan)), ((1, 4, 0, 0), (1, 4, 0)));
     let mut there = playing(&["comes", "plays"]);

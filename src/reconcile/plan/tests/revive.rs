@@ -20,13 +20,13 @@ fn what_the_server_has_lost_is_started_again_with_longer_and_longer_pauses() {
         assert!((expected * 8 / 10..=1801.min(expected * 12 / 10 + 1)).contains(pause), "{pauses:?}");
     }
     assert!(pauses.iter().any(|pause| pause % 30 != 0), "no jitter: {pauses:?}");
-    let trouble = plan.troubles(None, 10, last).pop().unwrap();
+    let trouble = plan.unhealthy(None, 10, last).pop().unwrap();
     assert_eq!((trouble.state, trouble.attempts, trouble.last_error.as_str()), ("down", 11, "off"));
     assert!(trouble.next_try > Some(secs(1400)));
 
     // Someone else brings it to play: the next pause is the first again.
     look(&mut plan, wanted(&["a"]), &playing(&["a"]), last + secs(1));
-    assert_eq!(plan.troubles(None, 10, last), []);
+    assert_eq!(plan.unhealthy(None, 10, last), []);
     look(&mut plan, wanted(&["a"]), &HashMap::new(), last + secs(2));
     assert_eq!(start(&mut plan, last + secs(2)), [""; 0]);
     look(&mut plan, wanted(&["a"]), &HashMap::new(), last + secs(39));
@@ -50,7 +50,7 @@ fn what_is_there_and_does_not_play_is_failing_and_left_to_the_server() {
     assert_eq!(start(&mut plan, secs(1)), ["a"]);
     plan.answered(1, Added::Retrying("refused".into()), secs(2), 7);
     assert_eq!((plan.progress().live, plan.progress().failing, plan.census().retrying), (0, 1, 1));
-    let trouble = &plan.troubles(None, 1, secs(2))[0];
+    let trouble = &plan.unhealthy(None, 1, secs(2))[0];
     assert_eq!((trouble.state, trouble.last_error.as_str()), ("retrying", "refused"));
     look(&mut plan, wanted(&["a"]), &retrying(&["a"]), secs(3000));
     assert_eq!(start(&mut plan, secs(3000)), [""; 0]);
@@ -93,7 +93,7 @@ fn what_retries_by_itself_is_left_to_the_server() {
         look(&mut plan, wanted(&["a"]), &retrying(&["a"]), secs(at * 60));
         assert_eq!(start(&mut plan, secs(at * 60)), [""; 0]);
     }
-    assert_eq!(plan.troubles(None, 1, secs(0))[0].state, "retrying");
+    assert_eq!(plan.unhealthy(None, 1, secs(0))[0].state, "retrying");
     // It plays when that is told, not only when the server is looked at.
     plan.media_came(&key("a"), secs(400 * 60), 0);
     assert_eq!(plan.census().playing, 1);
@@ -105,7 +105,7 @@ fn what_the_server_retries_is_shown_with_its_words_and_count_and_revived_without
     let told = |failures, error: &str| listed(&["a"], Listed::Retrying { failures, error: Some(error.into()) });
     let one = || wanted(&["a"]);
     let shown = |plan: &Plan| {
-        let trouble = plan.troubles(None, 1, secs(30)).remove(0);
+        let trouble = plan.unhealthy(None, 1, secs(30)).remove(0);
         (trouble.state, trouble.attempts, trouble.last_error)
     };
     look(&mut plan, one(), &told(1, "cannot open rtsp://admin:geheim@host/a"), secs(10));

@@ -14,7 +14,7 @@ fn a_push_waits_for_its_source_and_starts_each_time_that_it_comes() {
     plan.answered(1, blocked(), secs(0), 0);
     assert!(plan.is_restored());
     assert_eq!((plan.progress().blocked, plan.progress().failing, plan.census().blocked), (1, 0, 1));
-    let trouble = &plan.troubles(None, 1, secs(0))[0];
+    let trouble = &plan.unhealthy(None, 1, secs(0))[0];
     assert_eq!((trouble.state, trouble.last_error.as_str(), trouble.attempts), ("blocked", "no source", 0));
     // Days later.
     for day in [1, 2, 3] {
@@ -89,7 +89,7 @@ fn a_circle_is_told_and_not_started_until_it_is_opened() {
     look(&mut plan, wanted.clone(), &HashMap::new(), secs(0));
     assert_eq!(start(&mut plan, secs(0)), ["c", "d"]);
     assert_eq!((plan.progress().blocked, plan.progress().waiting, plan.census().blocked), (2, 0, 2));
-    let trouble = &plan.troubles(Some("a"), 1, secs(0))[0];
+    let trouble = &plan.unhealthy(Some("a"), 1, secs(0))[0];
     assert!(trouble.state == "blocked" && trouble.last_error.contains("proxy loop"), "{trouble:?}");
     // Not even when somebody asks.
     plan.ask_for(pull("a", "b", 1), secs(5));
