@@ -216,6 +216,13 @@ impl Alerting {
             let troubles = troubles.filter(|trouble| trouble.state != "waiting" || trouble.attempts > 0);
             self.watch.look(troubles, after, now, wall)
         });
+        // What was given up or disabled a moment ago.
+        alerts.retain(|alert| {
+            let journal = self.plugin.journal();
+            let is_due = |(kind, key): &ProxyKey| journal.is_due(*kind, key, 0);
+            let gone = alert.proxy.as_ref().filter(|key| alert.event == Event::ProxyDown && !is_due(key));
+            gone.inspect(|key| self.watch.forget(key)).is_none()
+        });
         let was_restored = std::mem::replace(&mut self.is_restored, shown.finished);
         if shown.finished && !was_restored && shown.progress.total > 0 {
             let since = wall - i64::try_from(shown.elapsed.as_millis()).unwrap_or(0);

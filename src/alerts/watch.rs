@@ -23,6 +23,11 @@ struct Down {
 }
 
 impl Watch {
+    /// It need not play any more.
+    pub fn forget(&mut self, key: &ProxyKey) {
+        self.down.remove(key);
+    }
+
     /// All that is down now. Returns what has been down for `after` and was not told, and what was told and is not down
     /// any more.
     pub fn look<'a>(
@@ -87,5 +92,7 @@ mod tests {
         assert_eq!(look(&mut watch, &[], 141), [(Event::ProxyUp, "a".into(), 10_000)]);
         assert_eq!(look(&mut watch, &["a"], 142), [], "from the start");
         assert_eq!(look(&mut watch, &["a"], 202), [(Event::ProxyDown, "a".into(), 142_000)]);
+        watch.forget(&(Kind::Pull, "a".into()));
+        assert_eq!(look(&mut watch, &[], 203), []);
     }
 }

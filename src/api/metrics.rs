@@ -109,9 +109,9 @@ fn of_proxies(page: &mut Page, plugin: &Plugin) {
         *off_hours.entry(kind).or_default() += 1;
     }
     let off_hours = |kind: Kind| off_hours.get(&kind).copied().unwrap_or(0);
-    page.family("off_hours_proxies", "gauge", "Enabled proxies outside of their hours.");
+    page.family("not_due_proxies", "gauge", "Enabled proxies that are not due, by their hours.");
     for kind in Kind::ALL {
-        page.sample("off_hours_proxies", &[("kind", kind.name())], off_hours(*kind));
+        page.sample("not_due_proxies", &[("kind", kind.name())], off_hours(*kind));
     }
     let Some(reconciler) = plugin.reconciler() else { return };
     let census = reconciler.census();
