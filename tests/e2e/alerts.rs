@@ -10,6 +10,12 @@ fn find(receiver: &Receiver, event: &str) -> Option<Value> {
     receiver.alerts().into_iter().find(|alert| alert["event"] == event)
 }
 
+/// The keys with this event, in the order of their arrival.
+fn told(receiver: &Receiver, event: &str) -> Vec<String> {
+    let alerts = receiver.alerts().into_iter().filter(|alert| alert["event"] == event);
+    alerts.map(|alert| alert["key"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
 fn wait_for(fixture: &Fixture, receiver: &Receiver, event: &str) -> Value {
     fixture.server.wait_for(&format!("{event} among {:?}", receiver.alerts()), || find(receiver, event).is_some());
     find(receiver, event).unwrap()
@@ -87,19 +93,13 @@ fn what_is_given_up_is_told_once_and_what_a_client_deletes_is_not() {
     assert!(gone["why"].as_str().unwrap().contains("gave it up"), "{gone}");
     // What has been told is not told again after a restart, which ends with a proxy that is down.
     assert_persisted(&add_off(&fixture.server, "off"));
-    wait_for(&fixture, &receiver, "proxy_down");
-    let before = receiver.alerts().len();
+    fixture.server.wait_for("it to be told as down", || told(&receiver, "proxy_down").contains(&key("off")));
     fixture.crash_and_restore();
-    fixture.server.wait_for("it to be told as down", || {
-        receiver.alerts().iter().skip(before).any(|alert| alert["event"] == "proxy_down")
+    fixture.server.wait_for("it to be told again", || {
+        told(&receiver, "proxy_down").iter().filter(|its| **its == key("off")).count() == 2
     });
-    let keys: Vec<Value> = receiver
-        .alerts()
-        .into_iter()
-        .filter(|alert| alert["event"] != "restore_done")
-        .map(|alert| alert["key"].clone())
-        .collect();
-    assert_eq!(keys, [key("gone"), key("off"), key("off")]);
+    assert_eq!(told(&receiver, "proxy_given_up"), [key("gone")]);
+    assert!(receiver.alerts().iter().all(|alert| alert["key"] != key("mine")), "{:#?}", receiver.alerts());
 }
 
 #[test]
