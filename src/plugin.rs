@@ -2,6 +2,7 @@
 //! that is its state and not an error: the server runs without it.
 
 mod alert_counts;
+mod background;
 mod file_status;
 mod intent;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 pub use self::alert_counts::{AlertCounts, AlertReading};
+pub use self::background::{Background, Stop};
 pub use self::file_status::FileStatus;
 use self::intent::JournaledIntent;
 use crate::capture::{Capture, HostFacts, Server};
@@ -249,8 +251,7 @@ impl Plugin {
             .ok_or_else(|| Error::new(Code::Closed, "the server is still starting; try again later"))?;
         let Some(key) = only else {
             reconciler.tell(Event::RestoreAll);
-            let now = self.journal.now_ms();
-            let off_hours = self.journal.timed().filter(|(_, entry)| entry.is_off_hours(now)).count();
+            let off_hours = self.journal.off_hours(self.journal.now_ms()).count();
             return Ok(self.journal.look(|intent| intent.count(State::Enabled)).saturating_sub(off_hours as u64));
         };
         Ok(Kind::ALL.iter().filter(|kind| self.wake(**kind, key, "restoreJournal")).count() as u64)

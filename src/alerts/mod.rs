@@ -5,22 +5,19 @@ mod outbox;
 mod post;
 mod watch;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 
 use self::outbox::Outbox;
-use self::post::Receiver as Target;
+use self::post::Receiver;
 use self::watch::Watch;
 use crate::capture::GAVE_UP;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::journal::{Condition, HistoryFilter};
 use crate::model::{Change, Kind, LABEL, Op, ProxyKey, State, redact};
-use crate::plugin::Plugin;
+use crate::plugin::{Background, Plugin, Stop};
 use crate::reconcile::Progress;
 
 /// How often the proxies are looked at.
@@ -88,29 +85,9 @@ fn named<S: Serializer>(proxy: &Option<ProxyKey>, to: S) -> std::result::Result<
     proxy.as_ref().map(|(kind, key)| Named { kind: *kind, key }).serialize(to)
 }
 
-/// The running thread. It ends when this is dropped, up to 10 s later if it is just sending.
-pub struct Alerts {
-    /// Nothing is ever sent.
-    _stop: Sender<()>,
-}
-
-impl Alerts {
-    /// Starts the thread. Not to be called on a poller of MediaServer, whose real-time priority it would inherit.
-    pub fn start(plugin: Arc<Plugin>) -> Result<Alerts> {
-        let (stop, told) = channel();
-        thread::Builder::new()
-            .name("zlmj-alerts".to_owned())
-            .spawn(move || {
-                let alerting = Alerting::new(plugin);
-                if catch_unwind(AssertUnwindSafe(|| alerting.run(&told))).is_err() {
-                    log::error!("journal: alerts are no longer sent, because of a bug in zlm-journal");
-                }
-            })
-            .map_err(|error| {
-                Error::new(Code::Storage, format!("cannot start the thread of the alerts: {error}"))
-            })?;
-        Ok(Alerts { _stop: stop })
-    }
+/// Starts the thread, which ends up to 10 s after its handle is dropped if it is just sending.
+pub fn start(plugin: Arc<Plugin>) -> Result<Background> {
+    Background::start("zlmj-alerts", "sending alerts", |stop| Alerting::new(plugin).run(stop))
 }
 
 struct Alerting {
@@ -143,10 +120,9 @@ impl Alerting {
         }
     }
 
-    /// Until `stop` is dropped at its other end.
-    fn run(mut self, stop: &Receiver<()>) {
+    fn run(mut self, stop: &Stop) {
         let mut wait = Duration::ZERO;
-        while stop.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+        while stop.wait(wait) {
             let settings = self.plugin.journal().settings();
             wait = LOOK_FOR_URL;
             match &settings.alert_url {
@@ -157,7 +133,7 @@ impl Alerting {
                     self.plugin.alert_counts().waiting(0);
                 }
                 Some(url) => {
-                    let target = Target { url, secret: settings.alert_secret.as_deref() };
+                    let target = Receiver { url, secret: settings.alert_secret.as_deref() };
                     self.step(&target, settings.alert_after);
                     let wake = self.outbox.wake().unwrap_or(Duration::MAX).min(self.next_look);
                     wait = wake.saturating_sub(self.began.elapsed());
@@ -166,7 +142,7 @@ impl Alerting {
         }
     }
 
-    fn step(&mut self, target: &Target<'_>, after: Duration) {
+    fn step(&mut self, target: &Receiver<'_>, after: Duration) {
         let now = self.began.elapsed();
         if now >= self.next_look {
             self.next_look = now + LOOK;
@@ -295,9 +271,7 @@ impl Alerting {
             _ => None,
         }
     }
-}
 
-impl Alerting {
     fn of_file(&mut self, wall: i64) -> Option<Alert> {
         let status = self.plugin.file_status();
         let refused_at = status.as_ref().and_then(|status| status.refused_at);

@@ -4,11 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use super::diff::{Desired, Diff};
@@ -16,19 +13,13 @@ use super::exchange;
 use crate::error::{Code, Error, Result};
 use crate::journal::Cause;
 use crate::model::{Entry, LABEL, ProxyKey, redact};
-use crate::plugin::{FileStatus, Plugin};
+use crate::plugin::{Background, FileStatus, Plugin, Stop};
 
 /// How often it is looked at. A file is read once it has not changed between two looks: it is not half written.
 const LOOK: Duration = Duration::from_secs(1);
 /// The label of what it has.
 pub const FILE_LABEL: &str = "file";
 const MOST_BYTES: u64 = 64 << 20;
-
-/// The running thread; it ends when this is dropped.
-pub struct FileWatch {
-    /// Nothing is ever sent.
-    _stop: Sender<()>,
-}
 
 /// What shows that a file is another one, or was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,26 +39,14 @@ struct Watching {
     done: Option<std::result::Result<Print, String>>,
 }
 
-impl FileWatch {
-    /// Starts the thread. Not to be called on a poller of MediaServer, whose real-time priority it would inherit.
-    pub fn start(plugin: Arc<Plugin>) -> Result<FileWatch> {
-        let (stop, told) = channel();
-        thread::Builder::new()
-            .name("zlmj-file".to_owned())
-            .spawn(move || {
-                let watching = Watching { plugin, seen: None, done: None };
-                if catch_unwind(AssertUnwindSafe(|| watching.run(&told))).is_err() {
-                    log::error!("journal: the file is no longer watched, because of a bug in zlm-journal");
-                }
-            })
-            .map_err(|error| Error::storage(format!("cannot start the thread of the watched file: {error}")))?;
-        Ok(FileWatch { _stop: stop })
-    }
+/// Starts the thread.
+pub fn watch(plugin: Arc<Plugin>) -> Result<Background> {
+    let watching = Watching { plugin, seen: None, done: None };
+    Background::start("zlmj-file", "watching the file", |stop| watching.run(stop))
 }
 
 impl Watching {
-    /// Until `stop` is dropped at its other end.
-    fn run(mut self, stop: &Receiver<()>) {
+    fn run(mut self, stop: &Stop) {
         loop {
             match self.plugin.journal().settings().file.clone() {
                 Some(path) => self.look(&path),
@@ -76,7 +55,7 @@ impl Watching {
                     self.plugin.set_file_status(None);
                 }
             }
-            if stop.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) {
+            if !stop.wait(LOOK) {
                 return;
             }
         }

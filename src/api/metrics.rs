@@ -105,7 +105,7 @@ fn of_proxies(page: &mut Page, plugin: &Plugin) {
     }
     let now = plugin.journal().now_ms();
     let mut off_hours: BTreeMap<Kind, u64> = BTreeMap::new();
-    for ((kind, _), _) in plugin.journal().timed().filter(|(_, entry)| entry.is_off_hours(now)) {
+    for ((kind, _), _) in plugin.journal().off_hours(now) {
         *off_hours.entry(kind).or_default() += 1;
     }
     let off_hours = |kind: Kind| off_hours.get(&kind).copied().unwrap_or(0);

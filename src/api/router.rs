@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::file::FileWatch;
-use super::{Reply, Request, exchange, list, metrics, proxies, status, sync, versions};
-use crate::alerts::Alerts;
+use super::{Reply, Request, exchange, file, list, metrics, proxies, status, sync, versions};
+use crate::alerts;
 use crate::error::{Code, Error, Result};
-use crate::plugin::Plugin;
+use crate::plugin::{Background, Plugin};
 
 struct Route {
     name: &'static str,
@@ -103,8 +102,8 @@ pub struct Router {
     /// For calls that wait until their changes are on disk.
     write: Lane,
     /// `None` if the thread could not be started.
-    _file: Option<FileWatch>,
-    _alerts: Option<Alerts>,
+    _file: Option<Background>,
+    _alerts: Option<Background>,
 }
 
 impl Router {
@@ -112,9 +111,9 @@ impl Router {
     /// would inherit.
     pub fn new(plugin: Arc<Plugin>) -> Router {
         // More than one each: exporting 100,000 entries must not delay the status.
-        let watched = FileWatch::start(Arc::clone(&plugin));
+        let watched = file::watch(Arc::clone(&plugin));
         let file = watched.inspect_err(|error| log::error!("journal: the file is not watched: {error}")).ok();
-        let started = Alerts::start(Arc::clone(&plugin));
+        let started = alerts::start(Arc::clone(&plugin));
         let alerts = started.inspect_err(|error| log::error!("journal: no alerts: {error}")).ok();
         Router {
             plugin,

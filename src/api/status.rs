@@ -181,7 +181,7 @@ impl NowStatus {
 fn off_hours(plugin: &Plugin, only: Option<&str>, most: usize) -> (usize, Vec<ProxyStatus>) {
     let now = plugin.journal().now_ms();
     let (mut count, mut shown) = (0, Vec::new());
-    for ((kind, key), entry) in plugin.journal().timed().filter(|(_, entry)| entry.is_off_hours(now)) {
+    for ((kind, key), entry) in plugin.journal().off_hours(now) {
         count += 1;
         if shown.len() < most && only.is_none_or(|only| only == &*key) {
             shown.push(ProxyStatus {

@@ -296,6 +296,11 @@ impl Journal {
         timed.filter(|(_, entry)| entry.state == State::Enabled)
     }
 
+    /// Those of them that are outside of their hours at this time, in milliseconds since 1970-01-01 UTC.
+    pub fn off_hours(&self, at: i64) -> impl Iterator<Item = (ProxyKey, Entry)> + '_ {
+        self.timed().filter(move |(_, entry)| entry.is_off_hours(at))
+    }
+
     /// Makes a snapshot. `None` if nothing was ever journaled. Blocks on the disk: not for media threads.
     pub fn take_snapshot(&self) -> Result<Option<SnapshotFile>> {
         self.core.take_snapshot()

@@ -7,7 +7,7 @@ use serde::Serialize;
 /// The most keys of others that are named.
 const MOST_NAMED: usize = 20;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct FileStatus {
     pub path: String,
     /// When it was last applied, in milliseconds since 1970-01-01 UTC; `None`: not since the start.
@@ -32,23 +32,15 @@ impl FileStatus {
             entries,
             foreign,
             foreign_keys,
-            error: None,
-            refused_at: None,
+            ..FileStatus::default()
         }
     }
 
     /// The status after it was refused; `before` is the one until then.
     pub fn refused(before: Option<FileStatus>, path: &Path, at: i64, why: &str) -> FileStatus {
         let path = path.display().to_string();
-        let before = before.filter(|before| before.path == path).unwrap_or(FileStatus {
-            path,
-            applied_at: None,
-            entries: 0,
-            foreign: 0,
-            foreign_keys: Vec::new(),
-            error: None,
-            refused_at: None,
-        });
+        let before = before.filter(|before| before.path == path);
+        let before = before.unwrap_or(FileStatus { path, ..FileStatus::default() });
         FileStatus { error: Some(why.to_owned()), refused_at: Some(at), ..before }
     }
 }
