@@ -9,6 +9,7 @@
 #include "client_call.h"
 #include "crash.h"
 #include "plugin.h"
+#include "pulls.h"
 #include "text.h"
 
 using namespace toolkit;
@@ -66,6 +67,9 @@ void made(int kind, const std::string &key) noexcept {
 
 void ended(int kind, const std::string &key) noexcept {
     if (plugin().journal != 0) {
+        if (kind == KindOf<PlayerProxy>::value) {
+            pulls::left(key);
+        }
         const int code = zlm_journal_ended(plugin().journal, kind, textOf(key), Scope::current());
         check(code, "the end of a proxy was not recorded");
     }
@@ -77,6 +81,7 @@ void follow(const std::string &key, PlayerProxy &pull) noexcept {
         return;
     }
     try {
+        pulls::entered(key, pull);
         const ProxyEvents events{KindOf<PlayerProxy>::value, key};
         pull.setOnConnect([events](const TranslationInfo &) { events.connected(); });
         if (!kTellsFailures) {

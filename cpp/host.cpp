@@ -10,6 +10,7 @@
 #include "client_call.h"
 #include "crash.h"
 #include "plugin.h"
+#include "pulls.h"
 #include "text.h"
 
 using namespace toolkit;
@@ -60,6 +61,7 @@ struct Add {
         , app(stringOf(add.stream.app))
         , stream(stringOf(add.stream.stream))
         , setting(stringOf(add.setting))
+        , url(stringOf(add.url))
         , body(stringOf(add.body)) {}
 
     const std::string key;
@@ -68,7 +70,7 @@ struct Add {
     const std::string add_api, remove_api;
     const std::string schema, vhost, app, stream;
     const std::string setting;
-    const std::string body;
+    const std::string url, body;
 };
 
 void remove(uint64_t call, const std::string &remove_api, const std::string &key) {
@@ -103,11 +105,51 @@ void add(uint64_t call, const Add &add) {
     }
 }
 
-// Both on a poller, as for a client's call, and on each in turn.
+// Returns false if the pull has ended. Otherwise on its poller.
+bool update(uint64_t call, const Add &add) {
+    const auto pull = pulls::find(add.key);
+    if (!pull || !pull->getPoller()->isCurrentThread()) {
+        return false;
+    }
+    const crash::Dispatch dispatch(call, add.seq);
+    const auto start = std::make_shared<Start>(call);
+    mINI args;
+    Json::Value body;
+    if (!Json::Reader().parse(add.body, body) || !body.isObject()) {
+        start->answer(ZLM_JOURNAL_REFUSED, "its arguments cannot be read");
+        return true;
+    }
+    for (const auto &name : body.getMemberNames()) {
+        args[name] = body[name].asString();
+    }
+    const auto updated = [call] {
+        (void)zlm_journal_host_updated(plugin().journal, call);
+        crash::made(call);
+    };
+    pulls::update(pull, add.url, args, updated, [start](const SockException &error) {
+        start->answer(error ? ZLM_JOURNAL_REFUSED : ZLM_JOURNAL_ACCEPTED, error.what());
+    });
+    return true;
+}
+
+// All on a poller, as for a client's call: that of the pull, or each in turn.
 
 void hostAdd(void *, uint64_t call, const zlm_journal_add *borrowed) {
     const auto owned = std::make_shared<Add>(*borrowed);
     EventPollerPool::Instance().getPoller(false)->async([call, owned] { add(call, *owned); }, false);
+}
+
+void hostUpdate(void *, uint64_t call, const zlm_journal_add *borrowed) {
+    const auto owned = std::make_shared<Add>(*borrowed);
+    const auto pull = pulls::find(owned->key);
+    const auto poller = pull ? pull->getPoller() : EventPollerPool::Instance().getPoller(false);
+    poller->async(
+        [call, owned] {
+            if (!update(call, *owned)) {
+                add(call, *owned);
+            }
+        },
+        false);
 }
 
 void hostRemove(void *, uint64_t call, zlm_journal_text remove_api, zlm_journal_text key_text) {
@@ -127,7 +169,7 @@ void hostRemove(void *, uint64_t call, zlm_journal_text remove_api, zlm_journal_
 } // namespace
 
 void startRestore() {
-    const zlm_journal_host host{nullptr, hostAdd, hostRemove};
+    const zlm_journal_host host{nullptr, hostAdd, pulls::canUpdate() ? hostUpdate : nullptr, hostRemove};
     if (zlm_journal_start(plugin().journal, &host) != 0) {
         ErrorL << "journal: the restore cannot be started: " << lastError();
     }

@@ -23,7 +23,7 @@
 /*
  The version of this header. Every incompatible change increments it.
  */
-#define ZLM_JOURNAL_ABI 13
+#define ZLM_JOURNAL_ABI 14
 
 /*
  `zlm_journal_call.op`: the call made a proxy. No change if the journal already has it with the same arguments,
@@ -455,7 +455,7 @@ typedef struct zlm_journal_add {
    */
   uint64_t seq;
   /*
-   The server has this proxy, but it no longer works: remove it first.
+   The server has this proxy, but it no longer works, or has to be another: remove it first.
    */
   bool replace;
   /*
@@ -472,6 +472,10 @@ typedef struct zlm_journal_add {
    The key of the server's ini file that it needs; none if empty.
    */
   struct zlm_journal_text setting;
+  /*
+   The URL that it connects to, which is also in `body`.
+   */
+  struct zlm_journal_text url;
   /*
    The arguments of the call: one JSON object whose values are all strings. A value that was not UTF-8 when it was
    recorded is not UTF-8 here.
@@ -493,6 +497,13 @@ typedef struct zlm_journal_host {
    zlm_journal_host_blocked. Pass `call` as `within` to zlm_journal_ended for what this removes (`replace`).
    */
   void (*add)(void *context, uint64_t call, const struct zlm_journal_add *add);
+  /*
+   Give a running proxy of the kind pull the arguments of `add` in place, so that its media sources stay, and let it
+   connect anew, on its own thread. Then call zlm_journal_host_updated before it can fail or connect, and answer with
+   zlm_journal_host_added when it has done either; an error means that the server keeps it and retries. If it has
+   ended, do as in `add`. NULL if the host cannot; then such a proxy is replaced.
+   */
+  void (*update)(void *context, uint64_t call, const struct zlm_journal_add *add);
   /*
    End a proxy with the server's call `remove_api`, on a thread of the host. Pass `call` as `within` to
    zlm_journal_ended. Then call zlm_journal_host_removed.
@@ -735,6 +746,13 @@ int32_t zlm_journal_host_added(zlm_journal_handle handle,
 int32_t zlm_journal_host_blocked(zlm_journal_handle handle,
                                  uint64_t call,
                                  uint32_t lacking);
+
+/*
+ Reports that the running proxy has the arguments of zlm_journal_host.update, and connects anew from now on. Exactly
+ once, before the answer. Any thread.
+ */
+int32_t zlm_journal_host_updated(zlm_journal_handle handle,
+                                 uint64_t call);
 
 /*
  Reports that zlm_journal_host.remove was carried out. Any thread, also from within the callback.

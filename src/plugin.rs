@@ -21,7 +21,7 @@ use self::intent::JournaledIntent;
 use crate::capture::{Capture, HostFacts, Server};
 use crate::error::{Code, Error, Result};
 use crate::journal::{Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
-use crate::model::{Hours, Kind, Op, ProxyKey, State, Stream};
+use crate::model::{Existing, Hours, Kind, Op, ProxyKey, State, Stream};
 use crate::reconcile::{self, Event, Handle, Host, Limits};
 use crate::settings::{RestoreMode, Settings};
 
@@ -115,7 +115,8 @@ impl Plugin {
         self.capture.set_server(server);
         self.capture.set_reconciler(Arc::clone(&self.reconciler));
         let (undone, loaded) = (Arc::clone(&self.reconciler), Arc::clone(&self.reconciler));
-        self.journal.on_undone(move |kind, key| undone.tell(Event::Converge((kind, Arc::clone(key)), false)));
+        self.journal
+            .on_undone(move |kind, key| undone.tell(Event::Converge((kind, Arc::clone(key)), Existing::Keep)));
         self.journal.on_loaded(move || loaded.tell(Event::Begin));
     }
 
@@ -152,7 +153,7 @@ impl Plugin {
         let key: ProxyKey = (kind, key.into());
         let ack = self.capture.refusal(&key, error);
         if let Some(reconciler) = self.reconciler().filter(|_| ack.undone) {
-            reconciler.tell(Event::Converge(key, false));
+            reconciler.tell(Event::Converge(key, Existing::Keep));
         }
         done.call(ack);
     }
@@ -228,8 +229,7 @@ impl Plugin {
         let made = self.journal.submit_batch(mutations, precondition, cause, done)?;
         if let Some(reconciler) = self.reconciler() {
             for mutation in &made {
-                // The server would not replace what it has.
-                reconciler.tell(Event::Converge(mutation.key.clone(), mutation.replaced()));
+                reconciler.tell(Event::Converge(mutation.key.clone(), self.change(mutation.existing())));
             }
         }
         let ack = ack.recv_timeout(PATIENCE).unwrap_or_else(|_| {
@@ -241,6 +241,14 @@ impl Plugin {
         };
         let seq = made.last().map_or_else(|| self.journal.seq(), |last| last.seq);
         Ok(Changed { count: made.len(), seq, result })
+    }
+
+    /// How this server makes a change of a proxy that it has.
+    pub fn change(&self, existing: Existing) -> Existing {
+        match existing {
+            Existing::Update if !self.capture.can_update() => Existing::Replace,
+            existing => existing,
+        }
     }
 
     /// Starts the enabled proxies that are missing, or those with one key, which may also be dormant, whatever the mode

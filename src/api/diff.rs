@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::journal::Mutation;
-use crate::model::{Args, Entry, Op, ProxyKey, State};
+use crate::model::{Args, Entry, Existing, Op, ProxyKey, State};
+use crate::plugin::Plugin;
 
 /// The desired state of a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Desired {
 pub struct Diff {
     pub added: Vec<ProxyKey>,
     pub updated: Vec<ProxyKey>,
+    /// The updated ones that need not be ended for it by a server that can change proxies in place.
+    pub in_place: Vec<ProxyKey>,
     pub removed: Vec<ProxyKey>,
     pub unchanged: usize,
     /// Ordered by key; the first mutation of a key fails if the proxy was changed in the meantime.
@@ -31,17 +34,19 @@ pub struct Diff {
 pub struct Shown<N> {
     added: Vec<N>,
     updated: Vec<N>,
+    in_place: Vec<N>,
     removed: Vec<N>,
     unchanged: usize,
     dry_run: bool,
 }
 
 impl Diff {
-    pub fn shown<'a, N>(&'a self, name: impl Fn(&'a ProxyKey) -> N, dry_run: bool) -> Shown<N> {
+    pub fn shown<'a, N>(&'a self, plugin: &Plugin, name: impl Fn(&'a ProxyKey) -> N, dry_run: bool) -> Shown<N> {
         let names = |keys: &'a [ProxyKey]| keys.iter().map(&name).collect();
         Shown {
             added: names(&self.added),
             updated: names(&self.updated),
+            in_place: if plugin.capture().can_update() { names(&self.in_place) } else { Vec::new() },
             removed: names(&self.removed),
             unchanged: self.unchanged,
             dry_run,
@@ -86,6 +91,10 @@ impl Diff {
         if is_same_call {
             self.push(&key, Op::Set(state), None, Some(entry.seq));
         } else {
+            let stays_enabled = [entry.state, state] == [State::Enabled; 2];
+            if stays_enabled && key.0.change(&entry.args, &args) == Existing::Update {
+                self.in_place.push(key.clone());
+            }
             self.add(&key, args, state, entry.seq);
         }
         self.updated.push(key);

@@ -88,7 +88,7 @@ pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     plugin.journal().check_loaded()?;
     let mut diff = Diff::between(desired, plugin.journal().entries(), mode == Mode::Replace);
     let mutations = std::mem::take(&mut diff.mutations);
-    let shown = diff.shown(Name::from, dry_run);
+    let shown = diff.shown(plugin, Name::from, dry_run);
     if dry_run {
         return Ok(Reply::success(shown));
     }

@@ -139,6 +139,12 @@ impl Server for Silent {
     fn add(&self, call: u64, add: &Add) {
         self.0.lock().push((call, add.key.0, add.key.1.to_string()));
     }
+    fn can_update(&self) -> bool {
+        true
+    }
+    fn update(&self, call: u64, add: &Add) {
+        self.add(call, add);
+    }
     fn remove(&self, _: u64, _: &ProxyKey) {}
 }
 
@@ -404,6 +410,19 @@ fn replies(name: &str) -> Vec<Value> {
             bench.call("delStreamProxies", &[], &format!(r#"["{gate}"]"#));
             vec![ask(&[], ""), ask(&[], "")]
         }
+        "updateStreamProxy" => vec![
+            ask(&[("key", gate), ("url", "rtsp://10.0.0.9/1"), ("timeout_sec", "5"), ("dry_run", "1")], ""),
+            ask(&[("key", gate), ("url", "rtsp://10.0.0.9/1"), ("timeout_sec", "5"), ("if_seq", "4")], ""),
+            ask(&[("key", gate), ("url", "rtsp://10.0.0.9/1"), ("Timeout_Sec", "")], ""),
+            ask(&[("vhost", "__defaultVhost__"), ("app", "live"), ("stream", "gate"), ("timeout_sec", "5")], ""),
+            ask(&[("key", gate), ("url", "rtsp://10.0.0.8/1"), ("if_seq", "4")], ""),
+            ask(&[("key", "no/such/key"), ("url", "rtsp://10.0.0.9/1")], ""),
+            ask(&[("key", gate), ("stream", "yard")], ""),
+            ask(&[("key", gate), ("url", "")], ""),
+            ask(&[("key", gate), ("url", "rtsp://\u{fffd}")], ""),
+            ask(&[("key", gate), ("journal_hours", "always")], ""),
+            ask(&[("url", "rtsp://10.0.0.9/1")], ""),
+        ],
         _ => panic!("{name} has no golden replies: add some here"),
     }
 }

@@ -1,17 +1,18 @@
 //! Calls that name proxies: they add, delete, enable or disable many in one call and one transaction, with a result for
-//! each, in order; or they start what is missing.
+//! each, in order; or they change one, or start what is missing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::diff::{Desired, Diff};
 use super::reply::{INVALID_ARGS, NOT_FOUND, OTHER_FAILED, Outcome};
 use super::{Reply, Request, add_of};
 use crate::error::{Error, Result};
-use crate::journal::Mutation;
-use crate::model::{Kind, Op, State};
+use crate::journal::{Mutation, Precondition};
+use crate::model::{Args, Existing, Kind, Op, ProxyKey, State};
 use crate::plugin::Plugin;
 
 /// The body has the arguments of addStreamProxy for each item. The reconciler starts the proxies: no reply waits for a
@@ -49,6 +50,85 @@ pub fn remove(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     });
     let changed = plugin.change_all(changes, None, &request.cause("delStreamProxies"))?;
     Ok(Reply::changed(&changed, answers))
+}
+
+/// The arguments of updateStreamProxy that are not those of the pull.
+const OF_UPDATE: [&str; 5] = ["secret", "key", "if_seq", "dry_run", "_"];
+
+#[derive(Deserialize)]
+struct Update<'a> {
+    key: Option<&'a str>,
+    vhost: Option<&'a str>,
+    app: Option<&'a str>,
+    stream: Option<&'a str>,
+    #[serde(default)]
+    dry_run: bool,
+    if_seq: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Updated<'a> {
+    key: &'a str,
+    /// unchanged: these are its arguments already; in_place: it goes on with the new ones; replaced: it is ended and added
+    /// anew; not_running: the server does not have it, and the new ones count from its next start.
+    change: &'static str,
+    dry_run: bool,
+}
+
+/// Changes the given arguments of one pull, and leaves the others; an empty one is removed. The pull is given by `key`, or
+/// by vhost, app and stream.
+pub fn update(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
+    let Update { key, vhost, app, stream, dry_run, if_seq } = request.args()?;
+    let key: ProxyKey = match (key, vhost, app, stream) {
+        (Some(key), ..) => (Kind::Pull, key.into()),
+        (None, Some(vhost), Some(app), Some(stream)) => (Kind::Pull, format!("{vhost}/{app}/{stream}").into()),
+        _ => return Err(Error::invalid("say which pull: by key, or by vhost, app and stream")),
+    };
+    plugin.journal().check_loaded()?;
+    let Some(entry) = plugin.journal().get(Kind::Pull, &key.1) else {
+        let why = format!("journal: there is no pull {:?}: see listJournal", key.1);
+        return Ok(Reply::json(&Outcome::refused(NOT_FOUND, why)));
+    };
+    let named = [("vhost", vhost), ("app", app), ("stream", stream)];
+    let given = request.args.iter().filter(|(name, _)| {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        !OF_UPDATE.iter().copied().any(is) && !named.iter().any(|(part, _)| is(part))
+    });
+    if let Some((name, _)) = given.clone().find(|(_, value)| value.contains(char::REPLACEMENT_CHARACTER)) {
+        return Err(Error::invalid(format!(
+            "{name} is not UTF-8: delete the pull and add it with addStreamProxy"
+        )));
+    }
+    let args = entry.args.with(given.map(|(name, value)| (name.as_str(), value.as_str())))?;
+    let key_of = |args: &Args| {
+        let read = args.read();
+        Kind::Pull.key_of(|name| read.get(name).unwrap_or_default())
+    };
+    if key_of(&args) != *key.1
+        || named.iter().any(|(name, value)| value.is_some_and(|value| args.read().get(name) != Some(value)))
+    {
+        return Err(Error::invalid("vhost, app and stream make the key of a pull: delete it and add another"));
+    }
+    if let Some(missing) = Kind::Pull.info().required.iter().find(|name| args.read().get(name).is_none()) {
+        return Err(Error::invalid(format!("{missing} cannot be removed")));
+    }
+    let is_running = plugin.capture().has(&key);
+    let change = match plugin.change(Kind::Pull.change(&entry.args, &args)) {
+        _ if args == entry.args => "unchanged",
+        _ if !is_running => "not_running",
+        Existing::Keep | Existing::Update => "in_place",
+        Existing::Replace => "replaced",
+    };
+    let updated = Updated { key: &key.1, change, dry_run };
+    let is_it = |kind: Kind, args: &Args| kind == key.0 && key_of(args) == *key.1;
+    let precondition = if_seq.map(|since| Precondition { since, scope: &is_it });
+    if dry_run {
+        return Ok(Reply::as_of(plugin.journal().check_unchanged(precondition)?, updated));
+    }
+    let desired = BTreeMap::from([(key.clone(), Desired { args, state: None })]);
+    let diff = Diff::between(desired, [(key.clone(), entry)], false);
+    let changed = plugin.change_all(diff.mutations, precondition, &request.cause("updateStreamProxy"))?;
+    Ok(Reply::changed(&changed, updated))
 }
 
 #[derive(Deserialize)]

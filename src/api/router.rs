@@ -35,6 +35,7 @@ const ROUTES: &[Route] = &[
     Route { name: "setJournalState", handler: proxies::set_state, lane: |router| &router.write },
     Route { name: "syncJournal", handler: sync::sync, lane: |router| &router.write },
     Route { name: "takeJournalSnapshot", handler: versions::take, lane: |router| &router.read },
+    Route { name: "updateStreamProxy", handler: proxies::update, lane: |router| &router.write },
 ];
 
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -67,7 +67,7 @@ pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let present: Vec<_> = present.collect();
     let mut diff = Diff::between(desired, present, prune);
     let mutations = std::mem::take(&mut diff.mutations);
-    let shown = diff.shown(|(_, key)| key.as_ref(), dry_run);
+    let shown = diff.shown(plugin, |(_, key)| key.as_ref(), dry_run);
     let in_scope = |kind, args: &Args| scope.has(kind, args);
     let precondition = if_seq.map(|seq| Precondition { since: seq, scope: &in_scope });
     if dry_run {

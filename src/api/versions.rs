@@ -60,7 +60,7 @@ pub fn rollback(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let then = then.into_iter().map(|(key, entry)| (key, desired(entry))).collect();
     let mut diff = Diff::between(then, plugin.journal().entries(), true);
     let mutations = std::mem::take(&mut diff.mutations);
-    let shown = RolledBack { diff: diff.shown(Name::from, dry_run), to, before };
+    let shown = RolledBack { diff: diff.shown(plugin, Name::from, dry_run), to, before };
     if dry_run {
         return Ok(Reply::success(shown));
     }

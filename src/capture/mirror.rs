@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::model::url::direct_schema;
 use crate::model::{Endpoint, Kind, NamingRules, ProxyKey, Stream};
 use crate::reconcile::{Event, Listed};
 
@@ -71,7 +72,7 @@ impl Nature {
             taken: kind.taken_stream(&get, rules).map(Arc::new),
             can_give_up: is_limited && !kind.info().is_process,
             tells_media: is_pull && PROTOCOLS.iter().zip(&facts.protocols).any(is_on),
-            direct: get(kind.info().connects_to).filter(|_| is_pull).map_or(0, direct_of),
+            direct: get(kind.info().connects_to).filter(|_| is_pull).and_then(direct_schema).map_or(0, bit_of),
         }
     }
 
@@ -104,6 +105,8 @@ pub struct Present {
     pub error: Option<Arc<str>>,
     /// When it lost its last viewer; none if it has started again since.
     idle_since: Option<Instant>,
+    /// It was given other arguments in place, and has neither failed nor played since.
+    is_updated: bool,
     /// The source that it takes has ended. It no longer works, even if that source returns: MediaServer ends it, or
     /// forgets to.
     has_lost_input: bool,
@@ -130,7 +133,7 @@ impl Present {
     }
 
     fn recovers(&mut self) {
-        (self.failed, self.failures, self.error) = (false, 0, None);
+        (self.failed, self.failures, self.error, self.is_updated) = (false, 0, None, false);
     }
 
     /// Whether its sources show that media arrive. If there is a source of the protocol that it pulls, only that
@@ -144,7 +147,7 @@ impl Present {
     pub fn does(&self) -> Listed {
         match () {
             () if self.playing => Listed::Playing,
-            () if self.failed || self.had_sources != 0 => {
+            () if self.failed || (self.had_sources != 0 && !self.is_updated) => {
                 Listed::Retrying { failures: self.failures, error: self.error.clone() }
             }
             () => Listed::Connecting,
@@ -235,6 +238,16 @@ impl Mirror {
         Some(present)
     }
 
+    /// A proxy was given other arguments in place by a call of ours: it connects anew, and its sources stay.
+    pub fn update(&mut self, key: &ProxyKey, number: u64, call: u64, nature: Nature) {
+        if let Some(present) = self.proxies.get_mut(key) {
+            // Such arguments do not change the names of its sources, by which it is found.
+            (present.number, present.call, present.nature) = (number, Some(call), nature);
+            present.recovers();
+            (present.playing, present.is_updated) = (false, true);
+        }
+    }
+
     pub fn get(&self, key: &ProxyKey) -> Option<&Present> {
         self.proxies.get(key)
     }
@@ -320,6 +333,7 @@ impl Mirror {
         let Some(present) = self.proxies.get_mut(key) else { return false };
         (present.failed, present.error) = (true, Some(error.into()).filter(|error: &Arc<str>| !error.is_empty()));
         present.failures += 1;
+        present.is_updated = false;
         std::mem::take(&mut present.playing)
     }
 }
@@ -343,17 +357,6 @@ impl Filter {
 fn bit_of(schema: &str) -> u16 {
     const SCHEMAS: [&str; 8] = ["rtsp", "rtmp", "fmp4", "ts", "hls", "hls.fmp4", "srt", "rtc"];
     1 << SCHEMAS.iter().position(|its| *its == schema).unwrap_or(15)
-}
-
-/// The source that MediaServer may pass on directly when it pulls from this URL.
-fn direct_of(url: &str) -> u16 {
-    let scheme = url.split(':').next().unwrap_or_default();
-    let is_any_of = |names: [&str; 2]| names.iter().any(|name| scheme.eq_ignore_ascii_case(name));
-    match () {
-        () if is_any_of(["rtsp", "rtsps"]) => bit_of("rtsp"),
-        () if is_any_of(["rtmp", "rtmps"]) => bit_of("rtmp"),
-        () => 0,
-    }
 }
 
 fn add_to<T: std::hash::Hash + Eq>(index: &mut HashMap<Arc<T>, Vec<ProxyKey>>, at: &Arc<T>, key: ProxyKey) {

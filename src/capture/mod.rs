@@ -32,7 +32,7 @@ use self::waiting::Waiting;
 use crate::error::{Error, Result};
 use crate::journal::{Ack, Call, Cause, Done, Journal};
 use crate::model::State::Dormant;
-use crate::model::{Args, Kind, Op, ProxyKey, Stream};
+use crate::model::{Args, Existing, Kind, Op, ProxyKey, Stream};
 use crate::reconcile::{Add, Event, Handle};
 use crate::settings::{OnError, OnGiveUp, OnIdleClose, RestoreMode};
 
@@ -45,6 +45,11 @@ const DOUBT: Duration = Duration::from_secs(2);
 pub trait Server: Send + Sync {
     /// Passes an add to the server, on one of its pollers. Answered by [`Capture::started`].
     fn add(&self, call: u64, add: &Add);
+    /// Whether it can give running proxies other arguments in place.
+    fn can_update(&self) -> bool;
+    /// Gives a running proxy the arguments of this add. Answered by [`Capture::updated`] when that is done, then as an
+    /// add; or only as an add, if the proxy had to be added anew.
+    fn update(&self, call: u64, add: &Add);
     /// Passes a delete to the server. Answered by [`Capture::removed`].
     fn remove(&self, call: u64, key: &ProxyKey);
 }
@@ -143,7 +148,7 @@ impl Capture {
     fn record_off_hours(&self, told: &mut Told, open: &Open, key: &ProxyKey, args: &Args) -> Verdict {
         self.record(told, open, Op::Add, key, Some(args.clone()), false);
         // Another add of that key may be under way.
-        told.events.push(Event::Converge(key.clone(), false));
+        told.events.push(Event::Converge(key.clone(), Existing::Keep));
         if let Some(waiting) = &open.waiting {
             waiting.answered(Answer::added(&key.1));
             told.complete.push(Arc::clone(waiting));
@@ -247,7 +252,7 @@ impl Capture {
                 self.record(told, open, Op::Add, key, Some(args), false);
                 // They ended while it was added.
                 if is_off_hours {
-                    told.events.push(Event::Converge(key.clone(), false));
+                    told.events.push(Event::Converge(key.clone(), Existing::Keep));
                 }
                 if self.journal.settings().restore != RestoreMode::Eager {
                     told.events.push(Event::Called(key.clone()));
@@ -256,7 +261,7 @@ impl Capture {
             Err(error) => {
                 let ack = self.refusal(key, error);
                 if ack.undone {
-                    told.events.push(Event::Converge(key.clone(), false));
+                    told.events.push(Event::Converge(key.clone(), Existing::Keep));
                 }
                 if let Some(waiting) = &open.waiting {
                     waiting.expect().call(ack);
@@ -315,14 +320,7 @@ impl Capture {
                     ours = id;
                     // The same key; shares the journal's copy.
                     key.clone_from(&add.key);
-                    if let Some(read) = self.journal.get(kind, &key.1).map(|entry| entry.args.read()) {
-                        nature = Nature::of(kind, |name| read.get(name), &self.facts());
-                    }
-                    if !self.journal.is_due(kind, &key.1, add.seq) {
-                        state.end_next(&key);
-                        // If it is wanted with other arguments, it is replaced.
-                        told.events.push(Event::Converge(key.clone(), true));
-                    }
+                    nature = self.ours_is_there(state, told, add);
                 }
                 Ask::Remove(_) | Ask::Close(_) | Ask::End(_) => {}
             }
@@ -444,7 +442,10 @@ impl Capture {
         told.go.iter().for_each(|waiting| waiting.go());
         told.complete.iter().for_each(|waiting| waiting.complete());
         if let Some(server) = self.server.get() {
-            told.adds.iter().for_each(|(id, add)| server.add(*id, add));
+            told.adds.iter().for_each(|(id, add)| match add.existing {
+                Existing::Update => server.update(*id, add),
+                Existing::Keep | Existing::Replace => server.add(*id, add),
+            });
             told.removes.iter().for_each(|(id, key)| server.remove(*id, key));
         }
         if let Some(reconciler) = self.reconciler.get() {

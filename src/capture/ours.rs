@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::mirror::Present;
+use super::mirror::{Nature, Present};
 use super::state::{Ask, Doubt, Open, State, Told};
 use super::{Capture, DOUBT};
 use crate::journal::Cause;
-use crate::model::ProxyKey;
+use crate::model::{Existing, ProxyKey};
 use crate::reconcile::{self, Add, Added, Event, Listed};
 
 /// What is missing for an add.
@@ -49,6 +49,44 @@ impl Capture {
         self.started(id, Added::Blocked(why));
     }
 
+    /// Whether the server can give running proxies other arguments in place; false before the restore has begun.
+    pub fn can_update(&self) -> bool {
+        self.server.get().is_some_and(|server| server.can_update())
+    }
+
+    /// Whether the server has a proxy that works.
+    pub fn has(&self, key: &ProxyKey) -> bool {
+        self.state.lock().mirror.working(key).is_some()
+    }
+
+    /// A running proxy has been given the arguments of an add of ours, and connects anew.
+    pub fn updated(&self, id: u64) {
+        self.with_state(|state, told| {
+            let Some(mut open) = state.take(id, |ask| matches!(ask, Ask::Start { .. })) else { return };
+            let Ask::Start { add, .. } = &open.ask else { return };
+            let (add, number) = (Arc::clone(add), state.mirror.next_number());
+            open.made = Some(number);
+            let nature = self.ours_is_there(state, told, &add);
+            state.mirror.update(&add.key, number, id, nature);
+            state.put_back(id, open);
+            told.has_changed = true;
+            self.release(state, told, id, &add.key);
+        });
+    }
+
+    /// Our add has made or changed its proxy: that is ended if it is no longer wanted. Returns what its arguments say.
+    pub(super) fn ours_is_there(&self, state: &mut State, told: &mut Told, add: &Add) -> Nature {
+        let (kind, key) = &add.key;
+        if !self.journal.is_due(*kind, key, add.seq) {
+            state.end_next(&add.key);
+            // If it is wanted with other arguments, it is replaced.
+            told.events.push(Event::Converge(add.key.clone(), Existing::Replace));
+        }
+        let Some(entry) = self.journal.get(*kind, key) else { return Nature::unknown() };
+        let read = entry.args.read();
+        Nature::of(*kind, |name| read.get(name), &self.facts())
+    }
+
     /// The server has answered an add of ours, or dropped it.
     pub fn started(&self, id: u64, outcome: Added) {
         self.with_state(|state, told| {
@@ -72,6 +110,8 @@ impl Capture {
                     Added::Failed("it ended before the server answered".to_owned())
                 }
                 (Added::Accepted, None) => Added::Present,
+                // The server keeps it.
+                (Added::Failed(why), Some(_)) if add.existing == Existing::Update => Added::Retrying(why),
                 (outcome, _) => outcome,
             };
             told.events.push(Event::Added(*call, outcome));
@@ -119,15 +159,21 @@ impl Capture {
             Ask::Start { call, add } => {
                 let instead = if !self.journal.is_due(add.key.0, &add.key.1, add.seq) {
                     Added::Unwanted
-                } else if state.mirror.working(&add.key).is_some() && !add.replace {
-                    Added::Present
                 } else {
-                    let mut add = Arc::clone(add);
-                    if !add.replace && state.mirror.get(&add.key).is_some() {
-                        Arc::make_mut(&mut add).replace = true;
+                    let existing = match (state.mirror.get(&add.key), state.mirror.working(&add.key)) {
+                        (None, _) => Some(Existing::Keep),
+                        (Some(_), None) => Some(Existing::Replace),
+                        (Some(_), Some(_)) => Some(add.existing).filter(|existing| *existing != Existing::Keep),
+                    };
+                    if let Some(existing) = existing {
+                        let mut add = Arc::clone(add);
+                        if add.existing != existing {
+                            Arc::make_mut(&mut add).existing = existing;
+                        }
+                        told.adds.push((id, add));
+                        return true;
                     }
-                    told.adds.push((id, add));
-                    return true;
+                    Added::Present
                 };
                 told.events.push(Event::Added(*call, instead));
             }

@@ -137,8 +137,13 @@ impl Bench {
 
     /// The reconciler starts it as change `seq` left it, by its call of that number.
     fn start(&self, call: u64, key: ProxyKey, seq: u64) {
-        let (takes, setting) = Default::default();
-        let add = Add { key, seq, replace: false, takes, setting, body: b"{}".to_vec() };
+        self.change(call, key, seq, Existing::Keep);
+    }
+
+    /// The same, where the server may have it already.
+    fn change(&self, call: u64, key: ProxyKey, seq: u64, existing: Existing) {
+        let (takes, setting, url) = Default::default();
+        let add = Add { key, seq, existing, url, takes, setting, body: b"{}".to_vec() };
         reconcile::Host::add(&self.capture, call, add);
     }
 

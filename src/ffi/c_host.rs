@@ -9,7 +9,7 @@ use super::handles;
 use super::values::{Context, by_pointer, write_out, zlm_journal_text};
 use crate::capture::{Answer, Lacking, Server};
 use crate::error::Error;
-use crate::model::ProxyKey;
+use crate::model::{Existing, ProxyKey};
 use crate::reconcile::{Add, Added};
 
 /// `zlm_journal_host_blocked`: the server does not have `add_api` or `remove_api`.
@@ -27,7 +27,7 @@ pub struct zlm_journal_add {
     /// The number of the change. A handler of crash signals writes it to crash_file() of the bridge while the server
     /// works on the proxy.
     pub seq: u64,
-    /// The server has this proxy, but it no longer works: remove it first.
+    /// The server has this proxy, but it no longer works, or has to be another: remove it first.
     pub replace: bool,
     /// The server's API calls that add and remove it.
     pub add_api: zlm_journal_text,
@@ -37,6 +37,8 @@ pub struct zlm_journal_add {
     pub stream: zlm_journal_stream,
     /// The key of the server's ini file that it needs; none if empty.
     pub setting: zlm_journal_text,
+    /// The URL that it connects to, which is also in `body`.
+    pub url: zlm_journal_text,
     /// The arguments of the call: one JSON object whose values are all strings. A value that was not UTF-8 when it was
     /// recorded is not UTF-8 here.
     pub body: zlm_journal_text,
@@ -54,6 +56,11 @@ pub struct zlm_journal_host {
     /// zlm_journal_host_added. If something that it needs is missing, do nothing and answer with
     /// zlm_journal_host_blocked. Pass `call` as `within` to zlm_journal_ended for what this removes (`replace`).
     pub add: Option<extern "C" fn(context: *mut c_void, call: u64, add: *const zlm_journal_add)>,
+    /// Give a running proxy of the kind pull the arguments of `add` in place, so that its media sources stay, and let it
+    /// connect anew, on its own thread. Then call zlm_journal_host_updated before it can fail or connect, and answer with
+    /// zlm_journal_host_added when it has done either; an error means that the server keeps it and retries. If it has
+    /// ended, do as in `add`. NULL if the host cannot; then such a proxy is replaced.
+    pub update: Option<extern "C" fn(context: *mut c_void, call: u64, add: *const zlm_journal_add)>,
     /// End a proxy with the server's call `remove_api`, on a thread of the host. Pass `call` as `within` to
     /// zlm_journal_ended. Then call zlm_journal_host_removed.
     pub remove: Option<
@@ -74,7 +81,8 @@ pub unsafe extern "C" fn zlm_journal_start(handle: zlm_journal_handle, host: *co
         let (Some(add), Some(remove)) = (host.add, host.remove) else {
             return Err(Error::invalid("host.add and host.remove must both be set"));
         };
-        handles::get(handle)?.start(Box::new(CHost { context: Context(host.context), add, remove }));
+        let (context, update) = (Context(host.context), host.update);
+        handles::get(handle)?.start(Box::new(CHost { context, add, update, remove }));
         Ok(())
     })
 }
@@ -122,6 +130,16 @@ pub extern "C" fn zlm_journal_host_blocked(handle: zlm_journal_handle, call: u64
     })
 }
 
+/// Reports that the running proxy has the arguments of zlm_journal_host.update, and connects anew from now on. Exactly
+/// once, before the answer. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn zlm_journal_host_updated(handle: zlm_journal_handle, call: u64) -> i32 {
+    c_result("zlm_journal_host_updated", || {
+        handles::get(handle)?.capture().updated(call);
+        Ok(())
+    })
+}
+
 /// Reports that zlm_journal_host.remove was carried out. Any thread, also from within the callback.
 #[unsafe(no_mangle)]
 pub extern "C" fn zlm_journal_host_removed(handle: zlm_journal_handle, call: u64) -> i32 {
@@ -135,11 +153,12 @@ pub extern "C" fn zlm_journal_host_removed(handle: zlm_journal_handle, call: u64
 struct CHost {
     context: Context,
     add: extern "C" fn(*mut c_void, u64, *const zlm_journal_add),
+    update: Option<extern "C" fn(*mut c_void, u64, *const zlm_journal_add)>,
     remove: extern "C" fn(*mut c_void, u64, zlm_journal_text, zlm_journal_text),
 }
 
-impl Server for CHost {
-    fn add(&self, call: u64, add: &Add) {
+impl CHost {
+    fn pass(&self, to: extern "C" fn(*mut c_void, u64, *const zlm_journal_add), call: u64, add: &Add) {
         let info = add.key.0.info();
         let text = zlm_journal_text::of::<str>;
         let [schema, vhost, app, stream] = add.takes.each_ref().map(|part| text(part));
@@ -147,15 +166,30 @@ impl Server for CHost {
             kind: text(info.name),
             key: text(&add.key.1),
             seq: add.seq,
-            replace: add.replace,
+            replace: add.existing == Existing::Replace,
             add_api: text(info.add),
             remove_api: text(info.remove),
             schema,
             stream: zlm_journal_stream { vhost, app, stream },
             setting: text(&add.setting),
+            url: text(&add.url),
             body: zlm_journal_text::of(&add.body),
         };
-        (self.add)(self.context.get(), call, &add_c);
+        to(self.context.get(), call, &add_c);
+    }
+}
+
+impl Server for CHost {
+    fn add(&self, call: u64, add: &Add) {
+        self.pass(self.add, call, add);
+    }
+
+    fn can_update(&self) -> bool {
+        self.update.is_some()
+    }
+
+    fn update(&self, call: u64, add: &Add) {
+        self.pass(self.update.unwrap_or(self.add), call, add);
     }
 
     fn remove(&self, call: u64, (kind, key): &ProxyKey) {

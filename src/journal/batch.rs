@@ -6,7 +6,7 @@ use super::Journal;
 use super::ack::Done;
 use super::inbox::{Made, Standing};
 use crate::error::{Code, Error, Result};
-use crate::model::{Args, Change, Kind, Op, ProxyKey};
+use crate::model::{Args, Change, Existing, Kind, Op, ProxyKey};
 use crate::storage::intent::{Cause, Intent};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,10 +31,13 @@ pub struct AppliedMutation {
 }
 
 impl AppliedMutation {
-    /// There was a proxy before, with other arguments for MediaServer, or it was removed.
-    pub fn replaced(&self) -> bool {
-        let differ = |(before, after): (&Args, &Args)| !before.call_the_same(after);
-        self.op == Op::Remove || self.before.as_ref().zip(self.after.as_ref()).is_some_and(differ)
+    /// What to do with the proxy that a server has which can change proxies in place.
+    pub fn existing(&self) -> Existing {
+        match (self.op, &self.before, &self.after) {
+            (Op::Remove, ..) => Existing::Replace,
+            (_, Some(before), Some(after)) => self.key.0.change(before, after),
+            _ => Existing::Keep,
+        }
     }
 }
 

@@ -99,6 +99,18 @@ impl Args {
         Self::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_slice())))
     }
 
+    /// These, with the given ones in place of those of the same name, ignoring case. Empty ones are removed.
+    pub fn with<'a>(&self, given: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Args> {
+        let mut pairs = self.pairs()?;
+        for (name, value) in given {
+            pairs.retain(|(its, _)| !its.eq_ignore_ascii_case(name));
+            if !value.is_empty() {
+                pairs.push((name.to_owned(), value.as_bytes().to_vec()));
+            }
+        }
+        Self::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_slice())))
+    }
+
     /// From a column of a row whose CRC is valid; a CRC does not prove that the content is. Encrypted arguments stay so
     /// until `decrypted`.
     pub fn from_stored(text: &str) -> Result<Args> {
@@ -190,12 +202,7 @@ impl Args {
 
     /// Whether both make the same call to MediaServer.
     pub fn call_the_same(&self, other: &Args) -> bool {
-        let call = |args: &Args| {
-            let mut read = args.read().0;
-            read.retain(|name, _| !Options::has(name));
-            read
-        };
-        self == other || call(self) == call(other)
+        self == other || self.read().differences(&other.read()).next().is_none()
     }
 
     /// Whether they may have an argument of this name, ignoring case. Fast, but sometimes true if there is none.
@@ -227,6 +234,14 @@ impl Read {
     /// An argument by its name, ignoring case; `None` if it is missing or not a string.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).and_then(|(_, value)| value.as_str())
+    }
+
+    /// The names of the arguments of which these and `other` have different values, or only one has any; not those of the
+    /// journal.
+    pub fn differences<'a>(&'a self, other: &'a Read) -> impl Iterator<Item = &'a str> {
+        let only_there = other.0.iter().filter(|(name, _)| !self.0.contains_key(*name));
+        let here = self.0.iter().filter(|(name, value)| other.0.get(*name) != Some(*value));
+        here.chain(only_there).map(|(name, _)| name.as_str()).filter(|name| !Options::has(name))
     }
 
     /// The values that are strings.

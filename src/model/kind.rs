@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::args::{Args, Read};
 use super::{NamingRules, Stream, url};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,10 +36,24 @@ pub struct KindInfo {
     /// Newer versions of MediaServer have `force` for it: with 1, as in a replay, they keep and retry it even if its
     /// first connect fails, such as that of a camera that is off.
     pub has_force: bool,
+    /// The arguments that a running proxy can be given anew: its player reads them at each connect (PlayerProxy::update,
+    /// the names of namespace Client in Common/config.cpp).
+    pub in_place: &'static [&'static str],
     /// It is a process on this machine.
     pub is_process: bool,
     /// The argument that names a key of the ini. If that key is missing, the server silently uses another value.
     pub names_setting: Option<&'static str>,
+}
+
+/// What to do with the proxy that MediaServer already has under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Existing {
+    /// It is what is wanted.
+    Keep,
+    /// Give it other arguments in place: its sources, and with `general.resetWhenRePlay=0` their viewers, stay.
+    Update,
+    /// End it, and add it anew.
+    Replace,
 }
 
 /// One end of a proxy.
@@ -66,6 +81,25 @@ impl Kind {
                 output: Endpoint::Named,
                 renames_stream: Some("stream_replace"),
                 has_force: true,
+                in_place: &[
+                    "url",
+                    "timeout_sec",
+                    "protocol_timeout_ms",
+                    "media_timeout_ms",
+                    "beat_interval_ms",
+                    "net_adapter",
+                    "proxy_url",
+                    "custom_header",
+                    "play_track",
+                    "rtp_type",
+                    "rtsp_beat_type",
+                    "rtsp_user",
+                    "rtsp_pwd",
+                    "rtsp_pwd_md5",
+                    "rtsp_speed",
+                    "latency",
+                    "passPhrase",
+                ],
                 is_process: false,
                 names_setting: None,
             },
@@ -80,6 +114,7 @@ impl Kind {
                 output: Endpoint::Url("dst_url"),
                 renames_stream: None,
                 has_force: false,
+                in_place: &[],
                 is_process: false,
                 names_setting: None,
             },
@@ -94,6 +129,7 @@ impl Kind {
                 output: Endpoint::Url("dst_url"),
                 renames_stream: None,
                 has_force: false,
+                in_place: &[],
                 is_process: true,
                 names_setting: Some("ffmpeg_cmd_key"),
             },
@@ -125,6 +161,25 @@ impl Kind {
             let is = |call: &str| call.eq_ignore_ascii_case(name);
             if is(info.add) { Some((kind, true)) } else { is(info.remove).then_some((kind, false)) }
         })
+    }
+
+    /// What to do with a proxy that was made from `before` and is to have `after`, on a server that can change proxies in
+    /// place.
+    pub fn change(self, before: &Args, after: &Args) -> Existing {
+        if before.call_the_same(after) {
+            return Existing::Keep;
+        }
+        let (before, after) = (before.read(), after.read());
+        let (info, get) = (self.info(), |name: &str| after.get(name).filter(|value| !value.is_empty()));
+        let can = |name: &str| info.in_place.iter().any(|its| its.eq_ignore_ascii_case(name));
+        // What a server passes on directly is not made by the muxer, which stays.
+        let direct = |args: &Read| args.get(info.connects_to).and_then(url::direct_schema);
+        // MediaServer ends a pull whose connection ends if it may not retry.
+        let may_retry = get("retry_count").is_none_or(|limit| limit.trim().parse().unwrap_or(0_i64) != 0);
+        match may_retry && direct(&before) == direct(&after) && before.differences(&after).all(can) {
+            true => Existing::Update,
+            false => Existing::Replace,
+        }
     }
 
     /// The sources of this server that end a proxy when they are closed; none if it makes its stream elsewhere.
@@ -223,6 +278,38 @@ mod tests {
         };
         assert_eq!(named("t"), ["s", "t"]);
         assert_eq!(named(""), ["s"]);
+    }
+
+    #[test]
+    fn only_what_a_player_reads_at_each_connect_changes_in_place() {
+        let args = |more: &[(&str, &str)]| {
+            let base = [("vhost", "v"), ("app", "live"), ("stream", "s"), ("url", "rtsp://1/a")];
+            let mut pairs = base.to_vec();
+            pairs.retain(|(name, _)| more.iter().all(|(other, _)| other != name));
+            pairs.extend(more);
+            Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))).unwrap()
+        };
+        let change =
+            |before: &[(&str, &str)], after: &[(&str, &str)]| Kind::Pull.change(&args(before), &args(after));
+        let (keep, update, replace) = (Existing::Keep, Existing::Update, Existing::Replace);
+        for (before, after, what) in [
+            (&[][..], &[][..], keep),
+            (&[], &[("journal_label", "a")], keep),
+            (&[], &[("url", "rtsp://2/b")], update),
+            (&[("rtp_type", "1")], &[("Timeout_Sec", "3"), ("url", "RTSPS://2/b")], update),
+            (&[], &[("retry_count", "-1"), ("url", "rtsp://2/b")], replace),
+            (&[("retry_count", "3")], &[("retry_count", "3"), ("url", "rtsp://2/b")], update),
+            (&[("retry_count", "0")], &[("retry_count", "0"), ("url", "rtsp://2/b")], replace),
+            (&[("retry_count", "many")], &[("retry_count", "many"), ("url", "rtsp://2/b")], replace),
+            (&[], &[("url", "rtmp://2/b")], replace),
+            (&[("url", "http://1/a.flv")], &[("url", "http://1/a.m3u8")], update),
+            (&[], &[("enable_mp4", "1")], replace),
+            (&[], &[("url", "rtsp://2/b"), ("enable_mp4", "1")], replace),
+        ] {
+            assert_eq!(change(before, after), what, "{before:?} to {after:?}");
+        }
+        let push = |url| args(&[("dst_url", url)]);
+        assert_eq!(Kind::Push.change(&push("rtmp://1/a"), &push("rtmp://1/b")), replace);
     }
 
     #[test]

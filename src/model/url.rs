@@ -94,6 +94,18 @@ fn host_and_port(address: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
+/// The schema of the source that MediaServer may pass on directly when it pulls from this URL (`rtsp.directProxy`,
+/// `rtmp.directProxy`); `None` if it makes all sources itself.
+pub fn direct_schema(url: &str) -> Option<&'static str> {
+    let scheme = url.split(':').next().unwrap_or_default();
+    let is_any_of = |names: [&str; 2]| names.iter().any(|name| scheme.eq_ignore_ascii_case(name));
+    match () {
+        () if is_any_of(["rtsp", "rtsps"]) => Some("rtsp"),
+        () if is_any_of(["rtmp", "rtmps"]) => Some("rtmp"),
+        () => None,
+    }
+}
+
 /// The host of a URL, in lower case, without credentials and port, if there is one.
 pub fn host_of(url: &str) -> Option<String> {
     Parts::of(url).map(|parts| parts.host)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::journal::{Cause, CrashCounters, Done, Journal, Mutation, OfflineHints};
-use crate::model::{Endpoint, Entry, Op, ProxyKey, State};
+use crate::model::{Endpoint, Entry, Existing, Op, ProxyKey, State};
 use crate::reconcile;
 
 const MINUTE_MS: i64 = 60_000;
@@ -97,20 +97,38 @@ impl reconcile::Intent for JournaledIntent {
         self.due(key).map(|entry| self.want(key.clone(), entry))
     }
 
-    fn add(&self, key: &ProxyKey, seq: u64, replace: bool) -> Option<reconcile::Add> {
+    fn add(&self, key: &ProxyKey, seq: u64, existing: Existing) -> Option<reconcile::Add> {
         let entry = self.due(key).filter(|entry| entry.seq == seq)?;
         let info = key.0.info();
-        let replay: &[_] = if info.has_force { &[("force", "1")] } else { &[] };
-        let body = entry.args.request_body(replay);
+        let args = entry.args.read();
+        let timeout = args.get("timeout_sec").and_then(|text| text.trim().parse::<f32>().ok());
+        let timeout_ms =
+            timeout.filter(|seconds| *seconds > 0.1).map(|seconds| format!("{:.0}", seconds * 1000.0));
+        let mut replay = Vec::new();
+        if info.has_force {
+            replay.push(("force", "1"));
+        }
+        // MediaServer's API makes this of `timeout_sec`; what is changed in place does not go through the API.
+        if let Some(timeout_ms) = timeout_ms.as_deref().filter(|_| existing == Existing::Update) {
+            replay.push(("protocol_timeout_ms", timeout_ms));
+        }
+        let body = entry.args.request_body(&replay);
         let body = body
             .inspect_err(|error| log::error!("journal: {} {} cannot be replayed: {error}", key.0.name(), key.1))
             .ok()?;
-        let args = entry.args.read();
         let named = |name: &str| args.get(name).unwrap_or_default().to_owned();
         let is_taker = info.input == Endpoint::Named;
         let takes = if is_taker { ["schema", "vhost", "app", "stream"].map(named) } else { Default::default() };
         let setting = info.names_setting.map(named).unwrap_or_default();
-        Some(reconcile::Add { key: key.clone(), seq, replace, takes, setting, body })
+        Some(reconcile::Add {
+            key: key.clone(),
+            seq,
+            existing,
+            url: named(info.connects_to),
+            takes,
+            setting,
+            body,
+        })
     }
 
     fn turned(&self) -> Vec<ProxyKey> {

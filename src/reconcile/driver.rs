@@ -14,7 +14,7 @@ use super::plan::{Action, Limits, Plan};
 use super::progress::{Progress, SourceReport};
 use super::proxy::{PhaseCounts, Trouble, UnhealthyProxy};
 use crate::error::{Code, Error, Result};
-use crate::model::{Kind, NamingRules, ProxyKey, redact_reason};
+use crate::model::{Existing, Kind, NamingRules, ProxyKey, redact_reason};
 
 /// Hours begin and end as the clock on the wall says, which may be set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
@@ -34,8 +34,8 @@ pub enum Event {
     Look,
     /// The server gave up a proxy, which was removed; for the counts.
     GivenUp,
-    /// Bring the server to intent for this proxy; with true, replace what it has.
-    Converge(ProxyKey, bool),
+    /// Bring the server to intent for this proxy, and do this with what it has.
+    Converge(ProxyKey, Existing),
     /// Somebody waits for this proxy.
     Ask(ProxyKey),
     /// A client has added this proxy. Needed if `mode` is not `Eager`.
@@ -270,7 +270,7 @@ impl Driver {
         loop {
             let Some(action) = self.shared.plan.lock().next(now) else { return };
             match action {
-                Action::Start { call, key, seq, replace } => match self.intent.add(&key, seq, replace) {
+                Action::Start { call, key, seq, existing } => match self.intent.add(&key, seq, existing) {
                     Some(add) => self.host.add(call, add),
                     None => self.answered(call, Added::Unwanted),
                 },
@@ -330,8 +330,8 @@ impl Driver {
             Event::Stop => return false,
             Event::Begin => {}
             Event::Added(call, answer) => self.answered(call, answer),
-            Event::Converge(key, replace) => match self.intent.wants(&key) {
-                Some(want) => self.shared.plan.lock().put_back(want, replace, now),
+            Event::Converge(key, existing) => match self.intent.wants(&key) {
+                Some(want) => self.shared.plan.lock().put_back(want, existing, now),
                 None => self.host.remove(key),
             },
             Event::Ask(key) => self.if_wanted(&key, |plan, want| plan.ask_for(want, now)),

@@ -52,9 +52,9 @@ impl Intent for Cameras {
     fn wants(&self, _: &ProxyKey) -> Option<Wanted> {
         self.wanted().next()
     }
-    fn add(&self, key: &ProxyKey, seq: u64, replace: bool) -> Option<Add> {
+    fn add(&self, key: &ProxyKey, seq: u64, existing: Existing) -> Option<Add> {
         let (takes, setting) = Default::default();
-        Some(Add { key: key.clone(), seq, replace, takes, setting, body: Vec::new() })
+        Some(Add { key: key.clone(), seq, existing, url: String::new(), takes, setting, body: Vec::new() })
     }
     fn turned(&self) -> Vec<ProxyKey> {
         Vec::new()

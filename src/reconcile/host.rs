@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Args, ProxyKey};
+use crate::model::{Args, Existing, ProxyKey};
 
 /// A proxy that should run now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +24,9 @@ pub struct Add {
     pub key: ProxyKey,
     /// The change of its entry. The host drops the call if the entry has another one when its turn on the key comes.
     pub seq: u64,
-    /// The server has it, but it no longer works: end it first.
-    pub replace: bool,
+    pub existing: Existing,
+    /// The URL that it connects to.
+    pub url: String,
     /// What it needs: a source of the server (schema, virtual host, app, stream), and a setting. Empty if it needs none.
     pub takes: [String; 4],
     pub setting: String,
@@ -87,7 +88,7 @@ pub enum Listed {
 pub trait Host: Send + Sync {
     /// About that many proxies will be added: reserve memory.
     fn expect(&self, count: usize);
-    /// Adds a proxy when its turn on the key comes. Returns at once. The answer comes through [`Event::Added`] with
+    /// Adds or changes a proxy when its turn on the key comes. Returns at once. The answer comes through [`Event::Added`] with
     /// the same number, on any thread, possibly before this returns, and may take as long as the server's connect
     /// timeout.
     fn add(&self, call: u64, add: Add);
@@ -107,7 +108,7 @@ pub trait Intent: Send + Sync {
     /// One proxy; `None` if it should not run now.
     fn wants(&self, key: &ProxyKey) -> Option<Wanted>;
     /// The call that starts it; `None` if its entry no longer has change `seq`.
-    fn add(&self, key: &ProxyKey, seq: u64, replace: bool) -> Option<Add>;
+    fn add(&self, key: &ProxyKey, seq: u64, existing: Existing) -> Option<Add>;
     /// Those whose hours have begun or ended since this was last asked. Cheap: ask at least once a minute.
     fn turned(&self) -> Vec<ProxyKey>;
     /// The server has survived the start of a suspect: resets its crash count.

@@ -7,7 +7,7 @@ mod events;
 mod transitions;
 mod view;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::progress::{Meter, Progress, SourceReport};
 use super::proxy::{Part, Phase, PhaseCounts, Proxy, Trouble, UnhealthyProxy};
 use super::queue::{PROCESSES, Queue, Rank};
 use crate::memory::give_back;
-use crate::model::{Kind, NamingRules, ProxyKey};
+use crate::model::{Existing, Kind, NamingRules, ProxyKey};
 use crate::settings::{LONGEST_PAUSE_SEC, RestoreMode};
 
 /// The longest pause between two attempts for one proxy.
@@ -69,8 +69,8 @@ pub struct Limits {
 /// The next action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Start it with call `call`; with `replace`, end it first.
-    Start { call: u64, key: ProxyKey, seq: u64, replace: bool },
+    /// Start it with call `call`.
+    Start { call: u64, key: ProxyKey, seq: u64, existing: Existing },
     /// Quarantine it.
     SetAside { key: ProxyKey, seq: u64, why: String },
     /// The server has survived its start: it is no longer a suspect.
@@ -82,15 +82,15 @@ pub enum Action {
 struct Call {
     key: ProxyKey,
     since: Duration,
-    replace: bool,
+    existing: Existing,
 }
 
 #[derive(Default)]
 pub struct Plan {
     limits: Limits,
     proxies: HashMap<ProxyKey, Proxy>,
-    /// What the server has under these keys is not what is wanted: it is ended when they are started.
-    stale: HashSet<ProxyKey>,
+    /// What the server has under these keys is not what is wanted: it is changed or replaced when they are started.
+    stale: HashMap<ProxyKey, Existing>,
     queue: Queue,
     chains: Chains,
     calls: HashMap<u64, Call>,
@@ -208,7 +208,7 @@ impl Plan {
         for key in unwanted {
             self.drop_proxy(&key);
         }
-        self.stale.retain(|key| self.proxies.contains_key(key));
+        self.stale.retain(|key, _| self.proxies.contains_key(key));
         self.stale.shrink_to_fit();
         self.settle_circles();
         self.meter.note(now);
@@ -229,7 +229,7 @@ impl Plan {
     fn compare_one(&mut self, want: Wanted, there: Option<&Listed>, asked: Duration, now: Duration, wall: i64) {
         let restoring = self.restoring;
         let (key, seq) = (want.key.clone(), want.seq);
-        let is_stale = there.is_some() && self.stale.contains(&key);
+        let is_stale = there.is_some() && self.stale.contains_key(&key);
         let news = self.news(&want, there);
         let is_known = self.proxies.get(&key).is_some_and(|proxy| proxy.seq == seq);
         if !is_known {
@@ -259,7 +259,7 @@ impl Plan {
                 self.counts_as_started(&key);
             }
             (_, None) if restoring => self.enqueue(&key, true),
-            // It has to be replaced: that the server has it means nothing.
+            // It has to be changed: that the server has it means nothing.
             (Phase::Waiting { .. }, _) if is_stale => {}
             (Phase::Down { not_before, .. }, _) if is_stale && !restoring && now < not_before => {}
             (_, Some(_)) if is_stale => self.enqueue(&key, true),
@@ -321,17 +321,17 @@ impl Plan {
         }
         let proxy = self.proxies.get(&key)?;
         let (seq, Phase::Waiting { rank }) = (proxy.seq, proxy.phase) else { return None };
-        let replace = self.stale.remove(&key);
+        let existing = self.stale.remove(&key).unwrap_or(Existing::Keep);
         if !self.counts_as_started(&key) {
             let Progress { revived, asked, .. } = &mut self.meter.progress;
             *(if rank.nobody_waits { revived } else { asked }) += 1;
         }
         self.last_call = call;
-        self.calls.insert(call, Call { key: key.clone(), since: now, replace });
+        self.calls.insert(call, Call { key: key.clone(), since: now, existing });
         self.move_to(&key, Phase::Connecting { call });
         let usual = Duration::from_secs(1) / u32::try_from(self.limits.per_second).unwrap_or(u32::MAX).max(1);
         self.next_start = self.next_start.max(now.saturating_sub(CATCH_UP)) + self.jittered(usual, call);
-        Some(Action::Start { call, key, seq, replace })
+        Some(Action::Start { call, key, seq, existing })
     }
 
     /// Logs new proxy loops, and starts proxies that are no longer in one.
@@ -347,6 +347,14 @@ impl Plan {
             if self.proxies.get(&key).is_some_and(|proxy| matches!(proxy.phase, Phase::Down { .. })) {
                 self.enqueue(&key, true);
             }
+        }
+    }
+
+    /// What the server has is not what is wanted. What has to be replaced is not changed in place instead.
+    fn is_stale(&mut self, key: &ProxyKey, existing: Existing) {
+        if existing != Existing::Keep {
+            let its = self.stale.entry(key.clone()).or_insert(existing);
+            *its = existing.max(*its);
         }
     }
 

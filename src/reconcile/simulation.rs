@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::host::{Added, Listed, Wanted};
 use super::plan::{Action, Limits, Plan};
 use crate::model::NamingRules;
-use crate::model::{Args, Kind, ProxyKey};
+use crate::model::{Args, Existing, Kind, ProxyKey};
 use crate::settings::RestoreMode;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,8 +124,8 @@ impl Simulation {
     }
 
     fn act(&mut self, action: Action) {
-        let (call, key, seq, replace) = match action {
-            Action::Start { call, key, seq, replace } => (call, key, seq, replace),
+        let (call, key, seq, existing) = match action {
+            Action::Start { call, key, seq, existing } => (call, key, seq, existing),
             // Nothing was set aside.
             Action::Release { .. } => return,
             other => panic!("{other:?}"),
@@ -135,7 +135,7 @@ impl Simulation {
             self.plan.answered(call, Added::Unwanted, self.now, 0);
             return;
         }
-        if replace {
+        if existing != Existing::Keep {
             self.server.remove(&key);
         } else if self.server.contains_key(&key) {
             self.plan.answered(call, Added::Present, self.now, 0);

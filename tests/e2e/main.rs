@@ -25,6 +25,7 @@ mod settings;
 mod soak;
 mod strangers;
 mod trouble;
+mod updates;
 
 use std::thread;
 use std::time::Duration;

@@ -2,6 +2,7 @@
 
 use super::*;
 use zlm_journal::journal::PointInTime;
+use zlm_journal::model::Existing;
 
 fn step(op: Op, key: &str, url: &str, expected: Option<u64>) -> Mutation {
     let Call { kind, args, .. } = call(op, key, url);
@@ -67,8 +68,9 @@ fn what_is_replaced_or_removed_is_told_from_what_is_only_marked() {
         step(Op::Remove, "v/live/2", "", None),
     ];
     let made = journal.submit_batch(steps, None, &Cause::default(), Done::new(|_| ())).unwrap();
-    let replaced: Vec<bool> = made.iter().map(|made| made.replaced()).collect();
-    assert_eq!(replaced, [false, true, false, false, true]);
+    let existing: Vec<Existing> = made.iter().map(|made| made.existing()).collect();
+    let (keep, update, replace) = (Existing::Keep, Existing::Update, Existing::Replace);
+    assert_eq!(existing, [keep, update, keep, keep, replace]);
 }
 
 #[test]

@@ -9,12 +9,79 @@ pub struct Called(pub Sender<(u64, String)>);
 
 impl Server for Called {
     fn add(&self, call: u64, add: &Add) {
-        let what = if add.replace { "replace" } else { "add" };
+        let what = if add.existing == Existing::Replace { "replace" } else { "add" };
         self.0.send((call, format!("{what} {}", add.key.1))).unwrap();
+    }
+    fn can_update(&self) -> bool {
+        true
+    }
+    fn update(&self, call: u64, add: &Add) {
+        self.0.send((call, format!("update {}", add.key.1))).unwrap();
     }
     fn remove(&self, call: u64, (_, key): &ProxyKey) {
         self.0.send((call, format!("remove {key}"))).unwrap();
     }
+}
+
+/// A pull that plays, and what the server is asked for.
+fn playing_pull() -> (Bench, std::sync::mpsc::Receiver<(u64, String)>, u64) {
+    let bench = Bench::new();
+    let (told, calls) = channel();
+    bench.capture.set_server(Box::new(Called(told)));
+    bench.playing(&[]);
+    bench.source(true);
+    let seq = bench.journal.get(Kind::Pull, KEY).unwrap().seq;
+    (bench, calls, seq)
+}
+
+#[test]
+fn a_pull_that_is_changed_in_place_connects_anew_and_keeps_its_sources() {
+    let (bench, calls, seq) = playing_pull();
+    let key: ProxyKey = (Kind::Pull, KEY.into());
+    let does = || reconcile::Host::actual(&bench.capture, &[&key]).pop().unwrap().unwrap();
+    assert_eq!(does(), Listed::Playing);
+    bench.change(7, key.clone(), seq, Existing::Update);
+    let (ours, what) = calls.try_recv().unwrap();
+    assert_eq!(what, format!("update {KEY}"));
+    // Nobody else's turn comes before it has the arguments.
+    bench.change(8, key.clone(), seq, Existing::Update);
+    assert!(calls.try_recv().is_err());
+    bench.capture.updated(ours);
+    assert_eq!(does(), Listed::Connecting, "its sources are still there, and say nothing");
+    let (next, what) = calls.try_recv().unwrap();
+    assert_eq!(what, format!("update {KEY}"));
+    bench.capture.updated(next);
+    // The answer of the first comes late, and is not about what is there now.
+    bench.capture.started(ours, Added::Failed("late".to_owned()));
+    assert_eq!(does(), Listed::Connecting);
+    bench.capture.failed(Kind::Pull, KEY, "refused");
+    bench.capture.started(next, Added::Failed("refused".to_owned()));
+    assert!(matches!(does(), Listed::Retrying { failures: 1, .. }), "the server keeps it");
+    bench.capture.connected(Kind::Pull, KEY);
+    assert_eq!(does(), Listed::Playing);
+    assert!(bench.capture.state.lock().is_idle());
+}
+
+#[test]
+fn a_pull_that_ends_before_it_is_changed_is_added_and_one_that_is_not_wanted_any_more_is_ended() {
+    let (bench, calls, seq) = playing_pull();
+    let key: ProxyKey = (Kind::Pull, KEY.into());
+    bench.capture.ended(Kind::Pull, KEY, 0);
+    bench.change(7, key.clone(), seq, Existing::Update);
+    let (ours, what) = calls.try_recv().unwrap();
+    assert_eq!(what, format!("add {KEY}"));
+    bench.capture.made(Kind::Pull, KEY);
+    bench.capture.started(ours, Added::Accepted);
+    bench.change(8, key.clone(), seq, Existing::Update);
+    let (ours, what) = calls.try_recv().unwrap();
+    assert_eq!(what, format!("update {KEY}"));
+    let delete = bench.call("delStreamProxy", &[("key", KEY)]);
+    bench.capture.answered(delete.id, answer(false));
+    let seq = bench.journal.get(Kind::Pull, KEY).unwrap().seq;
+    bench.journal.change(Kind::Pull, KEY, seq, Op::Set(Wanted::Disabled), "by others");
+    bench.capture.updated(ours);
+    let (_, what) = calls.try_recv().unwrap();
+    assert_eq!(what, format!("remove {KEY}"));
 }
 
 #[test]

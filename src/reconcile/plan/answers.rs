@@ -15,14 +15,14 @@ impl Plan {
     /// Handles the answer to a call. Late answers to calls that count as lost are ignored.
     pub fn answered(&mut self, call: u64, answer: Added, now: Duration, wall: i64) {
         self.queue.answered(call);
-        let Some(Call { key, since, replace }) = self.calls.remove(&call) else {
+        let Some(Call { key, since, existing }) = self.calls.remove(&call) else {
             self.queue.over(call);
             return;
         };
         give_back(&mut self.calls);
         // Nothing was tried, so what was to be ended is still there.
-        if replace && matches!(answer, Added::Unwanted | Added::Blocked(_)) {
-            self.stale.insert(key.clone());
+        if matches!(answer, Added::Unwanted | Added::Blocked(_)) {
+            self.is_stale(&key, existing);
         }
         self.settle(call, &key, answer.is_over(), now);
         let its = self.proxies.get_mut(&key).filter(|proxy| proxy.phase == Phase::Connecting { call });
@@ -93,10 +93,11 @@ impl Plan {
 
     pub(super) fn give_up_on_lost_calls(&mut self, now: Duration, wall: i64) {
         let lost = self.calls.iter().filter(|(_, call)| now.saturating_sub(call.since) >= LOST);
-        let lost = lost.map(|(number, call)| (*number, call.replace.then(|| call.key.clone())));
-        for (call, replaced) in lost.collect::<Vec<_>>() {
-            // Nobody knows whether what was to be ended is still there.
-            self.stale.extend(replaced);
+        for (call, key, existing) in
+            lost.map(|(call, its)| (*call, its.key.clone(), its.existing)).collect::<Vec<_>>()
+        {
+            // Nobody knows whether what was to be changed is still there.
+            self.is_stale(&key, existing);
             self.answered(call, Added::Failed("the server did not answer".to_owned()), now, wall);
         }
     }

@@ -1,6 +1,6 @@
 //! Events between two comparisons: a proxy is added, asked for or released, or its input stream comes or goes.
 
-use crate::model::ProxyKey;
+use crate::model::{Existing, ProxyKey};
 use std::time::Duration;
 
 use super::{ASKED_AGAIN, Phase, Plan, Wanted};
@@ -85,11 +85,9 @@ impl Plan {
         }
     }
 
-    /// Starts it at once, whatever its phase; with `replace`, what the server has is ended first.
-    pub fn put_back(&mut self, want: Wanted, replace: bool, now: Duration) {
-        if replace {
-            self.stale.insert(want.key.clone());
-        }
+    /// Starts it at once, whatever its phase.
+    pub fn put_back(&mut self, want: Wanted, existing: Existing, now: Duration) {
+        self.is_stale(&want.key, existing);
         self.drop_proxy(&want.key);
         self.ask_for(want, now);
     }

@@ -92,7 +92,14 @@ fn start(plan: &mut Plan, at: Duration) -> Vec<String> {
 fn act(plan: &mut Plan, at: Duration) -> Vec<String> {
     std::iter::from_fn(|| plan.next(at))
         .map(|action| match action {
-            Action::Start { key, replace, .. } => format!("{}{}", key.1, if replace { " anew" } else { "" }),
+            Action::Start { key, existing, .. } => {
+                let how = match existing {
+                    Existing::Keep => "",
+                    Existing::Update => " in place",
+                    Existing::Replace => " anew",
+                };
+                format!("{}{how}", key.1)
+            }
             Action::SetAside { key, .. } => format!("set aside {}", key.1),
             Action::Acquit { key, .. } => format!("acquit {}", key.1),
             Action::Release { .. } => "release".to_owned(),

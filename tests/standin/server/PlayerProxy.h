@@ -44,7 +44,16 @@ public:
             _url = url;
             _status_str = "connecting";
         }
+        _failed = 0;
         connect();
+    }
+
+    // On its poller. For its next connect.
+    void update(const std::string &url, const toolkit::mINI &args) {
+        const auto timeout = args.find("protocol_timeout_ms");
+        _timeout_ms = timeout == args.end() ? 10000 : timeout->second.as<int>();
+        std::lock_guard<std::mutex> lock(_mutex);
+        _url = url;
     }
 
     const MediaTuple &getMediaTuple() const { return _tuple; }
@@ -69,6 +78,27 @@ public:
     }
     toolkit::EventPoller::Ptr getOwnerPoller(MediaSource &) override { return _poller; }
 
+protected:
+    // Its connection has ended; without an error if that was wanted.
+    void onShutdown(const toolkit::SockException &error) {
+        if (error) {
+            tellFailed(error);
+        }
+        answer(error);
+        setStatus(std::string("play shutdown: ") + error.what());
+        _passed_on = nullptr;
+        GET_CONFIG(bool, reset_when_replay, "general.resetWhenRePlay");
+        if (reset_when_replay) {
+            _muxer = nullptr;
+        }
+        if (mayRetry()) {
+            ++_repull_count;
+            again();
+        } else {
+            _on_close(error);
+        }
+    }
+
 private:
     void connect() {
         const std::weak_ptr<PlayerProxy> weak = shared_from_this();
@@ -83,7 +113,7 @@ private:
         _connection = nullptr;
         _passed_on = nullptr;
         const auto connection = Connection::open(
-            _poller, "PLAY", getUrl(), _timeout_ms, tell(&PlayerProxy::played), tell(&PlayerProxy::lost), [weak] {
+            _poller, "PLAY", getUrl(), _timeout_ms, tell(&PlayerProxy::played), tell(&PlayerProxy::onShutdown), [weak] {
                 if (const auto self = weak.lock()) {
                     self->flows();
                 }
@@ -100,6 +130,7 @@ private:
         if (!error) {
             _status = 0;
             _failed = 0;
+            ++_timer;
             setStatus("playing");
             if (_on_connect) {
                 _on_connect(TranslationInfo());
@@ -111,7 +142,7 @@ private:
                 const auto self = weak.lock();
                 if (self && !self->_has_media && self->_connection && self->_connection == of.lock()) {
                     self->_connection = nullptr;
-                    self->lost(toolkit::SockException(toolkit::Err_timeout, "receive media timeout"));
+                    self->onShutdown(toolkit::SockException(toolkit::Err_timeout, "receive media timeout"));
                 }
                 return 0;
             });
@@ -139,22 +170,6 @@ private:
         }
     }
 
-    void lost(const toolkit::SockException &error) {
-        tellFailed(error);
-        answer(error);
-        setStatus(std::string("play shutdown: ") + error.what());
-        GET_CONFIG(bool, reset_when_replay, "general.resetWhenRePlay");
-        if (reset_when_replay) {
-            _muxer = nullptr;
-        }
-        if (mayRetry()) {
-            ++_repull_count;
-            again();
-        } else {
-            _on_close(error);
-        }
-    }
-
     void tellFailed(const toolkit::SockException &error) {
         if (!lacks("PlayerProxyFailed")) {
             NOTICE_EMIT(BroadcastPlayerProxyFailedArgs, Broadcast::kBroadcastPlayerProxyFailed, *this, error);
@@ -172,8 +187,10 @@ private:
 
     void again() {
         const std::weak_ptr<PlayerProxy> weak = shared_from_this();
-        _poller->doDelayTask(pauseMs(_failed++), [weak]() -> uint64_t {
-            if (const auto self = weak.lock()) {
+        const int timer = ++_timer;
+        _poller->doDelayTask(pauseMs(_failed++), [weak, timer]() -> uint64_t {
+            const auto self = weak.lock();
+            if (self && self->_timer == timer) {
                 self->connect();
             }
             return 0;
@@ -197,6 +214,8 @@ private:
     std::function<void(const TranslationInfo &)> _on_connect;
     std::function<void()> _on_disconnect;
     int _failed = 0;
+    // The pause before its next connect; the last one counts, until it has connected.
+    int _timer = 0;
     bool _has_media = false;
     std::atomic<int> _status{1};
     std::atomic<uint64_t> _repull_count{0};

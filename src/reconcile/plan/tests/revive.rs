@@ -60,10 +60,10 @@ fn what_is_there_and_does_not_play_is_failing_and_left_to_the_server() {
 fn what_is_to_be_replaced_is_replaced_though_it_plays_and_is_looked_at_before() {
     let mut plan = new(LIMITS);
     look(&mut plan, wanted(&["a"]), &playing(&["a"]), secs(1));
-    plan.put_back(want("a", 2), true, secs(2));
+    plan.put_back(want("a", 2), Existing::Replace, secs(2));
     look(&mut plan, vec![want("a", 2)], &playing(&["a"]), secs(3));
     // And though somebody asks for it again in the meantime.
-    plan.put_back(want("a", 2), false, secs(3));
+    plan.put_back(want("a", 2), Existing::Keep, secs(3));
     assert_eq!(start(&mut plan, secs(4)), ["a anew"]);
 }
 
@@ -72,10 +72,10 @@ fn what_is_to_be_replaced_is_replaced_though_it_is_changed_once_more_or_was_not_
     let there = playing(&["a"]);
     let mut plan = new(LIMITS);
     look(&mut plan, wanted(&["a"]), &there, secs(1));
-    plan.put_back(want("a", 2), true, secs(2));
+    plan.put_back(want("a", 2), Existing::Replace, secs(2));
     // Only marked, which is seen before it is told.
     look(&mut plan, vec![want("a", 3)], &there, secs(3));
-    plan.put_back(want("a", 3), false, secs(4));
+    plan.put_back(want("a", 3), Existing::Keep, secs(4));
     assert_eq!(start(&mut plan, secs(4)), ["a anew"]);
     // And again, before its turn came.
     plan.answered(1, Added::Unwanted, secs(5), 0);
@@ -84,6 +84,21 @@ fn what_is_to_be_replaced_is_replaced_though_it_is_changed_once_more_or_was_not_
     plan.answered(2, Added::Accepted, secs(7), 0);
     look(&mut plan, vec![want("a", 4)], &there, secs(8));
     assert_eq!((start(&mut plan, secs(9)), plan.census().playing), (vec![], 1), "once is enough");
+}
+
+#[test]
+fn what_is_to_be_changed_in_place_is_so_unless_it_has_to_be_replaced() {
+    let there = playing(&["a"]);
+    let mut plan = new(LIMITS);
+    look(&mut plan, wanted(&["a"]), &there, secs(1));
+    plan.put_back(want("a", 2), Existing::Update, secs(2));
+    plan.put_back(want("a", 3), Existing::Keep, secs(2));
+    assert_eq!(start(&mut plan, secs(2)), ["a in place"]);
+    plan.answered(1, Added::Accepted, secs(3), 0);
+    for existing in [Existing::Replace, Existing::Update] {
+        plan.put_back(want("a", 4), existing, secs(4));
+    }
+    assert_eq!(start(&mut plan, secs(4)), ["a anew"]);
 }
 
 #[test]

@@ -60,8 +60,8 @@ pub struct World {
     aside: BTreeMap<usize, Entry>,
     /// What the server has, and by which version.
     server: BTreeMap<usize, (Listed, u64)>,
-    /// Changes that the reconciler has not heard of, and whether what the server has is to be replaced.
-    unheard: VecDeque<(usize, bool)>,
+    /// Changes that the reconciler has not heard of, and whether what is to be done with what the server has.
+    unheard: VecDeque<(usize, Existing)>,
     open: BTreeMap<u64, Open>,
     /// What the plan may start: by which change, as it was last told.
     startable: BTreeMap<usize, u64>,
@@ -105,14 +105,19 @@ impl World {
                 let crashes = if is_there { 0 } else { crashes };
                 self.change(which, version, crashes, dark.then_some(0));
                 let version = self.intent[&which].version;
-                let replaces = before.is_some_and(|before| before.version != version);
-                self.unheard.push_back((which, replaces));
+                let existing = match before {
+                    Some(before) if before.version == version => Existing::Keep,
+                    None => Existing::Keep,
+                    Some(_) if version % 2 == 0 => Existing::Update,
+                    Some(_) => Existing::Replace,
+                };
+                self.unheard.push_back((which, existing));
             }
             Step::Unwant(which) => {
                 self.aside.remove(&which);
                 if self.intent.remove(&which).is_some() {
                     // By the time that this is heard of, another may be wanted under the same key.
-                    self.unheard.push_back((which, true));
+                    self.unheard.push_back((which, Existing::Replace));
                 }
             }
             Step::Client(which) => {
@@ -182,12 +187,12 @@ impl World {
     }
 
     fn hear(&mut self) {
-        let Some((which, replaces)) = self.unheard.pop_front() else { return };
+        let Some((which, existing)) = self.unheard.pop_front() else { return };
         match self.wanted(which) {
             Some(want) => {
                 self.startable.insert(which, want.seq);
                 self.open.values_mut().filter(|open| open.which == which).for_each(|open| open.is_alone = false);
-                self.plan.put_back(want, replaces, self.now);
+                self.plan.put_back(want, existing, self.now);
             }
             None => drop(self.server.remove(&which)),
         }
@@ -236,7 +241,7 @@ impl World {
     fn carry_out(&mut self, action: Action) {
         let of = |key: &ProxyKey| key.1.parse::<usize>().unwrap();
         match action {
-            Action::Start { call, key, seq, replace } => {
+            Action::Start { call, key, seq, existing } => {
                 let which = of(&key);
                 assert_eq!(self.startable.get(&which), Some(&seq), "{key:?} was not to be started");
                 let twice = |open: &Open| open.which == which && open.seq == seq && open.is_alone;
@@ -246,7 +251,7 @@ impl World {
                     self.plan.answered(call, Added::Unwanted, self.now, self.wall());
                     return;
                 };
-                if self.server.contains_key(&which) && !replace {
+                if self.server.contains_key(&which) && existing == Existing::Keep {
                     self.plan.answered(call, Added::Present, self.now, self.wall());
                     return;
                 }
@@ -289,7 +294,7 @@ impl World {
                 self.server.insert(which, (does, version));
                 // What was made is not what is wanted by now.
                 if self.intent.get(&which).is_none_or(|entry| entry.seq != seq) {
-                    self.unheard.push_back((which, true));
+                    self.unheard.push_back((which, Existing::Replace));
                 }
             }
             None if matches!(answer, Added::Blocked(_)) => {}
