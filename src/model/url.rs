@@ -1,5 +1,6 @@
 //! Where a stream comes from or goes to, by its URL as MediaServer reads it.
 
+use std::fmt;
 use std::net::Ipv6Addr;
 
 use super::stream::{DEFAULT_VHOST, NamingRules, Stream};
@@ -8,7 +9,8 @@ use super::stream::{DEFAULT_VHOST, NamingRules, Stream};
 const HTTP_ENDINGS: [&str; 6] = [".live.flv", ".flv", ".live.ts", ".live.mp4", "/hls.m3u8", "/hls.fmp4.m3u8"];
 
 struct Parts<'a> {
-    scheme: &'a str,
+    /// In lower case.
+    scheme: String,
     host: String,
     port: Option<u16>,
     path: &'a str,
@@ -19,11 +21,12 @@ impl<'a> Parts<'a> {
     /// `None` if there is no host that MediaServer could connect to.
     fn of(url: &'a str) -> Option<Self> {
         let (scheme, rest) = url.trim().split_once("://")?;
+        let scheme = scheme.to_ascii_lowercase();
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let (host, port) = host_and_port(address(scheme, authority))?;
+        let (host, port) = host_and_port(address(&scheme, authority))?;
         let port = match port {
             Some(port) => Some(leading_number(port)?),
-            None => match scheme {
+            None => match scheme.as_str() {
                 "rtsp" => Some(554),
                 "rtsps" => Some(322),
                 "rtmp" => Some(1935),
@@ -41,7 +44,7 @@ impl<'a> Parts<'a> {
     /// Virtual host, app and stream; `None` if the path is too short.
     fn named(&self) -> Option<(&str, &str, &str)> {
         let (app, stream) = self.path.strip_prefix('/')?.split_once('/')?;
-        let stream = match self.scheme {
+        let stream = match self.scheme.as_str() {
             "http" | "https" | "ws" | "wss" => {
                 HTTP_ENDINGS.iter().find_map(|ending| stream.strip_suffix(ending)).unwrap_or(stream)
             }
@@ -57,7 +60,7 @@ impl<'a> Parts<'a> {
 /// (`HttpClient::sendRequest`, Http/HttpClient.cpp:47-65), or nothing (`RtmpPlayer::play`, Rtmp/RtmpPlayer.cpp:56-74;
 /// `SrtUrl::parse`, srt/SrtCaller.cpp:35).
 fn address<'a>(scheme: &str, authority: &'a str) -> &'a str {
-    let without = match scheme.to_ascii_lowercase().as_str() {
+    let without = match scheme {
         "rtmp" | "rtmps" | "srt" => None,
         "http" | "https" => authority.split_once('@'),
         _ => authority.rsplit_once('@'),
@@ -109,6 +112,31 @@ pub fn direct_schema(url: &str) -> Option<&'static str> {
 /// The host of a URL, in lower case, without credentials and port, if there is one.
 pub fn host_of(url: &str) -> Option<String> {
     Parts::of(url).map(|parts| parts.host)
+}
+
+/// What MediaServer connects to for a URL.
+pub struct Server {
+    /// In lower case.
+    pub scheme: String,
+    pub host: String,
+    pub port: u16,
+    /// Path and query.
+    pub target: String,
+}
+
+/// `None` if there is no host, or no port is known for the scheme.
+pub fn server_of(url: &str) -> Option<Server> {
+    let Parts { scheme, host, port, path, query } = Parts::of(url)?;
+    let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+    Some(Server { scheme, host, port: port?, target })
+}
+
+/// Host and port.
+impl fmt::Display for Server {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        let Server { host, port, .. } = self;
+        if host.contains(':') { write!(out, "[{host}]:{port}") } else { write!(out, "{host}:{port}") }
+    }
 }
 
 /// The stream that an FFmpeg source pushes to, if MediaServer takes that for a source of its own: by the address,
@@ -178,10 +206,27 @@ mod tests {
     }
 
     #[test]
+    fn a_url_names_a_server_with_its_port() {
+        for (url, server) in [
+            ("RTSP://admin:p@ss@NVR.local/ch1?x=1", Some(("rtsp", "nvr.local:554", "/ch1?x=1"))),
+            ("rtsps://10.0.0.1:8322", Some(("rtsps", "10.0.0.1:8322", ""))),
+            (" https://u:p@[FE80::1]/a.flv ", Some(("https", "[fe80::1]:443", "/a.flv"))),
+            ("rtp://10.0.0.1/a", None),
+            ("rtsp://admin:a/b@10.0.0.1/ch1", None),
+            ("/var/film.mp4", None),
+        ] {
+            let found = server_of(url).map(|it| (it.scheme.clone(), it.to_string(), it.target));
+            let found = found.as_ref().map(|(scheme, address, target)| (&**scheme, &**address, &**target));
+            assert_eq!(found, server, "{url}");
+        }
+    }
+
+    #[test]
     fn a_url_that_leads_to_this_server_names_a_stream_of_it() {
         let own = NamingRules { vhosts: true, hosts: vec!["10.0.0.5".into()], ports: vec![554, 1935, 8080] };
         for (url, stream) in [
             ("rtsp://127.0.0.1/live/a", Some("__defaultVhost__/live/a")),
+            ("RTSP://127.0.0.1/live/a", Some("__defaultVhost__/live/a")),
             ("rtsp://u:p@localhost:554/live/a/b?x=/y/z", Some("__defaultVhost__/live/a/b")),
             ("rtmp://10.0.0.5/live/a?token=1&vhost=site", Some("site/live/a")),
             ("http://[::1]:8080/live/a.live.flv", Some("__defaultVhost__/live/a")),
