@@ -18,6 +18,7 @@ pub use self::alert_counts::{AlertCounts, AlertReading};
 pub use self::background::{Background, Stop};
 pub use self::file_status::FileStatus;
 use self::intent::JournaledIntent;
+pub use self::intent::MOVED;
 use crate::capture::{Capture, HostFacts, Server};
 use crate::error::{Code, Error, Result};
 use crate::journal::{Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
@@ -294,6 +295,7 @@ fn limits(settings: &Settings, host_threads: u64) -> Limits {
         per_origin: settings.restore_per_origin,
         processes: settings.restore_ffmpeg_parallel,
         revive: settings.revive,
+        failover: settings.failover,
         seed: RandomState::new().hash_one(()),
     }
 }

@@ -103,6 +103,7 @@ pub const KEYS: &[Key] = &[
     Key { name: "file", default: "", rule: Rule::NoneOrPath },
     Key { name: "alert_url", default: "", rule: Rule::NoneOrHttp },
     Key { name: "alert_secret", default: "", rule: Rule::Text },
+    Key { name: "failover_sec", default: "10", rule: Rule::Number { least: 1, most: DAY_SEC } },
     Key { name: "alert_after_sec", default: "60", rule: Rule::Number { least: 0, most: DAY_SEC } },
 ];
 
@@ -137,6 +138,8 @@ pub struct Settings {
     /// What they are signed with.
     pub alert_secret: Option<String>,
     /// How long a proxy must not play until that is an alert.
+    /// For how long a URL of a pull must have failed before its next one is used.
+    pub failover: Duration,
     pub alert_after: Duration,
 }
 
@@ -196,6 +199,7 @@ impl Settings {
             file: given("file").map(|file| base_dir.join(file)),
             alert_url: given("alert_url").map(str::to_owned),
             alert_secret: given("alert_secret").map(str::to_owned),
+            failover: Duration::from_secs(number("failover_sec")),
             alert_after: Duration::from_secs(number("alert_after_sec")),
         };
         (settings, problems)

@@ -17,7 +17,7 @@ use crate::capture::GAVE_UP;
 use crate::error::Result;
 use crate::journal::{Condition, HistoryFilter};
 use crate::model::{Change, Kind, LABEL, Op, ProxyKey, State, redact};
-use crate::plugin::{Background, Plugin, Stop};
+use crate::plugin::{Background, MOVED, Plugin, Stop};
 use crate::reconcile::Progress;
 
 /// How often the proxies are looked at.
@@ -39,6 +39,8 @@ pub enum Event {
     ProxyUp,
     /// MediaServer gave it up, and it was forgotten (`on_give_up=forget`).
     ProxyGivenUp,
+    /// It plays from another of its URLs.
+    ProxyMoved,
     /// It is quarantined.
     ProxySetAside,
     RestoreDone,
@@ -291,8 +293,9 @@ fn of_change(change: Change) -> Option<Alert> {
     let event = match change.op {
         Op::Set(State::Quarantined) => Event::ProxySetAside,
         Op::Remove if change.reason == GAVE_UP => Event::ProxyGivenUp,
+        Op::Add if change.reason.starts_with(MOVED) => Event::ProxyMoved,
         Op::Add | Op::Remove | Op::Set(_) => return None,
     };
-    let why = change.reason;
+    let why = change.reason.strip_prefix(MOVED).unwrap_or(&change.reason).to_owned();
     Some(Alert { why, count: 1, ..Alert::of(event, Some((change.kind, change.key)), change.at, change.at) })
 }

@@ -78,6 +78,8 @@ impl Diff {
     }
 
     fn update(&mut self, key: ProxyKey, Desired { args, state }: Desired, entry: &Entry) {
+        // Which of its URLs a pull plays from is not for others to say.
+        let args = args.noting(entry.args.in_use()).unwrap_or(args);
         let is_same_call = args == entry.args;
         let state = state.unwrap_or(match entry.state {
             state if is_same_call => state,

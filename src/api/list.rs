@@ -10,7 +10,10 @@ use super::reply::{OTHER_FAILED, Outcome};
 use super::{Reply, Request};
 use crate::error::{Error, Result};
 use crate::journal::HistoryFilter;
-use crate::model::{Args, Change, Entry, Hours, Kind, LABEL, ProxyKey, State, redact_all, redact_value};
+use crate::model::{
+    Args, BACKUP_URLS, Change, Entry, Hours, InUse, Kind, LABEL, Options, ProxyKey, State, redact_all,
+    redact_value, urls_of,
+};
 use crate::plugin::Plugin;
 
 /// The maximum number of entries that one call looks at; with a selective filter the client has to continue.
@@ -42,7 +45,25 @@ struct Listed {
     /// Only if it has hours.
     #[serde(skip_serializing_if = "Option::is_none")]
     hours: Option<HoursStatus>,
+    /// Only if it plays from a backup URL, or did so last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_use: Option<UrlInUse>,
     args: Value,
+}
+
+/// The URL of a pull that is not its first one, since when it is in use, and why.
+#[derive(Serialize)]
+struct UrlInUse {
+    url: String,
+    since: i64,
+    why: String,
+}
+
+impl UrlInUse {
+    fn of(InUse { url, since, why }: &InUse, reveal: bool) -> UrlInUse {
+        let url = if reveal { url.clone() } else { redact_value(url) };
+        UrlInUse { url, since: *since, why: why.clone() }
+    }
 }
 
 /// Whether it is within its hours, and when they next begin or end.
@@ -94,6 +115,7 @@ pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
                     created_at,
                     updated_at,
                     hours: its.hours().map(|hours| HoursStatus::of(hours, now)),
+                    in_use: its.in_use().map(|in_use| UrlInUse::of(in_use, args.reveal)),
                     args: shown(&its, args.reveal),
                 });
             }
@@ -156,8 +178,18 @@ fn cursor(text: &str) -> Result<ProxyKey> {
 /// Arguments, without the credentials in URLs unless `reveal` is set.
 pub fn shown(args: &Args, reveal: bool) -> Value {
     match serde_json::from_str(args.as_str()) {
-        Ok(object @ Value::Object(_)) if reveal => object,
-        Ok(object @ Value::Object(_)) => redact_all(object, redact_value),
+        Ok(Value::Object(mut object)) => {
+            // Not what anybody has asked for.
+            object.retain(|name, _| !Options::is_noted(name));
+            let backups = object.iter_mut().filter(|(name, _)| name.eq_ignore_ascii_case(BACKUP_URLS));
+            for (_, value) in backups {
+                if let Some(urls) = value.as_str().and_then(urls_of) {
+                    *value = urls.into();
+                }
+            }
+            let object = Value::Object(object);
+            if reveal { object } else { redact_all(object, redact_value) }
+        }
         _ => json!(Outcome::refused(OTHER_FAILED, "these arguments cannot be read")),
     }
 }

@@ -147,6 +147,8 @@ fn of_proxies(page: &mut Page, plugin: &Plugin) {
         progress.revived,
     );
     page.counter("asked_total", "Proxies started on demand or after a release.", progress.asked);
+    page.gauge("on_backup_proxies", "Pulls that play from a backup URL, or did so last.", shown.on_backup);
+    page.counter("url_moves_total", "How often a pull went to another of its URLs.", progress.moved);
     page.counter("given_up_total", "Proxies forgotten because the server gave them up.", progress.given_up);
     page.counter("quarantined_total", "Proxies quarantined after crashes or exceptions.", progress.quarantined);
 }

@@ -66,6 +66,7 @@ fn add_of(kind: Kind, item: &Value) -> Result<(String, Args)> {
     };
     let args = Args::from_object(object)?;
     let read = args.read();
+    kind.check_options(read.pairs())?;
     let value = |name: &str| read.get(name).unwrap_or_default();
     if let Some(missing) = kind.info().required.iter().find(|name| value(name).is_empty()) {
         return Err(Error::invalid(format!("Required parameter missed: {missing}")));

@@ -99,7 +99,10 @@ pub fn update(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
             "{name} is not UTF-8: delete the pull and add it with addStreamProxy"
         )));
     }
-    let args = entry.args.with(given.map(|(name, value)| (name.as_str(), value.as_str())))?;
+    let given = given.map(|(name, value)| (name.as_str(), value.as_str()));
+    let asked = entry.args.noting(None)?.with(given)?;
+    Kind::Pull.check_options(asked.read().pairs())?;
+    let args = asked.noting(entry.args.in_use())?;
     let key_of = |args: &Args| {
         let read = args.read();
         Kind::Pull.key_of(|name| read.get(name).unwrap_or_default())

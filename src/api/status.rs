@@ -121,6 +121,9 @@ struct NowStatus {
     revived: usize,
     asked: usize,
     given_up: usize,
+    /// Pulls that play from a backup URL, or did so last; and how often one went to another of its URLs.
+    on_backup: usize,
+    moved: usize,
     /// Enabled proxies outside of their hours; no other count has them.
     off_hours: usize,
     proxies: Vec<ProxyStatus>,
@@ -167,13 +170,22 @@ impl NowStatus {
         most: usize,
         now_ms: i64,
     ) -> Self {
-        let Progress { revived, asked, given_up, .. } = shown.progress;
+        let Progress { revived, asked, given_up, moved, .. } = shown.progress;
         let of_proxy = |trouble: UnhealthyProxy| {
             let pause = trouble.next_try.and_then(|pause| i64::try_from(pause.as_millis()).ok());
             ProxyStatus { trouble, next_try_at: pause.map(|pause| now_ms + pause) }
         };
         let proxies = shown.troubles.into_iter().map(of_proxy).chain(asleep).take(most).collect();
-        NowStatus { counts: shown.now, revived, asked, given_up, off_hours, proxies }
+        NowStatus {
+            counts: shown.now,
+            revived,
+            asked,
+            given_up,
+            on_backup: shown.on_backup,
+            moved,
+            off_hours,
+            proxies,
+        }
     }
 }
 
@@ -190,6 +202,7 @@ fn off_hours(plugin: &Plugin, only: Option<&str>, most: usize) -> (usize, Vec<Pr
                     key: key.to_string(),
                     state: "off_hours",
                     attempts: 0,
+                    url: None,
                     last_error: String::new(),
                     next_try: None,
                 },

@@ -368,6 +368,9 @@ impl Capture {
                 };
                 self.record_own_end(told, key, op, "closed for lack of viewers");
             }
+            // It goes on with the next one.
+            OwnEnd::GaveUp
+                if self.journal.get(key.0, &key.1).is_some_and(|entry| entry.args.backups().is_some()) => {}
             OwnEnd::GaveUp if settings.on_give_up == OnGiveUp::Forget => match present.taken() {
                 None => self.forget_given_up(told, key),
                 // MediaServer may end it before it reports the end of its source: wait until it is clear which of the

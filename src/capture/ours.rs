@@ -83,8 +83,9 @@ impl Capture {
             told.events.push(Event::Converge(add.key.clone(), Existing::Replace));
         }
         let Some(entry) = self.journal.get(*kind, key) else { return Nature::unknown() };
-        let read = entry.args.read();
-        Nature::of(*kind, |name| read.get(name), &self.facts())
+        let (read, connects_to) = (entry.args.read(), kind.info().connects_to);
+        let get = |name: &str| if name == connects_to { Some(add.url.as_str()) } else { read.get(name) };
+        Nature::of(*kind, get, &self.facts())
     }
 
     /// The server has answered an add of ours, or dropped it.
@@ -163,7 +164,11 @@ impl Capture {
                     let existing = match (state.mirror.get(&add.key), state.mirror.working(&add.key)) {
                         (None, _) => Some(Existing::Keep),
                         (Some(_), None) => Some(Existing::Replace),
-                        (Some(_), Some(_)) => Some(add.existing).filter(|existing| *existing != Existing::Keep),
+                        (Some(_), Some(_)) => match add.existing {
+                            Existing::Keep => None,
+                            Existing::Update if !self.can_update() => Some(Existing::Replace),
+                            existing => Some(existing),
+                        },
                     };
                     if let Some(existing) = existing {
                         let mut add = Arc::clone(add);

@@ -10,7 +10,7 @@ use super::waiting::Waiting;
 use crate::error::{Error, Result};
 use crate::journal::Cause;
 use crate::memory::give_back;
-use crate::model::{Args, DEFAULT_VHOST, Kind, Options, ProxyKey};
+use crate::model::{Args, DEFAULT_VHOST, Kind, ProxyKey};
 use crate::reconcile::{Add, Event};
 
 /// MediaServer's calls that close one source, and all sources that match a filter.
@@ -115,7 +115,7 @@ impl Ask {
             }
             let texts =
                 request.args.iter().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, *value)));
-            Options::read(texts)?;
+            kind.check_options(texts)?;
             let is_text = info.key.iter().all(|name| std::str::from_utf8(bytes(name)).is_ok());
             let args = if is_text {
                 Args::from_pairs(request.args.iter().copied())

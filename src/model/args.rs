@@ -1,11 +1,12 @@
 //! The arguments of a call: storing, reading and replaying them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::hours::Hours;
-use super::options::Options;
+use super::options::{BACKUP_URLS, Backups, InUse, Options, urls_of};
 
 use crate::error::{Error, Result};
 
@@ -89,6 +90,7 @@ impl Args {
                 Value::Number(number) => Some(number.to_string().into_bytes()),
                 Value::Bool(truth) => Some(truth.to_string().into_bytes()),
                 Value::Null => Some(Vec::new()),
+                Value::Array(_) if name.eq_ignore_ascii_case(BACKUP_URLS) => Some(value.to_string().into_bytes()),
                 Value::String(_) | Value::Object(_) | Value::Array(_) => bytes_of(value),
             };
             let bytes = bytes.ok_or_else(|| {
@@ -135,6 +137,36 @@ impl Args {
 
     pub fn hours(&self) -> Option<&Hours> {
         self.options()?.hours.as_ref()
+    }
+
+    pub fn backups(&self) -> Option<&Backups> {
+        self.options()?.backups.as_ref()
+    }
+
+    /// The backup URL from which it played last; `None` for the first URL.
+    pub fn in_use(&self) -> Option<&InUse> {
+        self.backups()?.in_use.as_ref()
+    }
+
+    /// Whether MediaServer lets a pull with these arguments connect again after it has lost its connection.
+    pub fn may_retry(&self) -> bool {
+        let read = self.read();
+        let limit = read.get("retry_count").filter(|limit| !limit.is_empty());
+        limit.is_none_or(|limit| limit.trim().parse().unwrap_or(0_i64) != 0)
+    }
+
+    /// The same, with the note that it plays from this URL; `None`: from its first one.
+    pub fn noting(&self, in_use: Option<&InUse>) -> Result<Args> {
+        let is_one = |its: &&InUse| self.backups().is_some_and(|backups| backups.urls.contains(&its.url));
+        let in_use = in_use.filter(is_one);
+        if in_use == self.in_use() {
+            return Ok(self.clone());
+        }
+        let noted = in_use.map(InUse::noted);
+        let mut pairs = self.pairs()?;
+        pairs.retain(|(name, _)| !Options::is_noted(name));
+        pairs.extend(noted.into_iter().flatten().map(|(name, value)| (name.to_owned(), value.into_bytes())));
+        Self::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_slice())))
     }
 
     /// Whether this time, in milliseconds since 1970-01-01 UTC, is outside of their hours.
@@ -236,6 +268,11 @@ impl Read {
         self.0.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).and_then(|(_, value)| value.as_str())
     }
 
+    /// Those that are strings.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &[u8])> + Clone {
+        self.0.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?.as_bytes())))
+    }
+
     /// The names of the arguments of which these and `other` have different values, or only one has any; not those of the
     /// journal.
     pub fn differences<'a>(&'a self, other: &'a Read) -> impl Iterator<Item = &'a str> {
@@ -244,9 +281,10 @@ impl Read {
         here.chain(only_there).map(|(name, _)| name.as_str()).filter(|name| !Options::has(name))
     }
 
-    /// The values that are strings.
-    pub fn texts(&self) -> impl Iterator<Item = &str> {
-        self.0.values().filter_map(Value::as_str)
+    /// The values that are strings, and each of the backup URLs.
+    pub fn texts(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let plain = self.0.values().filter_map(Value::as_str).map(Cow::Borrowed);
+        plain.chain(self.get(BACKUP_URLS).and_then(urls_of).into_iter().flatten().map(Cow::Owned))
     }
 }
 

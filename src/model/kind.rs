@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::args::{Args, Read};
+use super::args::Args;
+use super::options::{BACKUP_URLS, Options};
 use super::{NamingRules, Stream, url};
+use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -39,6 +41,8 @@ pub struct KindInfo {
     /// The arguments that a running proxy can be given anew: its player reads them at each connect (PlayerProxy::update,
     /// the names of namespace Client in Common/config.cpp).
     pub in_place: &'static [&'static str],
+    /// It may have further URLs to connect to (`journal_backup_urls`).
+    pub has_backups: bool,
     /// It is a process on this machine.
     pub is_process: bool,
     /// The argument that names a key of the ini. If that key is missing, the server silently uses another value.
@@ -100,6 +104,7 @@ impl Kind {
                     "latency",
                     "passPhrase",
                 ],
+                has_backups: true,
                 is_process: false,
                 names_setting: None,
             },
@@ -115,6 +120,7 @@ impl Kind {
                 renames_stream: None,
                 has_force: false,
                 in_place: &[],
+                has_backups: false,
                 is_process: false,
                 names_setting: None,
             },
@@ -130,6 +136,7 @@ impl Kind {
                 renames_stream: None,
                 has_force: false,
                 in_place: &[],
+                has_backups: false,
                 is_process: true,
                 names_setting: Some("ffmpeg_cmd_key"),
             },
@@ -163,20 +170,56 @@ impl Kind {
         })
     }
 
+    /// Fails if a caller gives arguments of the journal that a proxy of this kind cannot have.
+    pub fn check_options<'a>(self, args: impl IntoIterator<Item = (&'a str, &'a [u8])> + Clone) -> Result<()> {
+        let mut given =
+            args.clone().into_iter().filter(|(name, value)| Options::has(name) && !value.is_empty()).peekable();
+        if given.peek().is_none() {
+            return Ok(());
+        }
+        for (name, _) in given {
+            if Options::is_noted(name) {
+                return Err(Error::invalid(format!("{name} is a note of the journal's own: leave it out")));
+            }
+            if Options::is_of_backups(name) && !self.info().has_backups {
+                return Err(Error::invalid(format!("{name} is for pulls (addStreamProxy) only")));
+            }
+        }
+        let Some(backups) = Options::read(args.clone())?.and_then(|options| options.backups) else {
+            return Ok(());
+        };
+        let first = args.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(self.info().connects_to));
+        let is_first = |url: &String| first.is_some_and(|(_, first)| first == url.as_bytes());
+        match backups.urls.iter().position(is_first) {
+            Some(at) => {
+                let why = format!("{BACKUP_URLS}: item {at} (the first is 0) is also the URL that is used first");
+                Err(Error::invalid(why))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The URL from which it last played, or the one that it is added with.
+    pub fn url_in_use(self, args: &Args) -> Option<String> {
+        let noted = args.in_use().map(|noted| noted.url.clone());
+        noted.or_else(|| args.read().get(self.info().connects_to).map(str::to_owned))
+    }
+
     /// What to do with a proxy that was made from `before` and is to have `after`, on a server that can change proxies in
     /// place.
     pub fn change(self, before: &Args, after: &Args) -> Existing {
-        if before.call_the_same(after) {
+        let (info, from, to) = (self.info(), self.url_in_use(before), self.url_in_use(after));
+        if from == to && before.call_the_same(after) {
             return Existing::Keep;
         }
-        let (before, after) = (before.read(), after.read());
-        let (info, get) = (self.info(), |name: &str| after.get(name).filter(|value| !value.is_empty()));
+        let (read, new) = (before.read(), after.read());
         let can = |name: &str| info.in_place.iter().any(|its| its.eq_ignore_ascii_case(name));
         // What a server passes on directly is not made by the muxer, which stays.
-        let direct = |args: &Read| args.get(info.connects_to).and_then(url::direct_schema);
-        // MediaServer ends a pull whose connection ends if it may not retry.
-        let may_retry = get("retry_count").is_none_or(|limit| limit.trim().parse().unwrap_or(0_i64) != 0);
-        match may_retry && direct(&before) == direct(&after) && before.differences(&after).all(can) {
+        let direct = |url: Option<&str>| url.and_then(url::direct_schema);
+        match after.may_retry()
+            && direct(from.as_deref()) == direct(to.as_deref())
+            && read.differences(&new).all(can)
+        {
             true => Existing::Update,
             false => Existing::Replace,
         }

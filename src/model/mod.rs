@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use self::args::{Args, MAX_ARGS_BYTES, Read};
 pub use self::hours::Hours;
 pub use self::kind::{Endpoint, Existing, Kind};
-pub use self::options::{LABEL, Options};
+pub use self::options::{BACKUP_URLS, Backups, InUse, LABEL, Options, urls_of};
 pub use self::redact::{redact, redact_all, redact_reason, redact_value};
 pub use self::stream::{DEFAULT_VHOST, NamingRules, Stream};
 use crate::error::{Error, Result};

@@ -1,22 +1,153 @@
 //! The arguments that are the journal's own, `journal_…`. MediaServer ignores them.
 
+use std::time::Duration;
+
 use super::hours::Hours;
+use super::url::host_of;
 use crate::error::{Error, Result};
 
 /// The argument with which callers mark their proxies.
 pub const LABEL: &str = "journal_label";
 /// When it runs: see [`Hours::parse`].
 const HOURS: &str = "journal_hours";
+/// A JSON array of URLs that are used in this order when the one before has failed.
+pub const BACKUP_URLS: &str = "journal_backup_urls";
+/// For how many seconds a URL must have failed.
+const FAILOVER_SEC: &str = "journal_failover_sec";
+/// Whether the pull goes back to its first URL.
+const FAILBACK: &str = "journal_failback";
+/// What the journal itself notes when a pull plays from a backup: the URL, since when (milliseconds since 1970-01-01 UTC),
+/// and why.
+const URL_IN_USE: &str = "journal_url_in_use";
+const URL_SINCE: &str = "journal_url_since";
+const URL_WHY: &str = "journal_url_why";
 
 const PREFIX: &str = "journal_";
-const NAMES: [&str; 2] = [HOURS, LABEL];
+const NAMES: [&str; 5] = [BACKUP_URLS, FAILBACK, FAILOVER_SEC, HOURS, LABEL];
+const NOTED: [&str; 3] = [URL_IN_USE, URL_SINCE, URL_WHY];
+const MOST_BACKUPS: usize = 16;
+const LONGEST_FAILOVER_SEC: u64 = 86_400;
 
 /// What the arguments of a proxy ask of the journal, but for its label.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     pub hours: Option<Hours>,
+    pub backups: Option<Backups>,
     /// Of stored arguments: what this version cannot read, as another may have written it.
     pub unread: Option<String>,
+}
+
+/// The backup URLs of a pull.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backups {
+    /// At least one.
+    pub urls: Vec<String>,
+    /// For how long a URL must have failed; `None`: as the settings say.
+    pub patience: Option<Duration>,
+    pub goes_back: bool,
+    /// The backup from which it played last; `None` for its first URL.
+    pub in_use: Option<InUse>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InUse {
+    pub url: String,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub since: i64,
+    /// Without secrets.
+    pub why: String,
+}
+
+impl InUse {
+    /// As arguments.
+    pub fn noted(&self) -> [(&'static str, String); 3] {
+        [(URL_IN_USE, self.url.clone()), (URL_SINCE, self.since.to_string()), (URL_WHY, self.why.clone())]
+    }
+}
+
+/// The arguments as they are read.
+#[derive(Default)]
+struct Reading {
+    options: Options,
+    urls: Vec<String>,
+    patience: Option<Duration>,
+    never_goes_back: bool,
+    in_use: Option<String>,
+    since: i64,
+    why: String,
+}
+
+impl Reading {
+    /// Other arguments and empty ones are ignored.
+    fn read(&mut self, name: &str, value: &[u8]) -> Result<()> {
+        if !Options::has(name) || value.is_empty() {
+            return Ok(());
+        }
+        let known =
+            NAMES.iter().chain(&NOTED).find(|known| known.eq_ignore_ascii_case(name)).ok_or_else(|| {
+                Error::invalid(format!(
+                    "{name} is not an argument of this version: there are {}",
+                    NAMES.join(", ")
+                ))
+            })?;
+        if *known == LABEL {
+            return Ok(());
+        }
+        let text = std::str::from_utf8(value).map_err(|_| Error::invalid(format!("{known} is not UTF-8")))?;
+        match *known {
+            HOURS => self.options.hours = Some(Hours::parse(text).map_err(|error| error.context(HOURS))?),
+            BACKUP_URLS => self.urls = backups(text)?,
+            FAILOVER_SEC => {
+                let seconds = text.parse().ok().filter(|seconds| (1..=LONGEST_FAILOVER_SEC).contains(seconds));
+                self.patience = Some(seconds.map(Duration::from_secs).ok_or_else(|| {
+                    let most = LONGEST_FAILOVER_SEC;
+                    Error::invalid(format!("{FAILOVER_SEC}={text:?} must be a number of seconds from 1 to {most}"))
+                })?);
+            }
+            FAILBACK => {
+                self.never_goes_back = match text {
+                    "never" => true,
+                    "auto" => false,
+                    _ => return Err(Error::invalid(format!("{FAILBACK}={text:?} must be auto or never"))),
+                }
+            }
+            URL_IN_USE => self.in_use = Some(text.to_owned()),
+            URL_SINCE => self.since = text.parse().unwrap_or_default(),
+            _ => text.clone_into(&mut self.why),
+        }
+        Ok(())
+    }
+
+    fn done(self) -> Options {
+        let Reading { options, urls, patience, never_goes_back, in_use, since, why } = self;
+        // A note about a URL that is no longer among them is void.
+        let in_use = in_use.filter(|url| urls.contains(url)).map(|url| InUse { url, since, why });
+        let backups = Some(Backups { urls, patience, goes_back: !never_goes_back, in_use });
+        Options { backups: backups.filter(|backups| !backups.urls.is_empty()), ..options }
+    }
+}
+
+/// The URLs of a JSON array; none if it is not one of strings.
+pub fn urls_of(text: &str) -> Option<Vec<String>> {
+    serde_json::from_str(text).ok()
+}
+
+fn backups(text: &str) -> Result<Vec<String>> {
+    let unfit = |why: String| Error::invalid(format!("{BACKUP_URLS}: {why}"));
+    let urls = urls_of(text)
+        .ok_or_else(|| unfit(r#"it is not a JSON array of strings, such as ["rtsp://10.0.0.2/1"]"#.to_owned()))?;
+    if urls.is_empty() || urls.len() > MOST_BACKUPS {
+        return Err(unfit(format!("it must have from 1 to {MOST_BACKUPS} URLs, and has {}", urls.len())));
+    }
+    for (at, url) in urls.iter().enumerate() {
+        if host_of(url).is_none() {
+            return Err(unfit(format!("item {at} (the first is 0) is not a URL with a host")));
+        }
+        if urls.iter().take(at).any(|other| other == url) {
+            return Err(unfit(format!("item {at} (the first is 0) appears twice")));
+        }
+    }
+    Ok(urls)
 }
 
 impl Options {
@@ -25,34 +156,32 @@ impl Options {
         name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
     }
 
+    /// Whether it is a note of the journal's, not what somebody has asked for.
+    pub fn is_noted(name: &str) -> bool {
+        NOTED.iter().any(|noted| noted.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether it is about backup URLs.
+    pub fn is_of_backups(name: &str) -> bool {
+        [BACKUP_URLS, FAILBACK, FAILOVER_SEC].iter().any(|its| its.eq_ignore_ascii_case(name))
+    }
+
     /// From the arguments of a call, others among them; `None` if they ask for nothing. An empty value counts as missing.
     pub fn read<'a>(args: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Option<Options>> {
-        let mut options = Options { hours: None, unread: None };
-        for (name, value) in args.into_iter().filter(|(name, value)| Self::has(name) && !value.is_empty()) {
-            let known = NAMES.iter().find(|known| known.eq_ignore_ascii_case(name)).ok_or_else(|| {
-                Error::invalid(format!(
-                    "{name} is not an argument of this version: there are {}",
-                    NAMES.join(", ")
-                ))
-            })?;
-            let text = || std::str::from_utf8(value).map_err(|_| Error::invalid(format!("{name} is not UTF-8")));
-            if *known == HOURS {
-                options.hours = Some(Hours::parse(text()?).map_err(|error| error.context(HOURS))?);
-            }
-        }
-        Ok(Some(options).filter(|options| options.hours.is_some()))
+        let mut reading = Reading::default();
+        args.into_iter().try_for_each(|(name, value)| reading.read(name, value))?;
+        Ok(Some(reading.done()).filter(|options| *options != Options::default()))
     }
 
     /// The same of arguments in the file, of which each is read as far as possible.
     pub fn stored<'a>(args: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Option<Options> {
-        let mut options = Options { hours: None, unread: None };
-        for (name, value) in args.into_iter().filter(|(name, _)| Self::has(name)) {
-            match Self::read([(name, value)]) {
-                Ok(read) => options.hours = read.and_then(|read| read.hours).or(options.hours),
-                Err(error) => options.unread = Some(error.message),
+        let mut reading = Reading::default();
+        for (name, value) in args {
+            if let Err(error) = reading.read(name, value) {
+                reading.options.unread = Some(error.message);
             }
         }
-        Some(options).filter(|options| options.hours.is_some() || options.unread.is_some())
+        Some(reading.done()).filter(|options| *options != Options::default())
     }
 }
 

@@ -72,7 +72,9 @@ pub fn redact_all(value: Value, redact: fn(&str) -> String) -> Value {
 /// their parts: the server may read `admin:a/b@host` as `admin:a`.
 pub fn redact_reason(reason: &str, args: &Read) -> String {
     let mut pieces = BTreeSet::new();
-    for value in args.texts() {
+    let texts: Vec<_> = args.texts().collect();
+    for value in texts.iter().map(AsRef::as_ref) {
+        let value: &str = value;
         for secret in of_value(value).into_iter().filter_map(|range| value.get(range)) {
             pieces.insert(secret);
             pieces.extend(secret.split(['/', '@', ':', '?', '#', ' ']));

@@ -7,10 +7,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::journal::{Cause, CrashCounters, Done, Journal, Mutation, OfflineHints};
-use crate::model::{Endpoint, Entry, Existing, Op, ProxyKey, State};
+use crate::model::{Endpoint, Entry, Existing, InUse, Op, ProxyKey, State};
 use crate::reconcile;
 
 const MINUTE_MS: i64 = 60_000;
+
+/// How the reason of a change begins that notes another URL of a pull in use.
+pub const MOVED: &str = "another URL is in use: ";
 
 /// How long the reconciler waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -97,7 +100,7 @@ impl reconcile::Intent for JournaledIntent {
         self.due(key).map(|entry| self.want(key.clone(), entry))
     }
 
-    fn add(&self, key: &ProxyKey, seq: u64, existing: Existing) -> Option<reconcile::Add> {
+    fn add(&self, key: &ProxyKey, seq: u64, existing: Existing, url: Option<String>) -> Option<reconcile::Add> {
         let entry = self.due(key).filter(|entry| entry.seq == seq)?;
         let info = key.0.info();
         let args = entry.args.read();
@@ -105,6 +108,9 @@ impl reconcile::Intent for JournaledIntent {
         let timeout_ms =
             timeout.filter(|seconds| *seconds > 0.1).map(|seconds| format!("{:.0}", seconds * 1000.0));
         let mut replay = Vec::new();
+        if let Some(url) = &url {
+            replay.push((info.connects_to, url.as_str()));
+        }
         if info.has_force {
             replay.push(("force", "1"));
         }
@@ -124,11 +130,26 @@ impl reconcile::Intent for JournaledIntent {
             key: key.clone(),
             seq,
             existing,
-            url: named(info.connects_to),
+            url: url.unwrap_or_else(|| named(info.connects_to)),
             takes,
             setting,
             body,
         })
+    }
+
+    fn plays_from(&self, key: &ProxyKey, seq: u64, url: Option<String>, why: &str) -> Option<u64> {
+        let entry = self.due(key).filter(|entry| entry.seq == seq)?;
+        let in_use = url.map(|url| InUse { url, since: self.now_ms(), why: why.to_owned() });
+        let noted = entry.args.noting(in_use.as_ref()).and_then(|args| {
+            let mutation = Mutation { key: key.clone(), op: Op::Add, args: Some(args), expected: Some(seq) };
+            let cause = Cause { origin: "zlm-journal".to_owned(), reason: format!("{MOVED}{why}") };
+            self.journal.submit_batch(vec![mutation], None, &cause, Done::new(drop))
+        });
+        let noted = noted.inspect_err(|error| {
+            let (kind, name) = (key.0.name(), &key.1);
+            log::warn!("journal: after a restart, {kind} {name} will be tried from another URL first: {error}");
+        });
+        noted.ok()?.pop().map(|noted| noted.seq)
     }
 
     fn turned(&self) -> Vec<ProxyKey> {

@@ -43,6 +43,16 @@ impl Chains {
         }
     }
 
+    /// A pull takes its stream from another URL.
+    pub fn redirect(&mut self, key: &ProxyKey, url: &str) {
+        self.remove(key);
+        if let Some(input) = own_stream_of(url, &self.rules) {
+            // Its key names its output.
+            self.links.insert(key.clone(), Link { input, output: key.1.to_string() });
+            self.changed = true;
+        }
+    }
+
     pub fn remove(&mut self, key: &ProxyKey) {
         self.changed |= self.links.remove(key).is_some();
     }

@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 
 use super::host::{Added, Host, Intent, Listed, Wanted};
 use super::plan::{Action, Limits, Plan};
+use super::probe::Prober;
 use super::progress::{Progress, SourceReport};
 use super::proxy::{PhaseCounts, Trouble, UnhealthyProxy};
 use crate::error::{Code, Error, Result};
-use crate::model::{Existing, Kind, NamingRules, ProxyKey, redact_reason};
+use crate::model::{Existing, Kind, NamingRules, ProxyKey, redact_reason, redact_value};
 
 /// Hours begin and end as the clock on the wall says, which may be set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
@@ -44,6 +45,8 @@ pub enum Event {
     MediaCame(ProxyKey),
     /// The stream that this proxy takes from the server was registered (true) or unregistered.
     SourceMoved(ProxyKey, bool),
+    /// Whether a URL answers, by the ticket of its probe.
+    Probed(u64, bool),
     /// Start every enabled proxy that is missing, whatever the mode.
     RestoreAll,
     /// Apply other limits, except the mode.
@@ -74,6 +77,8 @@ pub struct ReconcileStatus {
     pub progress: Progress,
     pub finished: bool,
     pub now: PhaseCounts,
+    /// Pulls that play from a backup URL, or did so last.
+    pub on_backup: usize,
     /// The duration of the restore so far, or in total.
     pub elapsed: Duration,
     /// Proxies done per second, recently.
@@ -101,6 +106,7 @@ impl Handle {
             progress: plan.progress().clone(),
             finished: plan.is_restored(),
             now: plan.census(),
+            on_backup: plan.on_backup(),
             elapsed: plan.meter().elapsed(now),
             rate: plan.meter().rate(now),
             eta: plan.eta(now),
@@ -144,12 +150,22 @@ pub fn start(host: Arc<dyn Host>, intent: Arc<dyn Intent>, limits: Limits, rules
         look_is_due: AtomicBool::new(false),
     });
     let of_thread = Arc::clone(&shared);
+    let probed = sender.clone();
+    let prober = Prober::new(move |ticket, answer| drop(probed.send(Event::Probed(ticket, answer.is_ok()))));
     let thread = thread::Builder::new()
         .name("zlmj-reconcile".to_owned())
         .spawn(move || {
             let shared = Arc::clone(&of_thread);
-            let driver =
-                Driver { host, intent, events, shared: of_thread, began, next_line: SECOND, reported: false };
+            let driver = Driver {
+                host,
+                intent,
+                events,
+                prober,
+                shared: of_thread,
+                began,
+                next_line: SECOND,
+                reported: false,
+            };
             if catch_unwind(AssertUnwindSafe(|| driver.run())).is_err() {
                 let error =
                     "the reconciler panicked: nothing is restored or started until the server is restarted";
@@ -165,6 +181,7 @@ struct Driver {
     host: Arc<dyn Host>,
     intent: Arc<dyn Intent>,
     events: Receiver<Event>,
+    prober: Prober,
     shared: Arc<Shared>,
     began: Instant,
     next_line: Duration,
@@ -270,7 +287,8 @@ impl Driver {
         loop {
             let Some(action) = self.shared.plan.lock().next(now) else { return };
             match action {
-                Action::Start { call, key, seq, existing } => match self.intent.add(&key, seq, existing) {
+                Action::Start { call, key, seq, existing, url } => match self.intent.add(&key, seq, existing, url)
+                {
                     Some(add) => self.host.add(call, add),
                     None => self.answered(call, Added::Unwanted),
                 },
@@ -285,6 +303,14 @@ impl Driver {
                         key.1
                     );
                 }
+                Action::Moved { key, seq, url, is_first, why } => {
+                    let (kind, name) = (key.0.name(), &key.1);
+                    log::warn!("journal: {kind} {name} plays from {}: {why}", redact_value(&url));
+                    if let Some(noted) = self.intent.plays_from(&key, seq, (!is_first).then_some(url), &why) {
+                        self.shared.plan.lock().noted(&key, seq, noted);
+                    }
+                }
+                Action::Probe { ticket, url } => self.prober.probe(ticket, url),
                 Action::Acquit { key, seq } => self.intent.acquit(&key, seq),
                 Action::Release { crashes } => self.release(crashes, now),
             }
@@ -344,6 +370,7 @@ impl Driver {
             }
             Event::SourceMoved(key, true) => self.if_wanted(&key, |plan, want| plan.source_came(want, now)),
             Event::SourceMoved(key, false) => self.shared.plan.lock().source_gone(&key, now),
+            Event::Probed(ticket, answers) => self.shared.plan.lock().probed(ticket, answers, now),
             Event::Limits(limits) => self.shared.plan.lock().set_limits(limits, now),
             Event::RestoreAll => {
                 self.reported = false;

@@ -52,9 +52,12 @@ impl Intent for Cameras {
     fn wants(&self, _: &ProxyKey) -> Option<Wanted> {
         self.wanted().next()
     }
-    fn add(&self, key: &ProxyKey, seq: u64, existing: Existing) -> Option<Add> {
+    fn add(&self, key: &ProxyKey, seq: u64, existing: Existing, _: Option<String>) -> Option<Add> {
         let (takes, setting) = Default::default();
         Some(Add { key: key.clone(), seq, existing, url: String::new(), takes, setting, body: Vec::new() })
+    }
+    fn plays_from(&self, _: &ProxyKey, _: u64, _: Option<String>, _: &str) -> Option<u64> {
+        None
     }
     fn turned(&self) -> Vec<ProxyKey> {
         Vec::new()
@@ -78,6 +81,7 @@ const LIMITS: Limits = Limits {
     per_origin: 0,
     processes: 0,
     revive: Duration::ZERO,
+    failover: Duration::from_secs(10),
     seed: 1,
 };
 

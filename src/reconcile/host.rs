@@ -107,8 +107,11 @@ pub trait Intent: Send + Sync {
     fn count(&self) -> usize;
     /// One proxy; `None` if it should not run now.
     fn wants(&self, key: &ProxyKey) -> Option<Wanted>;
-    /// The call that starts it; `None` if its entry no longer has change `seq`.
-    fn add(&self, key: &ProxyKey, seq: u64, existing: Existing) -> Option<Add>;
+    /// The call that starts it, from `url` if it has several; `None` if its entry no longer has change `seq`.
+    fn add(&self, key: &ProxyKey, seq: u64, existing: Existing, url: Option<String>) -> Option<Add>;
+    /// Notes that a proxy plays from this URL (`None`: its first one), and why. Returns the number of that change; `None` if
+    /// its entry no longer has change `seq`.
+    fn plays_from(&self, key: &ProxyKey, seq: u64, url: Option<String>, why: &str) -> Option<u64>;
     /// Those whose hours have begun or ended since this was last asked. Cheap: ask at least once a minute.
     fn turned(&self) -> Vec<ProxyKey>;
     /// The server has survived the start of a suspect: resets its crash count.

@@ -13,10 +13,10 @@ mod proxy;
 mod queue;
 #[cfg(test)]
 mod simulation;
+mod urls;
 
 pub use self::driver::{Event, Handle, ReconcileStatus, start};
 pub use self::host::{Add, Added, Host, Intent, Listed, Wanted};
 pub use self::plan::Limits;
-pub use self::probe::Prober;
 pub use self::progress::{Progress, SourceReport};
 pub use self::proxy::{PhaseCounts, Trouble, UnhealthyProxy};

@@ -5,9 +5,10 @@
 mod answers;
 mod events;
 mod transitions;
+mod urls;
 mod view;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ pub struct Limits {
     pub processes: usize,
     /// The first pause before a lost proxy is added again; it doubles. Zero: never.
     pub revive: Duration,
+    /// For how long a URL of a pull must have failed before its next one is used.
+    pub failover: Duration,
     /// A random seed, so that servers differ in their jitter.
     pub seed: u64,
 }
@@ -69,8 +72,12 @@ pub struct Limits {
 /// The next action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Start it with call `call`.
-    Start { call: u64, key: ProxyKey, seq: u64, existing: Existing },
+    /// Start it with call `call`, from this URL if it has several.
+    Start { call: u64, key: ProxyKey, seq: u64, existing: Existing, url: Option<String> },
+    /// It plays from another of its URLs than the journal has noted.
+    Moved { key: ProxyKey, seq: u64, url: String, is_first: bool, why: String },
+    /// Ask whether this URL answers.
+    Probe { ticket: u64, url: String },
     /// Quarantine it.
     SetAside { key: ProxyKey, seq: u64, why: String },
     /// The server has survived its start: it is no longer a suspect.
@@ -102,6 +109,12 @@ pub struct Plan {
     /// Quarantined proxies have been released in this run.
     has_released: bool,
     actions: VecDeque<Action>,
+    /// Proxies with several URLs whose phase was set, and when something is due for others.
+    moved: Vec<ProxyKey>,
+    alarms: BTreeSet<(Duration, ProxyKey)>,
+    /// The first URLs that are being asked.
+    probes: HashMap<u64, ProxyKey>,
+    last_probe: u64,
     meter: Meter,
     census: PhaseCounts,
     /// The current or next comparison belongs to a restore: missing proxies are due at once.
@@ -147,13 +160,14 @@ impl Plan {
 
     /// When there may be something to start if no event comes before.
     pub fn wake_to_start(&self) -> Duration {
-        if !self.actions.is_empty() {
+        if !self.actions.is_empty() || !self.moved.is_empty() {
             return Duration::ZERO;
         }
         let start = self.queue.wake().map_or(Duration::MAX, |at| at.max(self.next_start));
         let settled = self.settling.front().map_or(Duration::MAX, |(at, ..)| *at);
         let silent = self.awaited.front().map_or(Duration::MAX, |(until, _)| *until);
-        start.min(settled).min(silent).min(self.well_at().unwrap_or(Duration::MAX))
+        let alarm = self.alarms.first().map_or(Duration::MAX, |(at, _)| *at);
+        start.min(settled).min(silent).min(alarm).min(self.well_at().unwrap_or(Duration::MAX))
     }
 
     /// When this start will have gone well, if that was not yet handled.
@@ -233,13 +247,13 @@ impl Plan {
         let news = self.news(&want, there);
         let is_known = self.proxies.get(&key).is_some_and(|proxy| proxy.seq == seq);
         if !is_known {
-            self.drop_proxy(&key);
+            let past = self.drop_proxy(&key);
             let has_its_turn = self.limits.mode == RestoreMode::Eager;
             if there.is_none() && (!has_its_turn || !self.is_bearable(&want)) {
                 return;
             }
             let not_before = if is_stale { now } else { now + self.pause(&key, 0) };
-            self.know(want, now, not_before);
+            self.know(want, past, now, not_before);
         }
         let Some(proxy) = self.proxies.get_mut(&key) else { return };
         proxy.look = self.looks;
@@ -286,6 +300,7 @@ impl Plan {
 
     /// The next action, if there is one now.
     pub fn next(&mut self, now: Duration) -> Option<Action> {
+        self.settle_urls(now);
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
@@ -321,8 +336,10 @@ impl Plan {
         }
         let proxy = self.proxies.get(&key)?;
         let (seq, Phase::Waiting { rank }) = (proxy.seq, proxy.phase) else { return None };
+        let url = proxy.urls.as_ref().map(|urls| urls.url().to_owned());
         let existing = self.stale.remove(&key).unwrap_or(Existing::Keep);
-        if !self.counts_as_started(&key) {
+        // A change in place has lost nothing, and nobody asked for it.
+        if !self.counts_as_started(&key) && existing != Existing::Update {
             let Progress { revived, asked, .. } = &mut self.meter.progress;
             *(if rank.nobody_waits { revived } else { asked }) += 1;
         }
@@ -331,7 +348,7 @@ impl Plan {
         self.move_to(&key, Phase::Connecting { call });
         let usual = Duration::from_secs(1) / u32::try_from(self.limits.per_second).unwrap_or(u32::MAX).max(1);
         self.next_start = self.next_start.max(now.saturating_sub(CATCH_UP)) + self.jittered(usual, call);
-        Some(Action::Start { call, key, seq, existing })
+        Some(Action::Start { call, key, seq, existing, url })
     }
 
     /// Logs new proxy loops, and starts proxies that are no longer in one.
@@ -377,10 +394,14 @@ impl Plan {
 
     /// Up to a fifth more or less, so that servers that were restarted together do not act in step.
     fn jittered(&self, duration: Duration, of: impl Hash) -> Duration {
-        let mut hasher = DefaultHasher::new();
-        (self.limits.seed, of).hash(&mut hasher);
-        duration / 1000 * (800 + (hasher.finish() % 401) as u32)
+        jittered(self.limits.seed, duration, of)
     }
+}
+
+fn jittered(seed: u64, duration: Duration, of: impl Hash) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    (seed, of).hash(&mut hasher);
+    duration / 1000 * (800 + (hasher.finish() % 401) as u32)
 }
 
 #[cfg(test)]

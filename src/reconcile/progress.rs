@@ -46,6 +46,9 @@ pub struct Progress {
     /// Removed because the server gave them up (on_give_up=forget).
     #[serde(skip)]
     pub given_up: usize,
+    /// Pulls that play from another of their URLs than before.
+    #[serde(skip)]
+    pub moved: usize,
     /// When 50, 95 and 100 % were done, since the beginning.
     #[serde(skip)]
     pub half_after: Option<Duration>,
@@ -96,9 +99,9 @@ pub struct Meter {
 impl Meter {
     /// Begins a restore. Counts that are not of a restore stay.
     pub fn begin(&mut self, now: Duration) {
-        let Progress { revived, asked, given_up, quarantined, .. } = self.progress;
+        let Progress { revived, asked, given_up, moved, quarantined, .. } = self.progress;
         *self = Meter {
-            progress: Progress { revived, asked, given_up, quarantined, ..Progress::default() },
+            progress: Progress { revived, asked, given_up, moved, quarantined, ..Progress::default() },
             began: now,
             ..Meter::default()
         };

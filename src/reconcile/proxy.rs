@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::queue::{Rank, RemoteHost};
+use super::urls::Urls;
 
 /// A proxy that should play but does not, for operators.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -17,6 +18,9 @@ pub struct UnhealthyProxy {
     pub state: &'static str,
     /// Consecutive failed attempts.
     pub attempts: u32,
+    /// Which of its URLs is tried, 1 for the first; only if it has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<usize>,
     pub last_error: String,
     /// The time until the next attempt, if known.
     #[serde(skip)]
@@ -98,6 +102,8 @@ pub struct Proxy {
     pub source_moved: Option<Duration>,
     /// The last comparison that included it.
     pub look: u64,
+    /// Only if it has several URLs.
+    pub urls: Option<Box<Urls>>,
 }
 
 impl Proxy {
@@ -121,7 +127,8 @@ impl Proxy {
             _ => None,
         };
         let (kind, key, last_error) = (*kind, key.to_string(), last_error.to_owned());
-        UnhealthyProxy { kind, key, state, attempts, last_error, next_try }
+        let url = self.urls.as_ref().map(|urls| urls.number());
+        UnhealthyProxy { kind, key, state, attempts, url, last_error, next_try }
     }
 
     /// Consecutive failed attempts, of the server or ours.

@@ -125,7 +125,7 @@ impl Simulation {
 
     fn act(&mut self, action: Action) {
         let (call, key, seq, existing) = match action {
-            Action::Start { call, key, seq, existing } => (call, key, seq, existing),
+            Action::Start { call, key, seq, existing, .. } => (call, key, seq, existing),
             // Nothing was set aside.
             Action::Release { .. } => return,
             other => panic!("{other:?}"),
@@ -200,6 +200,7 @@ fn limits(per_second: u64) -> Limits {
         per_origin: 8,
         processes: 2,
         revive: Duration::from_secs(30),
+        failover: Duration::from_secs(10),
         seed: 1,
     }
 }

@@ -51,7 +51,7 @@ impl Plan {
                     self.enqueue(&key, true);
                 }
                 Added::Blocked(why) => self.waits_for(&key, why, now),
-                Added::Unwanted => self.drop_proxy(&key),
+                Added::Unwanted => drop(self.drop_proxy(&key)),
                 Added::Retrying(why) => {
                     proxy.failures += 1;
                     self.retries(&key, 1, Some(why), wall);

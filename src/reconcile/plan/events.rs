@@ -12,9 +12,9 @@ impl Plan {
         let key = want.key.clone();
         match self.proxies.get(&key).filter(|proxy| proxy.seq == want.seq).map(|proxy| proxy.phase) {
             None => {
-                self.drop_proxy(&key);
+                let past = self.drop_proxy(&key);
                 if self.is_bearable(&want) {
-                    self.know(want, now, now);
+                    self.know(want, past, now, now);
                     self.enqueue(&key, false);
                 }
             }
@@ -41,8 +41,8 @@ impl Plan {
         let key = want.key.clone();
         let is_known = self.proxies.get(&key).is_some_and(|proxy| proxy.seq == want.seq);
         if self.limits.mode == RestoreMode::Eager && !is_known && self.is_bearable(&want) {
-            self.drop_proxy(&key);
-            self.know(want, now, now);
+            let past = self.drop_proxy(&key);
+            self.know(want, past, now, now);
             self.enqueue(&key, true);
         }
     }
@@ -51,9 +51,9 @@ impl Plan {
     pub fn called_for(&mut self, want: Wanted, now: Duration) {
         let key = want.key.clone();
         if self.proxies.get(&key).is_none_or(|proxy| proxy.seq != want.seq) {
-            self.drop_proxy(&key);
+            let past = self.drop_proxy(&key);
             let not_before = now + self.pause(&key, 0);
-            self.know(want, now, not_before);
+            self.know(want, past, now, not_before);
         }
     }
 
@@ -88,7 +88,11 @@ impl Plan {
     /// Starts it at once, whatever its phase.
     pub fn put_back(&mut self, want: Wanted, existing: Existing, now: Duration) {
         self.is_stale(&want.key, existing);
-        self.drop_proxy(&want.key);
-        self.ask_for(want, now);
+        let past = self.drop_proxy(&want.key);
+        if self.is_bearable(&want) {
+            let key = want.key.clone();
+            self.know(want, past, now, now);
+            self.enqueue(&key, false);
+        }
     }
 }

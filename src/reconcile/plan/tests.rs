@@ -7,6 +7,7 @@ mod properties;
 mod restore;
 mod revive;
 mod streams;
+mod urls;
 mod world;
 
 use super::*;
@@ -18,6 +19,7 @@ const LIMITS: Limits = Limits {
     per_origin: 8,
     processes: 2,
     revive: Duration::from_secs(30),
+    failover: Duration::from_secs(10),
     seed: 7,
 };
 
@@ -92,17 +94,22 @@ fn start(plan: &mut Plan, at: Duration) -> Vec<String> {
 fn act(plan: &mut Plan, at: Duration) -> Vec<String> {
     std::iter::from_fn(|| plan.next(at))
         .map(|action| match action {
-            Action::Start { key, existing, .. } => {
+            Action::Start { key, existing, url, .. } => {
                 let how = match existing {
                     Existing::Keep => "",
                     Existing::Update => " in place",
                     Existing::Replace => " anew",
                 };
-                format!("{}{how}", key.1)
+                let from = url.map_or_else(String::new, |url| format!(" from {url}"));
+                format!("{}{how}{from}", key.1)
             }
             Action::SetAside { key, .. } => format!("set aside {}", key.1),
             Action::Acquit { key, .. } => format!("acquit {}", key.1),
             Action::Release { .. } => "release".to_owned(),
+            Action::Moved { key, url, is_first, why, .. } => {
+                format!("{} plays from {}{url}: {why}", key.1, if is_first { "its first, " } else { "" })
+            }
+            Action::Probe { ticket, url } => format!("probe {ticket} {url}"),
         })
         .collect()
 }

@@ -10,10 +10,11 @@ use super::{
 use crate::model::url::host_of;
 use crate::model::{ProxyKey, redact_reason};
 use crate::reconcile::Listed;
+use crate::reconcile::urls::Urls;
 
 impl Plan {
-    /// Adds a proxy that the server does not have as far as we know.
-    pub(super) fn know(&mut self, want: Wanted, since: Duration, not_before: Duration) {
+    /// Adds a proxy that the server does not have as far as we know. `past`: what was known of it under another change.
+    pub(super) fn know(&mut self, want: Wanted, past: Option<Proxy>, since: Duration, not_before: Duration) {
         let phase = Phase::Down { since, not_before, blocked: false };
         let info = want.key.0.info();
         let args = want.args.read();
@@ -22,6 +23,14 @@ impl Plan {
             false => self.queue.remote_host(args.get(info.connects_to).and_then(host_of)),
         };
         self.chains.add(&want.key, &args);
+        let first = args.get(info.connects_to).unwrap_or_default();
+        let urls = Urls::of(&want.args, first, |url| self.queue.remote_host(host_of(url)));
+        let urls = urls.map(|urls| urls.with_past_of(past.and_then(|past| past.urls)));
+        if let Some(urls) = &urls {
+            self.chains.redirect(&want.key, urls.url());
+            self.moved.push(want.key.clone());
+        }
+        let remote_host = urls.as_ref().and_then(|urls| urls.host()).unwrap_or(remote_host);
         let proxy = Proxy {
             seq: want.seq,
             remote_host,
@@ -35,6 +44,7 @@ impl Plan {
             changed: Duration::ZERO,
             source_moved: None,
             look: self.looks,
+            urls,
         };
         *self.census.of(&phase) += 1;
         self.proxies.insert(want.key, proxy);
@@ -179,20 +189,27 @@ impl Plan {
         self.queue.push(remote_host, rank, key.clone());
     }
 
-    pub(super) fn drop_proxy(&mut self, key: &ProxyKey) {
+    pub(super) fn drop_proxy(&mut self, key: &ProxyKey) -> Option<Proxy> {
         self.counts_as(key, |_| true, |progress| &mut progress.unwanted);
-        let Some(proxy) = self.proxies.remove(key) else { return };
+        let proxy = self.proxies.remove(key)?;
+        if let Some(at) = proxy.urls.as_ref().and_then(|urls| urls.alarm) {
+            self.alarms.remove(&(at, key.clone()));
+        }
         self.chains.remove(key);
         *self.census.of(&proxy.phase) -= 1;
         if let Phase::Waiting { rank } = proxy.phase {
             self.queue.remove(proxy.remote_host, rank);
         }
+        Some(proxy)
     }
 
     pub(super) fn move_to(&mut self, key: &ProxyKey, phase: Phase) {
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         *self.census.of(&proxy.phase) -= 1;
         *self.census.of(&phase) += 1;
+        if proxy.urls.is_some() {
+            self.moved.push(key.clone());
+        }
         if let Phase::Waiting { rank } = std::mem::replace(&mut proxy.phase, phase) {
             self.queue.remove(proxy.remote_host, rank);
         }

@@ -241,7 +241,7 @@ impl World {
     fn carry_out(&mut self, action: Action) {
         let of = |key: &ProxyKey| key.1.parse::<usize>().unwrap();
         match action {
-            Action::Start { call, key, seq, existing } => {
+            Action::Start { call, key, seq, existing, .. } => {
                 let which = of(&key);
                 assert_eq!(self.startable.get(&which), Some(&seq), "{key:?} was not to be started");
                 let twice = |open: &Open| open.which == which && open.seq == seq && open.is_alone;
@@ -257,6 +257,7 @@ impl World {
                 }
                 self.open.insert(call, Open { which, seq, version, since: self.now, is_alone: true });
             }
+            Action::Moved { .. } | Action::Probe { .. } => panic!("none has several URLs"),
             Action::SetAside { key, seq, .. } => {
                 let which = of(&key);
                 if self.intent.get(&which).is_some_and(|entry| entry.seq == seq) {
