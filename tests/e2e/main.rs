@@ -6,6 +6,7 @@ mod support;
 
 mod alerts;
 mod api;
+mod backups;
 mod cameras;
 mod capture;
 mod crashes;

@@ -91,7 +91,7 @@ impl Drop for Viewer {
 }
 
 /// The URL of a pull in the server, and how often that has connected anew since it was added.
-fn in_server(server: &Server, stream: &str) -> (String, u64) {
+pub fn in_server(server: &Server, stream: &str) -> (String, u64) {
     let list = server.get("listStreamProxy", &[]);
     let pulls = list["data"].as_array().cloned().unwrap_or_default();
     let pull = pulls.iter().find(|pull| pull["key"].as_str() == Some(&key(stream)));
