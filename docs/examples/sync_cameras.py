@@ -18,15 +18,18 @@ LABEL = "cameras.db"
 def wanted(file):
     table = sqlite3.connect(file)
     table.execute(
-        "create table if not exists cameras (name text primary key, url text not null, enabled int default 1, hours text)"
+        "create table if not exists cameras"
+        " (name text primary key, url text not null, enabled int default 1, hours text, backups text)"
     )
     return [
         {
             "vhost": "__defaultVhost__", "app": "live", "stream": name, "url": url, "retry_count": -1,
             # Such as "mon-fri 08:00-18:00 @ Asia/Shanghai"; empty: always.
             "journal_hours": hours or "",
+            # Such as '["rtsp://10.0.0.2/1"]'; empty: none.
+            "journal_backup_urls": backups or "",
         }
-        for name, url, hours in table.execute("select name, url, hours from cameras where enabled")
+        for name, url, hours, backups in table.execute("select name, url, hours, backups from cameras where enabled")
     ]
 
 

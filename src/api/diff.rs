@@ -120,7 +120,7 @@ mod properties;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Kind;
+    use crate::model::{InUse, Kind};
 
     fn args(url: &str) -> Args {
         Args::from_pairs([(b"url".as_slice(), url.as_bytes())]).unwrap()
@@ -173,6 +173,33 @@ mod tests {
 
         let careful = Diff::between(desired(), present(), false);
         assert_eq!((careful.removed.len(), careful.unchanged, careful.mutations.len()), (0, 2, 4));
+    }
+
+    #[test]
+    fn which_url_is_in_use_is_not_changed_by_saying_again_what_is_wanted() {
+        let with = |url: &str, in_use: &str| {
+            let pairs = [("url", url), ("journal_backup_urls", r#"["rtsp://b/1"]"#)];
+            let args = Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+            let in_use = InUse { url: in_use.to_owned(), since: 1, why: "off".to_owned() };
+            args.unwrap().noting(Some(&in_use).filter(|in_use| !in_use.url.is_empty())).unwrap()
+        };
+        let between = |args: Args| {
+            let entry = Entry {
+                args: with("rtsp://a/1", "rtsp://b/1"),
+                state: State::Enabled,
+                seq: 7,
+                created_at: 0,
+                updated_at: 0,
+            };
+            let desired = [(key("a"), Desired { args, state: None })].into();
+            Diff::between(desired, [(key("a"), entry)], true)
+        };
+        assert_eq!(between(with("rtsp://a/1", "")).unchanged, 1);
+        let other_first = between(with("rtsp://c/1", ""));
+        assert_eq!(other_first.mutations[0].args, Some(with("rtsp://c/1", "rtsp://b/1")));
+        let other_backups = between(args("rtsp://a/1"));
+        assert_eq!(other_backups.mutations[0].args, Some(args("rtsp://a/1")));
+        assert_eq!((other_first.in_place, other_backups.in_place), (vec![], vec![key("a")]));
     }
 
     #[test]

@@ -209,17 +209,17 @@ impl Kind {
     /// place.
     pub fn change(self, before: &Args, after: &Args) -> Existing {
         let (info, from, to) = (self.info(), self.url_in_use(before), self.url_in_use(after));
-        if from == to && before.call_the_same(after) {
+        let (read, new) = (before.read(), after.read());
+        let mut others =
+            read.differences(&new).filter(|name| !name.eq_ignore_ascii_case(info.connects_to)).peekable();
+        if from == to && others.peek().is_none() {
             return Existing::Keep;
         }
-        let (read, new) = (before.read(), after.read());
         let can = |name: &str| info.in_place.iter().any(|its| its.eq_ignore_ascii_case(name));
         // What a server passes on directly is not made by the muxer, which stays.
         let direct = |url: Option<&str>| url.and_then(url::direct_schema);
-        match after.may_retry()
-            && direct(from.as_deref()) == direct(to.as_deref())
-            && read.differences(&new).all(can)
-        {
+        let is_one_protocol = direct(from.as_deref()) == direct(to.as_deref());
+        match can(info.connects_to) && after.may_retry() && is_one_protocol && others.all(can) {
             true => Existing::Update,
             false => Existing::Replace,
         }
@@ -353,6 +353,41 @@ mod tests {
         }
         let push = |url| args(&[("dst_url", url)]);
         assert_eq!(Kind::Push.change(&push("rtmp://1/a"), &push("rtmp://1/b")), replace);
+    }
+
+    #[test]
+    fn the_url_that_is_in_use_is_what_changes() {
+        let args = |more: &[(&str, &str)]| {
+            let base = [("url", "rtsp://a/1"), ("journal_backup_urls", r#"["rtsp://b/1","rtmp://c/live/1"]"#)];
+            let pairs = [&base[..], more].concat();
+            Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))).unwrap()
+        };
+        let from = |url: &str| args(&[("journal_url_in_use", url)]);
+        let change = |before: &Args, after: &Args| Kind::Pull.change(before, after);
+        assert_eq!(Kind::Pull.url_in_use(&args(&[])).as_deref(), Some("rtsp://a/1"));
+        assert_eq!(Kind::Pull.url_in_use(&from("rtsp://b/1")).as_deref(), Some("rtsp://b/1"));
+        assert_eq!(change(&from("rtsp://b/1"), &from("rtsp://b/1")), Existing::Keep);
+        assert_eq!(change(&args(&[]), &from("rtsp://b/1")), Existing::Update);
+        assert_eq!(change(&args(&[]), &from("rtmp://c/live/1")), Existing::Replace);
+    }
+
+    #[test]
+    fn only_pulls_have_backups_and_nobody_notes_which_is_in_use() {
+        let check = |kind: Kind, pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(name, value)| (*name, value.as_bytes()));
+            kind.check_options(pairs).map_err(|error| error.message)
+        };
+        let backups = ("journal_backup_urls", r#"["rtsp://b/1"]"#);
+        assert_eq!(check(Kind::Pull, &[("url", "rtsp://a/1"), backups, ("journal_url_why", "")]), Ok(()));
+        for (kind, pairs, part) in [
+            (Kind::Push, [("dst_url", "rtsp://a/1"), backups], "for pulls"),
+            (Kind::Ffmpeg, [("src_url", "rtsp://a/1"), ("Journal_Failback", "never")], "for pulls"),
+            (Kind::Pull, [("url", "rtsp://b/1"), backups], "item 0"),
+            (Kind::Pull, [("url", "rtsp://a/1"), ("journal_url_since", "1")], "journal's own"),
+        ] {
+            let why = check(kind, &pairs).unwrap_err();
+            assert!(why.contains(part), "{why}");
+        }
     }
 
     #[test]

@@ -209,6 +209,29 @@ mod tests {
     }
 
     #[test]
+    fn backup_urls_are_read_with_what_is_noted_of_them() {
+        let urls = ("journal_backup_urls", r#"["rtsp://b/1", "rtsp://c/1"]"#);
+        let backups =
+            |more: &[(&str, &str)]| read(&[&[urls][..], more].concat()).unwrap().unwrap().backups.unwrap();
+        let plain = Backups {
+            urls: vec!["rtsp://b/1".to_owned(), "rtsp://c/1".to_owned()],
+            patience: None,
+            goes_back: true,
+            in_use: None,
+        };
+        assert_eq!(backups(&[("journal_failback", "auto"), ("journal_failover_sec", "")]), plain);
+        let in_use = InUse { url: "rtsp://c/1".to_owned(), since: 7, why: "off".to_owned() };
+        let noted = in_use.noted();
+        let noted: Vec<_> = noted.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let all = [&noted[..], &[("Journal_Failback", "never"), ("journal_failover_sec", "3")]].concat();
+        let patience = Some(Duration::from_secs(3));
+        let expected = Backups { patience, goes_back: false, in_use: Some(in_use), ..plain.clone() };
+        assert_eq!(backups(&all), expected);
+        assert_eq!(backups(&[("journal_url_in_use", "rtsp://gone/1")]), plain, "a void note");
+        assert_eq!(read(&[("journal_failover_sec", "3")]).unwrap(), None, "there is nowhere to go");
+    }
+
+    #[test]
     fn what_another_version_has_stored_is_read_as_far_as_possible() {
         let stored = |pairs: &[(&'static str, &'static str)]| {
             Options::stored(pairs.iter().map(|(name, value)| (*name, value.as_bytes())))

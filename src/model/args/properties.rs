@@ -60,6 +60,11 @@ fn in_capitals(pairs: &[(String, Vec<u8>)]) -> Pairs {
     pairs.iter().map(|(name, value)| (name.to_uppercase(), value.clone())).collect()
 }
 
+/// Whether both make the same call to MediaServer.
+fn the_same(one: &Args, other: &Args) -> bool {
+    one.read().differences(&other.read()).next().is_none()
+}
+
 proptest! {
     #![proptest_config(testing::config(512))]
 
@@ -104,7 +109,7 @@ proptest! {
         prop_assert_eq!(&args(&shuffled), &given);
         for name in [LABEL, "Journal_LABEL"] {
             let marked = args(&[shuffled.clone(), vec![(name.to_owned(), label.clone())]].concat());
-            prop_assert!(marked != given && marked.call_the_same(&given) && given.call_the_same(&marked));
+            prop_assert!(marked != given && the_same(&marked, &given) && the_same(&given, &marked));
         }
         // One value differs, or one is missing.
         if !pairs.is_empty() {
@@ -112,10 +117,10 @@ proptest! {
             let mut changed = shuffled.clone();
             changed[which].1.clone_from(&other);
             let is_the_same = other == shuffled[which].1;
-            prop_assert_eq!(args(&changed).call_the_same(&given), is_the_same);
+            prop_assert_eq!(the_same(&args(&changed), &given), is_the_same);
             prop_assert_eq!(args(&changed) == given, is_the_same);
             changed.remove(which);
-            prop_assert!(!args(&changed).call_the_same(&given) && !given.call_the_same(&args(&changed)));
+            prop_assert!(!the_same(&args(&changed), &given) && !the_same(&given, &args(&changed)));
         }
     }
 
