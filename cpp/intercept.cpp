@@ -23,8 +23,8 @@ namespace zlm_journal {
 
 namespace {
 
-// Longer bodies have items and no arguments.
-const size_t kMostArgBytes = 4096;
+// Longer bodies have items and no arguments. A pull may have 17 URLs.
+const size_t kMostArgBytes = 64 << 10;
 // For calls of the journal: 10,000 items are about 3 MB.
 const size_t kMostItemBytes = 64 << 20;
 
