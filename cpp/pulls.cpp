@@ -62,23 +62,24 @@ bool canUpdate() {
 }
 
 void entered(const std::string &key, PlayerProxy &pull) {
-    if (canUpdate()) {
-        std::lock_guard<std::mutex> lock(running().mutex);
-        running().pulls[key] = std::static_pointer_cast<PlayerProxy>(pull.shared_from_this());
-    }
+    std::lock_guard<std::mutex> lock(running().mutex);
+    running().pulls[key] = pull.shared_from_this();
 }
 
 void left(const std::string &key) {
-    if (canUpdate()) {
-        std::lock_guard<std::mutex> lock(running().mutex);
-        running().pulls.erase(key);
-    }
+    std::lock_guard<std::mutex> lock(running().mutex);
+    running().pulls.erase(key);
 }
 
 std::shared_ptr<PlayerProxy> find(const std::string &key) {
     std::lock_guard<std::mutex> lock(running().mutex);
     const auto it = running().pulls.find(key);
     return it == running().pulls.end() ? nullptr : it->second.lock();
+}
+
+EventPoller::Ptr pollerOf(const std::string &key) {
+    const auto pull = find(key);
+    return pull ? pull->getPoller() : nullptr;
 }
 
 void update(

@@ -8,6 +8,7 @@
 
 #include "Network/Socket.h"
 #include "Player/PlayerProxy.h"
+#include "Poller/EventPoller.h"
 #include "Util/mini.h"
 
 namespace zlm_journal {
@@ -21,6 +22,7 @@ void entered(const std::string &key, mediakit::PlayerProxy &pull);
 void left(const std::string &key);
 // Null if there is none.
 std::shared_ptr<mediakit::PlayerProxy> find(const std::string &key);
+toolkit::EventPoller::Ptr pollerOf(const std::string &key);
 
 // On the pull's poller: lets it connect anew, to this URL. `updated` is called when it has the new arguments, `connected`
 // once with the result of its first connect.

@@ -425,14 +425,20 @@ impl Capture {
             let key = (kind, key.into());
             if state.mirror.connected(&key) {
                 told.has_changed = true;
-                told.events.push(Event::MediaCame(key));
+                told.events.push(Event::MediaChanged(key));
             }
         });
     }
 
     /// A proxy could not connect, or lost its connection.
     pub fn failed(&self, kind: Kind, key: &str, error: &str) {
-        self.with_state(|state, told| told.has_changed |= state.mirror.failed(&(kind, key.into()), error));
+        self.with_state(|state, told| {
+            let key = (kind, key.into());
+            if state.mirror.failed(&key, error) {
+                told.has_changed = true;
+                told.events.push(Event::MediaChanged(key));
+            }
+        });
     }
 
     /// Changes the state, and tells others after releasing the lock.

@@ -41,8 +41,8 @@ pub enum Event {
     Ask(ProxyKey),
     /// A client has added this proxy. Needed if `mode` is not `Eager`.
     Called(ProxyKey),
-    /// The media of this proxy have arrived.
-    MediaCame(ProxyKey),
+    /// The media of this proxy have arrived, or stopped.
+    MediaChanged(ProxyKey),
     /// The stream that this proxy takes from the server was registered (true) or unregistered.
     SourceMoved(ProxyKey, bool),
     /// Whether a URL answers, by the ticket of its probe.
@@ -362,12 +362,15 @@ impl Driver {
             },
             Event::Ask(key) => self.if_wanted(&key, |plan, want| plan.ask_for(want, now)),
             Event::Called(key) => self.if_wanted(&key, |plan, want| plan.called_for(want, now)),
-            // The media may have stopped again.
-            Event::MediaCame(key) => {
-                if let Some(Some(Listed::Playing)) = self.host.actual(&[&key]).pop() {
-                    self.shared.plan.lock().media_came(&key, now, self.intent.now_ms());
+            // By now, it may be otherwise again.
+            Event::MediaChanged(key) => match self.host.actual(&[&key]).pop().flatten() {
+                Some(Listed::Playing) => self.shared.plan.lock().media_came(&key, now, self.intent.now_ms()),
+                Some(there @ Listed::Retrying { .. }) => {
+                    let wall = self.intent.now_ms();
+                    self.if_wanted(&key, |plan, want| plan.media_went(&want, &there, now, wall));
                 }
-            }
+                Some(Listed::Connecting) | None => {}
+            },
             Event::SourceMoved(key, true) => self.if_wanted(&key, |plan, want| plan.source_came(want, now)),
             Event::SourceMoved(key, false) => self.shared.plan.lock().source_gone(&key, now),
             Event::Probed(ticket, answers) => self.shared.plan.lock().probed(ticket, answers, now),

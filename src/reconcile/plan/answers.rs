@@ -3,7 +3,7 @@
 use crate::model::ProxyKey;
 use std::time::Duration;
 
-use super::{Added, Call, FIRST_MEDIA, LOST, Part, Phase, Plan, Proxy, SETTLES};
+use super::{Added, Call, FIRST_MEDIA, LOST, Listed, Part, Phase, Plan, Proxy, SETTLES, Wanted};
 use crate::memory::give_back;
 
 impl Plan {
@@ -80,6 +80,17 @@ impl Plan {
             proxy.changed = now;
             self.plays(key, wall);
             self.meter.note(now);
+        }
+    }
+
+    /// The media of a proxy have stopped, and the server reconnects.
+    pub fn media_went(&mut self, want: &Wanted, there: &Listed, now: Duration, wall: i64) {
+        let news = self.news(want, Some(there));
+        let its =
+            self.proxies.get_mut(&want.key).filter(|proxy| proxy.seq == want.seq && proxy.phase == Phase::Playing);
+        if let (Some(proxy), Listed::Retrying { failures, .. }) = (its, there) {
+            proxy.changed = now;
+            self.retries(&want.key, *failures, news, wall);
         }
     }
 

@@ -146,7 +146,7 @@ impl World {
                     self.plan.ask_for(want, self.now);
                 }
             }
-            Step::MediaCame(which) => {
+            Step::MediaChanged(which) => {
                 if let Some((does, _)) = self.server.get_mut(&which) {
                     *does = Listed::Playing;
                     self.plan.media_came(&call(which, 0).0, self.now, self.now.as_millis() as i64);
