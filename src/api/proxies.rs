@@ -102,7 +102,7 @@ pub fn update(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let given = given.map(|(name, value)| (name.as_str(), value.as_str()));
     let asked = entry.args.noting(None)?.with(given)?;
     Kind::Pull.check_options(asked.read().pairs())?;
-    let args = asked.noting(entry.args.in_use())?;
+    let args = Kind::Pull.with_note_of(asked, &entry.args);
     let key_of = |args: &Args| {
         let read = args.read();
         Kind::Pull.key_of(|name| read.get(name).unwrap_or_default())
@@ -114,6 +114,9 @@ pub fn update(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     }
     if let Some(missing) = Kind::Pull.info().required.iter().find(|name| args.read().get(name).is_none()) {
         return Err(Error::invalid(format!("{missing} cannot be removed")));
+    }
+    if !args.read().get(Kind::Pull.info().connects_to).is_some_and(|url| url.contains("://")) {
+        return Err(Error::invalid("url is not a URL, such as rtsp://10.0.0.1/1"));
     }
     let is_running = plugin.capture().has(&key);
     let change = match plugin.change(Kind::Pull.change(&entry.args, &args)) {

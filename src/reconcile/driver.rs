@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::host::{Added, Host, Intent, Listed, Wanted};
+use super::host::{Added, Host, Intent, Listed, UsedUrl, Wanted};
 use super::plan::{Action, Limits, Plan};
 use super::probe::Prober;
 use super::progress::{Progress, SourceReport};
@@ -303,12 +303,12 @@ impl Driver {
                         key.1
                     );
                 }
-                Action::Moved { key, seq, url, is_first, why } => {
-                    let (kind, name) = (key.0.name(), &key.1);
-                    log::warn!("journal: {kind} {name} plays from {}: {why}", redact_value(&url));
-                    if let Some(noted) = self.intent.plays_from(&key, seq, (!is_first).then_some(url), &why) {
-                        self.shared.plan.lock().noted(&key, seq, noted);
-                    }
+                Action::Note { key, seq, used } => {
+                    let UsedUrl { url, number, why, error, .. } = &used;
+                    let (kind, name, url) = (key.0.name(), &key.1, redact_value(url));
+                    log::warn!("journal: {kind} {name} plays from its URL {number}, {url}: {why} {error}");
+                    let noted = self.intent.note_url(&key, seq, used);
+                    self.shared.plan.lock().noted(&key, seq, noted, now);
                 }
                 Action::Probe { ticket, url } => self.prober.probe(ticket, url),
                 Action::Acquit { key, seq } => self.intent.acquit(&key, seq),

@@ -56,7 +56,7 @@ impl Intent for Cameras {
         let (takes, setting) = Default::default();
         Some(Add { key: key.clone(), seq, existing, url: String::new(), takes, setting, body: Vec::new() })
     }
-    fn plays_from(&self, _: &ProxyKey, _: u64, _: Option<String>, _: &str) -> Option<u64> {
+    fn note_url(&self, _: &ProxyKey, _: u64, _: UsedUrl) -> Option<u64> {
         None
     }
     fn turned(&self) -> Vec<ProxyKey> {

@@ -257,7 +257,7 @@ impl World {
                 }
                 self.open.insert(call, Open { which, seq, version, since: self.now, is_alone: true });
             }
-            Action::Moved { .. } | Action::Probe { .. } => panic!("none has several URLs"),
+            Action::Note { .. } | Action::Probe { .. } => panic!("none has several URLs"),
             Action::SetAside { key, seq, .. } => {
                 let which = of(&key);
                 if self.intent.get(&which).is_some_and(|entry| entry.seq == seq) {
