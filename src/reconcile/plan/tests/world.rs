@@ -108,7 +108,7 @@ impl World {
                 let existing = match before {
                     Some(before) if before.version == version => Existing::Keep,
                     None => Existing::Keep,
-                    Some(_) if version % 2 == 0 => Existing::Update,
+                    Some(_) if version.is_multiple_of(2) => Existing::Update,
                     Some(_) => Existing::Replace,
                 };
                 self.unheard.push_back((which, existing));
