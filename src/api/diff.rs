@@ -145,7 +145,7 @@ impl Diff {
 
     fn update(&mut self, key: ProxyKey, Desired { args, state }: Desired, entry: &Entry) {
         // Which of its URLs a pull plays from is not for others to say.
-        let args = args.noting(entry.args.in_use()).unwrap_or(args);
+        let args = key.0.with_note_of(args, &entry.args);
         let is_same_call = args == entry.args;
         let state = state.unwrap_or(match entry.state {
             state if is_same_call => state,
@@ -274,10 +274,10 @@ mod tests {
         };
         assert_eq!(between(with("rtsp://a/1", "")).unchanged, 1);
         let other_first = between(with("rtsp://c/1", ""));
-        assert_eq!(other_first.mutations[0].args, Some(with("rtsp://c/1", "rtsp://b/1")));
+        assert_eq!(other_first.mutations[0].args, Some(with("rtsp://c/1", "")));
         let other_backups = between(args("rtsp://a/1"));
         assert_eq!(other_backups.mutations[0].args, Some(args("rtsp://a/1")));
-        assert_eq!((other_first.in_place, other_backups.in_place), (vec![], vec![key("a")]));
+        assert_eq!([other_first.in_place, other_backups.in_place], [[key("a")], [key("a")]]);
     }
 
     #[test]

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::args::Limit;
-use super::list::shown;
+use super::list::{in_use, shown};
 use super::search::Search;
 use super::{Reply, Request};
 use crate::error::Result;
 use crate::journal::HistoryFilter;
-use crate::model::{Change, Kind};
+use crate::model::{Change, InUse, Kind};
 use crate::plugin::Plugin;
 
 /// The maximum number of changes that one call looks at, and how many are read at once.
@@ -46,6 +46,9 @@ struct Happened {
     kind: Kind,
     key: Arc<str>,
     args: Option<Value>,
+    /// Only if it played from a backup URL then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_use: Option<InUse>,
     origin: String,
     reason: String,
 }
@@ -58,6 +61,7 @@ impl Happened {
             op: change.op.name(),
             kind: change.kind,
             key: change.key,
+            in_use: change.args.as_ref().and_then(|args| in_use(args, reveal)),
             args: change.args.map(|args| shown(&args, reveal)),
             origin: change.origin,
             reason: change.reason,

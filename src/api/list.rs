@@ -57,7 +57,7 @@ struct Listed {
     hours: Option<HoursStatus>,
     /// Only if it plays from a backup URL, or did so last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    in_use: Option<UrlInUse>,
+    in_use: Option<InUse>,
     /// Only if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     now: Option<Live>,
@@ -104,21 +104,6 @@ impl Live {
             None => keys.map(|_| None).collect(),
         };
         known.into_iter().zip(entries).map(|(known, (_, entry))| Live::of(known, entry, now)).collect()
-    }
-}
-
-/// The URL of a pull that is not its first one, since when it is in use, and why.
-#[derive(Serialize)]
-struct UrlInUse {
-    url: String,
-    since: i64,
-    why: String,
-}
-
-impl UrlInUse {
-    fn of(InUse { url, since, why }: &InUse, reveal: bool) -> UrlInUse {
-        let url = if reveal { url.clone() } else { redact_value(url) };
-        UrlInUse { url, since: *since, why: why.clone() }
     }
 }
 
@@ -181,7 +166,7 @@ pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
                     created_at,
                     updated_at,
                     hours: its.hours().map(|hours| HoursStatus::of(hours, now)),
-                    in_use: its.in_use().map(|in_use| UrlInUse::of(in_use, args.reveal)),
+                    in_use: in_use(&its, args.reveal),
                     now: live,
                     args: shown(&its, args.reveal),
                 });
@@ -196,6 +181,13 @@ pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
 fn cursor(text: &str) -> Result<ProxyKey> {
     let parts = text.split_once('/').and_then(|(kind, key)| Some((Kind::from_name(kind)?, key.into())));
     parts.ok_or_else(|| Error::invalid(format!("after={text:?} is not a next of this list")))
+}
+
+/// The backup URL that it plays from.
+pub fn in_use(args: &Args, reveal: bool) -> Option<InUse> {
+    let in_use = args.in_use()?;
+    let url = if reveal { in_use.url.clone() } else { redact_value(&in_use.url) };
+    Some(InUse { url, ..in_use.clone() })
 }
 
 /// Arguments, without the credentials in URLs unless `reveal` is set.

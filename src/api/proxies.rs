@@ -148,7 +148,7 @@ pub fn update(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let given = given.map(|(name, value)| (name.as_str(), value.as_str()));
     let asked = entry.args.noting(None)?.with(given)?;
     Kind::Pull.check_options(asked.read().pairs())?;
-    let args = asked.noting(entry.args.in_use())?;
+    let args = Kind::Pull.with_note_of(asked, &entry.args);
     if key_of(Kind::Pull, &args) != *key.1
         || named.iter().any(|(name, value)| value.is_some_and(|value| args.read().get(name) != Some(value)))
     {
@@ -156,6 +156,9 @@ pub fn update(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     }
     if let Some(missing) = Kind::Pull.info().required.iter().find(|name| args.read().get(name).is_none()) {
         return Err(Error::invalid(format!("{missing} cannot be removed")));
+    }
+    if !args.read().get(Kind::Pull.info().connects_to).is_some_and(|url| url.contains("://")) {
+        return Err(Error::invalid("url is not a URL, such as rtsp://10.0.0.1/1"));
     }
     let is_running = plugin.capture().has(&key);
     let change = match plugin.change(Kind::Pull.change(&entry.args, &args)) {

@@ -214,6 +214,14 @@ impl Kind {
         noted.or_else(|| args.read().get(self.info().connects_to).map(str::to_owned))
     }
 
+    /// `args`, with the note of `before` about the URL that is in use, if they begin with the same URL.
+    pub fn with_note_of(self, args: Args, before: &Args) -> Args {
+        let first = self.info().connects_to;
+        let is_same = || args.read().get(first) == before.read().get(first);
+        let in_use = before.in_use().filter(|_| is_same());
+        args.noting(in_use).unwrap_or(args)
+    }
+
     /// What to do with a proxy that was made from `before` and is to have `after`, on a server that can change proxies in
     /// place.
     pub fn change(self, before: &Args, after: &Args) -> Existing {
