@@ -56,8 +56,13 @@ async function send(path, type, body, patience) {
 // journal's API asks for; otherwise they are the body.
 async function once(name, args, body, patience) {
   const given = Object.fromEntries(Object.entries(args).filter(([, value]) => value !== undefined && value !== null));
-  if (body === undefined) return send(name, 'application/json', JSON.stringify(given), patience);
   const query = queryOf(given);
+  if (body === undefined) {
+    const content = JSON.stringify(given);
+    // The server does not look for arguments in a longer body.
+    if (content.length > 4000) return send(`${name}?${query}`, 'application/json', '{}', patience);
+    return send(name, 'application/json', content, patience);
+  }
   const isText = typeof body === 'string' && !/^\s*[[{]/.test(body);
   const content = typeof body === 'string' ? body : JSON.stringify(body);
   const path = query ? `${name}?${query}` : name;

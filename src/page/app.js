@@ -70,7 +70,8 @@ function go(name, query = {}) {
 // Says something at the edge of the page; `action` is a button that goes with it: { text, run }.
 function notify(text, { isError = false, action = null } = {}) {
   const notice = { id: crypto.getRandomValues(new Uint32Array(1))[0], text, isError, action };
-  app.notices = [...app.notices, notice].slice(-4);
+  // Errors stay until they are dismissed; of the others, the newest counts.
+  app.notices = [...app.notices.filter((other) => other.isError).slice(-3), notice];
   if (!isError) setTimeout(() => dismiss(notice), action ? 30_000 : 8000);
   render();
 }

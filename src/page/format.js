@@ -19,6 +19,9 @@ export const time = (ms) => formatter(Intl.DateTimeFormat, { dateStyle: 'medium'
 
 export const clock = (ms) => formatter(Intl.DateTimeFormat, { timeStyle: 'medium' }).format(ms);
 
+// With its day only if that is not plain.
+export const soon = (ms) => (Math.abs(ms - serverNow()) < 43_200_000 ? clock(ms) : time(ms));
+
 export const day = (ms) => formatter(Intl.DateTimeFormat, { dateStyle: 'full' }).format(ms);
 
 export const zone = () => Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -29,7 +32,7 @@ const STEPS = [['day', 86_400], ['hour', 3600], ['minute', 60], ['second', 1]];
 export function relative(ms) {
   const seconds = (ms - serverNow()) / 1000;
   const [unit, length] = STEPS.find(([, length]) => Math.abs(seconds) >= length) ?? STEPS.at(-1);
-  return formatter(Intl.RelativeTimeFormat, { numeric: 'auto' }).format(Math.trunc(seconds / length), unit);
+  return formatter(Intl.RelativeTimeFormat, { numeric: 'auto', style: 'short' }).format(Math.trunc(seconds / length), unit);
 }
 
 export function duration(seconds) {

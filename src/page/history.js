@@ -36,7 +36,7 @@ function grouped(rows) {
   const groups = [];
   for (const row of rows) {
     const last = groups.at(-1);
-    const count = row.count ?? 1;
+    const { count = 1, isWhole = row.ops !== undefined } = row;
     const ops = row.ops ?? { [row.op]: 1 };
     const items = row.items ?? [row];
     const first = row.first_seq ?? row.seq;
@@ -45,9 +45,12 @@ function grouped(rows) {
       for (const [op, n] of Object.entries(ops)) last.ops[op] = (last.ops[op] ?? 0) + n;
       last.items.push(...items);
       last.first = first;
+      last.isWhole = isWhole;
     } else {
-      groups.push({ seq: row.seq, first, at: row.at, origin: row.origin, reason: row.reason, count, ops: { ...ops }, items: [...items] });
+      groups.push({ seq: row.seq, first, at: row.at, origin: row.origin, reason: row.reason, count, ops: { ...ops }, items: [...items], isWhole });
     }
+    // What another follows has all of its changes.
+    if (groups.length > 1) groups.at(-2).isWhole = true;
   }
   return groups;
 }
@@ -65,6 +68,7 @@ async function load(app, before = undefined) {
     events = grouped([...(before === undefined ? [] : rowsOf(events)), ...reply.data]);
     hasOlder = before !== undefined;
     [next, problem] = [reply.next, null];
+    if (next === null && events.length) events.at(-1).isWhole = true;
   } catch (error) {
     if (mine !== loads) return;
     problem = error.message;
@@ -150,7 +154,7 @@ function timeline(app) {
 const SHOWN = 20;
 
 function eventView(app, event) {
-  const { seq, first, at, origin, reason, count, ops, items } = event;
+  const { seq, first, at, origin, reason, count, ops, items, isWhole } = event;
   const main = Object.entries(ops).sort((a, b) => b[1] - a[1])[0][0];
   const back = (to) => rollBack(app, { to_seq: to }).then((done) => done && load(app));
   const one = (item) =>
@@ -167,5 +171,5 @@ function eventView(app, event) {
         : h('ul', { class: 'lines' }, items.map(one))),
     h('div', { class: 'do' },
       h('button', { onclick: () => back(seq), 'aria-label': t('rollback.after', { seq: number(seq) }), test: 'back-to' }, t('rollback.to')),
-      h('button', { class: 'quiet', onclick: () => back(first - 1), 'aria-label': t('rollback.before', { seq: number(first) }), test: 'back-before' }, t('rollback.undo'))));
+      isWhole && h('button', { class: 'quiet', onclick: () => back(first - 1), 'aria-label': t('rollback.before', { seq: number(first) }), test: 'back-before' }, t('rollback.undo'))));
 }

@@ -1,7 +1,7 @@
 // What is going on at this moment: the restore, the fleet, and the condition of the journal, with what to do about it.
 
 import { h, svg } from './dom.js';
-import { clock, duration, number, percent, relative, time } from './format.js';
+import { duration, number, percent, relative, soon, time } from './format.js';
 import { t } from './text.js';
 
 // How many proxies that do not play are asked for.
@@ -113,7 +113,7 @@ function fleet({ now, proxies }) {
     now.given_up > 0 && t('fleet.givenUp', { n: number(now.given_up) }),
   ].filter(Boolean);
   return card('fleet', t('fleet'),
-    total === 0 ? h('p', { class: 'empty' }, t('fleet.empty'), ' ', h('a', { href: '#transfer' }, t('fleet.import'))) : h('div', { class: 'fleet' },
+    total === 0 ? h('p', { class: 'empty' }, t('fleet.empty'), ' ', h('a', { href: '#transfer' }, t('fleet.import'))) : h('div', { class: 'parts' },
       donut(parts, total, { playing: number(now.playing), total: number(total) }),
       h('ul', { class: 'legend' }, parts.map(entry))),
     notes.map((note) => h('p', { class: 'note' }, note)));
@@ -158,6 +158,6 @@ function troubles(proxies) {
 }
 
 export function nextTry(proxy) {
-  if (proxy.next_try_at) return h('time', { title: time(proxy.next_try_at) }, `${clock(proxy.next_try_at)} (${relative(proxy.next_try_at)})`);
+  if (proxy.next_try_at) return h('time', { title: time(proxy.next_try_at) }, `${soon(proxy.next_try_at)} (${relative(proxy.next_try_at)})`);
   return proxy.state === 'retrying' ? t('nextTry.server') : '';
 }

@@ -3,25 +3,23 @@
 import { call } from './api.js';
 import { h } from './dom.js';
 import { edit } from './editor.js';
-import { clock, number, relative, time } from './format.js';
+import { number, relative, time } from './format.js';
 import { nextTry } from './now.js';
 import { review, textOf, urlOf } from './review.js';
 import { undo } from './rollback.js';
 import { t } from './text.js';
 
 const ON_PAGE = 100;
-// Of one call, and of the keys that are gathered to choose all that match.
+// Of one call.
 const MOST_ITEMS = 10_000;
 // At least so long between two looks at the list, in milliseconds.
 const PAUSE = 5000;
 
 const KINDS = ['pull', 'push', 'ffmpeg'];
+const REMOVES = { push: 'delStreamPusherProxy', ffmpeg: 'delFFmpegSource' };
 const STATES = ['enabled', 'disabled', 'dormant', 'quarantined'];
 const DOING = ['playing', 'connecting', 'retrying', 'waiting', 'down', 'blocked', 'off_hours'];
 const NO_FILTER = { text: '', kind: '', state: '', doing: '', label: '' };
-
-// For the troubles of a server whose list does not have them.
-export const shows = 0;
 
 let filter = { ...NO_FILTER };
 // Where each page up to the current one begins; the first begins at undefined.
@@ -79,14 +77,26 @@ async function read(after, limit, progress = () => {}) {
   const rows = [];
   let [next, seq] = [after, undefined];
   do {
-    const reply = await call('listJournal', { ...given, live: 1, limit: limit - rows.length, after: next });
-    rows.push(...reply.data);
+    const most = Math.min(MOST_ITEMS, limit - rows.length);
+    const reply = await call('listJournal', { ...given, live: 1, limit: most, after: next });
+    rows.push(...(await completed(reply.data)));
     // The oldest answer says what was seen.
     seq ??= reply.journal.seq;
     next = reply.next;
     progress(rows.length);
   } while (next !== null && rows.length < limit);
   return { rows, next, seq };
+}
+
+// For a server whose list says nothing of what a proxy does, and has no filter for texts.
+async function completed(rows) {
+  if (!rows.some((row) => row.state === 'enabled') || rows.some((row) => row.now)) return rows;
+  const { data } = await call('getJournalStatus', { limit: MOST_ITEMS });
+  const troubles = new Map(data.now.proxies.map((trouble) => [idOf(trouble), trouble]));
+  const texts = (row) => [row.key, ...Object.values(row.args).map(textOf)].join('\n').toLowerCase();
+  return rows
+    .map((row) => (row.state === 'enabled' ? { ...row, now: troubles.get(idOf(row)) ?? { state: 'playing' } } : row))
+    .filter((row) => texts(row).includes(filter.text.toLowerCase()) && (!filter.doing || row.now?.state === filter.doing));
 }
 
 // The one call of this second, if the list may have changed. False: the status is asked instead.
@@ -172,7 +182,7 @@ function table(app, rows) {
       app.render();
     },
   });
-  const heads = [all, t('state'), t('proxy'), t('url'), t('why'), t('label'), t('changed'), ''];
+  const heads = [all, t('state'), t('filter.kind'), t('proxy'), t('url'), t('why'), t('label'), t('changed'), ''];
   return h('table', { class: 'proxies', 'aria-busy': isLoading ? 'true' : false, test: 'proxies' },
     h('thead', {}, h('tr', {}, heads.map((head) => h('th', { scope: 'col' }, head || h('span', { class: 'hidden' }, t('actions')))))),
     h('tbody', {}, rows.map((row) => tr(app, row))));
@@ -183,7 +193,7 @@ const doingOf = (row) => (row.state !== 'enabled' ? row.state : row.now?.state ?
 
 function tr(app, row) {
   const [id, doing] = [idOf(row), doingOf(row)];
-  const cell = (name, ...content) => h('td', { class: name, 'data-label': name === 'box' || name === 'do' ? false : t(name) }, content);
+  const cell = (name, ...content) => h('td', { class: name, 'data-label': ['box', 'do', 'kind'].includes(name) ? false : t(name) }, content);
   const isChosen = chosen.has(id);
   const choose = () => {
     isChosen ? chosen.delete(id) : chosen.set(id, seen(row, page.seq));
@@ -192,12 +202,13 @@ function tr(app, row) {
   return h('tr', { 'data-id': id, class: isChosen ? 'is-chosen' : '', test: 'row' },
     cell('box', h('input', { type: 'checkbox', checked: isChosen, onchange: choose, 'aria-label': t('choose', { key: row.key }), test: 'choose' })),
     cell('state', h('span', { class: `dot fill-${doing}` }), ' ', h('span', { test: 'doing' }, doing === 'enabled' ? t('state.enabled') : t(`doing.${doing}`))),
-    cell('proxy', h('bdi', { class: 'clip', test: 'key' }, row.key), ' ', h('span', { class: 'chip' }, t(`kind.${row.kind}`))),
-    cell('url', h('bdi', { class: 'clip', test: 'url' }, row.in_use?.url ?? urlOf(row.args)),
+    cell('kind', t(`kind.${row.kind}`)),
+    cell('proxy', h('bdi', { class: 'clip', test: 'key', title: row.key }, row.key)),
+    cell('url', h('bdi', { class: 'clip', test: 'url', title: row.in_use?.url ?? urlOf(row.args) }, row.in_use?.url ?? urlOf(row.args)),
       row.in_use && h('p', { class: 'note', title: row.in_use.why }, t('url.backup', { ago: relative(row.in_use.since) })),
       !row.in_use && row.args.journal_backup_urls && h('p', { class: 'note' }, t('url.first', { n: row.args.journal_backup_urls.length }))),
     cell('why', why(row, doing)),
-    cell('label', h('bdi', {}, row.args.journal_label ?? '')),
+    cell('label', h('bdi', { class: 'clip' }, row.args.journal_label ?? '')),
     cell('changed', h('time', { title: time(row.updated_at) }, relative(row.updated_at))),
     cell('do', h('button', { onclick: () => edit(app, row).then((done) => done && load(app)), 'aria-label': t('edit.key', { key: row.key }), test: 'edit' }, t('edit')),
       h('a', { class: 'button', href: `#history?text=${encodeURIComponent(row.key)}`, 'aria-label': t('history.key', { key: row.key }), test: 'row-history' }, t('tab.history'))));
@@ -206,11 +217,11 @@ function tr(app, row) {
 function why(row, doing) {
   if (doing === 'playing' || doing === 'enabled') return null;
   const { now = {} } = row;
-  const next = row.hours && doing === 'off_hours' ? row.hours.next_change_at : null;
-  const try_at = next ? `${clock(next)} (${relative(next)})` : nextTry({ ...now, state: doing });
+  const opens = doing === 'off_hours' ? row.hours?.next_change_at : undefined;
+  const tryAt = nextTry({ next_try_at: opens, ...now, state: doing });
   return [
-    h('bdi', { class: 'clip', test: 'why' }, now.last_error || t(`what.${doing}`)),
-    (now.attempts > 0 || try_at) && h('p', { class: 'note' }, now.attempts > 0 && t('why.attempts', { n: number(now.attempts) }), try_at && [t('why.next'), ' ', try_at]),
+    h('bdi', { class: 'clip', test: 'why', title: now.last_error || null }, now.last_error || t(`what.${doing}`)),
+    (now.attempts > 0 || tryAt) && h('p', { class: 'note' }, now.attempts > 0 && t('why.attempts', { n: number(now.attempts) }), tryAt && [t('why.next'), ' ', tryAt]),
     now.url > 1 && h('p', { class: 'note' }, t('url.tried', { n: now.url })),
   ];
 }
@@ -240,7 +251,12 @@ async function inPieces(name, args, items, progress) {
   for (const piece of pieces(items)) {
     const seq = Math.min(...piece.map((item) => item.seq));
     reply = await call(name, { ...args, if_seq: seq }, piece.map(named), 600_000);
-    failed.push(...(reply.data.items ?? reply.data).filter((item) => item.code !== 0));
+    const results = reply.data.items ?? reply.data;
+    failed.push(...results.filter((item) => item.code !== 0));
+    // For a server whose call knows pulls only.
+    for (const [index, { kind, key }] of piece.entries()) {
+      if (REMOVES[kind] && results[index].flag === false) await call(REMOVES[kind], { key });
+    }
     done += piece.length;
     progress(t('done.of', { n: number(done), total: number(items.length) }));
   }
@@ -312,19 +328,18 @@ function remove(app) {
 
 function start(app) {
   const canStart = ({ state }) => state === 'enabled' || state === 'dormant';
-  const becomes = (item) => ({ ...named(item), from: {}, to: { args: { [t('start.field')]: t('start.now') } } });
   return reviewChosen(app, {
     title: t('start.title'), verb: t('start'),
     planOfItems: (items) => {
-      const changed = items.filter(canStart).map(becomes);
-      const others = items.length - changed.length;
-      return { ...nothing, changed, notes: [t('start.note'), ...(others ? [t('start.cannot', { n: others, count: number(others) })] : [])] };
+      const started = items.filter(canStart).map(named);
+      const others = items.length - started.length;
+      return { ...nothing, started, notes: [t('start.note'), ...(others ? [t('start.cannot', { n: others, count: number(others) })] : [])] };
     },
     apply: async (plan, progress) => {
       let done = 0;
-      for (const { key } of plan.changed) {
+      for (const { key } of plan.started) {
         await call('restoreJournal', { key });
-        progress(t('done.of', { n: number(++done), total: number(plan.changed.length) }));
+        progress(t('done.of', { n: number(++done), total: number(plan.started.length) }));
       }
       return { text: t('start.done', { n: done, count: number(done) }) };
     },

@@ -34,28 +34,33 @@ export function planOf(reply, kind) {
   };
 }
 
-export const isEmpty = (plan) => !plan.added.length && !plan.changed.length && !plan.removed.length;
+const SIGNS = { added: '+', changed: '~', removed: '−', started: '▸' };
 
-const value = (text) => (text === undefined ? h('i', {}, t('review.nothing')) : h('bdi', {}, textOf(text)));
+export const isEmpty = (plan) => Object.keys(SIGNS).every((name) => !plan[name]?.length);
 
-function line(sign, item) {
+function value(name, text) {
+  if (text === undefined) return h('i', {}, t('review.nothing'));
+  return h('bdi', {}, name === 'state' ? t(`state.${text}`) : textOf(text));
+}
+
+function line(name, item) {
   const { kind, key, from, to, isInPlace } = item;
-  const fields = sign === '~' ? differences(from, to) : [];
-  const url = sign === '~' ? '' : urlOf((to ?? from)?.args);
-  return h('li', { class: `line sign${{ '+': 'Added', '~': 'Changed', '−': 'Removed' }[sign]}` },
-    h('span', { class: 'sign', 'aria-hidden': 'true' }, sign), ' ',
+  const fields = name === 'changed' ? differences(from, to) : [];
+  const url = name === 'changed' ? '' : urlOf((to ?? from)?.args);
+  return h('li', { class: `line is-${name}` },
+    h('span', { class: 'sign', 'aria-hidden': 'true' }, SIGNS[name]), ' ',
     h('bdi', { class: 'name' }, key), ' ', kind && h('span', { class: 'chip' }, t(`kind.${kind}`)),
     isInPlace && h('span', { class: 'chip' }, t('change.in_place')),
     url && h('div', { class: 'field' }, h('bdi', {}, url)),
-    fields.map(([name, before, after]) =>
-      h('div', { class: 'field' }, h('code', {}, name), ' ', h('del', {}, value(before)), ' → ', h('ins', {}, value(after)))));
+    fields.map(([field, before, after]) =>
+      h('div', { class: 'field' }, h('code', {}, field), ' ', h('del', {}, value(field, before)), ' → ', h('ins', {}, value(field, after)))));
 }
 
-function section(name, sign, items) {
+function section(name, items = []) {
   if (!items.length) return null;
   return h('section', { test: `review-${name}` },
     h('h3', {}, t(`review.${name}`, { n: items.length, count: number(items.length) })),
-    h('ul', { class: 'lines' }, items.slice(0, MOST_LINES).map((item) => line(sign, item))),
+    h('ul', { class: 'lines' }, items.slice(0, MOST_LINES).map((item) => line(name, item))),
     items.length > MOST_LINES && h('p', { class: 'note' }, t('review.more', { n: number(items.length - MOST_LINES) })));
 }
 
@@ -63,7 +68,7 @@ export function planView(plan) {
   return [
     (plan.notes ?? []).map((note) => h('p', { class: 'note' }, note)),
     isEmpty(plan) && h('p', { class: 'empty', test: 'review-empty' }, t('review.empty')),
-    section('added', '+', plan.added), section('changed', '~', plan.changed), section('removed', '−', plan.removed),
+    Object.keys(SIGNS).map((name) => section(name, plan[name])),
     plan.unchanged > 0 && h('p', { class: 'note' }, t('review.unchanged', { n: plan.unchanged, count: number(plan.unchanged) })),
   ];
 }

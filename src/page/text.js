@@ -182,16 +182,15 @@ export const TEXTS = {
   'start.title': ['Start these proxies now', '立即启动这些代理'],
   'start.note': ['Those that the server has are left alone; the others are started at once.', '服务器已有的保持不变，其余的立即启动。'],
   'start.cannot': ['{count} is disabled or set aside: enable it instead.|{count} are disabled or set aside: enable them instead.', '{count} 个处于停用或隔离状态，请改用“启用”。'],
-  'start.field': ['start', '启动'],
-  'start.now': ['now', '立即'],
   'start.done': ['{count} proxy is being started.|{count} proxies are being started.', '正在启动 {count} 个代理。'],
   'done.of': ['{n} of {total}', '{n} / {total}'],
   'done.failed': ['{n} failed, the first is {key}: {why}', '{n} 个失败，第一个是 {key}：{why}'],
 
   'review.what': ['What will change', '将发生的变更'],
-  'review.added': ['{count} is added|{count} are added', '新增 {count} 个'],
-  'review.changed': ['{count} is changed|{count} are changed', '更改 {count} 个'],
-  'review.removed': ['{count} is removed|{count} are removed', '删除 {count} 个'],
+  'review.added': ['{count} added', '新增 {count} 个'],
+  'review.changed': ['{count} changed', '更改 {count} 个'],
+  'review.removed': ['{count} removed', '删除 {count} 个'],
+  'review.started': ['{count} started now', '立即启动 {count} 个'],
   'review.unchanged': ['{count} stays as it is.|{count} stay as they are.', '{count} 个保持不变。'],
   'review.empty': ['Nothing would change.', '没有任何变更。'],
   'review.more': ['And {n} more.', '还有 {n} 个。'],
@@ -270,8 +269,8 @@ export const TEXTS = {
   'rollback.choose': ['choose…', '请选择…'],
   'rollback.to': ['Go back to here', '回滚到这里'],
   'rollback.undo': ['To before it', '回滚到它之前'],
-  'rollback.after': ['Go back to how it was after change {seq}', '回滚到变更 {seq} 之后的状态'],
-  'rollback.before': ['Go back to how it was before change {seq}', '回滚到变更 {seq} 之前的状态'],
+  'rollback.after': ['Go back to here, after change {seq}', '回滚到这里，变更 {seq} 之后'],
+  'rollback.before': ['To before it, before change {seq}', '回滚到它之前，变更 {seq} 之前'],
   'rollback.time': ['Go back to {time}', '回滚到 {time}'],
   'rollback.seq': ['Go back to change {seq}', '回滚到变更 {seq}'],
   'rollback.snapshot': ['Go back to the snapshot of change {seq}', '回滚到变更 {seq} 的快照'],
@@ -315,6 +314,6 @@ export function t(key, values = {}) {
   // Such as a state of a newer server: better its name than nothing.
   if (!texts) return key.slice(key.lastIndexOf('.') + 1);
   let text = texts[Object.keys(LANGUAGES).indexOf(current)];
-  if (text.includes('|')) text = text.split('|')[values.n === 1 ? 0 : 1];
+  if (text.includes('|')) text = text.split('|')[String(values.n) === '1' ? 0 : 1];
   return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
