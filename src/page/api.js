@@ -38,7 +38,8 @@ async function send(path, type, body, patience) {
   let reply;
   let text;
   try {
-    reply = await fetch(`/index/api/${path}`, { method: 'POST', headers, body, signal: AbortSignal.timeout(patience) });
+    // Beside the page, wherever a reverse proxy has put it.
+    reply = await fetch(`../index/api/${path}`, { method: 'POST', headers, body, signal: AbortSignal.timeout(patience) });
     text = await reply.text();
   } catch (error) {
     throw new Gone(error.message);

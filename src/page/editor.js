@@ -94,7 +94,7 @@ export function edit(app, row) {
         const changed = entry ? differences({ args: entry.args }, { args }) : Object.entries(args).map(([name, value]) => [name, undefined, value]);
         const hidden = changed.find(([, , value]) => value !== undefined && textOf(value).includes(HIDDEN));
         if (hidden) throw new Error(t('edit.hidden', { name: hidden[0] }));
-        const done = await (entry ? change(app, entry, args, changed) : add(app, kind, args));
+        const done = await (entry ? change(app, entry, changed) : add(app, kind, args));
         if (done) {
           result = true;
           dialog.close();
@@ -171,20 +171,27 @@ function add(app, kind, args) {
   });
 }
 
-function change(app, entry, args, changed) {
+const applied = (args, changed) => {
+  const whole = { ...args };
+  for (const [name, , value] of changed) value === undefined ? delete whole[name] : (whole[name] = value);
+  return whole;
+};
+
+function change(app, entry, changed) {
   const { kind, key } = entry;
   if (!changed.length) throw new Error(t('review.empty'));
   const given = Object.fromEntries(changed.map(([name, , value]) => [name, Array.isArray(value) ? JSON.stringify(value) : value ?? '']));
-  const [from, to] = [{ args: entry.args }, { args }];
   // What somebody has changed since it was shown here is a conflict; after a second look it is not.
-  let asOf = entry.asOf;
-  const shown = (how) => ({ added: [], removed: [], unchanged: 0, changed: [{ kind, key, from, to }], notes: how ? [t(`change.${how}.what`)] : [] });
+  let seen = entry;
+  const shown = (how) => {
+    const item = { kind, key, from: { args: seen.args }, to: { args: applied(seen.args, changed) } };
+    return { added: [], removed: [], unchanged: 0, changed: [item], notes: [t(`change.${how}.what`)] };
+  };
 
-  const onPull = (dry_run) => call('updateStreamProxy', { ...given, key, dry_run, if_seq: asOf });
+  const onPull = (dry_run) => call('updateStreamProxy', { ...given, key, dry_run, if_seq: seen.asOf });
   const onOther = async (dry_run) => {
-    const whole = { ...(await entryOf(entry, 1)).args };
-    for (const [name, , value] of changed) value === undefined ? delete whole[name] : (whole[name] = value);
-    const reply = await call('syncJournal', { kind, prune: 0, dry_run, if_seq: asOf }, [whole]);
+    const whole = applied((await entryOf(entry, 1)).args, changed);
+    const reply = await call('syncJournal', { kind, prune: 0, dry_run, if_seq: seen.asOf }, [whole]);
     if (reply.data.added.length) throw new Error(t('edit.otherKey'));
     return reply;
   };
@@ -192,16 +199,13 @@ function change(app, entry, args, changed) {
   return review(app, {
     title: t('edit.title'), verb: t('save'),
     load: async () => {
-      if (looks++ > 0) {
-        const fresh = await entryOf(entry, 0);
-        asOf = fresh.asOf;
-      }
+      if (looks++ > 0) seen = await entryOf(entry, 0);
       const reply = await (kind === 'pull' ? onPull : onOther)(1);
       return shown(kind === 'pull' ? reply.data.change : reply.data.in_place.length ? 'in_place' : 'replaced');
     },
     apply: async () => {
       await (kind === 'pull' ? onPull : onOther)(0);
-      return { text: t('edit.done', { key }), action: undo(app, asOf) };
+      return { text: t('edit.done', { key }), action: undo(app, seen.asOf) };
     },
   });
 }

@@ -14,6 +14,8 @@ const ON_PAGE = 100;
 const MOST_ITEMS = 10_000;
 // At least so long between two looks at the list, in milliseconds.
 const PAUSE = 5000;
+// After so long, the attempts and the times of the next ones are old.
+const OLD = 15_000;
 
 const KINDS = ['pull', 'push', 'ffmpeg'];
 const REMOVES = { push: 'delStreamPusherProxy', ffmpeg: 'delFFmpegSource' };
@@ -101,7 +103,8 @@ async function completed(rows) {
 
 // The one call of this second, if the list may have changed. False: the status is asked instead.
 export async function refresh(app) {
-  if (isLoading || !page || Date.now() - loadedAt < PAUSE || signOf(app.status) === shownOf) return false;
+  const age = Date.now() - loadedAt;
+  if (isLoading || !page || age < PAUSE || (age < OLD && signOf(app.status) === shownOf)) return false;
   await load(app);
   return problem === null;
 }
@@ -221,7 +224,7 @@ function why(row, doing) {
   const tryAt = nextTry({ next_try_at: opens, ...now, state: doing });
   return [
     h('bdi', { class: 'clip', test: 'why', title: now.last_error || null }, now.last_error || t(`what.${doing}`)),
-    (now.attempts > 0 || tryAt) && h('p', { class: 'note' }, now.attempts > 0 && t('why.attempts', { n: number(now.attempts) }), tryAt && [t('why.next'), ' ', tryAt]),
+    (now.attempts > 0 || tryAt) && h('p', { class: 'note' }, now.attempts > 0 && t('why.attempts', { n: number(now.attempts) }), tryAt && doing !== 'retrying' && t('why.next'), tryAt),
     now.url > 1 && h('p', { class: 'note' }, t('url.tried', { n: now.url })),
   ];
 }

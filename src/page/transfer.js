@@ -22,7 +22,7 @@ let problem = null;
 let isConflict = false;
 let busy = null;
 let isOver = false;
-// After an import: how many it concerns, and the change that made them.
+// After an import: how many it concerns.
 let started = null;
 
 export function enter() {}
@@ -74,7 +74,7 @@ async function apply(app) {
     const concerned = plan.added.length + plan.changed.length;
     await call('importJournal', { mode, if_seq: plan.seq }, file.text, 600_000);
     app.notify(t('import.done', { name: file.name }), { action: plan.seq === undefined ? null : undo(app, plan.seq) });
-    started = { concerned, isNews: false };
+    started = concerned;
     [file, plan] = [null, null];
   } catch (error) {
     [problem, isConflict] = [error.message, error.isConflict === true];
@@ -128,7 +128,7 @@ function importView(app) {
       h('button', { onclick: () => { [file, plan, errors, problem] = [null, null, [], null]; app.render(); }, test: 'import-cancel' }, t('cancel')),
       h('button', { onclick: () => preview(app), test: 'import-again' }, t('review.again')),
       h('button', { class: 'main', disabled: !plan || isEmpty(plan) || isConflict, onclick: () => apply(app), test: 'import-apply' }, t('import.apply'))),
-    started && progressView(app));
+    started !== null && progressView(app));
 }
 
 // The lines of the file that are wrong, with those around them; of a document, its item.
@@ -161,11 +161,12 @@ function itemsOf(text) {
 
 // The file is in the journal; what it asks for starts, and this says how far that is.
 function progressView(app) {
+  if (!app.status) return null;
   const { now } = app.status;
   const open = now.connecting + now.waiting;
   const all = open + now.playing + now.retrying + now.down + now.blocked;
   return h('div', { test: 'import-progress' },
-    h('p', {}, t('import.starting', { n: started.concerned, count: number(started.concerned), open: number(open), playing: number(now.playing), percent: percent(all - open, all) })),
+    h('p', {}, t('import.starting', { n: started, count: number(started), open: number(open), playing: number(now.playing), percent: percent(all - open, all) })),
     h('progress', { max: Math.max(1, all), value: all - open, 'aria-label': t('import.progress') }),
     ' ', h('a', { href: '#proxies' }, t('tab.proxies')));
 }
