@@ -13,13 +13,16 @@ export const serverNow = () => Date.now() + ahead;
 // What `call` waits for when the server does not know us; set once, by the page.
 export const onSignInNeeded = (handler) => (signInAgain = handler);
 
+// Without a login or a secret, or with a wrong one; release 8.0 says so in another way.
+const isStranger = ({ code, msg }) => code === -100 || (code === -300 && /^Required parameter missed: "secret"/.test(msg));
+
 // The server has answered, and refused.
 export class Refused extends Error {
   constructor(reply) {
     super(reply.msg || `code ${reply.code}`);
     this.reply = reply;
     this.isConflict = reply.conflict === true;
-    this.needsSignIn = reply.code === -100;
+    this.needsSignIn = isStranger(reply);
   }
 }
 
@@ -75,7 +78,7 @@ export async function call(name, args = {}, body = undefined, patience = 60_000)
   for (;;) {
     const reply = await once(name, args, body, patience);
     if (reply.code === 0) return reply;
-    if (reply.code !== -100) throw new Refused(reply);
+    if (!isStranger(reply)) throw new Refused(reply);
     await signInAgain(reply);
   }
 }
@@ -83,13 +86,13 @@ export async function call(name, args = {}, body = undefined, patience = 60_000)
 const ask = () => once('getJournalStatus', { limit: 0 }, undefined, 20_000);
 
 export async function isSignedIn() {
-  return (await ask()).code === 0;
+  return !isStranger(await ask());
 }
 
 export async function signIn(given) {
   secret = null;
   const challenge = await ask();
-  if (challenge.code !== -100) return;
+  if (!isStranger(challenge)) return;
   if (challenge.cookie) {
     const digest = md5(`zlmediakit:${given}:${challenge.cookie}`);
     const reply = await send('login', 'application/x-www-form-urlencoded', queryOf({ digest }), 20_000);
@@ -105,9 +108,7 @@ export async function signIn(given) {
 }
 
 export async function signOut() {
+  // With a login there is something to end on the server.
+  if (secret === null) await send('logout', 'application/json', '{}', 20_000);
   secret = null;
-  // A release without this call has nothing to end.
-  await send('logout', 'application/json', '{}', 20_000).catch((error) => {
-    if (error instanceof Gone && !/^HTTP 404/.test(error.message)) throw error;
-  });
 }
