@@ -2,6 +2,7 @@
 // MediaServer's login or, where a server has no login, kept in this variable and sent as a header.
 
 import { md5 } from './md5.js';
+import { t } from './text.js';
 
 let secret = null;
 // How far the server's clock is ahead of this one, in milliseconds.
@@ -27,7 +28,11 @@ export class Refused extends Error {
 }
 
 // The server has not answered.
-export class Gone extends Error {}
+export class Gone extends Error {
+  constructor(why) {
+    super(t('gone.call', { why }));
+  }
+}
 
 const queryOf = (args) =>
   Object.entries(args)

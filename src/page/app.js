@@ -206,6 +206,8 @@ async function begin() {
   prefersDark.addEventListener('change', showTheme);
   addEventListener('hashchange', route);
   document.addEventListener('visibilitychange', tick);
+  // A file that is dropped beside its place must not take the page away.
+  for (const name of ['dragover', 'drop']) addEventListener(name, (event) => event.preventDefault());
   route();
   while (!app.isSignedIn) {
     try {

@@ -17,7 +17,14 @@ function build(element, props, children) {
   return element;
 }
 
-const nodes = (children) => children.flat(9).filter((child) => child !== null && child !== undefined && child !== false);
+// What is not there now keeps its place, so that what follows it stays the same element.
+function nodeOf(child) {
+  if (child instanceof Node) return child;
+  const isNothing = child === null || child === undefined || child === false;
+  return isNothing ? document.createComment('') : document.createTextNode(String(child));
+}
+
+const nodes = (children) => children.flat(9).map(nodeOf);
 
 export const h = (tag, props, ...children) => build(document.createElement(tag), props, children);
 
@@ -25,11 +32,11 @@ export const svg = (tag, props, ...children) =>
   build(document.createElementNS('http://www.w3.org/2000/svg', tag), props, children);
 
 const idOf = (node) => node?.dataset?.id;
-const isSame = (a, b) => a.nodeName === b.nodeName && idOf(a) === idOf(b);
+const isSame = (a, b) => a.nodeName === b.nodeName && idOf(a) === idOf(b) && a.dataset?.test === b.dataset?.test;
 
 // Makes the children of `parent` what `children` say. Elements that stay keep focus, selection and scrolling.
 export function morph(parent, ...children) {
-  const wanted = nodes(children).map((child) => (child instanceof Node ? child : document.createTextNode(String(child))));
+  const wanted = nodes(children);
   const byId = new Map([...parent.childNodes].filter(idOf).map((node) => [idOf(node), node]));
   wanted.forEach((node, index) => {
     const place = parent.childNodes[index];
@@ -37,6 +44,8 @@ export function morph(parent, ...children) {
     if (own && isSame(own, node)) {
       if (own !== place) parent.insertBefore(own, place ?? null);
       update(own, node);
+    } else if (place && !idOf(place) && !idOf(node)) {
+      parent.replaceChild(node, place);
     } else {
       parent.insertBefore(node, place ?? null);
     }
@@ -45,7 +54,7 @@ export function morph(parent, ...children) {
 }
 
 function update(old, fresh) {
-  if (old.nodeType === Node.TEXT_NODE) {
+  if (old.nodeType !== Node.ELEMENT_NODE) {
     if (old.data !== fresh.data) old.data = fresh.data;
     return;
   }

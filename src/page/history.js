@@ -85,7 +85,7 @@ async function load(app, before = undefined) {
 const rowsOf = (groups) => groups.map(({ first, ...group }) => ({ ...group, first_seq: first }));
 
 export async function refresh(app) {
-  const isNews = app.status && app.status.durable_seq !== seqOf;
+  const isNews = problem !== null || (app.status && app.status.durable_seq !== seqOf);
   if (!isNews || isLoading || hasOlder || Date.now() - loadedAt < PAUSE) return false;
   await load(app);
   return problem === null;

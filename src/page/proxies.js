@@ -104,7 +104,7 @@ async function completed(rows) {
 // The one call of this second, if the list may have changed. False: the status is asked instead.
 export async function refresh(app) {
   const age = Date.now() - loadedAt;
-  if (isLoading || !page || age < PAUSE || (age < OLD && signOf(app.status) === shownOf)) return false;
+  if (isLoading || !page || age < PAUSE || (age < OLD && !problem && signOf(app.status) === shownOf)) return false;
   await load(app);
   return problem === null;
 }

@@ -78,6 +78,7 @@ export function review(app, { title, verb, load, apply, isDanger = false }) {
   return new Promise((resolve) => {
     let [plan, error, isConflict, busy] = [null, null, false, t('wait')];
     let result = false;
+    const element = () => dialog.element;
 
     async function run(text, work) {
       [busy, error, isConflict] = [text, null, false];
@@ -91,6 +92,8 @@ export function review(app, { title, verb, load, apply, isDanger = false }) {
       busy = null;
       dialog.isBusy = false;
       dialog.render();
+      // A button that was off for a while has lost the focus.
+      if (!element().contains(document.activeElement)) element().querySelector('button:enabled')?.focus();
     }
 
     const look = () => run(t('wait'), async () => (plan = await load()));
@@ -118,7 +121,7 @@ export function review(app, { title, verb, load, apply, isDanger = false }) {
           h('button', { onclick: () => dialog.close(), disabled: busy !== null, test: 'cancel' }, t('cancel')),
           error && h('button', { onclick: look, disabled: busy !== null, test: 'look-again' }, t('review.again')),
           h('button', {
-            class: isDanger ? 'main danger' : 'main', onclick: confirm, test: 'confirm', autofocus: true,
+            class: isDanger ? 'main danger' : 'main', onclick: confirm, test: 'confirm',
             disabled: busy !== null || !plan || isEmpty(plan) || isConflict,
           }, verb)));
     const dialog = openDialog('review', view);

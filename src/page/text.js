@@ -23,6 +23,7 @@ export const TEXTS = {
   'login.wrong': ['Not accepted: {why}', '登录未通过：{why}'],
   wait: ['One moment…', '请稍候…'],
   gone: ['The server has not answered since {time}. What is shown here is as of then. Trying again every second.', '服务器自 {time} 起没有应答，下面显示的是那时的情况。每秒重试一次。'],
+  'gone.call': ['The server did not answer: {why}', '服务器没有应答：{why}'],
   back: ['The server answers again.', '服务器恢复应答。'],
   dismiss: ['Dismiss', '关闭提示'],
   about: ['zlm-journal {version} ({build}).', 'zlm-journal {version}（{build}）。'],
@@ -300,6 +301,8 @@ export const TEXTS = {
   'export.done': ['{count} proxy exported.|{count} proxies exported.', '已导出 {count} 个代理。'],
 };
 
+const FROM_OUTSIDE = ['key', 'name', 'why', 'line'];
+
 let current = 'en';
 
 export const language = () => current;
@@ -315,5 +318,9 @@ export function t(key, values = {}) {
   if (!texts) return key.slice(key.lastIndexOf('.') + 1);
   let text = texts[Object.keys(LANGUAGES).indexOf(current)];
   if (text.includes('|')) text = text.split('|')[String(values.n) === '1' ? 0 : 1];
-  return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+  return text.replace(/\{(\w+)\}/g, (whole, name) => {
+    const value = values[name] ?? whole;
+    // A name from outside must not turn the text around it: it is isolated, as <bdi> does.
+    return FROM_OUTSIDE.includes(name) ? `\u2068${value}\u2069` : value;
+  });
 }
