@@ -197,6 +197,9 @@ fn many_whose_first_urls_die_at_once_are_soon_on_their_backups_also_over_a_crash
 #[test]
 #[ignore = "slow: just test-e2e"]
 fn a_camera_that_answers_and_sends_nothing_has_failed() {
+    if support::is_left_out_on_old("does not report a lost connection whose sources it keeps") {
+        return;
+    }
     let mut fixture = Fixture::prepare(&[("failover_sec", "9")]);
     for name in ["general.resetWhenRePlay", "rtsp.directProxy"] {
         fixture.server.settings.push((name.to_owned(), "0".to_owned()));
