@@ -1,9 +1,9 @@
 // The proxies that are chosen in the list, and what can be done with all of them: each time what will change is shown
 // first, and nothing is done if one of them has changed since it was seen.
 
-import { call } from './api.js';
+import { Refused, call } from './api.js';
 import { number } from './format.js';
-import { review } from './review.js';
+import { review, urlOf } from './review.js';
 import { undo } from './rollback.js';
 import { t } from './text.js';
 
@@ -19,7 +19,8 @@ export const idOf = ({ kind, key }) => `${kind}/${key}`;
 
 export function choose(row, seq) {
   const { kind, key, state, args } = row;
-  chosen.set(idOf(row), { kind, key, state, args, seq });
+  // No more than is shown: there may be 100,000.
+  chosen.set(idOf(row), { kind, key, state, args: { url: urlOf(args) }, seq });
 }
 
 const named = ({ kind, key }) => ({ kind, key });
@@ -28,21 +29,23 @@ function* pieces(items) {
   for (let at = 0; at < items.length; at += MOST_ITEMS) yield items.slice(at, at + MOST_ITEMS);
 }
 
-// One call for up to 10,000. Refused if one of them has changed since it was seen.
+const fail = (failed) => new Error(t('done.failed', { n: failed.length, key: failed[0].key ?? '', why: failed[0].msg ?? '' }));
+
+// One call for up to 10,000. Refused if one of them has changed since it was seen. Resolves to the change before.
 async function inPieces(name, args, items, progress = () => {}) {
-  let done = 0;
+  let [done, before] = [0, undefined];
   const failed = [];
   for (const piece of pieces(items)) {
     const seq = Math.min(...piece.map((item) => item.seq));
     const reply = await call(name, { ...args, if_seq: seq }, piece.map(named), 600_000);
+    before ??= reply.journal.seq;
     failed.push(...(reply.data.items ?? reply.data).filter((item) => item.code !== 0));
     done += piece.length;
     progress(t('done.of', { n: number(done), total: number(items.length) }));
   }
-  if (failed.length) throw new Error(t('done.failed', { n: failed.length, key: failed[0].key ?? '', why: failed[0].msg ?? '' }));
+  if (failed.length) throw fail(failed);
+  return before;
 }
-
-const oldest = (items) => Math.min(...items.map((item) => item.seq));
 
 // After a conflict, what is chosen is read again.
 async function readAgain(items) {
@@ -60,16 +63,15 @@ async function readAgain(items) {
   return [...chosen.values()];
 }
 
-// A review of the chosen: `planOfItems` says what becomes of them, and `check`, if the API has a dry run, whether the
-// server agrees. They are read anew from the second look on.
+// A review of the chosen: `planOfItems` says what becomes of them, and `check`, where the API has a dry run, whether the
+// server agrees, and which change an undo goes back to. They are read anew from the second look on.
 function reviewChosen(app, { title, verb, planOfItems, check, apply, isDanger }) {
   let items = [...chosen.values()];
   let looks = 0;
   const look = async () => {
     if (looks++ > 0) items = await readAgain(items);
     const plan = planOfItems(items);
-    await check?.(plan);
-    return plan;
+    return { ...plan, seq: await check?.(plan) };
   };
   return review(app, { title, verb, isDanger, load: look, apply }).then((done) => {
     if (done) chosen.clear();
@@ -90,7 +92,7 @@ export function setState(app, state) {
     check: (plan) => inPieces('setJournalState', { state, dry_run: 1 }, plan.changed),
     apply: async (plan, progress) => {
       await inPieces('setJournalState', { state }, plan.changed, progress);
-      return { text: t(`${state}.done`, { n: plan.changed.length, count: number(plan.changed.length) }), action: undo(app, oldest(plan.changed)) };
+      return { text: t(`${state}.done`, { n: plan.changed.length, count: number(plan.changed.length) }), action: undo(app, plan.seq) };
     },
   });
 }
@@ -102,7 +104,7 @@ export function remove(app) {
     check: (plan) => inPieces('delStreamProxies', { dry_run: 1 }, plan.removed),
     apply: async (plan, progress) => {
       await inPieces('delStreamProxies', {}, plan.removed, progress);
-      return { text: t('delete.done', { n: plan.removed.length, count: number(plan.removed.length) }), action: undo(app, oldest(plan.removed)) };
+      return { text: t('delete.done', { n: plan.removed.length, count: number(plan.removed.length) }), action: undo(app, plan.seq) };
     },
   });
 }
@@ -118,10 +120,17 @@ export function start(app) {
     },
     apply: async (plan, progress) => {
       let done = 0;
+      const failed = [];
       for (const { key } of plan.started) {
-        await call('restoreJournal', { key });
+        try {
+          await call('restoreJournal', { key });
+        } catch (error) {
+          if (!(error instanceof Refused)) throw error;
+          failed.push({ key, msg: error.message });
+        }
         progress(t('done.of', { n: number(++done), total: number(plan.started.length) }));
       }
+      if (failed.length) throw fail(failed);
       return { text: t('start.done', { n: done, count: number(done) }) };
     },
   });

@@ -195,17 +195,18 @@ function change(app, entry, changed) {
     if (reply.data.added.length) throw new Error(t('edit.otherKey'));
     return reply;
   };
-  let looks = 0;
+  let [looks, before] = [0, entry.asOf];
   return review(app, {
     title: t('edit.title'), verb: t('save'),
     load: async () => {
       if (looks++ > 0) seen = await entryOf(entry, 0);
       const reply = await (kind === 'pull' ? onPull : onOther)(1);
+      before = reply.journal.seq;
       return shown(kind === 'pull' ? reply.data.change : reply.data.in_place.length ? 'in_place' : 'replaced');
     },
     apply: async () => {
       await (kind === 'pull' ? onPull : onOther)(0);
-      return { text: t('edit.done', { key }), action: undo(app, seen.asOf) };
+      return { text: t('edit.done', { key }), action: undo(app, before) };
     },
   });
 }

@@ -45,10 +45,16 @@ async function load(app) {
   isLoading = true;
   app.render();
   try {
-    const loaded = await read(cursors.at(-1), ON_PAGE);
+    const rows = [];
+    let seq;
+    const next = await read(cursors.at(-1), ON_PAGE, (reply) => {
+      rows.push(...reply.data);
+      // The oldest answer says what was seen.
+      seq ??= reply.journal.seq;
+    });
     // An answer to an earlier question is of no use.
     if (mine !== loads) return;
-    [page, problem] = [loaded, null];
+    [page, problem] = [{ rows, next, seq }, null];
     for (const row of page.rows) {
       // What is shown now is what whoever decides has seen.
       if (chosen.has(idOf(row))) choose(row, page.seq);
@@ -67,20 +73,16 @@ async function load(app) {
 }
 
 // Follows `next` until there are enough: a call with a filter stops after a number of entries.
-async function read(after, limit, progress = () => {}) {
+async function read(after, limit, take) {
   const given = Object.fromEntries(Object.entries(filter).filter(([, value]) => value));
-  const rows = [];
-  let [next, seq] = [after, undefined];
+  let [next, count] = [after, 0];
   do {
-    const most = Math.min(MOST_ITEMS, limit - rows.length);
-    const reply = await call('listJournal', { ...given, live: 1, limit: most, after: next });
-    rows.push(...reply.data);
-    // The oldest answer says what was seen.
-    seq ??= reply.journal.seq;
+    const reply = await call('listJournal', { ...given, live: 1, limit: Math.min(MOST_ITEMS, limit - count), after: next });
+    take(reply);
     next = reply.next;
-    progress(rows.length);
-  } while (next !== null && rows.length < limit);
-  return { rows, next, seq };
+    count += reply.data.length;
+  } while (next !== null && count < limit);
+  return next;
 }
 
 // The one call of this second, if the list may have changed. False: the status is asked instead.
@@ -147,8 +149,10 @@ function actions(app, rows) {
 
 async function chooseAll(app) {
   try {
-    const all = await read(undefined, Infinity, (n) => app.notify(t('chosen.reading', { n: number(n) })));
-    for (const row of all.rows) choose(row, all.seq);
+    await read(undefined, Infinity, (reply) => {
+      for (const row of reply.data) choose(row, reply.journal.seq);
+      app.notify(t('chosen.reading', { n: number(chosen.size) }));
+    });
   } catch (error) {
     app.notify(error.message, { isError: true });
   }
@@ -212,6 +216,7 @@ function why(row, doing) {
 function pager(app) {
   if (!page) return null;
   const turn = (change) => () => {
+    if (isLoading) return;
     change();
     load(app).then(() => document.getElementById('main').scrollIntoView());
   };
