@@ -196,6 +196,7 @@ export const TEXTS = {
   'review.empty': ['Nothing would change.', '没有任何变更。'],
   'review.more': ['And {n} more.', '还有 {n} 个。'],
   'review.nothing': ['nothing', '无'],
+  'review.hidden': ['a password, which is not shown', '不显示的密码'],
   'review.doing': ['It is being done…', '正在执行…'],
   'review.again': ['Look again', '重新查看'],
   'review.conflict': ['Somebody else has changed this in the meantime. Nothing was done. Look again, and decide then.', '期间有别人改动过，本次什么也没有执行。请重新查看后再决定。'],

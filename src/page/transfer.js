@@ -125,7 +125,7 @@ function importView(app) {
 
 // The lines of the file that are wrong, with those around them; of a document, its item.
 function badLines() {
-  const lines = file.text.replace(/^\ufeff/, '').split(/\r?\n/);
+  const lines = file.text.split(/\r?\n/);
   const shown = (error) => {
     if (error.line !== undefined) {
       const from = Math.max(1, error.line - AROUND);
@@ -143,9 +143,10 @@ function badLines() {
 
 function itemsOf(text) {
   try {
-    const document_ = JSON.parse(text.replace(/^\ufeff/, ''));
-    const inner = document_.entries ? document_ : document_.data ?? document_;
-    return inner.entries ?? inner;
+    const whole = JSON.parse(text);
+    if (Array.isArray(whole)) return whole;
+    const inner = whole.format ? whole : whole.data;
+    return Array.isArray(inner) ? inner : inner.entries;
   } catch {
     return null;
   }
