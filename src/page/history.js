@@ -1,9 +1,9 @@
 // Who changed what, when and why, as a timeline; and going back to any moment of it.
 
 import { call } from './api.js';
-import { h } from './dom.js';
+import { h, select } from './dom.js';
 import { clock, day, fromLocalInput, localInput, number, time } from './format.js';
-import { textOf, urlOf } from './review.js';
+import { KINDS, textOf, urlOf } from './review.js';
 import { rollBack } from './rollback.js';
 import { t } from './text.js';
 
@@ -97,8 +97,8 @@ function filters(app) {
       h('input', { type, step: type === 'datetime-local' ? 1 : undefined, value: filter[name], oninput: (event) => set(app, name, event.target.value, pause), test: `history-${name}` }));
   return h('form', { class: 'filters', role: 'search', 'aria-label': t('filter'), onsubmit: (event) => event.preventDefault() },
     field('text', 'search', 250),
-    h('label', {}, t('filter.kind'), h('select', { value: filter.kind, onchange: (event) => set(app, 'kind', event.target.value), test: 'history-kind' },
-      ['', 'pull', 'push', 'ffmpeg'].map((each) => h('option', { value: each, selected: each === filter.kind }, each ? t(`kind.${each}`) : t('filter.all'))))),
+    h('label', {}, t('filter.kind'), select({ value: filter.kind, onchange: (event) => set(app, 'kind', event.target.value), test: 'history-kind' },
+      ['', ...KINDS], (each) => (each ? t(`kind.${each}`) : t('filter.all')))),
     field('since', 'datetime-local', 500), field('until', 'datetime-local', 500),
     textOf(filter) !== textOf(NO_FILTER) && h('button', { type: 'button', onclick: () => { filter = { ...NO_FILTER }; app.go('history'); load(app); }, test: 'history-none' }, t('filter.none')));
 }

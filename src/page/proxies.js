@@ -2,11 +2,11 @@
 
 import { call } from './api.js';
 import { MOST_ITEMS, choose, chosen, idOf, remove, setState, start } from './chosen.js';
-import { h } from './dom.js';
+import { h, select } from './dom.js';
 import { edit } from './editor.js';
 import { number, relative, time } from './format.js';
-import { nextTry } from './now.js';
-import { textOf, urlOf } from './review.js';
+import { DOING, KEPT, nextTry } from './now.js';
+import { KINDS, textOf, urlOf } from './review.js';
 import { t } from './text.js';
 
 const ON_PAGE = 100;
@@ -15,9 +15,6 @@ const PAUSE = 5000;
 // After so long, the attempts and the times of the next ones are old.
 const OLD = 15_000;
 
-const KINDS = ['pull', 'push', 'ffmpeg'];
-const STATES = ['enabled', 'disabled', 'dormant', 'quarantined'];
-const DOING = ['playing', 'connecting', 'retrying', 'waiting', 'down', 'blocked', 'off_hours'];
 const NO_FILTER = { text: '', kind: '', state: '', doing: '', label: '' };
 
 let filter = { ...NO_FILTER };
@@ -127,10 +124,10 @@ function filters(app) {
     h('label', {}, t(`filter.${name}`), h('input', { type: 'search', value: filter[name], oninput: (event) => type(app, name, event.target.value), test: `filter-${name}` }));
   const one = (name, values, labelOf) =>
     h('label', {}, t(`filter.${name}`),
-      h('select', { value: filter[name], onchange: (event) => set(app, name, event.target.value), test: `filter-${name}` },
-        ['', ...values].map((each) => h('option', { value: each, selected: each === filter[name] }, each ? labelOf(each) : t('filter.all')))));
+      select({ value: filter[name], onchange: (event) => set(app, name, event.target.value), test: `filter-${name}` },
+        ['', ...values], (each) => (each ? labelOf(each) : t('filter.all'))));
   return h('form', { class: 'filters', role: 'search', 'aria-label': t('filter'), onsubmit: (event) => event.preventDefault() },
-    text('text'), one('kind', KINDS, (each) => t(`kind.${each}`)), one('state', STATES, (each) => t(`state.${each}`)),
+    text('text'), one('kind', KINDS, (each) => t(`kind.${each}`)), one('state', ['enabled', ...KEPT], (each) => t(`state.${each}`)),
     one('doing', DOING, (each) => t(`doing.${each}`)), text('label'),
     textOf(filter) !== textOf(NO_FILTER) && h('button', { type: 'button', onclick: () => app.go('proxies'), test: 'filter-none' }, t('filter.none')));
 }
@@ -138,13 +135,19 @@ function filters(app) {
 function actions(app, rows) {
   const isMore = page?.next !== null || cursors.length > 1;
   const act = (name, run, isDanger = false) =>
-    h('button', { class: isDanger ? 'danger' : '', disabled: chosen.size === 0, onclick: () => run(app).then(() => load(app)), test: name }, t(name));
+    h('button', { class: isDanger ? 'danger' : '', disabled: chosen.size === 0, onclick: () => run(app).then(() => after(app)), test: name }, t(name));
   return h('div', { class: 'actions', role: 'toolbar', 'aria-label': t('chosen') },
     h('span', { class: 'count', 'aria-live': 'polite', test: 'chosen' }, t('chosen.n', { n: chosen.size, count: number(chosen.size) })),
     act('enable', (its) => setState(its, 'enabled')), act('disable', (its) => setState(its, 'disabled')),
     act('start', start), act('delete', remove, true),
     rows.length > 0 && isMore && h('button', { onclick: () => chooseAll(app), test: 'choose-all' }, t('chosen.all')),
     chosen.size > 0 && h('button', { class: 'quiet', onclick: () => { chosen.clear(); app.render(); }, test: 'choose-none' }, t('chosen.none')));
+}
+
+// The button that was used is off now: the keyboard goes on from the list.
+async function after(app) {
+  await load(app);
+  if (document.activeElement === document.body) document.getElementById('main').focus();
 }
 
 async function chooseAll(app) {

@@ -4,6 +4,7 @@ import { h, openDialog } from './dom.js';
 import { number } from './format.js';
 import { t } from './text.js';
 
+export const KINDS = ['pull', 'push', 'ffmpeg'];
 const MOST_LINES = 200;
 
 export const textOf = (value) => (typeof value === 'string' ? value : JSON.stringify(value));
