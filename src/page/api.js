@@ -66,12 +66,7 @@ async function send(path, type, body, patience) {
 async function once(name, args, body, patience) {
   const given = Object.fromEntries(Object.entries(args).filter(([, value]) => value !== undefined && value !== null));
   const query = queryOf(given);
-  if (body === undefined) {
-    const content = JSON.stringify(given);
-    // The server does not look for arguments in a longer body.
-    if (content.length > 4000) return send(`${name}?${query}`, 'application/json', '{}', patience);
-    return send(name, 'application/json', content, patience);
-  }
+  if (body === undefined) return send(name, 'application/json', JSON.stringify(given), patience);
   const isText = typeof body === 'string' && !/^\s*[[{]/.test(body);
   const content = typeof body === 'string' ? body : JSON.stringify(body);
   const path = query ? `${name}?${query}` : name;

@@ -1,7 +1,7 @@
 // The page: its frame, which view is shown, and the one call a second that brings news while somebody looks.
 
 import { Gone, Refused, call, isSignedIn, onSignInNeeded, signOut } from './api.js';
-import { h, morph } from './dom.js';
+import { h, morph, select } from './dom.js';
 import { clock, zone } from './format.js';
 import { askForSecret } from './login.js';
 import { LANGUAGES, language, setLanguage, t } from './text.js';
@@ -50,6 +50,11 @@ function remember(name, value) {
 const prefersDark = matchMedia('(prefers-color-scheme: dark)');
 let theme = THEMES.includes(remembered('theme')) ? remembered('theme') : 'auto';
 
+function setTheme(name) {
+  theme = name;
+  showTheme();
+}
+
 function showTheme() {
   document.documentElement.dataset.theme = theme === 'auto' ? (prefersDark.matches ? 'dark' : 'light') : theme;
 }
@@ -67,9 +72,11 @@ function go(name, query = {}) {
   location.hash = text ? `${name}?${text}` : name;
 }
 
+let lastNotice = 0;
+
 // Says something at the edge of the page; `action` is a button that goes with it: { text, run }.
 function notify(text, { isError = false, action = null } = {}) {
-  const notice = { id: crypto.getRandomValues(new Uint32Array(1))[0], text, isError, action };
+  const notice = { id: ++lastNotice, text, isError, action };
   // Errors stay until they are dismissed; of the others, the newest counts.
   app.notices = [...app.notices.filter((other) => other.isError).slice(-3), notice];
   if (!isError) setTimeout(() => dismiss(notice), action ? 30_000 : 8000);
@@ -94,31 +101,25 @@ function render() {
   });
 }
 
-const option = (value, text, isSelected) => h('option', { value, selected: isSelected }, text);
-
 function frame() {
   const tab = (name) =>
     h('a', { href: `#${name}`, 'aria-current': name === view ? 'page' : false, test: `tab-${name}` }, t(`tab.${name}`));
-  const choose = (name, label, values, value, textOf, set) =>
-    h('select', {
-      'aria-label': label, test: name, value,
-      onchange: (event) => { set(event.target.value); render(); },
-    }, values.map((each) => option(each, textOf(each), each === value)));
+  const choose = (name, values, value, textOf, set) => {
+    const onchange = (event) => {
+      set(event.target.value);
+      remember(name, event.target.value);
+      render();
+    };
+    return select({ 'aria-label': t(name), test: name, value, onchange }, values, textOf);
+  };
   return [
     h('a', { class: 'skip', href: '#main', onclick: skip }, t('skip')),
     h('header', { class: 'top' },
       h('h1', {}, t('title'), h('span', { class: 'host' }, location.host)),
       app.isSignedIn && h('nav', { 'aria-label': t('nav') }, Object.keys(VIEWS).map(tab)),
       h('div', { class: 'tools' },
-        choose('language', t('language'), Object.keys(LANGUAGES), language(), (each) => LANGUAGES[each], (each) => {
-          setLanguage(each);
-          remember('language', each);
-        }),
-        choose('theme', t('theme'), THEMES, theme, (each) => t(`theme.${each}`), (each) => {
-          theme = each;
-          remember('theme', each);
-          showTheme();
-        }),
+        choose('language', Object.keys(LANGUAGES), language(), (each) => LANGUAGES[each], setLanguage),
+        choose('theme', THEMES, theme, (each) => t(`theme.${each}`), setTheme),
         app.isSignedIn && h('button', { onclick: leave, test: 'sign-out' }, t('signOut')))),
     h('div', { role: 'alert', class: 'banners' }, banners()),
     h('main', { id: 'main', tabindex: -1, test: `view-${view}` }, app.isSignedIn && VIEWS[view].view(app)),

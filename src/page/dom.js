@@ -31,6 +31,10 @@ export const h = (tag, props, ...children) => build(document.createElement(tag),
 export const svg = (tag, props, ...children) =>
   build(document.createElementNS('http://www.w3.org/2000/svg', tag), props, children);
 
+// A field with a few values to choose from; `props.value` is the one that is chosen.
+export const select = (props, values, textOf) =>
+  h('select', props, values.map((value) => h('option', { value, selected: value === props.value }, textOf(value))));
+
 const idOf = (node) => node?.dataset?.id;
 const isSame = (a, b) => a.nodeName === b.nodeName && idOf(a) === idOf(b) && a.dataset?.test === b.dataset?.test;
 

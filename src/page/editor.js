@@ -1,8 +1,8 @@
 // The dialog that adds a proxy or changes one. It asks for what is most often given by name, and for the rest as lines.
 
 import { call } from './api.js';
-import { h, openDialog } from './dom.js';
-import { differences, planOf, review, textOf } from './review.js';
+import { h, openDialog, select } from './dom.js';
+import { KINDS, differences, planOf, review, textOf } from './review.js';
 import { undo } from './rollback.js';
 import { t } from './text.js';
 
@@ -84,6 +84,7 @@ export function edit(app, row) {
       }
       isBusy = false;
       dialog.render();
+      dialog.element.querySelector('.fields :enabled')?.focus();
     }
 
     async function submit(event) {
@@ -105,6 +106,13 @@ export function edit(app, row) {
       dialog.render();
     }
 
+    function setKind(value) {
+      kind = value;
+      // What both kinds have a field for stays.
+      form = { ...formOf(kind, NEW), ...Object.fromEntries(Object.entries(form).filter(([name]) => FIELDS[kind].includes(name))) };
+      dialog.render();
+    }
+
     const set = (name) => (event) => {
       form[name] = event.target.value;
     };
@@ -112,12 +120,12 @@ export function edit(app, row) {
     function field(name) {
       const isFixed = entry !== null && OF_KEY[kind].includes(name);
       const common = {
-        value: form[name], name, disabled: isFixed || isBusy, oninput: set(name), onchange: set(name), test: `field-${name}`,
+        autofocus: row === null && name === FIELDS[kind][0], value: form[name], name, disabled: isFixed || isBusy, oninput: set(name), onchange: set(name), test: `field-${name}`,
         required: REQUIRED[kind].includes(name), spellcheck: 'false', autocomplete: 'off', dir: name.includes('url') ? 'ltr' : 'auto',
       };
       const isText = name === 'journal_backup_urls' || name === 'others';
       const input = CHOICES[name]
-        ? h('select', common, CHOICES[name].map((each) => h('option', { value: each, selected: each === form[name] }, t(`choice.${name}.${each}`))))
+        ? select(common, CHOICES[name], (each) => t(`choice.${name}.${each}`))
         : h(isText ? 'textarea' : 'input', isText ? { ...common, rows: 3 } : common);
       const hint = ['journal_backup_urls', 'journal_hours', 'journal_label', 'others', 'retry_count', 'journal_failover_sec'].includes(name);
       return h('label', { class: isText || name.endsWith('url') ? 'wide' : '' }, h('span', {}, t(`field.${name}`), ' ', name !== 'others' && h('code', {}, name)), input,
@@ -128,14 +136,7 @@ export function edit(app, row) {
       h('form', { class: 'editor', onsubmit: submit },
         h('h2', { id: 'editor-title' }, row ? t('edit.title') : t('add.title')),
         row ? h('p', {}, h('bdi', { class: 'name' }, row.key), ' ', h('span', { class: 'chip' }, t(`kind.${kind}`))) : h('label', {}, t('filter.kind'),
-          h('select', {
-            value: kind, test: 'field-kind', onchange: (event) => {
-              kind = event.target.value;
-              form = formOf(kind, { ...NEW, ...Object.fromEntries(Object.entries(form).filter(([name, value]) => value && name !== 'others' && name !== 'journal_backup_urls')) });
-              form.others = '';
-              dialog.render();
-            },
-          }, Object.keys(FIELDS).map((each) => h('option', { value: each, selected: each === kind }, t(`kind.${each}`))))),
+          select({ value: kind, test: 'field-kind', onchange: (event) => setKind(event.target.value) }, KINDS, (each) => t(`kind.${each}`))),
         h('div', { class: 'fields scroll tall' }, FIELDS[kind].map(field), field('others')),
         row && h('label', { class: 'check' }, h('input', { type: 'checkbox', checked: isRevealed, disabled: isBusy, onchange: (event) => load(event.target.checked), test: 'reveal' }), ' ', t('edit.reveal')),
         h('p', { role: 'alert', class: 'problem', dir: 'auto', test: 'editor-error' }, error),
@@ -195,17 +196,18 @@ function change(app, entry, changed) {
     if (reply.data.added.length) throw new Error(t('edit.otherKey'));
     return reply;
   };
-  let looks = 0;
+  let [looks, before] = [0, entry.asOf];
   return review(app, {
     title: t('edit.title'), verb: t('save'),
     load: async () => {
       if (looks++ > 0) seen = await entryOf(entry, 0);
       const reply = await (kind === 'pull' ? onPull : onOther)(1);
+      before = reply.journal.seq;
       return shown(kind === 'pull' ? reply.data.change : reply.data.in_place.length ? 'in_place' : 'replaced');
     },
     apply: async () => {
       await (kind === 'pull' ? onPull : onOther)(0);
-      return { text: t('edit.done', { key }), action: undo(app, seen.asOf) };
+      return { text: t('edit.done', { key }), action: undo(app, before) };
     },
   });
 }

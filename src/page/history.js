@@ -1,9 +1,9 @@
 // Who changed what, when and why, as a timeline; and going back to any moment of it.
 
 import { call } from './api.js';
-import { h } from './dom.js';
+import { h, select } from './dom.js';
 import { clock, day, fromLocalInput, localInput, number, time } from './format.js';
-import { textOf, urlOf } from './review.js';
+import { KINDS, textOf, urlOf } from './review.js';
 import { rollBack } from './rollback.js';
 import { t } from './text.js';
 
@@ -31,28 +31,14 @@ export function enter(app) {
   load(app);
 }
 
-// Neighbours that one call made are one event. A server that groups them gives them so.
-function grouped(rows) {
-  const groups = [];
-  for (const row of rows) {
-    const last = groups.at(-1);
-    const { count = 1, isWhole = row.ops !== undefined } = row;
-    const ops = row.ops ?? { [row.op]: 1 };
-    const items = row.items ?? [row];
-    const first = row.first_seq ?? row.seq;
-    if (last && last.at === row.at && last.origin === row.origin && last.reason === row.reason) {
-      last.count += count;
-      for (const [op, n] of Object.entries(ops)) last.ops[op] = (last.ops[op] ?? 0) + n;
-      last.items.push(...items);
-      last.first = first;
-      last.isWhole = isWhole;
-    } else {
-      groups.push({ seq: row.seq, first, at: row.at, origin: row.origin, reason: row.reason, count, ops: { ...ops }, items: [...items], isWhole });
-    }
-    // What another follows has all of its changes.
-    if (groups.length > 1) groups.at(-2).isWhole = true;
-  }
-  return groups;
+// One call's changes are one event; a very long one goes on on the next page.
+function joined(before, rows) {
+  const [last, [first, ...rest]] = [before.at(-1), rows];
+  const isOne = last && first && last.at === first.at && last.origin === first.origin && last.reason === first.reason;
+  if (!isOne) return [...before, ...rows];
+  const ops = { ...last.ops };
+  for (const [op, n] of Object.entries(first.ops)) ops[op] = (ops[op] ?? 0) + n;
+  return [...before.slice(0, -1), { ...last, ops, first_seq: first.first_seq, count: last.count + first.count }, ...rest];
 }
 
 async function load(app, before = undefined) {
@@ -65,10 +51,9 @@ async function load(app, before = undefined) {
     const reply = await call('getJournalHistory', args);
     if (before === undefined) snapshots = (await call('listJournalSnapshots')).data;
     if (mine !== loads) return;
-    events = grouped([...(before === undefined ? [] : rowsOf(events)), ...reply.data]);
+    events = joined(before === undefined ? [] : events, reply.data);
     hasOlder = before !== undefined;
     [next, problem] = [reply.next, null];
-    if (next === null && events.length) events.at(-1).isWhole = true;
   } catch (error) {
     if (mine !== loads) return;
     problem = error.message;
@@ -81,8 +66,6 @@ async function load(app, before = undefined) {
     app.render();
   }
 }
-
-const rowsOf = (groups) => groups.map(({ first, ...group }) => ({ ...group, first_seq: first }));
 
 export async function refresh(app) {
   const isNews = problem !== null || (app.status && app.status.durable_seq !== seqOf);
@@ -114,8 +97,8 @@ function filters(app) {
       h('input', { type, step: type === 'datetime-local' ? 1 : undefined, value: filter[name], oninput: (event) => set(app, name, event.target.value, pause), test: `history-${name}` }));
   return h('form', { class: 'filters', role: 'search', 'aria-label': t('filter'), onsubmit: (event) => event.preventDefault() },
     field('text', 'search', 250),
-    h('label', {}, t('filter.kind'), h('select', { value: filter.kind, onchange: (event) => set(app, 'kind', event.target.value), test: 'history-kind' },
-      ['', 'pull', 'push', 'ffmpeg'].map((each) => h('option', { value: each, selected: each === filter.kind }, each ? t(`kind.${each}`) : t('filter.all'))))),
+    h('label', {}, t('filter.kind'), select({ value: filter.kind, onchange: (event) => set(app, 'kind', event.target.value), test: 'history-kind' },
+      ['', ...KINDS], (each) => (each ? t(`kind.${each}`) : t('filter.all')))),
     field('since', 'datetime-local', 500), field('until', 'datetime-local', 500),
     textOf(filter) !== textOf(NO_FILTER) && h('button', { type: 'button', onclick: () => { filter = { ...NO_FILTER }; app.go('history'); load(app); }, test: 'history-none' }, t('filter.none')));
 }
@@ -151,12 +134,12 @@ function timeline(app) {
   return h('ol', { class: 'timeline', 'aria-busy': isLoading ? 'true' : false, test: 'timeline' }, nodes);
 }
 
-const SHOWN = 20;
-
 function eventView(app, event) {
-  const { seq, first, at, origin, reason, count, ops, items, isWhole } = event;
+  const { seq, first_seq: first, at, origin, reason, count, ops, items } = event;
+  // With a filter, others of the same call may lie before and after: then its moment counts.
+  const isWhole = !filter.text && !filter.kind;
   const main = Object.entries(ops).sort((a, b) => b[1] - a[1])[0][0];
-  const back = (to) => rollBack(app, { to_seq: to }).then((done) => done && load(app));
+  const back = (moment) => rollBack(app, moment).then((done) => done && load(app));
   const one = (item) =>
     h('li', { class: 'line' }, count > 1 && h('span', { class: 'op' }, t(`op.${item.op}`), ' '), h('bdi', { class: 'name' }, item.key), ' ', h('span', { class: 'chip' }, t(`kind.${item.kind}`)),
       item.args && h('div', { class: 'field' }, h('bdi', {}, urlOf(item.args))));
@@ -166,10 +149,10 @@ function eventView(app, event) {
     h('div', { class: 'what' },
       h('p', {}, h('b', {}, count > 1 ? summary : t(`op.${main}`)), ' · ', h('bdi', { class: 'reason', test: 'reason' }, reason), ' · ', h('span', { class: 'who' }, t('history.by'), ' ', h('bdi', {}, origin === 'zlm-journal' ? t('history.itself') : origin))),
       count > 1
-        ? h('details', {}, h('summary', {}, t('history.items', { n: count, count: number(count) })), h('ul', { class: 'lines' }, items.slice(0, SHOWN).map(one)),
-          count > SHOWN && h('p', { class: 'note' }, t('review.more', { n: number(count - SHOWN) })))
+        ? h('details', {}, h('summary', {}, t('history.items', { n: count, count: number(count) })), h('ul', { class: 'lines' }, items.map(one)),
+          count > items.length && h('p', { class: 'note' }, t('review.more', { n: number(count - items.length) })))
         : h('ul', { class: 'lines' }, items.map(one))),
     h('div', { class: 'do' },
-      h('button', { onclick: () => back(seq), 'aria-label': t('rollback.after', { seq: number(seq) }), test: 'back-to' }, t('rollback.to')),
-      isWhole && h('button', { class: 'quiet', onclick: () => back(first - 1), 'aria-label': t('rollback.before', { seq: number(first) }), test: 'back-before' }, t('rollback.undo'))));
+      h('button', { onclick: () => back(isWhole ? { to_seq: seq } : { to_time: at }), 'aria-label': t('rollback.after', { seq: number(seq) }), test: 'back-to' }, t('rollback.to')),
+      h('button', { class: 'quiet', onclick: () => back(isWhole ? { to_seq: first - 1 } : { to_time: at - 1 }), 'aria-label': t('rollback.before', { seq: number(first) }), test: 'back-before' }, t('rollback.undo'))));
 }

@@ -10,8 +10,8 @@ export const shows = 20;
 export function enter() {}
 
 // In the order in which they are drawn and listed; the first are those of the server, the others those of the journal.
-const DOING = ['playing', 'connecting', 'waiting', 'retrying', 'down', 'blocked', 'off_hours'];
-const KEPT = ['dormant', 'disabled', 'quarantined'];
+export const DOING = ['playing', 'connecting', 'waiting', 'retrying', 'down', 'blocked', 'off_hours'];
+export const KEPT = ['dormant', 'disabled', 'quarantined'];
 
 export function view(app) {
   const { status } = app;

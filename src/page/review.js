@@ -4,6 +4,7 @@ import { h, openDialog } from './dom.js';
 import { number } from './format.js';
 import { t } from './text.js';
 
+export const KINDS = ['pull', 'push', 'ffmpeg'];
 const MOST_LINES = 200;
 
 export const textOf = (value) => (typeof value === 'string' ? value : JSON.stringify(value));
@@ -52,6 +53,7 @@ function line(name, item) {
     h('bdi', { class: 'name' }, key), ' ', kind && h('span', { class: 'chip' }, t(`kind.${kind}`)),
     isInPlace && h('span', { class: 'chip' }, t('change.in_place')),
     url && h('div', { class: 'field' }, h('bdi', {}, url)),
+    name === 'changed' && from && to && !fields.length && h('div', { class: 'field' }, t('review.hidden')),
     fields.map(([field, before, after]) =>
       h('div', { class: 'field' }, h('code', {}, field), ' ', h('del', {}, value(field, before)), ' → ', h('ins', {}, value(field, after)))));
 }

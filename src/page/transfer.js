@@ -52,19 +52,10 @@ async function preview(app) {
     plan = planOf(await call('importJournal', { mode, dry_run: 1, detail: 200 }, file.text, 600_000));
   } catch (error) {
     problem = error.message;
-    errors = placesOf(error.reply, error.message);
+    errors = error.reply?.errors ?? [];
   }
   busy = null;
   app.render();
-}
-
-// Where a file is wrong: what the reply names, or else what its message does.
-function placesOf(reply, message) {
-  if (reply?.errors?.length) return reply.errors;
-  const line = /\bline (\d+)/.exec(message);
-  if (line) return [{ line: Number(line[1]), msg: message }];
-  const item = /\b(?:item|entry|proxy) (\d+) \(/.exec(message);
-  return item ? [{ item: Number(item[1]), msg: message }] : [];
 }
 
 async function apply(app) {
@@ -116,7 +107,8 @@ function importView(app) {
     h('p', {}, t('import.what')),
     h('fieldset', {}, h('legend', {}, t('import.mode')), radio('merge'), radio('replace')),
     h('div', { class: isOver ? 'drop over' : 'drop', ondrop: drop, ondragover: over(true), ondragleave: over(false), test: 'drop' },
-      h('label', { class: 'file' }, t('import.choose'), ' ', h('input', { type: 'file', accept: '.csv,.json,.txt,text/csv,application/json', onchange: choose, test: 'file' }))),
+      h('span', {}, t('import.drop'), ' '),
+      h('label', { class: 'button' }, t('import.choose'), h('input', { class: 'hidden', type: 'file', accept: '.csv,.json,.txt,text/csv,application/json', onchange: choose, test: 'file' }))),
     busy && h('p', { role: 'status', class: 'busy' }, h('progress', { 'aria-label': busy }), ' ', busy),
     h('div', { role: 'alert', test: 'import-error' },
       isConflict && h('p', { class: 'problem', test: 'conflict' }, t('review.conflict')),
@@ -133,7 +125,7 @@ function importView(app) {
 
 // The lines of the file that are wrong, with those around them; of a document, its item.
 function badLines() {
-  const lines = file.text.replace(/^\ufeff/, '').split(/\r?\n/);
+  const lines = file.text.split(/\r?\n/);
   const shown = (error) => {
     if (error.line !== undefined) {
       const from = Math.max(1, error.line - AROUND);
@@ -151,9 +143,10 @@ function badLines() {
 
 function itemsOf(text) {
   try {
-    const document_ = JSON.parse(text.replace(/^\ufeff/, ''));
-    const inner = document_.entries ? document_ : document_.data ?? document_;
-    return inner.entries ?? inner;
+    const whole = JSON.parse(text);
+    if (Array.isArray(whole)) return whole;
+    const inner = whole.format ? whole : whole.data;
+    return Array.isArray(inner) ? inner : inner.entries;
   } catch {
     return null;
   }
