@@ -258,7 +258,8 @@ fn ten_thousand_proxies_are_a_page_at_a_time_and_are_changed_in_one_call() {
     let took = browser.run("return Math.round(window.listed - window.signedIn)", json!([]));
     support::say(&format!("the first of 10,000 proxies are listed {took} ms after the click on Sign in"));
     assert_eq!(browser.count(&named("row")), 100);
-    assert_eq!(calls(browser.requests(), "listJournal").len(), 1);
+    let lists = calls(browser.requests(), "listJournal");
+    assert!(!lists.is_empty() && lists.iter().all(|call| call.body.contains("\"limit\":100")), "{lists:?}");
 
     browser.fill(&named("filter-text"), "c0777");
     browser.wait_until("ten of them", |browser| browser.count(&named("row")) == 10);
@@ -357,6 +358,10 @@ fn every_text_is_there_in_both_languages() {
     browser.choose(&named("language"), "zh");
     browser.wait_until("the other language", |browser| browser.text(&named("tab-now")) != english);
     browser.run("location.reload()", json!([]));
+    if HOST.is_old {
+        // There is no login that outlives the page.
+        sign_in(&browser);
+    }
     browser.wait_for(&named("tab-now"));
     assert_eq!(browser.run("return document.documentElement.lang.slice(0, 2)", json!([])), "zh");
     leave(browser, &fixture);

@@ -88,7 +88,7 @@ fn page_comes_with_the_plugin_and_leaves_other_paths_to_the_server() {
 
     let page = client.get("/journal/", &[]);
     assert_eq!((page.status, page.headers["content-type"].as_str()), (200, "text/html; charset=utf-8"));
-    assert!(page.body.starts_with(b"<!doctype html>"), "{}", String::from_utf8_lossy(&page.body));
+    assert!(page.body[..15].eq_ignore_ascii_case(b"<!doctype html>"), "{}", String::from_utf8_lossy(&page.body));
     assert!(page.headers["content-security-policy"].starts_with("default-src 'none'"));
     let etag = &page.headers["etag"];
     let again = client.get("/journal/?lang=zh", &[("if-none-match", etag)]);
@@ -118,9 +118,13 @@ fn page_is_not_there_without_a_journal_nor_for_addresses_that_may_not_call() {
         fixture.server.settings.push(("http.allow_ip_range".to_owned(), setting.to_owned()));
         fixture.server.write_config(&Fixture::journal(&fixture.server, &[journal]));
         fixture.server.start();
-        // As for any file that is not there; the server hides those from such an address.
+        // As for any file that is not there. Newer servers hide those from such an address.
         let status = Client::of(&fixture.server).get("/journal/", &[]).status;
-        assert_eq!(status, if HOST.real && setting != "127.0.0.1" { 401 } else { 404 }, "{journal:?}");
+        assert_eq!(
+            status,
+            if HOST.real && !HOST.is_old && setting != "127.0.0.1" { 401 } else { 404 },
+            "{journal:?}"
+        );
     }
 }
 
