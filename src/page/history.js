@@ -154,6 +154,8 @@ function eventView(app, event) {
   const { seq, first_seq: first, at, origin, reason, count, ops, items } = event;
   // With a filter, others of the same call may lie before and after: then its moment counts.
   const isWhole = !filter.text && !filter.kind;
+  // Its first changes may be on the next page.
+  const isPart = next !== null && event === events.at(-1);
   const main = Object.entries(ops).sort((a, b) => b[1] - a[1])[0][0];
   const back = (moment) => rollBack(app, moment).then((done) => done && load(app));
   const one = (item) =>
@@ -178,6 +180,6 @@ function eventView(app, event) {
     h('div', { class: 'do' },
       button('back-to', t('rollback.to'), () => back(isWhole ? { to_seq: seq } : { to_time: at }),
         { 'aria-label': t('rollback.after', { seq: number(seq) }) }),
-      button('back-before', t('rollback.undo'), () => back(isWhole ? { to_seq: first - 1 } : { to_time: at - 1 }),
+      !isPart && button('back-before', t('rollback.undo'), () => back(isWhole ? { to_seq: first - 1 } : { to_time: at - 1 }),
         { class: 'quiet', 'aria-label': t('rollback.before', { seq: number(first) }) })));
 }
