@@ -72,6 +72,15 @@ pub enum Endpoint {
 impl Kind {
     pub const ALL: &'static [Kind] = &[Kind::Pull, Kind::Push, Kind::Ffmpeg];
 
+    /// The arguments with URLs.
+    pub fn url_args(self) -> impl Iterator<Item = &'static str> {
+        let url = |end| match end {
+            Endpoint::Url(name) => Some(name),
+            Endpoint::Named => None,
+        };
+        [self.info().input, self.info().output].into_iter().filter_map(url)
+    }
+
     pub fn info(self) -> &'static KindInfo {
         match self {
             Kind::Pull => &KindInfo {

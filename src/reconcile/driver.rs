@@ -116,6 +116,12 @@ impl Handle {
         }
     }
 
+    /// What each of these does, whether it plays or not; `None` for those that should not run.
+    pub fn shown_of<'a>(&self, keys: impl Iterator<Item = &'a ProxyKey>) -> Vec<Option<UnhealthyProxy>> {
+        let plan = self.shared.plan.lock();
+        plan.shown(keys, self.shared.began.lock().elapsed())
+    }
+
     /// Looks at all proxies that do not play, while no event is handled: for a millisecond or so.
     pub fn troubles<T>(&self, look: impl FnOnce(&mut dyn Iterator<Item = Trouble<'_>>) -> T) -> T {
         look(&mut self.shared.plan.lock().troubles())

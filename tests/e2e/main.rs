@@ -18,6 +18,7 @@ mod hours;
 mod kinds;
 mod lifecycle;
 mod others;
+mod page;
 mod races;
 mod restore;
 mod schedules;
