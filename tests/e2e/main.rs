@@ -17,6 +17,7 @@ mod glue;
 mod hours;
 mod kinds;
 mod lifecycle;
+mod operators;
 mod others;
 mod page;
 mod races;

@@ -1,0 +1,186 @@
+// Import of a file, shown before it is done, and export as a file.
+
+import { call } from './api.js';
+import { h } from './dom.js';
+import { number, percent } from './format.js';
+import { isEmpty, planOf, planView } from './review.js';
+import { undo } from './rollback.js';
+import { t } from './text.js';
+
+const MOST_BYTES = 64 * 1024 * 1024;
+// Lines around a bad one that are shown with it.
+const AROUND = 2;
+const MOST_ERRORS = 100;
+
+export const shows = 0;
+
+let file = null;
+let mode = 'merge';
+let plan = null;
+let errors = [];
+let problem = null;
+let isConflict = false;
+let busy = null;
+let isOver = false;
+// After an import: how many it concerns.
+let started = null;
+
+export function enter() {}
+
+async function take(app, given) {
+  if (!given) return;
+  [file, plan, errors, problem, started] = [null, null, [], null, null];
+  if (given.size > MOST_BYTES) {
+    problem = t('import.large', { name: given.name });
+    return app.render();
+  }
+  try {
+    // What is not UTF-8 must not become something else.
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(await given.arrayBuffer());
+    file = { name: given.name, text };
+  } catch {
+    problem = t('import.utf8', { name: given.name });
+    return app.render();
+  }
+  return preview(app);
+}
+
+async function preview(app) {
+  [plan, errors, problem, isConflict, busy] = [null, [], null, false, t('import.reading')];
+  app.render();
+  try {
+    plan = planOf(await call('importJournal', { mode, dry_run: 1, detail: 200 }, file.text, 600_000));
+  } catch (error) {
+    problem = error.message;
+    errors = error.reply?.errors ?? [];
+  }
+  busy = null;
+  app.render();
+}
+
+async function apply(app) {
+  [busy, problem, isConflict] = [t('import.doing'), null, false];
+  app.render();
+  try {
+    const concerned = plan.added.length + plan.changed.length;
+    await call('importJournal', { mode, if_seq: plan.seq }, file.text, 600_000);
+    app.notify(t('import.done', { name: file.name }), { action: plan.seq === undefined ? null : undo(app, plan.seq) });
+    started = concerned;
+    [file, plan] = [null, null];
+  } catch (error) {
+    [problem, isConflict] = [error.message, error.isConflict === true];
+  }
+  busy = null;
+  app.render();
+}
+
+export function view(app) {
+  return h('div', { class: 'cards' }, importView(app), exportView(app));
+}
+
+function importView(app) {
+  const drop = (event) => {
+    event.preventDefault();
+    isOver = false;
+    take(app, event.dataTransfer.files[0]);
+  };
+  const over = (value) => (event) => {
+    event.preventDefault();
+    if (isOver === value) return;
+    isOver = value;
+    app.render();
+  };
+  const choose = (event) => {
+    const [given] = event.target.files;
+    take(app, given);
+    // The same file again is a change, too: somebody may have mended it.
+    event.target.value = '';
+  };
+  const setMode = (event) => {
+    mode = event.target.value;
+    if (file) preview(app);
+  };
+  const radio = (value) =>
+    h('label', { class: 'check' }, h('input', { type: 'radio', name: 'mode', value, checked: mode === value, onchange: setMode, test: `mode-${value}` }), ' ', t(`import.${value}`));
+  return h('section', { class: 'card import', 'aria-labelledby': 'card-import' },
+    h('h2', { id: 'card-import' }, t('import')),
+    h('p', {}, t('import.what')),
+    h('fieldset', {}, h('legend', {}, t('import.mode')), radio('merge'), radio('replace')),
+    h('div', { class: isOver ? 'drop over' : 'drop', ondrop: drop, ondragover: over(true), ondragleave: over(false), test: 'drop' },
+      h('span', {}, t('import.drop'), ' '),
+      h('label', { class: 'button' }, t('import.choose'), h('input', { class: 'hidden', type: 'file', accept: '.csv,.json,.txt,text/csv,application/json', onchange: choose, test: 'file' }))),
+    busy && h('p', { role: 'status', class: 'busy' }, h('progress', { 'aria-label': busy }), ' ', busy),
+    h('div', { role: 'alert', test: 'import-error' },
+      isConflict && h('p', { class: 'problem', test: 'conflict' }, t('review.conflict')),
+      problem && !errors.length && h('p', { class: 'problem', dir: 'auto' }, problem),
+      errors.length > 0 && file && badLines()),
+    plan && h('div', { test: 'import-preview' }, h('h3', {}, t('import.preview', { name: file.name })),
+      h('div', { class: 'scroll tall', tabindex: 0, role: 'region', 'aria-label': t('review.what') }, planView(plan))),
+    file && !busy && h('div', { class: 'buttons' },
+      h('button', { onclick: () => { [file, plan, errors, problem] = [null, null, [], null]; app.render(); }, test: 'import-cancel' }, t('cancel')),
+      h('button', { onclick: () => preview(app), test: 'import-again' }, t('review.again')),
+      h('button', { class: 'main', disabled: !plan || isEmpty(plan) || isConflict, onclick: () => apply(app), test: 'import-apply' }, t('import.apply'))),
+    started !== null && progressView(app));
+}
+
+// The lines of the file that are wrong, with those around them; of a document, its item.
+function badLines() {
+  const lines = file.text.split(/\r?\n/);
+  const shown = (error) => {
+    if (error.line !== undefined) {
+      const from = Math.max(1, error.line - AROUND);
+      return lines.slice(from - 1, error.line + AROUND).map((text, index) => [from + index, text, from + index === error.line]);
+    }
+    const item = itemsOf(file.text)?.[error.item];
+    return item === undefined ? [] : [[error.item, JSON.stringify(item), true]];
+  };
+  const row = ([number_, text, isBad]) =>
+    h('li', { class: isBad ? 'is-bad' : '', test: isBad ? 'bad-line' : 'line' }, h('span', { class: 'no' }, number_), h('bdi', {}, text.slice(0, 500)));
+  return h('div', { class: 'bad', test: 'bad-lines' },
+    h('h3', {}, t('import.bad', { n: errors.length, count: number(errors.length) })),
+    errors.slice(0, MOST_ERRORS).map((error) => h('div', { class: 'excerpt' }, h('p', { dir: 'auto' }, error.msg), h('ol', { class: 'source' }, shown(error).map(row)))));
+}
+
+function itemsOf(text) {
+  try {
+    const whole = JSON.parse(text);
+    if (Array.isArray(whole)) return whole;
+    const inner = whole.format ? whole : whole.data;
+    return Array.isArray(inner) ? inner : inner.entries;
+  } catch {
+    return null;
+  }
+}
+
+// The file is in the journal; what it asks for starts, and this says how far that is.
+function progressView(app) {
+  if (!app.status) return null;
+  const { now } = app.status;
+  const open = now.connecting + now.waiting;
+  const all = open + now.playing + now.retrying + now.down + now.blocked;
+  return h('div', { test: 'import-progress' },
+    h('p', {}, t('import.starting', { n: started, count: number(started), open: number(open), playing: number(now.playing), percent: percent(all - open, all) })),
+    h('progress', { max: Math.max(1, all), value: all - open, 'aria-label': t('import.progress') }),
+    ' ', h('a', { href: '#proxies' }, t('tab.proxies')));
+}
+
+async function download(app, reveal) {
+  try {
+    const reply = await call('exportJournal', { reveal }, undefined, 600_000);
+    const blob = new Blob([JSON.stringify(reply.data, null, 1)], { type: 'application/json' });
+    const stamp = new Date().toISOString().slice(0, 19).replaceAll(':', '');
+    const link = h('a', { href: URL.createObjectURL(blob), download: `zlm-journal-${stamp}${reveal ? '' : '-hidden'}.json` });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    app.notify(t('export.done', { n: reply.data.entries.length, count: number(reply.data.entries.length) }));
+  } catch (error) {
+    app.notify(error.message, { isError: true });
+  }
+}
+
+function exportView(app) {
+  return h('section', { class: 'card export', 'aria-labelledby': 'card-export' },
+    h('h2', { id: 'card-export' }, t('export')),
+    h('p', {}, t('export.reveal')), h('p', {}, h('button', { onclick: () => download(app, 1), test: 'export-reveal' }, t('export.with'))),
+    h('p', {}, t('export.hidden')), h('p', {}, h('button', { onclick: () => download(app, 0), test: 'export-hidden' }, t('export.without'))));
+}
