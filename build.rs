@@ -1,6 +1,8 @@
-//! Compiles the cxx bridge and sets the build id: a hash of everything that decides how the plugin behaves (src, cpp,
-//! patches, .cargo, Cargo.lock, without *.md). Tests use it to detect a MediaServer that was built from other sources.
+//! Compiles the cxx bridge, makes the table of the page's files, and sets the build id: a hash of everything that decides how
+//! the plugin behaves (src, cpp, patches, .cargo, Cargo.lock, without *.md). Tests use it to detect a MediaServer that was
+//! built from other sources.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
@@ -14,8 +16,29 @@ fn main() -> io::Result<()> {
              does, which cargo reads where it is called from within the repository"
         );
     }
+    fs::write(PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?).join("page.rs"), page(&root)?)?;
     cxx_build::bridge("src/ffi/bridge.rs").std("c++11").compile("zlm_journal_bridge");
     Ok(())
+}
+
+/// The files of src/page as a Rust array: name, hash and content of each.
+fn page(root: &Path) -> io::Result<String> {
+    let mut files = Vec::new();
+    collect(&root.join("src/page"), &mut files)?;
+    files.sort();
+    let mut table = String::from("&[\n");
+    for file in files {
+        let hash = fnv(&fs::read(&file)?, FNV_START);
+        let name = file.file_name().unwrap_or_default();
+        writeln!(table, "    ({name:?}, \"{hash:016x}\", include_bytes!({file:?})),").map_err(io::Error::other)?;
+    }
+    Ok(table + "]\n")
+}
+
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+fn fnv(bytes: &[u8], hash: u64) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// FNV-1a (64 bit) over the path and the content of each file, ordered by path.
@@ -27,12 +50,8 @@ fn build_id(root: &Path) -> io::Result<u64> {
         collect(&path, &mut files)?;
     }
     files.sort();
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut mix = |bytes: &[u8]| {
-        for &byte in bytes.iter().chain(&[0]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        }
-    };
+    let mut hash = FNV_START;
+    let mut mix = |bytes: &[u8]| hash = fnv(&[0], fnv(bytes, hash));
     for file in files {
         let name = file.strip_prefix(root).map_err(io::Error::other)?;
         mix(name.to_string_lossy().as_bytes());

@@ -1,6 +1,7 @@
 // Does what the journal asks of MediaServer: starts and ends proxies.
 #include <atomic>
 #include <exception>
+#include <memory>
 
 #include "Common/MediaSource.h"
 #include "Poller/EventPoller.h"
@@ -79,25 +80,15 @@ void remove(uint64_t call, const std::string &remove_api, const std::string &key
         remove_api, R"({"key":)" + Json::valueToQuotedString(key.c_str()) + "}", captureReply([](const Reply &) {}));
 }
 
-void add(uint64_t call, const Add &add) {
-    const auto &api = *plugin().api;
-    const crash::Dispatch dispatch(call, add.seq);
-    const auto start = std::make_shared<Start>(call);
+using StartPtr = std::shared_ptr<Start>;
+using AddPtr = std::shared_ptr<const Add>;
+
+void dispatch(const Add &add, const StartPtr &start) {
+    const crash::Dispatch dispatch(start->call, add.seq);
     try {
-        if (!api.has(add.add_api) || !api.has(add.remove_api)) {
-            start->blocked(ZLM_JOURNAL_NO_API);
-        } else if (!add.schema.empty() && !MediaSource::find(add.schema, add.vhost, add.app, add.stream)) {
-            start->blocked(ZLM_JOURNAL_NO_STREAM);
-        } else if (!add.setting.empty() && mINI::Instance().find(add.setting) == mINI::Instance().end()) {
-            start->blocked(ZLM_JOURNAL_NO_SETTING);
-        } else {
-            if (add.replace) {
-                remove(call, add.remove_api, add.key);
-            }
-            api.dispatch(add.add_api, add.body, captureReply([start](const Reply &reply) {
-                             start->answer(ZLM_JOURNAL_REPLIED, reply.body);
-                         }));
-        }
+        plugin().api->dispatch(add.add_api, add.body, captureReply([start](const Reply &reply) {
+                                   start->answer(ZLM_JOURNAL_REPLIED, reply.body);
+                               }));
     } catch (const ApiRetException &refusal) {
         start->answer(ZLM_JOURNAL_REFUSED, refusal.what());
     } catch (const std::exception &error) {
@@ -105,10 +96,37 @@ void add(uint64_t call, const Add &add) {
     }
 }
 
+void replace(const AddPtr &add, const StartPtr &start) {
+    const auto poller = pulls::pollerOf(add->key);
+    remove(start->call, add->remove_api, add->key);
+    if (poller) {
+        // The sources of a pull go on its poller. A new pull that connects before would find their names taken.
+        poller->async([add, start] { dispatch(*add, start); }, false);
+    } else {
+        dispatch(*add, start);
+    }
+}
+
+void add(uint64_t call, const AddPtr &add) {
+    const auto &api = *plugin().api;
+    const auto start = std::make_shared<Start>(call);
+    if (!api.has(add->add_api) || !api.has(add->remove_api)) {
+        start->blocked(ZLM_JOURNAL_NO_API);
+    } else if (!add->schema.empty() && !MediaSource::find(add->schema, add->vhost, add->app, add->stream)) {
+        start->blocked(ZLM_JOURNAL_NO_STREAM);
+    } else if (!add->setting.empty() && mINI::Instance().find(add->setting) == mINI::Instance().end()) {
+        start->blocked(ZLM_JOURNAL_NO_SETTING);
+    } else if (add->replace) {
+        replace(add, start);
+    } else {
+        dispatch(*add, start);
+    }
+}
+
 // Returns false if the pull has ended. Otherwise on its poller.
 bool update(uint64_t call, const Add &add) {
     const auto pull = pulls::find(add.key);
-    if (!pull || !pull->getPoller()->isCurrentThread()) {
+    if (!pull) {
         return false;
     }
     const crash::Dispatch dispatch(call, add.seq);
@@ -135,18 +153,18 @@ bool update(uint64_t call, const Add &add) {
 // All on a poller, as for a client's call: that of the pull, or each in turn.
 
 void hostAdd(void *, uint64_t call, const zlm_journal_add *borrowed) {
-    const auto owned = std::make_shared<Add>(*borrowed);
-    EventPollerPool::Instance().getPoller(false)->async([call, owned] { add(call, *owned); }, false);
+    const AddPtr owned = std::make_shared<Add>(*borrowed);
+    EventPollerPool::Instance().getPoller(false)->async([call, owned] { add(call, owned); }, false);
 }
 
 void hostUpdate(void *, uint64_t call, const zlm_journal_add *borrowed) {
-    const auto owned = std::make_shared<Add>(*borrowed);
-    const auto pull = pulls::find(owned->key);
-    const auto poller = pull ? pull->getPoller() : EventPollerPool::Instance().getPoller(false);
+    const AddPtr owned = std::make_shared<Add>(*borrowed);
+    const auto its = pulls::pollerOf(owned->key);
+    const auto poller = its ? its : EventPollerPool::Instance().getPoller(false);
     poller->async(
         [call, owned] {
             if (!update(call, *owned)) {
-                add(call, *owned);
+                add(call, owned);
             }
         },
         false);

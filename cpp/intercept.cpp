@@ -23,8 +23,8 @@ namespace zlm_journal {
 
 namespace {
 
-// Longer bodies have items and no arguments.
-const size_t kMostArgBytes = 4096;
+// Longer bodies have items and no arguments. A pull may have 17 URLs.
+const size_t kMostArgBytes = 64 << 10;
 // For calls of the journal: 10,000 items are about 3 MB.
 const size_t kMostItemBytes = 64 << 20;
 
@@ -59,6 +59,14 @@ bool hasNameTwice(const StrCaseMap &args) {
     return std::adjacent_find(args.begin(), args.end(), is_same) != args.end();
 }
 
+ApiArgsType urlArgs(const Parser &parser) {
+    ApiArgsType args;
+    for (const auto &arg : parser.getUrlArgs()) {
+        args[arg.first] = arg.second;
+    }
+    return args;
+}
+
 // The server's own check of secret and address. Throws what a handler would; returns the headers that it sets for the
 // reply.
 Headers checkCaller(const Parser &parser, ApiArgsType &args, SockInfo &sender) {
@@ -71,6 +79,19 @@ Headers checkCaller(const Parser &parser, ApiArgsType &args, SockInfo &sender) {
     (void)val;
     return headerOut;
 }
+
+#ifdef BroadcastBeforeHttpRequestArgs
+// The same of a request whose body has not been read.
+bool isLetThrough(const Parser &parser, SockInfo &sender) {
+    try {
+        auto args = urlArgs(parser);
+        checkCaller(parser, args, sender);
+        return true;
+    } catch (const ApiRetException &) {
+        return false;
+    }
+}
+#endif
 
 // The arguments that a handler finds, each name once: from the URL and the body, then from the headers, where the first
 // of equal names counts. Of the headers, only `names` and those with an underscore, which no standard header has, can
@@ -170,10 +191,7 @@ bool intercept(
         if (body.size() > kMostArgBytes || (!body.empty() && body[0] == '[')) {
             // MediaServer looks for arguments in any body, on the poller. Calls with items have their arguments in the
             // URL, so the server need not parse 10,000 items.
-            ApiArgsType args;
-            for (const auto &arg : parser.getUrlArgs()) {
-                args[arg.first] = arg.second;
-            }
+            auto args = urlArgs(parser);
             const auto headers = checkCaller(parser, args, sender);
             answer(name, args, body, headers, sender, invoker);
             return true;
@@ -201,13 +219,15 @@ void serveCalls() {
         plugin().watched.insert(std::string(call));
     }
 #ifdef BroadcastBeforeHttpRequestArgs
-    // A list of cameras is longer than http.maxReqSize (40,960 bytes by default). A request with the secret in its URL
-    // may send it; others are not kept in memory. The server asks before it reads the body of a POST or PUT.
+    // A list of cameras is longer than http.maxReqSize (40,960 bytes by default). Whom the server's own check lets through,
+    // by the secret in URL or header or by the cookie of a sign-in, may send it; others are not kept in memory. The server
+    // asks before it reads the body of a POST or PUT.
     NoticeCenter::Instance().addListener(
         &plugin(), Broadcast::kBroadcastBeforeHttpRequest, [](BroadcastBeforeHttpRequestArgs) {
             (void)body;
-            if (plugin().ours.count(apiName(parser)) && namesSecret(parser, sender)) {
-                GET_CONFIG(size_t, configured, Http::kMaxReqSize);
+            GET_CONFIG(size_t, configured, Http::kMaxReqSize);
+            if (strtoull(parser["Content-Length"].c_str(), nullptr, 10) > configured && plugin().ours.count(apiName(parser))
+                && isLetThrough(parser, sender)) {
                 sender.setMaxReqSize(std::max(configured, kMostItemBytes));
             }
         });

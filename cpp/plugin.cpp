@@ -180,6 +180,7 @@ void open() {
     s_phase = Phase::kOpen;
     std::atexit(atExit);
     serveCalls();
+    servePage();
     crash::watch(std::string(crash_file(plugin().journal)));
     plugin().api.reset(new ApiCalls);
     listenToEvents();

@@ -33,6 +33,8 @@ Plugin &plugin();
 
 // intercept.cpp: adds the journal's API calls to MediaServer's, and watches those that the journal has to know of.
 void serveCalls();
+// page.cpp: answers requests for the journal's page.
+void servePage();
 // events.cpp: passes MediaServer's events to the journal.
 void listenToEvents();
 // host.cpp: lets the journal start and end proxies in MediaServer.

@@ -13,9 +13,14 @@ namespace pulls {
 
 namespace {
 
+struct Pull {
+    std::weak_ptr<PlayerProxy> proxy;
+    EventPoller::Ptr poller;
+};
+
 struct Running {
     std::mutex mutex;
-    std::unordered_map<std::string, std::weak_ptr<PlayerProxy>> pulls;
+    std::unordered_map<std::string, Pull> pulls;
 };
 
 // Never destroyed: pollers outlive main().
@@ -62,23 +67,26 @@ bool canUpdate() {
 }
 
 void entered(const std::string &key, PlayerProxy &pull) {
-    if (canUpdate()) {
-        std::lock_guard<std::mutex> lock(running().mutex);
-        running().pulls[key] = std::static_pointer_cast<PlayerProxy>(pull.shared_from_this());
-    }
+    std::lock_guard<std::mutex> lock(running().mutex);
+    running().pulls[key] = Pull{pull.shared_from_this(), pull.getPoller()};
 }
 
 void left(const std::string &key) {
-    if (canUpdate()) {
-        std::lock_guard<std::mutex> lock(running().mutex);
-        running().pulls.erase(key);
-    }
+    std::lock_guard<std::mutex> lock(running().mutex);
+    running().pulls.erase(key);
 }
 
 std::shared_ptr<PlayerProxy> find(const std::string &key) {
     std::lock_guard<std::mutex> lock(running().mutex);
     const auto it = running().pulls.find(key);
-    return it == running().pulls.end() ? nullptr : it->second.lock();
+    const bool is_here = it != running().pulls.end() && it->second.poller->isCurrentThread();
+    return is_here ? it->second.proxy.lock() : nullptr;
+}
+
+EventPoller::Ptr pollerOf(const std::string &key) {
+    std::lock_guard<std::mutex> lock(running().mutex);
+    const auto it = running().pulls.find(key);
+    return it == running().pulls.end() ? nullptr : it->second.poller;
 }
 
 void update(

@@ -8,6 +8,7 @@
 
 #include "Network/Socket.h"
 #include "Player/PlayerProxy.h"
+#include "Poller/EventPoller.h"
 #include "Util/mini.h"
 
 namespace zlm_journal {
@@ -20,6 +21,8 @@ bool canUpdate();
 void entered(const std::string &key, mediakit::PlayerProxy &pull);
 void left(const std::string &key);
 // Null if there is none.
+toolkit::EventPoller::Ptr pollerOf(const std::string &key);
+// Null if there is none on this thread: whoever holds a pull last destroys it, which must be done on its poller.
 std::shared_ptr<mediakit::PlayerProxy> find(const std::string &key);
 
 // On the pull's poller: lets it connect anew, to this URL. `updated` is called when it has the new arguments, `connected`

@@ -38,7 +38,8 @@ function(zlm_journal_join_mediaserver)
     set_property(TARGET MediaServer APPEND PROPERTY SOURCES
         "${ZLM_JOURNAL_DIR}/cpp/api_calls.cpp" "${ZLM_JOURNAL_DIR}/cpp/client_call.cpp"
         "${ZLM_JOURNAL_DIR}/cpp/crash.cpp" "${ZLM_JOURNAL_DIR}/cpp/events.cpp" "${ZLM_JOURNAL_DIR}/cpp/host.cpp"
-        "${ZLM_JOURNAL_DIR}/cpp/intercept.cpp" "${ZLM_JOURNAL_DIR}/cpp/plugin.cpp" "${ZLM_JOURNAL_DIR}/cpp/pulls.cpp")
+        "${ZLM_JOURNAL_DIR}/cpp/intercept.cpp" "${ZLM_JOURNAL_DIR}/cpp/page.cpp" "${ZLM_JOURNAL_DIR}/cpp/plugin.cpp"
+        "${ZLM_JOURNAL_DIR}/cpp/pulls.cpp")
     set_property(TARGET MediaServer APPEND PROPERTY INCLUDE_DIRECTORIES
         "${ZLM_JOURNAL_DIR}/cpp"
         "${CMAKE_SOURCE_DIR}/server"

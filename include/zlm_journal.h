@@ -23,7 +23,7 @@
 /*
  The version of this header. Every incompatible change increments it.
  */
-#define ZLM_JOURNAL_ABI 14
+#define ZLM_JOURNAL_ABI 15
 
 /*
  `zlm_journal_call.op`: the call made a proxy. No change if the journal already has it with the same arguments,
@@ -523,6 +523,16 @@ typedef void (*zlm_journal_reply)(void *context,
                                   struct zlm_journal_text content_type,
                                   struct zlm_journal_text body);
 
+/*
+ Receives an HTTP response: within zlm_journal_page, which it must not call. Must not throw. All of it is valid until it
+ returns; `context` belongs to the caller.
+ */
+typedef void (*zlm_journal_response)(void *context,
+                                     uint32_t status,
+                                     const struct zlm_journal_pair *headers,
+                                     size_t headers_len,
+                                     struct zlm_journal_text body);
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -772,6 +782,20 @@ int32_t zlm_journal_api_call(zlm_journal_handle handle,
                              struct zlm_journal_text body,
                              zlm_journal_reply reply,
                              void *context);
+
+/*
+ Answers a GET of the journal's page. `path` is that of the request, after percent decoding and without the query;
+ `if_none_match` is that header, or empty. Calls `response` once, unless the path is none of the page's, or there is an
+ error. The caller has to check the client's address. Takes microseconds, also meant for media threads.
+
+ # Safety
+ Pointers are NULL or point to what their types say.
+ */
+int32_t zlm_journal_page(zlm_journal_handle handle,
+                         struct zlm_journal_text path,
+                         struct zlm_journal_text if_none_match,
+                         zlm_journal_response response,
+                         void *context);
 
 #ifdef __cplusplus
 }  // extern "C"

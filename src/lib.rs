@@ -18,6 +18,7 @@ pub mod ffi;
 pub mod journal;
 mod memory;
 pub mod model;
+pub mod page;
 pub mod plugin;
 pub mod reconcile;
 pub mod settings;

@@ -138,9 +138,9 @@ pub struct Settings {
     /// What they are signed with.
     pub alert_secret: Option<String>,
     /// How long a proxy must not play until that is an alert.
+    pub alert_after: Duration,
     /// For how long a URL of a pull must have failed before its next one is used.
     pub failover: Duration,
-    pub alert_after: Duration,
 }
 
 impl Settings {

@@ -16,6 +16,7 @@ fn the_header_is_what_cbindgen_makes_of_the_source() {
         .with_src(root.join("src/ffi/c_call.rs"))
         .with_src(root.join("src/ffi/c_host.rs"))
         .with_src(root.join("src/ffi/c_router.rs"))
+        .with_src(root.join("src/ffi/c_page.rs"))
         .generate()
         .unwrap()
         .write(&mut generated);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// Each room may import those after it, and nothing else.
-const ROOMS: [&str; 13] = [
+const ROOMS: [&str; 14] = [
     "ffi",
     "api",
     "alerts",
@@ -16,6 +16,7 @@ const ROOMS: [&str; 13] = [
     "storage",
     "settings",
     "memory",
+    "page",
     "model",
     "error",
     "lib",

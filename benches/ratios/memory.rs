@@ -62,6 +62,12 @@ impl Server for Taker {
     fn add(&self, call: u64, add: &Add) {
         let _ = self.adds.send((call, add.key.0, Arc::from(&*add.key.1)));
     }
+    fn can_update(&self) -> bool {
+        true
+    }
+    fn update(&self, call: u64, add: &Add) {
+        self.add(call, add);
+    }
     fn remove(&self, _: u64, _: &ProxyKey) {}
 }
 

@@ -296,6 +296,8 @@ fn of_change(change: Change) -> Option<Alert> {
         Op::Add if change.reason.starts_with(MOVED) => Event::ProxyMoved,
         Op::Add | Op::Remove | Op::Set(_) => return None,
     };
-    let why = change.reason.strip_prefix(MOVED).unwrap_or(&change.reason).to_owned();
+    // A note says more than its reason, which is not encrypted.
+    let noted = change.args.as_ref().and_then(|args| Some(args.in_use()?.why.clone()));
+    let why = noted.filter(|_| event == Event::ProxyMoved).unwrap_or(change.reason);
     Some(Alert { why, count: 1, ..Alert::of(event, Some((change.kind, change.key)), change.at, change.at) })
 }

@@ -1,10 +1,13 @@
 //! The changes that make the journal have what is desired: the same rule for syncJournal, importJournal and
 //! rollbackJournal. Knows nothing of calls and replies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::list::shown;
+use super::reply::Name;
 use crate::journal::Mutation;
 use crate::model::{Args, Entry, Existing, Op, ProxyKey, State};
 use crate::plugin::Plugin;
@@ -31,25 +34,88 @@ pub struct Diff {
 
 /// A diff in a reply.
 #[derive(Serialize)]
-pub struct Shown<N> {
-    added: Vec<N>,
-    updated: Vec<N>,
+pub struct Shown<'a, N> {
+    added: Vec<Item<'a, N>>,
+    updated: Vec<Item<'a, N>>,
     in_place: Vec<N>,
-    removed: Vec<N>,
+    removed: Vec<Item<'a, N>>,
     unchanged: usize,
     dry_run: bool,
 }
 
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Item<'a, N> {
+    Named(N),
+    Detailed(Detail<'a>),
+}
+
+/// A proxy before and after.
+#[derive(Serialize)]
+struct Detail<'a> {
+    #[serde(flatten)]
+    name: Name<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<Side>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<Side>,
+}
+
+#[derive(Serialize)]
+struct Side {
+    state: State,
+    args: Value,
+}
+
+impl Side {
+    fn of(state: State, args: &Args) -> Side {
+        Side { state, args: shown(args, false) }
+    }
+}
+
+/// What a call shows of a diff.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub struct Showing {
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Of how many of those added, updated and removed to say what they were and what they become.
+    #[serde(default)]
+    detail: u64,
+}
+
+/// Of more, only the names.
+const MOST_DETAILED: usize = 1000;
+
 impl Diff {
-    pub fn shown<'a, N>(&'a self, plugin: &Plugin, name: impl Fn(&'a ProxyKey) -> N, dry_run: bool) -> Shown<N> {
-        let names = |keys: &'a [ProxyKey]| keys.iter().map(&name).collect();
+    pub fn shown<'a, N>(
+        &'a self,
+        plugin: &Plugin,
+        mutations: &[Mutation],
+        name: impl Fn(&'a ProxyKey) -> N,
+        showing: Showing,
+    ) -> Shown<'a, N> {
+        let most = usize::try_from(showing.detail).map_or(MOST_DETAILED, |detail| detail.min(MOST_DETAILED));
+        let mut its: HashMap<&ProxyKey, Vec<&Mutation>> = HashMap::new();
+        for mutation in mutations.iter().filter(|_| most > 0) {
+            its.entry(&mutation.key).or_default().push(mutation);
+        }
+        let detail = |key| Detail::of(key, plugin, its.get(key).map_or(&[], Vec::as_slice));
+        let items = |keys: &'a [ProxyKey]| {
+            let (detailed, others) = keys.split_at(most.min(keys.len()));
+            let detailed = detailed.iter().map(|key| Item::Detailed(detail(key)));
+            detailed.chain(others.iter().map(|key| Item::Named(name(key)))).collect()
+        };
         Shown {
-            added: names(&self.added),
-            updated: names(&self.updated),
-            in_place: if plugin.capture().can_update() { names(&self.in_place) } else { Vec::new() },
-            removed: names(&self.removed),
+            added: items(&self.added),
+            updated: items(&self.updated),
+            in_place: if plugin.capture().can_update() {
+                self.in_place.iter().map(&name).collect()
+            } else {
+                Vec::new()
+            },
+            removed: items(&self.removed),
             unchanged: self.unchanged,
-            dry_run,
+            dry_run: showing.dry_run,
         }
     }
 
@@ -79,7 +145,7 @@ impl Diff {
 
     fn update(&mut self, key: ProxyKey, Desired { args, state }: Desired, entry: &Entry) {
         // Which of its URLs a pull plays from is not for others to say.
-        let args = args.noting(entry.args.in_use()).unwrap_or(args);
+        let args = key.0.with_note_of(args, &entry.args);
         let is_same_call = args == entry.args;
         let state = state.unwrap_or(match entry.state {
             state if is_same_call => state,
@@ -111,6 +177,18 @@ impl Diff {
 
     fn push(&mut self, key: &ProxyKey, op: Op, args: Option<Args>, expected: Option<u64>) {
         self.mutations.push(Mutation { key: key.clone(), op, args, expected });
+    }
+}
+
+impl<'a> Detail<'a> {
+    fn of(key: &'a ProxyKey, plugin: &Plugin, mutations: &[&Mutation]) -> Detail<'a> {
+        let before = plugin.journal().get(key.0, &key.1);
+        let from = before.as_ref().map(|entry| (entry.state, &entry.args));
+        let to = mutations.iter().fold(from, |before, Mutation { op, args, .. }| {
+            Some((op.state()?, args.as_ref().or(before.map(|(_, args)| args))?))
+        });
+        let side = |side: Option<(State, &Args)>| side.map(|(state, args)| Side::of(state, args));
+        Detail { name: Name::from(key), from: side(from), to: side(to) }
     }
 }
 
@@ -196,10 +274,10 @@ mod tests {
         };
         assert_eq!(between(with("rtsp://a/1", "")).unchanged, 1);
         let other_first = between(with("rtsp://c/1", ""));
-        assert_eq!(other_first.mutations[0].args, Some(with("rtsp://c/1", "rtsp://b/1")));
+        assert_eq!(other_first.mutations[0].args, Some(with("rtsp://c/1", "")));
         let other_backups = between(args("rtsp://a/1"));
         assert_eq!(other_backups.mutations[0].args, Some(args("rtsp://a/1")));
-        assert_eq!((other_first.in_place, other_backups.in_place), (vec![], vec![key("a")]));
+        assert_eq!([other_first.in_place, other_backups.in_place], [[key("a")], [key("a")]]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::diff::{Desired, Diff};
-use super::exchange;
+use super::formats;
 use crate::error::{Code, Error, Result};
 use crate::journal::Cause;
 use crate::model::{Entry, LABEL, ProxyKey, redact};
@@ -131,7 +131,7 @@ struct Applied {
 }
 
 fn apply(plugin: &Plugin, path: &Path, content: &[u8]) -> Result<Applied> {
-    let desired = exchange::read(content, exchange::Format::of(path), Some(FILE_LABEL))?;
+    let desired = formats::read(content, formats::Format::of(path), Some(FILE_LABEL))?;
     let entries = desired.len();
     let (desired, present, foreign) = of_file(plugin, desired);
     let diff = Diff::between(desired, present, true);

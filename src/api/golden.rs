@@ -306,6 +306,7 @@ fn replies(name: &str) -> Vec<Value> {
     };
     match name {
         "addStreamProxies" => vec![
+            ask(&[("dry_run", "1")], &format!("[{}]", camera("door", "rtsp://10.0.0.4/1"))),
             ask(
                 &[],
                 &format!(
@@ -318,7 +319,10 @@ fn replies(name: &str) -> Vec<Value> {
             ask(&[], &format!("[{}]", vec!["0"; 10_001].join(","))),
         ],
         "delStreamProxies" => vec![
+            ask(&[("dry_run", "1"), ("if_seq", "4")], &format!(r#"["{gate}"]"#)),
             ask(&[], &format!(r#"["{gate}",{{"key":"{yard}"}},"no/such/key",{{"name":"x"}}]"#)),
+            ask(&[("if_seq", "4")], &format!(r#"["{gate}"]"#)),
+            ask(&[], &format!(r#"[{{"key":"{gate}","kind":"push"}},{{"key":"{gate}","kind":"tape"}}]"#)),
             ask(&[], "gate"),
         ],
         "exportJournal" => vec![
@@ -332,6 +336,10 @@ fn replies(name: &str) -> Vec<Value> {
             ask(&[], ""),
             ask(&[("limit", "2"), ("before", "4"), ("reveal", "1")], ""),
             ask(&[("prefix", "__defaultVhost__/live/y"), ("kind", "pull")], ""),
+            ask(&[("group", "1")], ""),
+            ask(&[("group", "1"), ("limit", "1"), ("text", "ADDSTREAM")], ""),
+            ask(&[("text", "10.0.0.2"), ("limit", "1")], ""),
+            ask(&[("text", "geheim")], ""),
             ask(&[("until", "0")], ""),
             ask(&[("limit", "0")], ""),
             ask(&[("since", "yesterday")], ""),
@@ -344,7 +352,9 @@ fn replies(name: &str) -> Vec<Value> {
             );
             vec![
                 ask(&[("dry_run", "1"), ("mode", "replace")], &document),
-                ask(&[], &document),
+                ask(&[("dry_run", "1"), ("mode", "replace"), ("detail", "1")], &document),
+                ask(&[("if_seq", "3")], &document),
+                ask(&[("if_seq", "4")], &document),
                 ask(&[], "__defaultVhost__/live/gate,rtsp://10.0.0.9/1\n"),
                 ask(&[("mode", "replace")], &document),
                 ask(&[("mode", "swap")], &document),
@@ -352,23 +362,43 @@ fn replies(name: &str) -> Vec<Value> {
                 ask(&[], &document.replace("rtsp://", "rtsp://***@")),
                 ask(&[], document.trim_end_matches('}')),
                 ask(&[], "v/live/a,x\nv/live/a,y"),
+                ask(&[("dry_run", "1")], "key,url\nv/live/a,x\nv/live/b\nv/b,y\nv/live/a,z\n"),
+                ask(&[("dry_run", "1")], &document.replace("door", "")),
                 ask(&[], "v/live/a"),
                 ask(&[], ""),
             ]
         }
-        "listJournal" => vec![
-            ask(&[], ""),
-            ask(&[("limit", "2"), ("reveal", "1")], ""),
-            ask(&[("limit", "2"), ("after", "pull/__defaultVhost__/live/hall")], ""),
-            ask(
-                &[("label", "site 1"), ("prefix", "__defaultVhost__/"), ("state", "enabled"), ("kind", "pull")],
-                "",
-            ),
-            ask(&[("state", "on")], ""),
-            ask(&[("kind", "tape")], ""),
-            ask(&[("after", "gate")], ""),
-            ask(&[("limit", "10001")], ""),
-        ],
+        "listJournal" => {
+            let mut all = vec![
+                ask(&[], ""),
+                ask(&[("limit", "2"), ("reveal", "1")], ""),
+                ask(&[("limit", "2"), ("after", "pull/__defaultVhost__/live/hall")], ""),
+                ask(
+                    &[
+                        ("label", "site 1"),
+                        ("prefix", "__defaultVhost__/"),
+                        ("state", "enabled"),
+                        ("kind", "pull"),
+                    ],
+                    "",
+                ),
+                ask(&[("state", "on")], ""),
+                ask(&[("kind", "tape")], ""),
+                ask(&[("after", "gate")], ""),
+                ask(&[("limit", "10001")], ""),
+                ask(&[("text", "10.0.0.2")], ""),
+                ask(&[("text", "SITE")], ""),
+                ask(&[("text", "geheim"), ("reveal", "1"), ("live", "1")], ""),
+                ask(&[("text", "geheim")], ""),
+                ask(&[("doing", "sleeping")], ""),
+            ];
+            bench.start();
+            bench.wait_for(|bench| bench.handed.lock().len() == 2);
+            all.push(ask(&[("live", "1")], ""));
+            all.push(ask(&[("doing", "connecting"), ("limit", "1")], ""));
+            all.push(ask(&[("doing", "playing")], ""));
+            all
+        }
         "listJournalSnapshots" => vec![ask(&[], "")],
         "restoreJournal" => {
             let early = ask(&[], "");
@@ -377,6 +407,8 @@ fn replies(name: &str) -> Vec<Value> {
         }
         "rollbackJournal" => vec![
             ask(&[("to_seq", "2"), ("dry_run", "1")], ""),
+            ask(&[("to_seq", "2"), ("dry_run", "1"), ("detail", "5"), ("if_seq", "4")], ""),
+            ask(&[("to_seq", "2"), ("if_seq", "3")], ""),
             ask(&[("to_seq", "2")], ""),
             ask(&[("to_snapshot", "4")], ""),
             ask(&[("to_time", "0"), ("dry_run", "true")], ""),
@@ -386,6 +418,9 @@ fn replies(name: &str) -> Vec<Value> {
             ask(&[("to_seq", "-1")], ""),
         ],
         "setJournalState" => vec![
+            ask(&[("state", "disabled"), ("dry_run", "1"), ("if_seq", "4")], &format!(r#"["{gate}","{yard}"]"#)),
+            ask(&[("state", "enabled"), ("if_seq", "3")], &format!(r#"["{yard}"]"#)),
+            ask(&[("state", "disabled"), ("if_seq", "3"), ("dry_run", "1")], &format!(r#"["{gate}"]"#)),
             ask(&[("state", "disabled"), ("key", gate), ("kind", "pull")], ""),
             ask(&[("state", "enabled")], &format!(r#"["{gate}",{{"key":"{yard}","kind":"push"}},3]"#)),
             ask(&[("state", "dormant"), ("key", gate)], ""),
@@ -396,6 +431,7 @@ fn replies(name: &str) -> Vec<Value> {
             let both = format!("[{gate},{}]", camera("door", "rtsp://10.0.0.4/1"));
             vec![
                 ask(&[("dry_run", "1"), ("if_seq", "4")], &both),
+                ask(&[("dry_run", "1"), ("detail", "1")], &both),
                 ask(&[("if_seq", "4")], &both),
                 ask(&[("prune", "0")], &format!("[{gate}]")),
                 ask(&[("if_seq", "4")], &both),

@@ -1,4 +1,4 @@
-//! The entries and the history of the journal, in pages that stay consistent while it changes.
+//! The entries of the journal, in pages that stay consistent while it changes.
 
 use std::sync::Arc;
 
@@ -7,14 +7,15 @@ use serde_json::{Value, json};
 
 use super::args::Limit;
 use super::reply::{OTHER_FAILED, Outcome};
+use super::search::Search;
 use super::{Reply, Request};
 use crate::error::{Error, Result};
-use crate::journal::HistoryFilter;
 use crate::model::{
-    Args, BACKUP_URLS, Change, Entry, Hours, InUse, Kind, LABEL, Options, ProxyKey, State, redact_all,
+    Args, BACKUP_URLS, Entry, Hours, InUse, Kind, LABEL, Options, ProxyKey, State, redact, redact_all,
     redact_value, urls_of,
 };
 use crate::plugin::Plugin;
+use crate::reconcile::UnhealthyProxy;
 
 /// The maximum number of entries that one call looks at; with a selective filter the client has to continue.
 const MOST_LOOKED_AT: usize = 100_000;
@@ -27,12 +28,21 @@ struct Listing<'a> {
     label: Option<&'a str>,
     state: Option<State>,
     since: Option<i64>,
+    #[serde(default)]
+    text: &'a str,
+    /// With what the server does of each.
+    #[serde(default)]
+    live: bool,
+    doing: Option<&'a str>,
     after: Option<&'a str>,
     #[serde(default)]
     limit: Limit,
     #[serde(default)]
     reveal: bool,
 }
+
+/// What an enabled proxy can be doing.
+const DOINGS: [&str; 7] = ["playing", "connecting", "retrying", "waiting", "down", "blocked", "off_hours"];
 
 #[derive(Serialize)]
 struct Listed {
@@ -47,22 +57,53 @@ struct Listed {
     hours: Option<HoursStatus>,
     /// Only if it plays from a backup URL, or did so last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    in_use: Option<UrlInUse>,
+    in_use: Option<InUse>,
+    /// Only if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    now: Option<Live>,
     args: Value,
 }
 
-/// The URL of a pull that is not its first one, since when it is in use, and why.
+/// What an enabled proxy does; see the states of getJournalStatus.
 #[derive(Serialize)]
-struct UrlInUse {
-    url: String,
-    since: i64,
-    why: String,
+struct Live {
+    state: &'static str,
+    attempts: u32,
+    /// Which of its URLs is tried, 1 for the first; only if it has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<usize>,
+    last_error: String,
+    next_try_at: Option<i64>,
 }
 
-impl UrlInUse {
-    fn of(InUse { url, since, why }: &InUse, reveal: bool) -> UrlInUse {
-        let url = if reveal { url.clone() } else { redact_value(url) };
-        UrlInUse { url, since: *since, why: why.clone() }
+impl Live {
+    fn of(known: Option<UnhealthyProxy>, entry: &Entry, now: i64) -> Option<Live> {
+        if entry.state != State::Enabled {
+            return None;
+        }
+        if entry.is_off_hours(now) {
+            let next_try_at = entry.args.hours().and_then(|hours| hours.next_change(now));
+            return Some(Live {
+                state: "off_hours",
+                attempts: 0,
+                url: None,
+                last_error: String::new(),
+                next_try_at,
+            });
+        }
+        let UnhealthyProxy { state, attempts, url, last_error, next_try, .. } = known?;
+        let next_try_at = next_try.and_then(|left| i64::try_from(left.as_millis()).ok()).map(|left| now + left);
+        Some(Live { state, attempts, url, last_error: redact(&last_error), next_try_at })
+    }
+
+    /// Of each of these, where it is known.
+    fn of_all(plugin: &Plugin, entries: &[(ProxyKey, Entry)], now: i64) -> Vec<Option<Live>> {
+        let keys = entries.iter().map(|(key, _)| key);
+        let known = match plugin.reconciler() {
+            Some(reconciler) => reconciler.shown_of(keys),
+            None => keys.map(|_| None).collect(),
+        };
+        known.into_iter().zip(entries).map(|(known, (_, entry))| Live::of(known, entry, now)).collect()
     }
 }
 
@@ -95,16 +136,26 @@ pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let mut cursor = args.after.map(cursor).transpose()?;
     plugin.journal().check_loaded()?;
     let now = plugin.journal().now_ms();
+    if let Some(doing) = args.doing.filter(|doing| !DOINGS.contains(doing)) {
+        return Err(Error::invalid(format!("doing={doing:?} must be one of {}", DOINGS.join(", "))));
+    }
+    let search = Search::new(args.text, args.reveal);
     let (mut found, mut looked_at, mut ended) = (Vec::new(), 0, false);
     while found.len() < args.limit.0 && looked_at < MOST_LOOKED_AT && !ended {
         let piece = plugin.journal().after(cursor.as_ref(), 1000);
         ended = piece.is_empty();
+        let mut live =
+            if args.live || args.doing.is_some() { Live::of_all(plugin, &piece, now) } else { Vec::new() }
+                .into_iter();
         for (name, entry) in piece {
             if found.len() == args.limit.0 {
                 break;
             }
             looked_at += 1;
-            if args.has(&name, &entry) {
+            let live = live.next().flatten();
+            let does = |doing| live.as_ref().is_some_and(|live| live.state == doing);
+            if args.has(&name, &entry) && args.doing.is_none_or(does) && search.finds(name.0, &name.1, &entry.args)
+            {
                 let (kind, key) = name.clone();
                 let Entry { args: its, state, seq, created_at, updated_at } = entry;
                 found.push(Listed {
@@ -115,7 +166,8 @@ pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
                     created_at,
                     updated_at,
                     hours: its.hours().map(|hours| HoursStatus::of(hours, now)),
-                    in_use: its.in_use().map(|in_use| UrlInUse::of(in_use, args.reveal)),
+                    in_use: in_use(&its, args.reveal),
+                    now: live,
                     args: shown(&its, args.reveal),
                 });
             }
@@ -126,53 +178,16 @@ pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     Ok(Reply::page(found, next, Some(plugin.journal().seq())))
 }
 
-#[derive(Deserialize)]
-struct Past {
-    kind: Option<Kind>,
-    prefix: Option<String>,
-    before: Option<u64>,
-    since: Option<i64>,
-    until: Option<i64>,
-    #[serde(default)]
-    limit: Limit,
-    #[serde(default)]
-    reveal: bool,
-}
-
-#[derive(Serialize)]
-struct Happened {
-    seq: u64,
-    at: i64,
-    op: &'static str,
-    kind: Kind,
-    key: Arc<str>,
-    args: Option<Value>,
-    origin: String,
-    reason: String,
-}
-
-/// Changes, the last first. Pass `next` of the reply as `before` of the next call.
-pub fn history(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
-    let Past { kind, prefix, before, since, until, limit, reveal } = request.args()?;
-    let filter = HistoryFilter { kind, prefix, before, since, until, limit: limit.0, ..HistoryFilter::default() };
-    let changes = plugin.journal().history(&filter)?;
-    let next = (changes.len() == limit.0).then(|| changes.last().map(|change| change.seq)).flatten();
-    let shown = |change: Change| Happened {
-        seq: change.seq,
-        at: change.at,
-        op: change.op.name(),
-        kind: change.kind,
-        key: change.key,
-        args: change.args.map(|args| shown(&args, reveal)),
-        origin: change.origin,
-        reason: change.reason,
-    };
-    Ok(Reply::page(changes.into_iter().map(shown).collect(), next, None))
-}
-
 fn cursor(text: &str) -> Result<ProxyKey> {
     let parts = text.split_once('/').and_then(|(kind, key)| Some((Kind::from_name(kind)?, key.into())));
     parts.ok_or_else(|| Error::invalid(format!("after={text:?} is not a next of this list")))
+}
+
+/// The backup URL that it plays from.
+pub fn in_use(args: &Args, reveal: bool) -> Option<InUse> {
+    let in_use = args.in_use()?;
+    let url = if reveal { in_use.url.clone() } else { redact_value(&in_use.url) };
+    Some(InUse { url, ..in_use.clone() })
 }
 
 /// Arguments, without the credentials in URLs unless `reveal` is set.

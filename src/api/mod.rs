@@ -5,13 +5,16 @@ mod args;
 mod diff;
 mod exchange;
 mod file;
+mod formats;
 #[cfg(test)]
 mod golden;
+mod history;
 mod list;
 mod metrics;
 mod proxies;
 mod reply;
 mod router;
+mod search;
 mod status;
 mod sync;
 mod versions;

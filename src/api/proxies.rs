@@ -11,13 +11,14 @@ use super::diff::{Desired, Diff};
 use super::reply::{INVALID_ARGS, NOT_FOUND, OTHER_FAILED, Outcome};
 use super::{Reply, Request, add_of};
 use crate::error::{Error, Result};
-use crate::journal::{Mutation, Precondition};
+use crate::journal::{Cause, Mutation, Precondition};
 use crate::model::{Args, Existing, Kind, Op, ProxyKey, State};
 use crate::plugin::Plugin;
 
 /// The body has the arguments of addStreamProxy for each item. The reconciler starts the proxies: no reply waits for a
 /// camera.
 pub fn add(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
+    let Cautious { dry_run, .. } = request.args()?;
     let (mut changes, mut answers, mut added) = (Vec::new(), Vec::new(), HashSet::new());
     for item in request.items()? {
         answers.push(match add_of(Kind::Pull, &item) {
@@ -36,20 +37,65 @@ pub fn add(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
             }
         });
     }
+    if dry_run {
+        plugin.journal().check_loaded()?;
+        return Ok(Reply::as_of(plugin.journal().seq(), answers));
+    }
     let changed = plugin.change_all(changes, None, &request.cause("addStreamProxies"))?;
     Ok(Reply::changed(&changed, answers))
 }
 
-/// The body has keys, as strings or as objects with a member `key`.
+/// The options of a call that names proxies.
+#[derive(Deserialize)]
+struct Cautious {
+    #[serde(default)]
+    dry_run: bool,
+    if_seq: Option<u64>,
+}
+
+impl Cautious {
+    /// Makes the changes, or only says that they can be made. With `if_seq`, none of `named` may have changed since, whether
+    /// they are there or not.
+    fn change(
+        &self,
+        plugin: &Plugin,
+        changes: Vec<Mutation>,
+        named: &HashSet<ProxyKey>,
+        cause: &Cause,
+        data: impl FnOnce(usize) -> Value,
+    ) -> Result<Reply> {
+        let is_named = |kind: Kind, args: &Args| named.contains(&(kind, key_of(kind, args).into()));
+        let precondition = self.if_seq.map(|since| Precondition { since, scope: &is_named });
+        if self.dry_run {
+            plugin.journal().check_loaded()?;
+            let count = changes.len();
+            return Ok(Reply::as_of(plugin.journal().check_unchanged(precondition)?, data(count)));
+        }
+        let changed = plugin.change_all(changes, precondition, cause)?;
+        Ok(Reply::changed(&changed, data(changed.count)))
+    }
+}
+
+fn key_of(kind: Kind, args: &Args) -> String {
+    let read = args.read();
+    kind.key_of(|name| read.get(name).unwrap_or_default())
+}
+
+/// The body has keys of pulls, as strings or as objects with a member `key` and perhaps another `kind`.
 pub fn remove(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
-    let mut changes = Vec::new();
-    let answers = for_each_key(&request.items()?, |key, _| {
-        let flag = plugin.journal().get(Kind::Pull, key).is_some();
-        changes.push(Mutation { key: (Kind::Pull, key.into()), op: Op::Remove, args: None, expected: None });
+    let options: Cautious = request.args()?;
+    let (mut changes, mut named) = (Vec::new(), HashSet::new());
+    let answers = for_each_key(&request.items()?, |key, kind| {
+        let Some(kind) = kind.map_or(Some(Kind::Pull), Kind::from_name) else {
+            return Outcome::refused(INVALID_ARGS, "its kind is unknown");
+        };
+        let name: ProxyKey = (kind, key.into());
+        let flag = plugin.journal().get(kind, key).is_some();
+        named.insert(name.clone());
+        changes.push(Mutation { key: name, op: Op::Remove, args: None, expected: None });
         Outcome { flag: Some(flag), ..Outcome::of(key) }
     });
-    let changed = plugin.change_all(changes, None, &request.cause("delStreamProxies"))?;
-    Ok(Reply::changed(&changed, answers))
+    options.change(plugin, changes, &named, &request.cause("delStreamProxies"), |_| json!(answers))
 }
 
 /// The arguments of updateStreamProxy that are not those of the pull.
@@ -102,18 +148,17 @@ pub fn update(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let given = given.map(|(name, value)| (name.as_str(), value.as_str()));
     let asked = entry.args.noting(None)?.with(given)?;
     Kind::Pull.check_options(asked.read().pairs())?;
-    let args = asked.noting(entry.args.in_use())?;
-    let key_of = |args: &Args| {
-        let read = args.read();
-        Kind::Pull.key_of(|name| read.get(name).unwrap_or_default())
-    };
-    if key_of(&args) != *key.1
+    let args = Kind::Pull.with_note_of(asked, &entry.args);
+    if key_of(Kind::Pull, &args) != *key.1
         || named.iter().any(|(name, value)| value.is_some_and(|value| args.read().get(name) != Some(value)))
     {
         return Err(Error::invalid("vhost, app and stream make the key of a pull: delete it and add another"));
     }
     if let Some(missing) = Kind::Pull.info().required.iter().find(|name| args.read().get(name).is_none()) {
         return Err(Error::invalid(format!("{missing} cannot be removed")));
+    }
+    if !args.read().get(Kind::Pull.info().connects_to).is_some_and(|url| url.contains("://")) {
+        return Err(Error::invalid("url is not a URL, such as rtsp://10.0.0.1/1"));
     }
     let is_running = plugin.capture().has(&key);
     let change = match plugin.change(Kind::Pull.change(&entry.args, &args)) {
@@ -123,7 +168,7 @@ pub fn update(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         Existing::Replace => "replaced",
     };
     let updated = Updated { key: &key.1, change, dry_run };
-    let is_it = |kind: Kind, args: &Args| kind == key.0 && key_of(args) == *key.1;
+    let is_it = |kind: Kind, args: &Args| kind == key.0 && key_of(kind, args) == *key.1;
     let precondition = if_seq.map(|since| Precondition { since, scope: &is_it });
     if dry_run {
         return Ok(Reply::as_of(plugin.journal().check_unchanged(precondition)?, updated));
@@ -157,7 +202,7 @@ struct Done {
 /// The proxies are given by `key` (with `kind`, or of every kind), or by the body: an array of keys or of objects with
 /// `key` and `kind`.
 pub fn set_state(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
-    let args: NewState<'_> = request.args()?;
+    let (args, options): (NewState<'_>, Cautious) = (request.args()?, request.args()?);
     let state = match args.state {
         Some(Wanted::Enabled) => State::Enabled,
         Some(Wanted::Disabled) => State::Disabled,
@@ -167,19 +212,24 @@ pub fn set_state(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         Some(key) => vec![json!({"key": key, "kind": args.kind})],
         None => request.items()?,
     };
-    let mut changes = Vec::new();
+    let (mut changes, mut named) = (Vec::new(), HashSet::new());
     let items = for_each_key(&items, |key, only| {
-        let before = changes.len();
+        let mut is_there = false;
         for kind in Kind::ALL.iter().copied().filter(|kind| only.is_none_or(|only| only == kind.name())) {
-            if plugin.journal().get(kind, key).is_some() {
-                changes.push(Mutation { key: (kind, key.into()), op: Op::Set(state), args: None, expected: None });
+            let name: ProxyKey = (kind, key.into());
+            if let Some(entry) = plugin.journal().get(kind, key) {
+                is_there = true;
+                if entry.state != state && !named.contains(&name) {
+                    changes.push(Mutation { key: name.clone(), op: Op::Set(state), args: None, expected: None });
+                }
             }
+            named.insert(name);
         }
         let none = Outcome::refused(NOT_FOUND, "the journal has no such proxy");
-        Outcome { key: Some(key.to_owned()), ..if changes.len() == before { none } else { Outcome::default() } }
+        Outcome { key: Some(key.to_owned()), ..if is_there { Outcome::default() } else { none } }
     });
-    let changed = plugin.change_all(changes, None, &request.cause("setJournalState"))?;
-    Ok(Reply::changed(&changed, Done { changed: changed.count, items }))
+    let cause = request.cause("setJournalState");
+    options.change(plugin, changes, &named, &cause, |changed| json!(Done { changed, items }))
 }
 
 /// Calls `act` with the key in each item (a string, or an object with a member `key`), and with its `kind` if it has

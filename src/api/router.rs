@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::{Reply, Request, exchange, file, list, metrics, proxies, status, sync, versions};
+use super::{Reply, Request, exchange, file, history, list, metrics, proxies, status, sync, versions};
 use crate::alerts;
 use crate::error::{Code, Error, Result};
 use crate::plugin::{Background, Plugin};
@@ -24,7 +24,7 @@ const ROUTES: &[Route] = &[
     Route { name: "addStreamProxies", handler: proxies::add, lane: |router| &router.write },
     Route { name: "delStreamProxies", handler: proxies::remove, lane: |router| &router.write },
     Route { name: "exportJournal", handler: exchange::export, lane: |router| &router.memory },
-    Route { name: "getJournalHistory", handler: list::history, lane: |router| &router.read },
+    Route { name: "getJournalHistory", handler: history::history, lane: |router| &router.read },
     Route { name: "getJournalMetrics", handler: metrics::page, lane: |router| &router.memory },
     Route { name: "getJournalStatus", handler: status::status, lane: |router| &router.memory },
     Route { name: "importJournal", handler: exchange::import, lane: |router| &router.write },

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::list::in_use;
 use super::{Reply, Request};
 use crate::BUILD_ID;
 use crate::error::{Code, Error, Result};
-use crate::journal::{Condition, SCHEMA_VERSION, SnapshotFile};
-use crate::model::{redact, redact_all};
+use crate::journal::{Condition, Journal, SCHEMA_VERSION, SnapshotFile};
+use crate::model::{InUse, redact, redact_all};
 use crate::plugin::{AlertReading, FileStatus, Plugin};
 use crate::reconcile::{PhaseCounts, Progress, ReconcileStatus, SourceReport, UnhealthyProxy};
 use crate::settings::{Durability, RestoreMode, Settings};
@@ -42,7 +43,7 @@ pub fn status(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         snapshot: report.snapshot,
         queue: QueueStatus { depth: report.queue, capacity: report.queue_capacity },
         restore: RestoreStatus::new(&settings, shown.as_ref()),
-        now: NowStatus::new(shown.unwrap_or_default(), off_hours(plugin, key, most), most, journal.now_ms()),
+        now: NowStatus::new(shown.unwrap_or_default(), off_hours(plugin, key, most), most, journal),
         last_error: report.last_error.map(|(at, error)| ErrorStatus { at, message: error.message }),
         proxies: report.by_state,
         seq: report.seq,
@@ -134,6 +135,9 @@ struct ProxyStatus {
     #[serde(flatten)]
     trouble: UnhealthyProxy,
     next_try_at: Option<i64>,
+    /// Only if it plays from a backup URL, or did so last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_use: Option<InUse>,
 }
 
 impl RestoreStatus {
@@ -168,12 +172,13 @@ impl NowStatus {
         shown: ReconcileStatus,
         (off_hours, asleep): (usize, Vec<ProxyStatus>),
         most: usize,
-        now_ms: i64,
+        journal: &Journal,
     ) -> Self {
         let Progress { revived, asked, given_up, moved, .. } = shown.progress;
         let of_proxy = |trouble: UnhealthyProxy| {
             let pause = trouble.next_try.and_then(|pause| i64::try_from(pause.as_millis()).ok());
-            ProxyStatus { trouble, next_try_at: pause.map(|pause| now_ms + pause) }
+            let in_use = journal.get(trouble.kind, &trouble.key).and_then(|entry| in_use(&entry.args, false));
+            ProxyStatus { trouble, next_try_at: pause.map(|pause| journal.now_ms() + pause), in_use }
         };
         let proxies = shown.troubles.into_iter().map(of_proxy).chain(asleep).take(most).collect();
         NowStatus {
@@ -207,6 +212,7 @@ fn off_hours(plugin: &Plugin, only: Option<&str>, most: usize) -> (usize, Vec<Pr
                     next_try: None,
                 },
                 next_try_at: entry.args.hours().and_then(|hours| hours.next_change(now)),
+                in_use: None,
             });
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::diff::{Desired, Diff};
+use super::diff::{Desired, Diff, Showing};
 use super::file::FILE_LABEL;
 use super::{Reply, Request, add_of};
 use crate::error::{Error, Result};
@@ -43,15 +43,14 @@ struct Call {
     vhost: Option<String>,
     app: Option<String>,
     label: Option<String>,
-    #[serde(default)]
-    dry_run: bool,
     prune: Option<bool>,
     if_seq: Option<u64>,
 }
 
 /// The body is an array of the arguments of adds: all proxies that the scope should have.
 pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
-    let Call { kind, vhost, app, label, dry_run, prune, if_seq } = request.args()?;
+    let Call { kind, vhost, app, label, prune, if_seq } = request.args()?;
+    let showing: Showing = request.args()?;
     if label.as_deref() == Some(FILE_LABEL) && plugin.journal().settings().file.is_some() {
         let why =
             format!("the label {FILE_LABEL:?} is that of the watched file: change that, or use another label");
@@ -67,10 +66,10 @@ pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let present: Vec<_> = present.collect();
     let mut diff = Diff::between(desired, present, prune);
     let mutations = std::mem::take(&mut diff.mutations);
-    let shown = diff.shown(plugin, |(_, key)| key.as_ref(), dry_run);
+    let shown = diff.shown(plugin, &mutations, |(_, key)| key.as_ref(), showing);
     let in_scope = |kind, args: &Args| scope.has(kind, args);
     let precondition = if_seq.map(|seq| Precondition { since: seq, scope: &in_scope });
-    if dry_run {
+    if showing.dry_run {
         return Ok(Reply::as_of(plugin.journal().check_unchanged(precondition)?, shown));
     }
     let changed = plugin.change_all(mutations, precondition, &request.cause("syncJournal"))?;

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::diff::{Desired, Diff, Shown};
+use super::diff::{Desired, Diff, Showing, Shown};
 use super::reply::Name;
 use super::{Reply, Request};
 use crate::error::{Error, Result};
-use crate::journal::PointInTime;
+use crate::journal::{PointInTime, Precondition};
 use crate::model::Entry;
 use crate::plugin::Plugin;
 
@@ -26,21 +26,21 @@ struct Rollback {
     to_time: Option<i64>,
     /// The number of the last change in the snapshot.
     to_snapshot: Option<u64>,
-    #[serde(default)]
-    dry_run: bool,
+    if_seq: Option<u64>,
 }
 
 #[derive(Serialize)]
 struct RolledBack<'a> {
     #[serde(flatten)]
-    diff: Shown<Name<'a>>,
+    diff: Shown<'a, Name<'a>>,
     /// The change to return to, and the one before the rollback.
     to: u64,
     before: u64,
 }
 
 pub fn rollback(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
-    let Rollback { to_seq, to_time, to_snapshot, dry_run } = request.args()?;
+    let Rollback { to_seq, to_time, to_snapshot, if_seq } = request.args()?;
+    let showing: Showing = request.args()?;
     let moment = match (to_seq, to_time, to_snapshot) {
         (Some(seq), None, None) => PointInTime::Seq(seq),
         (None, Some(time), None) => PointInTime::Time(time),
@@ -60,10 +60,13 @@ pub fn rollback(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let then = then.into_iter().map(|(key, entry)| (key, desired(entry))).collect();
     let mut diff = Diff::between(then, plugin.journal().entries(), true);
     let mutations = std::mem::take(&mut diff.mutations);
-    let shown = RolledBack { diff: diff.shown(plugin, Name::from, dry_run), to, before };
-    if dry_run {
+    let shown = RolledBack { diff: diff.shown(plugin, &mutations, Name::from, showing), to, before };
+    let precondition = if_seq.map(|since| Precondition { since, scope: &|_, _| true });
+    if showing.dry_run {
+        plugin.journal().check_unchanged(precondition)?;
         return Ok(Reply::success(shown));
     }
-    let changed = plugin.change_all(mutations, None, &request.cause(&format!("rollbackJournal to {to}")))?;
+    let changed =
+        plugin.change_all(mutations, precondition, &request.cause(&format!("rollbackJournal to {to}")))?;
     Ok(Reply::changed(&changed, shown))
 }

@@ -262,7 +262,7 @@ impl Mirror {
     }
 
     /// A source was registered or unregistered. Returns false if that changes no proxy; adds an event for each that
-    /// plays from now on.
+    /// plays from now on, or no longer.
     pub fn source_moved(
         &mut self,
         schema: &str,
@@ -289,8 +289,8 @@ impl Mirror {
                 present.playing &= present.has_media();
             }
             changed |= had_sources != (present.sources != 0) || played != present.playing;
-            if present.playing && !played {
-                events.push(Event::MediaCame(key.clone()));
+            if present.playing != played {
+                events.push(Event::MediaChanged(key.clone()));
             }
         }
         if self.takers.is_empty() {

@@ -249,12 +249,13 @@ impl Capture {
         match args {
             Ok(args) => {
                 let is_off_hours = args.is_off_hours(self.journal.now_ms());
+                let has_backups = args.backups().is_some();
                 self.record(told, open, Op::Add, key, Some(args), false);
                 // They ended while it was added.
                 if is_off_hours {
                     told.events.push(Event::Converge(key.clone(), Existing::Keep));
                 }
-                if self.journal.settings().restore != RestoreMode::Eager {
+                if has_backups || self.journal.settings().restore != RestoreMode::Eager {
                     told.events.push(Event::Called(key.clone()));
                 }
             }
@@ -320,7 +321,7 @@ impl Capture {
                     ours = id;
                     // The same key; shares the journal's copy.
                     key.clone_from(&add.key);
-                    nature = self.ours_is_there(state, told, add);
+                    nature = self.ours_is_there(state, told, add, add.seq);
                 }
                 Ask::Remove(_) | Ask::Close(_) | Ask::End(_) => {}
             }
@@ -425,14 +426,20 @@ impl Capture {
             let key = (kind, key.into());
             if state.mirror.connected(&key) {
                 told.has_changed = true;
-                told.events.push(Event::MediaCame(key));
+                told.events.push(Event::MediaChanged(key));
             }
         });
     }
 
     /// A proxy could not connect, or lost its connection.
     pub fn failed(&self, kind: Kind, key: &str, error: &str) {
-        self.with_state(|state, told| told.has_changed |= state.mirror.failed(&(kind, key.into()), error));
+        self.with_state(|state, told| {
+            let key = (kind, key.into());
+            if state.mirror.failed(&key, error) {
+                told.has_changed = true;
+                told.events.push(Event::MediaChanged(key));
+            }
+        });
     }
 
     /// Changes the state, and tells others after releasing the lock.

@@ -66,7 +66,8 @@ impl Capture {
             let Ask::Start { add, .. } = &open.ask else { return };
             let (add, number) = (Arc::clone(add), state.mirror.next_number());
             open.made = Some(number);
-            let nature = self.ours_is_there(state, told, &add);
+            // One that has other arguments by now gets them next: whoever gave them has told the reconciler.
+            let nature = self.ours_is_there(state, told, &add, 0);
             state.mirror.update(&add.key, number, id, nature);
             state.put_back(id, open);
             told.has_changed = true;
@@ -74,10 +75,11 @@ impl Capture {
         });
     }
 
-    /// Our add has made or changed its proxy: that is ended if it is no longer wanted. Returns what its arguments say.
-    pub(super) fn ours_is_there(&self, state: &mut State, told: &mut Told, add: &Add) -> Nature {
+    /// Our add has made or changed its proxy: that is ended if it is no longer wanted as change `seq` (0: any) left it.
+    /// Returns what its arguments say.
+    pub(super) fn ours_is_there(&self, state: &mut State, told: &mut Told, add: &Add, seq: u64) -> Nature {
         let (kind, key) = &add.key;
-        if !self.journal.is_due(*kind, key, add.seq) {
+        if !self.journal.is_due(*kind, key, seq) {
             state.end_next(&add.key);
             // If it is wanted with other arguments, it is replaced.
             told.events.push(Event::Converge(add.key.clone(), Existing::Replace));
@@ -164,8 +166,10 @@ impl Capture {
                     let existing = match (state.mirror.get(&add.key), state.mirror.working(&add.key)) {
                         (None, _) => Some(Existing::Keep),
                         (Some(_), None) => Some(Existing::Replace),
-                        (Some(_), Some(_)) => match add.existing {
+                        (Some(_), Some(present)) => match add.existing {
                             Existing::Keep => None,
+                            // A client still waits for its first connect, and its arguments will count.
+                            Existing::Update if state.is_clients(present) => None,
                             Existing::Update if !self.can_update() => Some(Existing::Replace),
                             existing => Some(existing),
                         },

@@ -259,6 +259,12 @@ impl State {
         self.closes.iter().copied().filter(hits).collect()
     }
 
+    /// It was made by a client's add that is not answered.
+    pub fn is_clients(&self, present: &Present) -> bool {
+        let open = present.call.and_then(|id| self.calls.get(&id));
+        open.is_some_and(|open| matches!(open.ask, Ask::Add { .. }))
+    }
+
     /// Its add is neither answered nor journaled: the answer will report its end.
     pub fn is_unsettled(&self, present: &Present) -> bool {
         let open = present.call.and_then(|id| self.calls.get(&id));

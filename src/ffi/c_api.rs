@@ -15,7 +15,7 @@ use crate::model::{Args, Kind, NamingRules, Op};
 use crate::plugin::Plugin;
 
 /// The version of this header. Every incompatible change increments it.
-pub const ZLM_JOURNAL_ABI: u32 = 14;
+pub const ZLM_JOURNAL_ABI: u32 = 15;
 
 /// `zlm_journal_call.op`: the call made a proxy. No change if the journal already has it with the same arguments,
 /// enabled and on disk.

@@ -12,6 +12,7 @@ mod bridge;
 pub mod c_api;
 pub mod c_call;
 pub mod c_host;
+pub mod c_page;
 pub mod c_router;
 mod guard;
 mod handles;

@@ -72,6 +72,15 @@ pub enum Endpoint {
 impl Kind {
     pub const ALL: &'static [Kind] = &[Kind::Pull, Kind::Push, Kind::Ffmpeg];
 
+    /// The arguments with URLs.
+    pub fn url_args(self) -> impl Iterator<Item = &'static str> {
+        let url = |end| match end {
+            Endpoint::Url(name) => Some(name),
+            Endpoint::Named => None,
+        };
+        [self.info().input, self.info().output].into_iter().filter_map(url)
+    }
+
     pub fn info(self) -> &'static KindInfo {
         match self {
             Kind::Pull => &KindInfo {
@@ -203,6 +212,14 @@ impl Kind {
     pub fn url_in_use(self, args: &Args) -> Option<String> {
         let noted = args.in_use().map(|noted| noted.url.clone());
         noted.or_else(|| args.read().get(self.info().connects_to).map(str::to_owned))
+    }
+
+    /// `args`, with the note of `before` about the URL that is in use, if they begin with the same URL.
+    pub fn with_note_of(self, args: Args, before: &Args) -> Args {
+        let first = self.info().connects_to;
+        let is_same = || args.read().get(first) == before.read().get(first);
+        let in_use = before.in_use().filter(|_| is_same());
+        args.noting(in_use).unwrap_or(args)
     }
 
     /// What to do with a proxy that was made from `before` and is to have `after`, on a server that can change proxies in

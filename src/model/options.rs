@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::hours::Hours;
 use super::url::host_of;
 use crate::error::{Error, Result};
@@ -49,7 +51,8 @@ pub struct Backups {
     pub in_use: Option<InUse>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A URL that is not the first one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InUse {
     pub url: String,
     /// Milliseconds since 1970-01-01 UTC.

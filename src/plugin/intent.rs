@@ -13,7 +13,7 @@ use crate::reconcile;
 const MINUTE_MS: i64 = 60_000;
 
 /// How the reason of a change begins that notes another URL of a pull in use.
-pub const MOVED: &str = "another URL is in use: ";
+pub const MOVED: &str = "it plays from its URL ";
 
 /// How long the reconciler waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -137,12 +137,17 @@ impl reconcile::Intent for JournaledIntent {
         })
     }
 
-    fn plays_from(&self, key: &ProxyKey, seq: u64, url: Option<String>, why: &str) -> Option<u64> {
+    fn note_url(&self, key: &ProxyKey, seq: u64, used: reconcile::UsedUrl) -> Option<u64> {
         let entry = self.due(key).filter(|entry| entry.seq == seq)?;
-        let in_use = url.map(|url| InUse { url, since: self.now_ms(), why: why.to_owned() });
+        let reconcile::UsedUrl { url, number, ago, why, error } = used;
+        // The reason is not encrypted, so it names no address.
+        let reason = format!("{MOVED}{number}: {why}");
+        let since = self.now_ms().saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(0));
+        let why = [why, error].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
+        let in_use = (number > 1).then_some(InUse { url, since, why });
         let noted = entry.args.noting(in_use.as_ref()).and_then(|args| {
             let mutation = Mutation { key: key.clone(), op: Op::Add, args: Some(args), expected: Some(seq) };
-            let cause = Cause { origin: "zlm-journal".to_owned(), reason: format!("{MOVED}{why}") };
+            let cause = Cause { origin: "zlm-journal".to_owned(), reason };
             self.journal.submit_batch(vec![mutation], None, &cause, Done::new(drop))
         });
         let noted = noted.inspect_err(|error| {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::host::{Added, Host, Intent, Listed, Wanted};
+use super::host::{Added, Host, Intent, Listed, UsedUrl, Wanted};
 use super::plan::{Action, Limits, Plan};
 use super::probe::Prober;
 use super::progress::{Progress, SourceReport};
@@ -41,8 +41,8 @@ pub enum Event {
     Ask(ProxyKey),
     /// A client has added this proxy. Needed if `mode` is not `Eager`.
     Called(ProxyKey),
-    /// The media of this proxy have arrived.
-    MediaCame(ProxyKey),
+    /// The media of this proxy have arrived, or stopped.
+    MediaChanged(ProxyKey),
     /// The stream that this proxy takes from the server was registered (true) or unregistered.
     SourceMoved(ProxyKey, bool),
     /// Whether a URL answers, by the ticket of its probe.
@@ -114,6 +114,12 @@ impl Handle {
             troubles: plan.unhealthy(only, most, now),
             last_error: self.shared.last_error.lock().clone(),
         }
+    }
+
+    /// What each of these does, whether it plays or not; `None` for those that should not run.
+    pub fn shown_of<'a>(&self, keys: impl Iterator<Item = &'a ProxyKey>) -> Vec<Option<UnhealthyProxy>> {
+        let plan = self.shared.plan.lock();
+        plan.shown(keys, self.shared.began.lock().elapsed())
     }
 
     /// Looks at all proxies that do not play, while no event is handled: for a millisecond or so.
@@ -303,12 +309,12 @@ impl Driver {
                         key.1
                     );
                 }
-                Action::Moved { key, seq, url, is_first, why } => {
-                    let (kind, name) = (key.0.name(), &key.1);
-                    log::warn!("journal: {kind} {name} plays from {}: {why}", redact_value(&url));
-                    if let Some(noted) = self.intent.plays_from(&key, seq, (!is_first).then_some(url), &why) {
-                        self.shared.plan.lock().noted(&key, seq, noted);
-                    }
+                Action::Note { key, seq, used } => {
+                    let UsedUrl { url, number, why, error, .. } = &used;
+                    let (kind, name, url) = (key.0.name(), &key.1, redact_value(url));
+                    log::warn!("journal: {kind} {name} plays from its URL {number}, {url}: {why} {error}");
+                    let noted = self.intent.note_url(&key, seq, used);
+                    self.shared.plan.lock().noted(&key, seq, noted, now);
                 }
                 Action::Probe { ticket, url } => self.prober.probe(ticket, url),
                 Action::Acquit { key, seq } => self.intent.acquit(&key, seq),
@@ -362,12 +368,15 @@ impl Driver {
             },
             Event::Ask(key) => self.if_wanted(&key, |plan, want| plan.ask_for(want, now)),
             Event::Called(key) => self.if_wanted(&key, |plan, want| plan.called_for(want, now)),
-            // The media may have stopped again.
-            Event::MediaCame(key) => {
-                if let Some(Some(Listed::Playing)) = self.host.actual(&[&key]).pop() {
-                    self.shared.plan.lock().media_came(&key, now, self.intent.now_ms());
+            // By now, it may be otherwise again.
+            Event::MediaChanged(key) => match self.host.actual(&[&key]).pop().flatten() {
+                Some(Listed::Playing) => self.shared.plan.lock().media_came(&key, now, self.intent.now_ms()),
+                Some(there @ Listed::Retrying { .. }) => {
+                    let wall = self.intent.now_ms();
+                    self.if_wanted(&key, |plan, want| plan.media_went(&want, &there, now, wall));
                 }
-            }
+                Some(Listed::Connecting) | None => {}
+            },
             Event::SourceMoved(key, true) => self.if_wanted(&key, |plan, want| plan.source_came(want, now)),
             Event::SourceMoved(key, false) => self.shared.plan.lock().source_gone(&key, now),
             Event::Probed(ticket, answers) => self.shared.plan.lock().probed(ticket, answers, now),

@@ -56,7 +56,7 @@ impl Intent for Cameras {
         let (takes, setting) = Default::default();
         Some(Add { key: key.clone(), seq, existing, url: String::new(), takes, setting, body: Vec::new() })
     }
-    fn plays_from(&self, _: &ProxyKey, _: u64, _: Option<String>, _: &str) -> Option<u64> {
+    fn note_url(&self, _: &ProxyKey, _: u64, _: UsedUrl) -> Option<u64> {
         None
     }
     fn turned(&self) -> Vec<ProxyKey> {
@@ -144,7 +144,7 @@ fn media_that_have_gone_again_are_no_news() {
             thread::sleep(Duration::from_millis(1));
         }
         *host.0.lock() = does_by_then;
-        handle.tell(Event::MediaCame((Kind::Pull, "1".into())));
+        handle.tell(Event::MediaChanged((Kind::Pull, "1".into())));
         // It stops when it has heard all that was said before, and looks no more.
         handle.stop();
         assert_eq!(handle.shown(None, 0).now.playing, playing);

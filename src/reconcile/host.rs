@@ -1,6 +1,7 @@
 //! What the reconciler needs: MediaServer, and intent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::{Args, Existing, ProxyKey};
 
@@ -16,6 +17,19 @@ pub struct Wanted {
     /// `None` if it played, or did not exist, when the server was last checked before this start; otherwise when it was
     /// last seen playing, 0 for never.
     pub dark_since: Option<i64>,
+}
+
+/// The URL that a pull with several plays from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedUrl {
+    pub url: String,
+    /// 1 for the first.
+    pub number: usize,
+    /// For so long it has played from there.
+    pub ago: Duration,
+    /// Without an address; and the error of the one before, redacted.
+    pub why: String,
+    pub error: String,
 }
 
 /// The recorded call of a proxy to start.
@@ -109,9 +123,9 @@ pub trait Intent: Send + Sync {
     fn wants(&self, key: &ProxyKey) -> Option<Wanted>;
     /// The call that starts it, from `url` if it has several; `None` if its entry no longer has change `seq`.
     fn add(&self, key: &ProxyKey, seq: u64, existing: Existing, url: Option<String>) -> Option<Add>;
-    /// Notes that a proxy plays from this URL (`None`: its first one), and why. Returns the number of that change; `None` if
-    /// its entry no longer has change `seq`.
-    fn plays_from(&self, key: &ProxyKey, seq: u64, url: Option<String>, why: &str) -> Option<u64>;
+    /// Notes that a proxy plays from another of its URLs. Returns the number of that change; `None` if its entry no longer
+    /// has change `seq`, or it cannot be noted now.
+    fn note_url(&self, key: &ProxyKey, seq: u64, used: UsedUrl) -> Option<u64>;
     /// Those whose hours have begun or ended since this was last asked. Cheap: ask at least once a minute.
     fn turned(&self) -> Vec<ProxyKey>;
     /// The server has survived the start of a suspect: resets its crash count.

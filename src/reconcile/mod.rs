@@ -16,7 +16,7 @@ mod simulation;
 mod urls;
 
 pub use self::driver::{Event, Handle, ReconcileStatus, start};
-pub use self::host::{Add, Added, Host, Intent, Listed, Wanted};
+pub use self::host::{Add, Added, Host, Intent, Listed, UsedUrl, Wanted};
 pub use self::plan::Limits;
 pub use self::progress::{Progress, SourceReport};
 pub use self::proxy::{PhaseCounts, Trouble, UnhealthyProxy};

@@ -13,7 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use super::chain::Chains;
-use super::host::{Added, Listed, Wanted};
+use super::host::{Added, Listed, UsedUrl, Wanted};
 use super::progress::{Meter, Progress, SourceReport};
 use super::proxy::{Part, Phase, PhaseCounts, Proxy, Trouble, UnhealthyProxy};
 use super::queue::{PROCESSES, Queue, Rank};
@@ -74,8 +74,8 @@ pub struct Limits {
 pub enum Action {
     /// Start it with call `call`, from this URL if it has several.
     Start { call: u64, key: ProxyKey, seq: u64, existing: Existing, url: Option<String> },
-    /// It plays from another of its URLs than the journal has noted.
-    Moved { key: ProxyKey, seq: u64, url: String, is_first: bool, why: String },
+    /// Note that it plays from another of its URLs than the journal has.
+    Note { key: ProxyKey, seq: u64, used: UsedUrl },
     /// Ask whether this URL answers.
     Probe { ticket: u64, url: String },
     /// Quarantine it.
@@ -110,8 +110,10 @@ pub struct Plan {
     has_released: bool,
     actions: VecDeque<Action>,
     /// Proxies with several URLs whose phase was set, and when something is due for others.
-    moved: Vec<ProxyKey>,
+    touched: Vec<ProxyKey>,
     alarms: BTreeSet<(Duration, ProxyKey)>,
+    /// How many have several URLs.
+    several: usize,
     /// The first URLs that are being asked.
     probes: HashMap<u64, ProxyKey>,
     last_probe: u64,
@@ -160,7 +162,7 @@ impl Plan {
 
     /// When there may be something to start if no event comes before.
     pub fn wake_to_start(&self) -> Duration {
-        if !self.actions.is_empty() || !self.moved.is_empty() {
+        if !self.actions.is_empty() || !self.touched.is_empty() {
             return Duration::ZERO;
         }
         let start = self.queue.wake().map_or(Duration::MAX, |at| at.max(self.next_start));
@@ -334,9 +336,12 @@ impl Plan {
             self.waits_for(&key, circle, now);
             key = self.queue.pop(call, now)?;
         }
-        let proxy = self.proxies.get(&key)?;
+        let proxy = self.proxies.get_mut(&key)?;
         let (seq, Phase::Waiting { rank }) = (proxy.seq, proxy.phase) else { return None };
-        let url = proxy.urls.as_ref().map(|urls| urls.url().to_owned());
+        let url = proxy.urls.as_mut().map(|urls| {
+            urls.tells();
+            urls.url().to_owned()
+        });
         let existing = self.stale.remove(&key).unwrap_or(Existing::Keep);
         // A change in place has lost nothing, and nobody asked for it.
         if !self.counts_as_started(&key) && existing != Existing::Update {
@@ -368,7 +373,7 @@ impl Plan {
     }
 
     /// What the server has is not what is wanted. What has to be replaced is not changed in place instead.
-    fn is_stale(&mut self, key: &ProxyKey, existing: Existing) {
+    fn mark_stale(&mut self, key: &ProxyKey, existing: Existing) {
         if existing != Existing::Keep {
             let its = self.stale.entry(key.clone()).or_insert(existing);
             *its = existing.max(*its);

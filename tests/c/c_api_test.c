@@ -191,6 +191,7 @@ static void misuse_is_an_error(const char *dir) {
     CHECK(zlm_journal_host_added(handle, 1, NULL, &success) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_host_blocked(handle, 1, 3) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_host_blocked(handle, 4711, ZLM_JOURNAL_NO_STREAM) == 0);
+    CHECK(zlm_journal_host_updated(handle, 4711) == 0);
     CHECK(zlm_journal_close(handle) == 0);
 
     CHECK(zlm_journal_close(handle) == ZLM_JOURNAL_CODE_INVALID_HANDLE);

@@ -137,6 +137,11 @@ int main() {
              const auto ignore = [](void *, zlm_journal_text, zlm_journal_text) {};
              return zlm_journal_api_call(handle, &request, text(""), ignore, nullptr);
          }},
+        {"zlm_journal_page",
+         [] {
+             const auto ignore = [](void *, uint32_t, const zlm_journal_pair *, size_t, zlm_journal_text) {};
+             return zlm_journal_page(handle, text("/journal/"), text(""), ignore, nullptr);
+         }},
         {"zlm_journal_set_log", [] { return zlm_journal_set_log(nullptr, nullptr); }},
         {"zlm_journal_last_error",
          [] {

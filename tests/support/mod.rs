@@ -2,6 +2,7 @@
 //! Not every test uses all of it.
 #![allow(dead_code)]
 
+pub mod browser;
 pub mod quiet;
 pub mod receiver;
 pub mod server;

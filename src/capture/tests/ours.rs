@@ -3,6 +3,7 @@
 use std::sync::mpsc::{Sender, channel};
 
 use super::*;
+use crate::journal::Mutation;
 
 /// MediaServer as calls of ours reach it.
 pub struct Called(pub Sender<(u64, String)>);
@@ -43,6 +44,12 @@ fn a_pull_that_is_changed_in_place_connects_anew_and_keeps_its_sources() {
     bench.change(7, key.clone(), seq, Existing::Update);
     let (ours, what) = calls.try_recv().unwrap();
     assert_eq!(what, format!("update {KEY}"));
+    // Meanwhile it is given others, which is no reason to end it.
+    let args =
+        bench.journal.get(Kind::Pull, KEY).unwrap().args.with([("journal_label", "x")].into_iter()).unwrap();
+    let marked = Mutation { key: key.clone(), op: Op::Add, args: Some(args), expected: None };
+    bench.journal.submit_batch(vec![marked], None, &Cause::default(), Done::new(drop)).unwrap();
+    let seq = bench.journal.get(Kind::Pull, KEY).unwrap().seq;
     // Nobody else's turn comes before it has the arguments.
     bench.change(8, key.clone(), seq, Existing::Update);
     assert!(calls.try_recv().is_err());

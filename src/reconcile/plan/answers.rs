@@ -3,7 +3,7 @@
 use crate::model::ProxyKey;
 use std::time::Duration;
 
-use super::{Added, Call, FIRST_MEDIA, LOST, Part, Phase, Plan, Proxy, SETTLES};
+use super::{Added, Call, Existing, FIRST_MEDIA, LOST, Listed, Part, Phase, Plan, Proxy, SETTLES, Wanted};
 use crate::memory::give_back;
 
 impl Plan {
@@ -20,9 +20,10 @@ impl Plan {
             return;
         };
         give_back(&mut self.calls);
-        // Nothing was tried, so what was to be ended is still there.
-        if matches!(answer, Added::Unwanted | Added::Blocked(_)) {
-            self.is_stale(&key, existing);
+        // Nothing was tried, so what was to be changed is still there. A pull that was changed and failed is retried.
+        let is_untried = matches!(answer, Added::Unwanted | Added::Blocked(_));
+        if is_untried || (existing == Existing::Update && matches!(answer, Added::Failed(_) | Added::Threw(_))) {
+            self.mark_stale(&key, existing);
         }
         self.settle(call, &key, answer.is_over(), now);
         let its = self.proxies.get_mut(&key).filter(|proxy| proxy.phase == Phase::Connecting { call });
@@ -75,11 +76,23 @@ impl Plan {
 
     /// The media of a connected proxy have arrived, for the first time or again.
     pub fn media_came(&mut self, key: &ProxyKey, now: Duration, wall: i64) {
+        self.stays_with_url(key);
         let waits = |proxy: &&mut Proxy| matches!(proxy.phase, Phase::Connected | Phase::Retrying { .. });
         if let Some(proxy) = self.proxies.get_mut(key).filter(waits) {
             proxy.changed = now;
             self.plays(key, wall);
             self.meter.note(now);
+        }
+    }
+
+    /// The media of a proxy have stopped, and the server reconnects.
+    pub fn media_went(&mut self, want: &Wanted, there: &Listed, now: Duration, wall: i64) {
+        let news = self.news(want, Some(there));
+        let its =
+            self.proxies.get_mut(&want.key).filter(|proxy| proxy.seq == want.seq && proxy.phase == Phase::Playing);
+        if let (Some(proxy), Listed::Retrying { failures, .. }) = (its, there) {
+            proxy.changed = now;
+            self.retries(&want.key, *failures, news, wall);
         }
     }
 
@@ -97,7 +110,7 @@ impl Plan {
             lost.map(|(call, its)| (*call, its.key.clone(), its.existing)).collect::<Vec<_>>()
         {
             // Nobody knows whether what was to be changed is still there.
-            self.is_stale(&key, existing);
+            self.mark_stale(&key, existing);
             self.answered(call, Added::Failed("the server did not answer".to_owned()), now, wall);
         }
     }

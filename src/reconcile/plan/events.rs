@@ -51,9 +51,10 @@ impl Plan {
     pub fn called_for(&mut self, want: Wanted, now: Duration) {
         let key = want.key.clone();
         if self.proxies.get(&key).is_none_or(|proxy| proxy.seq != want.seq) {
-            let past = self.drop_proxy(&key);
+            self.drop_proxy(&key);
             let not_before = now + self.pause(&key, 0);
-            self.know(want, past, now, not_before);
+            // The client has told the server which URL to use.
+            self.know(want, None, now, not_before);
         }
     }
 
@@ -87,7 +88,7 @@ impl Plan {
 
     /// Starts it at once, whatever its phase.
     pub fn put_back(&mut self, want: Wanted, existing: Existing, now: Duration) {
-        self.is_stale(&want.key, existing);
+        self.mark_stale(&want.key, existing);
         let past = self.drop_proxy(&want.key);
         if self.is_bearable(&want) {
             let key = want.key.clone();

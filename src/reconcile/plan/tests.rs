@@ -106,8 +106,8 @@ fn act(plan: &mut Plan, at: Duration) -> Vec<String> {
             Action::SetAside { key, .. } => format!("set aside {}", key.1),
             Action::Acquit { key, .. } => format!("acquit {}", key.1),
             Action::Release { .. } => "release".to_owned(),
-            Action::Moved { key, url, is_first, why, .. } => {
-                format!("{} plays from {}{url}: {why}", key.1, if is_first { "its first, " } else { "" })
+            Action::Note { key, used: UsedUrl { url, number, ago, why, error }, .. } => {
+                format!("{} plays from {number}, {url}, for {} s: {why}: {error}", key.1, ago.as_secs())
             }
             Action::Probe { ticket, url } => format!("probe {ticket} {url}"),
         })

@@ -24,11 +24,20 @@ impl Plan {
         };
         self.chains.add(&want.key, &args);
         let first = args.get(info.connects_to).unwrap_or_default();
-        let urls = Urls::of(&want.args, first, |url| self.queue.remote_host(host_of(url)));
-        let urls = urls.map(|urls| urls.with_past_of(past.and_then(|past| past.urls)));
+        let past = past.and_then(|past| past.urls);
+        let urls =
+            Urls::of(&want.args, first, |url| self.queue.remote_host(host_of(url))).map(|urls| match &past {
+                Some(past) => urls.with_past_of(past),
+                None => urls,
+            });
+        if let Some(past) = &past {
+            // Intent knows only of URLs that have played, and the server may have been told of another one.
+            self.mark_stale(&want.key, past.change_to(urls.as_ref().map_or(first, |urls| urls.url())));
+        }
         if let Some(urls) = &urls {
+            self.several += 1;
             self.chains.redirect(&want.key, urls.url());
-            self.moved.push(want.key.clone());
+            self.touched.push(want.key.clone());
         }
         let remote_host = urls.as_ref().and_then(|urls| urls.host()).unwrap_or(remote_host);
         let proxy = Proxy {
@@ -192,8 +201,11 @@ impl Plan {
     pub(super) fn drop_proxy(&mut self, key: &ProxyKey) -> Option<Proxy> {
         self.counts_as(key, |_| true, |progress| &mut progress.unwanted);
         let proxy = self.proxies.remove(key)?;
-        if let Some(at) = proxy.urls.as_ref().and_then(|urls| urls.alarm) {
-            self.alarms.remove(&(at, key.clone()));
+        if let Some(urls) = &proxy.urls {
+            self.several -= 1;
+            if let Some(at) = urls.alarm {
+                self.alarms.remove(&(at, key.clone()));
+            }
         }
         self.chains.remove(key);
         *self.census.of(&proxy.phase) -= 1;
@@ -208,7 +220,7 @@ impl Plan {
         *self.census.of(&proxy.phase) -= 1;
         *self.census.of(&phase) += 1;
         if proxy.urls.is_some() {
-            self.moved.push(key.clone());
+            self.touched.push(key.clone());
         }
         if let Phase::Waiting { rank } = std::mem::replace(&mut proxy.phase, phase) {
             self.queue.remove(proxy.remote_host, rank);

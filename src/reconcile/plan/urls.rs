@@ -3,20 +3,26 @@
 use std::time::Duration;
 
 use super::{Action, Existing, Phase, Plan};
-use crate::model::{ProxyKey, redact_value};
+use crate::model::ProxyKey;
+use crate::reconcile::host::UsedUrl;
 use crate::reconcile::urls::{Due, FIRST_PROBE};
 
 impl Plan {
     /// The number of pulls that play from a backup URL, or did so last.
     pub fn on_backup(&self) -> usize {
-        self.proxies.values().filter_map(|proxy| proxy.urls.as_ref()).filter(|urls| urls.is_on_backup()).count()
+        let of_several = if self.several == 0 { None } else { Some(self.proxies.values()) };
+        let urls = of_several.into_iter().flatten().filter_map(|proxy| proxy.urls.as_ref());
+        urls.filter(|urls| urls.is_on_backup()).count()
     }
 
-    /// The journal has noted the URL of this proxy, as change `seq`.
-    pub fn noted(&mut self, key: &ProxyKey, before: u64, seq: u64) {
-        if let Some(proxy) = self.proxies.get_mut(key).filter(|proxy| proxy.seq == before) {
-            proxy.seq = seq;
+    /// The journal has noted which URL this proxy plays from, as change `seq`; `None`: it could not.
+    pub fn noted(&mut self, key: &ProxyKey, before: u64, seq: Option<u64>, now: Duration) {
+        let Some(proxy) = self.proxies.get_mut(key).filter(|proxy| proxy.seq == before) else { return };
+        proxy.seq = seq.unwrap_or(before);
+        if let Some(urls) = &mut proxy.urls {
+            urls.ends_note(seq.is_some(), now);
         }
+        self.touched.push(key.clone());
     }
 
     /// The answer to a probe.
@@ -24,19 +30,15 @@ impl Plan {
         let Some(key) = self.probes.remove(&ticket) else { return };
         let (seed, of) = (self.limits.seed, (&key, ticket));
         let Some(urls) = self.proxies.get_mut(&key).and_then(|proxy| proxy.urls.as_mut()) else { return };
-        let jittered = |pause| super::jittered(seed, pause, of);
-        if let Some(time) = urls.answered(answers, now, jittered) {
-            let why = format!("{} has answered for {} s", redact_value(urls.first()), time.as_secs());
-            let existing = urls.goes_back(now, why);
-            self.tries_url(&key, existing, now);
-        } else {
-            self.moved.push(key);
+        match urls.answered(answers, now, |pause| super::jittered(seed, pause, of)) {
+            Some(existing) => self.tries_url(&key, existing, now),
+            None => self.touched.push(key),
         }
     }
 
     /// Handles what has changed, and what is due.
     pub(super) fn settle_urls(&mut self, now: Duration) {
-        for key in std::mem::take(&mut self.moved) {
+        for key in std::mem::take(&mut self.touched) {
             self.settle_url(&key, now);
         }
         while let Some((at, key)) = self.alarms.first().filter(|(at, _)| *at <= now).cloned() {
@@ -50,28 +52,34 @@ impl Plan {
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         let Some(urls) = &mut proxy.urls else { return };
         match proxy.phase {
-            Phase::Playing => {
-                if let Some(why) = urls.plays(now, first_probe) {
-                    let why = why.to_owned();
-                    let (url, is_first) = (urls.url().to_owned(), !urls.is_on_backup());
-                    self.meter.progress.moved += 1;
-                    self.actions.push_back(Action::Moved { key: key.clone(), seq: proxy.seq, url, is_first, why });
-                }
-            }
+            Phase::Playing => urls.plays(now, first_probe),
             // Its turn has not come.
             Phase::Waiting { .. } => {}
+            // It is not known what it does.
+            Phase::Down { .. } if proxy.last_error.is_none() => {}
+            Phase::Down { .. } if self.limits.revive.is_zero() => urls.rests(),
             Phase::Connecting { .. } | Phase::Connected | Phase::Retrying { .. } | Phase::Down { .. } => {
                 urls.fails(now);
             }
         }
         match urls.due(now, patience) {
             Some(Due::Next) => {
-                let failed = urls.failed_for(now).as_secs();
-                let error = proxy.last_error.as_deref().unwrap_or("no media");
-                let why = format!("{} has failed for {failed} s: {error}", redact_value(urls.url()));
-                let existing = urls.goes_on(now, why);
+                let existing = urls.goes_on(now, proxy.last_error.as_deref().unwrap_or("no media"));
                 self.tries_url(key, existing, now);
                 return;
+            }
+            Some(Due::Note) => {
+                let ago = urls.begins_note().map_or(Duration::ZERO, |since| now.saturating_sub(since));
+                let (why, error) = urls.why();
+                let used = UsedUrl {
+                    url: urls.url().to_owned(),
+                    number: urls.number(),
+                    ago,
+                    why: why.to_owned(),
+                    error: error.to_owned(),
+                };
+                self.meter.progress.moved += 1;
+                self.actions.push_back(Action::Note { key: key.clone(), seq: proxy.seq, used });
             }
             Some(Due::Probe) => {
                 urls.asks();
@@ -99,10 +107,27 @@ impl Plan {
         self.move_to(key, Phase::Down { since: now, not_before: now, blocked: false });
         let Some(proxy) = self.proxies.get_mut(key) else { return };
         let Some(urls) = &proxy.urls else { return };
-        (proxy.changed, proxy.failures) = (now, 0);
+        proxy.changed = now;
         proxy.remote_host = urls.host().unwrap_or(proxy.remote_host);
         self.chains.redirect(key, urls.url());
-        self.is_stale(key, existing);
+        self.mark_stale(key, existing);
         self.enqueue(key, true);
+    }
+
+    /// It has come back by itself from the URL before, while it waited for its turn to be started from the next one.
+    pub(super) fn stays_with_url(&mut self, key: &ProxyKey) {
+        let Some(proxy) = self.proxies.get_mut(key) else { return };
+        let Some(urls) = proxy.urls.as_mut().filter(|_| matches!(proxy.phase, Phase::Waiting { .. })) else {
+            return;
+        };
+        if urls.stays() {
+            let (url, host) = (urls.url().to_owned(), urls.host());
+            self.stale.remove(key);
+            self.chains.redirect(key, &url);
+            self.move_to(key, Phase::Connected);
+            if let Some((proxy, host)) = self.proxies.get_mut(key).zip(host) {
+                proxy.remote_host = host;
+            }
+        }
     }
 }

@@ -72,6 +72,15 @@ impl Plan {
         found.into_iter().map(|(key, proxy)| proxy.shown(key, now)).collect()
     }
 
+    /// Each of these, if it is known, whether it plays or not.
+    pub fn shown<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a ProxyKey>,
+        now: Duration,
+    ) -> Vec<Option<UnhealthyProxy>> {
+        keys.map(|key| self.proxies.get(key).map(|proxy| proxy.shown(key, now))).collect()
+    }
+
     /// The changes of the proxies that do not play, and when each last played (0: never).
     pub fn dark(&self) -> impl Iterator<Item = (u64, i64)> {
         self.proxies.values().filter_map(|proxy| match proxy.phase {

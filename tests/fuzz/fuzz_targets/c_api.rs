@@ -171,6 +171,7 @@ fuzz_target!(|data: &[u8]| {
                 assert!(!success || answer.outcome <= ZLM_JOURNAL_REPLIED);
                 zlm_journal_host_blocked(handle, u64::from(*what), number);
                 zlm_journal_host_removed(handle, u64::from(*what));
+                zlm_journal_host_updated(handle, u64::from(*what));
                 zlm_journal_stream_not_found(handle, &stream);
             }
             let settings: Vec<zlm_journal_pair> = parts

@@ -152,6 +152,10 @@ private:
             [self](int status, const StrCaseMap &headers, const HttpBody::Ptr &body) {
                 self->getPoller()->async([self, status, headers, body] { self->reply(status, headers, body); });
             }));
+        if (parser.method() == "HEAD") {
+            reply(200, StrCaseMap(), nullptr);
+            return;
+        }
         bool consumed = false;
         NOTICE_EMIT(
             BroadcastHttpRequestArgs, Broadcast::kBroadcastHttpRequest, parser, invoker, consumed,

@@ -4,7 +4,9 @@
 #include <signal.h>
 
 #include <atomic>
+#include <random>
 
+#include "connection.h"
 #include "proxies.h"
 
 using namespace toolkit;
@@ -40,17 +42,119 @@ ApiArgsType getAllArgs(const Parser &parser) {
     return all;
 }
 
+//////////////////////////////////////////////////////////// sign-in
+
+// The cookies that were given and are still good, of one name.
+class Cookies {
+public:
+    Cookies(const char *name, int seconds)
+        : _name(name)
+        , _seconds(seconds) {}
+
+    // That of a request; empty if it has none that is good.
+    std::string of(const Parser &parser) {
+        for (const auto &part : split(parser["Cookie"], ';')) {
+            const std::string pair = trim(part);
+            if (pair.compare(0, _name.size() + 1, _name + "=") == 0) {
+                std::lock_guard<std::mutex> lock(_mutex);
+                const auto it = _good_until.find(pair.substr(_name.size() + 1));
+                return it != _good_until.end() && Clock::now() < it->second ? it->first : "";
+            }
+        }
+        return "";
+    }
+
+    std::string give(HttpSession::KeyValue &headers) {
+        std::lock_guard<std::mutex> lock(_mutex);
+        const std::string value = MD5(std::to_string(std::random_device()()) + std::to_string(_given++)).hexdigest();
+        _good_until[value] = Clock::now() + std::chrono::seconds(_seconds);
+        set(headers, value, _seconds);
+        return value;
+    }
+
+    void takeBack(const std::string &value, HttpSession::KeyValue &headers) {
+        std::lock_guard<std::mutex> lock(_mutex);
+        _good_until.erase(value);
+        set(headers, value, 0);
+    }
+
+private:
+    void set(HttpSession::KeyValue &headers, const std::string &value, int seconds) const {
+        const time_t expires = time(nullptr) + seconds;
+        char date[64];
+        tm parts;
+        strftime(date, sizeof(date), "%a, %b %d %Y %H:%M:%S GMT", gmtime_r(&expires, &parts));
+        // One of two is kept, too.
+        headers.Super::emplace("Set-Cookie", _name + "=" + value + ";expires=" + date + ";path=/");
+    }
+
+    const std::string _name;
+    const int _seconds;
+    std::mutex _mutex;
+    std::map<std::string, Clock::time_point> _good_until;
+    uint64_t _given = 0;
+};
+
+static Cookies s_logined("ZLM_LOGINED", 24 * 3600), s_unlogin("ZLM_UNLOGIN", 60);
+
+// What a sign-in has to be made of: in the reply, and in a cookie if there is none.
+static void challenge(const Parser &parser, HttpSession::KeyValue &headers, Json::Value &val) {
+    const std::string known = s_unlogin.of(parser);
+    val["cookie"] = known.empty() ? s_unlogin.give(headers) : known;
+}
+
+// An older server knows the secret only.
+static bool hasLogin() {
+    return !lacks("login");
+}
+
 void check_secret(API_ARGS_MAP) {
-    (void)headerOut;
-    (void)val;
     if (!HttpFileManager::isIPAllowed(sender.get_peer_ip())) {
         throw AuthException("Your ip is not allowed to access the service.");
     }
     GET_CONFIG(std::string, secret, API::kSecret);
-    if (allArgs["secret"].empty() || secret != allArgs["secret"]) {
-        throw AuthException("Please login first");
+    if (!hasLogin()) {
+        CHECK_ARGS("secret");
+        if (secret != allArgs["secret"]) {
+            throw AuthException("Incorrect secret");
+        }
+    } else if (s_logined.of(allArgs.getParser()).empty() && (allArgs["secret"].empty() || secret != allArgs["secret"])) {
+        challenge(allArgs.getParser(), headerOut, val);
+        throw AuthException("Please login first", headerOut, val);
     }
 }
+
+static void login(API_ARGS_MAP) {
+    (void)sender;
+    CHECK_ARGS("digest");
+    GET_CONFIG(std::string, secret, API::kSecret);
+    const Parser &parser = allArgs.getParser();
+    const std::string logined = s_logined.of(parser), unlogin = s_unlogin.of(parser);
+    if (unlogin.empty() || MD5("zlmediakit:" + secret + ":" + unlogin).hexdigest() != std::string(allArgs["digest"])) {
+        challenge(parser, headerOut, val);
+        if (!logined.empty()) {
+            s_logined.takeBack(logined, headerOut);
+        }
+        throw AuthException("Digest does not match, incorrect secret?", headerOut, val);
+    }
+    if (logined.empty()) {
+        s_logined.give(headerOut);
+    }
+    s_unlogin.takeBack(unlogin, headerOut);
+}
+
+static void logout(API_ARGS_MAP) {
+    (void)sender;
+    const std::string logined = s_logined.of(allArgs.getParser());
+    if (logined.empty()) {
+        val["msg"] = "You are not logined";
+    } else {
+        s_logined.takeBack(logined, headerOut);
+    }
+    challenge(allArgs.getParser(), headerOut, val);
+}
+
+//////////////////////////////////////////////////////////// handlers
 
 // How many handlers were run, for whoever called.
 static std::atomic<uint64_t> s_handled{0};
@@ -78,11 +182,11 @@ void api_regist(const std::string &path, const std::function<void(API_ARGS_MAP)>
     });
 }
 
-static void fail(const HttpSession::HttpResponseInvoker &invoker, int code, const std::string &message) {
-    Json::Value val;
+static void fail(
+    const HttpSession::HttpResponseInvoker &invoker, int code, const std::string &message,
+    HttpSession::KeyValue headers = {}, Json::Value val = Json::objectValue) {
     val["code"] = code;
     val["msg"] = message;
-    HttpSession::KeyValue headers;
     headers["Content-Type"] = kJson;
     invoker(200, headers, val.toStyledString());
 }
@@ -101,7 +205,7 @@ static void addHttpListener() {
                     it->second(parser, invoker, *helper);
                 } catch (ApiRetException &error) {
                     // Answered, and hung up on.
-                    fail(invoker, error.code(), error.what());
+                    fail(invoker, error.code(), error.what(), error.getHeaders(), error.getBody());
                     const std::string why = error.what();
                     helper->getPoller()->async(
                         [helper, why] { helper->shutdown(SockException(Err_shutdown, why)); }, false);
@@ -228,6 +332,10 @@ void installWebApi() {
     regist("close_streams", closeStreams);
     regist("setServerConfig", setServerConfig);
     regist("restartServer", restartServer);
+    if (hasLogin()) {
+        regist("login", login);
+        regist("logout", logout);
+    }
     api_regist("/index/api/close_stream", std::function<void(API_ARGS_MAP_ASYNC)>(closeStream));
     api_regist("/index/api/getThreadsLoad", std::function<void(API_ARGS_MAP_ASYNC)>(getThreadsLoad));
     // Not ZLMediaKit's: keeps the poller of this connection from everything else.

@@ -27,20 +27,30 @@ enum ApiErr {
 
 class ApiRetException : public std::runtime_error {
 public:
-    ApiRetException(const char *what = "success", int code = API::Success)
+    using Headers = mediakit::HttpSession::KeyValue;
+
+    // The reply has these headers and members, too.
+    ApiRetException(
+        const char *what = "success", int code = API::Success, Headers headers = {}, Json::Value body = Json::objectValue)
         : std::runtime_error(what)
-        , _code(code) {}
+        , _code(code)
+        , _headers(std::move(headers))
+        , _body(std::move(body)) {}
     // Not const in the host either.
     int code() { return _code; }
+    const Headers &getHeaders() const { return _headers; }
+    const Json::Value &getBody() const { return _body; }
 
 private:
     int _code;
+    Headers _headers;
+    Json::Value _body;
 };
 
 class AuthException : public ApiRetException {
 public:
-    AuthException(const char *what)
-        : ApiRetException(what, API::AuthFailed) {}
+    AuthException(const char *what, Headers headers = {}, Json::Value body = Json::objectValue)
+        : ApiRetException(what, API::AuthFailed, std::move(headers), std::move(body)) {}
 };
 
 class InvalidArgsException : public ApiRetException {

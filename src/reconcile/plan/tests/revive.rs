@@ -102,6 +102,21 @@ fn what_is_to_be_changed_in_place_is_so_unless_it_has_to_be_replaced() {
 }
 
 #[test]
+fn what_stops_to_play_is_shown_at_once_with_the_servers_words() {
+    let mut plan = new(LIMITS);
+    look(&mut plan, wanted(&["a"]), &playing(&["a"]), secs(1));
+    let lost = Listed::Retrying { failures: 1, error: Some("end of file".into()) };
+    plan.media_went(&want("a", 2), &lost, secs(2), 0);
+    assert_eq!(plan.census().playing, 1, "that was another one");
+    plan.media_went(&want("a", 1), &lost, secs(2), 0);
+    let shown = plan.unhealthy(None, 1, secs(2)).remove(0);
+    assert_eq!((shown.state, shown.attempts, shown.last_error.as_str()), ("retrying", 1, "end of file"));
+    // A look that was asked before knows nothing of it.
+    observe(&mut plan, wanted(&["a"]), &playing(&["a"]), secs(1), secs(3));
+    assert_eq!(plan.census().playing, 0);
+}
+
+#[test]
 fn what_retries_by_itself_is_left_to_the_server() {
     let mut plan = restored(LIMITS, failed());
     for at in 1..400 {

@@ -108,7 +108,7 @@ impl World {
                 let existing = match before {
                     Some(before) if before.version == version => Existing::Keep,
                     None => Existing::Keep,
-                    Some(_) if version % 2 == 0 => Existing::Update,
+                    Some(_) if version.is_multiple_of(2) => Existing::Update,
                     Some(_) => Existing::Replace,
                 };
                 self.unheard.push_back((which, existing));
@@ -146,7 +146,7 @@ impl World {
                     self.plan.ask_for(want, self.now);
                 }
             }
-            Step::MediaCame(which) => {
+            Step::MediaChanged(which) => {
                 if let Some((does, _)) = self.server.get_mut(&which) {
                     *does = Listed::Playing;
                     self.plan.media_came(&call(which, 0).0, self.now, self.now.as_millis() as i64);
@@ -257,7 +257,7 @@ impl World {
                 }
                 self.open.insert(call, Open { which, seq, version, since: self.now, is_alone: true });
             }
-            Action::Moved { .. } | Action::Probe { .. } => panic!("none has several URLs"),
+            Action::Note { .. } | Action::Probe { .. } => panic!("none has several URLs"),
             Action::SetAside { key, seq, .. } => {
                 let which = of(&key);
                 if self.intent.get(&which).is_some_and(|entry| entry.seq == seq) {
