@@ -519,3 +519,97 @@ fn axe_finds_nothing_serious() {
     }
     leave(browser, &fixture);
 }
+
+/// A picture for docs/, where `ZLMJ_SCREENSHOTS` asks for one.
+fn picture(browser: &Browser, name: &str) {
+    if std::env::var_os("ZLMJ_SCREENSHOTS").is_some() {
+        // Nothing moves any more.
+        thread::sleep(Duration::from_millis(500));
+        browser.screenshot(&support::root().join(format!("docs/page-{name}.png")));
+    }
+}
+
+#[test]
+#[ignore = "slow: just test-e2e"]
+fn restore_is_followed_and_the_past_is_a_timeline() {
+    const ALL: usize = 300;
+    let mut fixture = Fixture::prepare(&[("restore_rate", "25"), ("restore_per_origin", "0")]);
+    let live = fixture.source();
+    let places = ["north gate", "south gate", "warehouse", "car park", "loading dock"];
+    let url = |n: usize| match n % 12 {
+        5 => format!("rtsp://admin:secret@127.0.0.{}:1/Streaming/Channels/101", 20 + n % 3),
+        _ => live.url.clone(),
+    };
+    let cameras: Vec<(String, String, String)> = (0..ALL)
+        .map(|n| (format!("{} {:03}", places[n % places.len()], n), url(n), format!("site {}", n / 60 + 1)))
+        .collect();
+    let labels: Vec<[(&str, &str); 1]> =
+        cameras.iter().map(|(.., label)| [("journal_label", label.as_str())]).collect();
+    let proxies =
+        cameras.iter().zip(&labels).map(|((name, url, _), more)| (name.clone(), url.as_str(), &more[..]));
+    fixture.journaled(proxies);
+    fixture.server.start();
+    let server = &fixture.server;
+    let Some(browser) = operator(&fixture) else { return };
+    browser.resize(1160, 760);
+    browser.wait_for(&named("restore-eta"));
+    let done = |browser: &Browser| {
+        let text = browser.texts(&named("restore-done")).join("");
+        let digits: String =
+            text.split('/').next().unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
+        digits.parse::<usize>().ok()
+    };
+    // It is over if the figure has gone.
+    browser.wait_until("half of it", |browser| done(browser).is_none_or(|done| done > ALL / 2));
+    assert!(done(&browser).is_some_and(|done| done <= ALL), "the restore was not seen under way");
+    picture(&browser, "restore");
+    browser.wait_for(&named("restore-result"));
+
+    // What happened, for the timeline.
+    let state = |state: &str, names: &[&str]| {
+        let keys: Value = names.iter().map(|name| json!(key(name))).collect();
+        assert_persisted(&server.post_body("setJournalState", &[("state", state)], &keys));
+    };
+    state("disabled", &["warehouse 002", "car park 003"]);
+    assert_persisted(&server.get("delStreamProxy", &[("key", &key("loading dock 004"))]));
+    let moved = [("key", key("north gate 005")), ("url", live.url.clone())];
+    assert_persisted(
+        &server.get("updateStreamProxy", &moved.each_ref().map(|(name, value)| (*name, value.as_str()))),
+    );
+    add_all(server, &["roof 301", "roof 302"]);
+    let before = server.status()["seq"].as_u64().unwrap();
+    server.wait_for("the new ones to be tried", || {
+        listed(server, "roof 302")["now"]["attempts"].as_u64() >= Some(1)
+    });
+
+    browser.click(&named("tab-proxies"));
+    browser.wait_for(&named("row"));
+    browser.fill(&named("filter-text"), "00");
+    browser.wait_until("the filter to count", |browser| browser.count(&named("row")) < 20);
+    browser.wait_for(&row("warehouse 002"));
+    browser.click(&within(&row("north gate 000"), "choose"));
+    browser.click(&within(&row("south gate 001"), "choose"));
+    picture(&browser, "list");
+
+    browser.click(&named("tab-history"));
+    browser.wait_until("all that happened", |browser| browser.count(&named("event")) >= 5);
+    let reasons = browser.texts(&named("reason"));
+    let expected = ["addStreamProxies", "updateStreamProxy", "delStreamProxy", "setJournalState"];
+    assert_eq!(reasons[..4], expected, "{reasons:?}");
+    picture(&browser, "timeline");
+
+    // Back to where it was after the restore: one that was added goes, one comes back, three are as they were.
+    let oldest = browser.count(&named("back-before"));
+    assert!(oldest >= 4);
+    let target = format!("{} [data-id=\"{}\"]", named("timeline"), before - 4);
+    browser.click(&within(&target, "back-before"));
+    for (part, count) in [("review-added", 1), ("review-changed", 3), ("review-removed", 2)] {
+        browser.wait_for(&named(part));
+        assert_eq!(browser.count(&format!("{} .line", named(part))), count, "{part}");
+    }
+    picture(&browser, "diff");
+    confirm(&browser);
+    let status = server.status();
+    assert_eq!((&status["proxies"]["enabled"], &status["proxies"]["disabled"]), (&json!(ALL), &json!(0)));
+    leave(browser, &fixture);
+}
