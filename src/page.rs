@@ -73,11 +73,7 @@ mod tests {
     fn files_are_sent_once_and_then_only_when_they_have_changed() {
         let first = answer("/journal/", "").unwrap();
         assert_eq!((first.status, header(&first, "Content-Type")), (200, Some("text/html; charset=utf-8")));
-        assert!(
-            first.body.get(..15).is_some_and(|start| start.eq_ignore_ascii_case(b"<!doctype html>")),
-            "{:?}",
-            String::from_utf8_lossy(first.body)
-        );
+        assert!(first.body.starts_with(b"<!DOCTYPE html>"), "{:?}", String::from_utf8_lossy(first.body));
         let etag = header(&first, "ETag").unwrap();
         for known in [etag, "*", &format!("\"other\", W/{etag}")] {
             let again = answer("/journal/index.html", known).unwrap();

@@ -10,7 +10,7 @@ use super::formats::{FORMAT, Format, Mistake, VERSION, read_all};
 use super::reply::{INVALID_ARGS, Name, Outcome};
 use super::{Reply, Request};
 use crate::error::Result;
-use crate::journal::Precondition;
+use crate::journal::{Precondition, Scope};
 use crate::model::{Entry, Kind, ProxyKey, State};
 use crate::plugin::Plugin;
 
@@ -97,7 +97,7 @@ pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let mut diff = Diff::between(desired, plugin.journal().entries(), mode == Mode::Replace);
     let mutations = std::mem::take(&mut diff.mutations);
     let shown = diff.shown(plugin, &mutations, Name::from, showing);
-    let precondition = if_seq.map(|since| Precondition { since, scope: &|_, _| true });
+    let precondition = if_seq.map(|since| Precondition { since, scope: Scope::With(&|_, _| true) });
     if showing.dry_run {
         return Ok(Reply::as_of(plugin.journal().check_unchanged(precondition)?, shown));
     }

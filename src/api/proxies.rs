@@ -11,7 +11,7 @@ use super::diff::{Desired, Diff};
 use super::reply::{INVALID_ARGS, NOT_FOUND, OTHER_FAILED, Outcome};
 use super::{Reply, Request, add_of};
 use crate::error::{Error, Result};
-use crate::journal::{Cause, Mutation, Precondition};
+use crate::journal::{Cause, Mutation, Precondition, Scope};
 use crate::model::{Args, Existing, Kind, Op, ProxyKey, State};
 use crate::plugin::Plugin;
 
@@ -64,8 +64,7 @@ impl Cautious {
         cause: &Cause,
         data: impl FnOnce(usize) -> Value,
     ) -> Result<Reply> {
-        let is_named = |kind: Kind, args: &Args| named.contains(&(kind, key_of(kind, args).into()));
-        let precondition = self.if_seq.map(|since| Precondition { since, scope: &is_named });
+        let precondition = self.if_seq.map(|since| Precondition { since, scope: Scope::Named(named) });
         if self.dry_run {
             plugin.journal().check_loaded()?;
             let count = changes.len();
@@ -168,8 +167,8 @@ pub fn update(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         Existing::Replace => "replaced",
     };
     let updated = Updated { key: &key.1, change, dry_run };
-    let is_it = |kind: Kind, args: &Args| kind == key.0 && key_of(kind, args) == *key.1;
-    let precondition = if_seq.map(|since| Precondition { since, scope: &is_it });
+    let named = HashSet::from([key.clone()]);
+    let precondition = if_seq.map(|since| Precondition { since, scope: Scope::Named(&named) });
     if dry_run {
         return Ok(Reply::as_of(plugin.journal().check_unchanged(precondition)?, updated));
     }

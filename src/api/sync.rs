@@ -9,7 +9,7 @@ use super::diff::{Desired, Diff, Showing};
 use super::file::FILE_LABEL;
 use super::{Reply, Request, add_of};
 use crate::error::{Error, Result};
-use crate::journal::Precondition;
+use crate::journal::{self, Precondition};
 use crate::model::{Args, Kind, LABEL, ProxyKey};
 use crate::plugin::Plugin;
 
@@ -68,7 +68,7 @@ pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let mutations = std::mem::take(&mut diff.mutations);
     let shown = diff.shown(plugin, &mutations, |(_, key)| key.as_ref(), showing);
     let in_scope = |kind, args: &Args| scope.has(kind, args);
-    let precondition = if_seq.map(|seq| Precondition { since: seq, scope: &in_scope });
+    let precondition = if_seq.map(|seq| Precondition { since: seq, scope: journal::Scope::With(&in_scope) });
     if showing.dry_run {
         return Ok(Reply::as_of(plugin.journal().check_unchanged(precondition)?, shown));
     }

@@ -6,7 +6,7 @@ use super::diff::{Desired, Diff, Showing, Shown};
 use super::reply::Name;
 use super::{Reply, Request};
 use crate::error::{Error, Result};
-use crate::journal::{PointInTime, Precondition};
+use crate::journal::{PointInTime, Precondition, Scope};
 use crate::model::Entry;
 use crate::plugin::Plugin;
 
@@ -61,7 +61,7 @@ pub fn rollback(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let mut diff = Diff::between(then, plugin.journal().entries(), true);
     let mutations = std::mem::take(&mut diff.mutations);
     let shown = RolledBack { diff: diff.shown(plugin, &mutations, Name::from, showing), to, before };
-    let precondition = if_seq.map(|since| Precondition { since, scope: &|_, _| true });
+    let precondition = if_seq.map(|since| Precondition { since, scope: Scope::With(&|_, _| true) });
     if showing.dry_run {
         plugin.journal().check_unchanged(precondition)?;
         return Ok(Reply::success(shown));

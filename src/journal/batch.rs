@@ -1,5 +1,6 @@
 //! Many changes in one transaction: all of them or none.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Journal;
@@ -45,7 +46,15 @@ impl AppliedMutation {
 #[derive(Clone, Copy)]
 pub struct Precondition<'a> {
     pub since: u64,
-    pub scope: &'a dyn Fn(Kind, &Args) -> bool,
+    pub scope: Scope<'a>,
+}
+
+#[derive(Clone, Copy)]
+pub enum Scope<'a> {
+    /// These, whether they are there or not.
+    Named(&'a HashSet<ProxyKey>),
+    /// All with such arguments.
+    With(&'a dyn Fn(Kind, &Args) -> bool),
 }
 
 impl Journal {
@@ -116,7 +125,11 @@ fn check(intent: &Intent, mutations: &[Mutation], precondition: Option<Precondit
     if since > intent.seq() {
         return Err(conflict(format!("there is no change {since}: the last is {}", intent.seq())));
     }
-    match intent.changed_since(since, scope) {
+    let changed = match scope {
+        Scope::Named(named) => intent.named_changed_since(since, named),
+        Scope::With(has) => intent.changed_since(since, has),
+    };
+    match changed {
         Some(seq) => Err(conflict(format!("the scope has changed since change {since}, by change {seq}"))),
         None => Ok(()),
     }

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 pub use self::ack::{Ack, Done, JournalWord, Persisted, Reply};
-pub use self::batch::{AppliedMutation, Mutation, Precondition};
+pub use self::batch::{AppliedMutation, Mutation, Precondition, Scope};
 use self::core::Core;
 pub use self::gauges::Reading;
 pub use self::history::PointInTime;

@@ -116,7 +116,8 @@ export function start(app) {
     planOfItems: (items) => {
       const started = items.filter(canStart).map(named);
       const others = items.length - started.length;
-      return { ...nothing, started, notes: [t('start.note'), ...(others ? [t('start.cannot', { n: others, count: number(others) })] : [])] };
+      const cannot = others > 0 && t('start.cannot', { n: others, count: number(others) });
+      return { ...nothing, started, notes: [t('start.note'), cannot].filter(Boolean) };
     },
     apply: async (plan, progress) => {
       let done = 0;

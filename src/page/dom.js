@@ -31,6 +31,9 @@ export const h = (tag, props, ...children) => build(document.createElement(tag),
 export const svg = (tag, props, ...children) =>
   build(document.createElementNS('http://www.w3.org/2000/svg', tag), props, children);
 
+// A button that is not the submit button of a form.
+export const button = (test, text, onclick, props = {}) => h('button', { type: 'button', test, onclick, ...props }, text);
+
 // A field with a few values to choose from; `props.value` is the one that is chosen.
 export const select = (props, values, textOf) =>
   h('select', props, values.map((value) => h('option', { value, selected: value === props.value }, textOf(value))));

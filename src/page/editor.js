@@ -1,15 +1,15 @@
 // The dialog that adds a proxy or changes one. It asks for what is most often given by name, and for the rest as lines.
 
 import { call } from './api.js';
-import { h, openDialog, select } from './dom.js';
-import { KINDS, differences, planOf, review, textOf } from './review.js';
+import { button, h, openDialog, select } from './dom.js';
+import { KINDS, chip, differences, planOf, review, textOf } from './review.js';
 import { undo } from './rollback.js';
 import { t } from './text.js';
 
 const OF_JOURNAL = ['journal_label', 'journal_hours'];
 const OF_BACKUPS = ['journal_backup_urls', 'journal_failover_sec', 'journal_failback'];
 const FIELDS = {
-  pull: ['url', 'journal_backup_urls', 'vhost', 'app', 'stream', ...OF_JOURNAL, 'rtp_type', 'retry_count', 'journal_failover_sec', 'journal_failback'],
+  pull: ['url', OF_BACKUPS[0], 'vhost', 'app', 'stream', ...OF_JOURNAL, 'rtp_type', 'retry_count', ...OF_BACKUPS.slice(1)],
   push: ['dst_url', 'schema', 'vhost', 'app', 'stream', ...OF_JOURNAL],
   ffmpeg: ['src_url', 'dst_url', 'timeout_ms', 'ffmpeg_cmd_key', ...OF_JOURNAL],
 };
@@ -25,15 +25,17 @@ const CHOICES = {
   rtp_type: ['', '0', '1', '2'],
   journal_failback: ['', 'auto', 'never'],
 };
+const EXPLAINED = [...OF_JOURNAL, 'journal_backup_urls', 'journal_failover_sec', 'retry_count', 'others'];
 const NEW = { vhost: '__defaultVhost__', app: 'live', schema: 'rtsp', timeout_ms: '10000' };
 const HIDDEN = '***';
 
-// The fields of the form, all texts: backup URLs one a line, and what has no field of its own as name=value.
+// The fields of the form, all texts: backup URLs one a line, and what has no field of its own as name=value. What a line
+// cannot hold is not shown, and stays as it is.
 function formOf(kind, args) {
   const form = {};
   for (const name of FIELDS[kind]) form[name] = args[name] === undefined ? '' : textOf(args[name]);
   if (Array.isArray(args.journal_backup_urls)) form.journal_backup_urls = args.journal_backup_urls.join('\n');
-  const others = Object.entries(args).filter(([name]) => !FIELDS[kind].includes(name));
+  const others = Object.entries(args).filter(([name, value]) => !FIELDS[kind].includes(name) && !/[\r\n]/.test(name + textOf(value)));
   form.others = others.map(([name, value]) => `${name}=${textOf(value)}`).join('\n');
   return form;
 }
@@ -69,6 +71,7 @@ export function edit(app, row) {
     // As it was when the dialog began; what differs from it is what is changed.
     let entry = null;
     let form = formOf(kind, row ? {} : NEW);
+    let before = form;
     let [isRevealed, error, isBusy] = [false, null, row !== null];
     let result = false;
 
@@ -77,7 +80,8 @@ export function edit(app, row) {
       dialog.render();
       try {
         entry = await entryOf(row, reveal ? 1 : 0);
-        form = formOf(kind, entry.args);
+        before = formOf(kind, entry.args);
+        form = { ...before };
         [isRevealed, error] = [reveal, null];
       } catch (problem) {
         error = problem.message;
@@ -92,7 +96,8 @@ export function edit(app, row) {
       try {
         error = null;
         const args = argsOf(kind, form);
-        const changed = entry ? differences({ args: entry.args }, { args }) : Object.entries(args).map(([name, value]) => [name, undefined, value]);
+        // Only what was changed here is changed: what the form does not hold exactly stays as it is.
+        const changed = differences({ args: entry ? argsOf(kind, before) : {} }, { args });
         const hidden = changed.find(([, , value]) => value !== undefined && textOf(value).includes(HIDDEN));
         if (hidden) throw new Error(t('edit.hidden', { name: hidden[0] }));
         const done = await (entry ? change(app, entry, changed) : add(app, kind, args));
@@ -118,30 +123,42 @@ export function edit(app, row) {
     };
 
     function field(name) {
-      const isFixed = entry !== null && OF_KEY[kind].includes(name);
+      const isFixed = row !== null && OF_KEY[kind].includes(name);
       const common = {
-        autofocus: row === null && name === FIELDS[kind][0], value: form[name], name, disabled: isFixed || isBusy, oninput: set(name), onchange: set(name), test: `field-${name}`,
-        required: REQUIRED[kind].includes(name), spellcheck: 'false', autocomplete: 'off', dir: name.includes('url') ? 'ltr' : 'auto',
+        test: `field-${name}`, name, value: form[name], disabled: isFixed || isBusy, oninput: set(name), onchange: set(name),
+        required: REQUIRED[kind].includes(name), autofocus: row === null && name === FIELDS[kind][0],
+        spellcheck: 'false', autocomplete: 'off', dir: name.includes('url') ? 'ltr' : 'auto',
       };
       const isText = name === 'journal_backup_urls' || name === 'others';
       const input = CHOICES[name]
         ? select(common, CHOICES[name], (each) => t(`choice.${name}.${each}`))
         : h(isText ? 'textarea' : 'input', isText ? { ...common, rows: 3 } : common);
-      const hint = ['journal_backup_urls', 'journal_hours', 'journal_label', 'others', 'retry_count', 'journal_failover_sec'].includes(name);
-      return h('label', { class: isText || name.endsWith('url') ? 'wide' : '' }, h('span', {}, t(`field.${name}`), ' ', name !== 'others' && h('code', {}, name)), input,
-        hint && h('small', {}, t(`hint.${name}`)));
+      return h('label', { class: isText || name.endsWith('url') ? 'wide' : '' },
+        h('span', {}, t(`field.${name}`), ' ', name !== 'others' && h('code', {}, name)),
+        input,
+        EXPLAINED.includes(name) && h('small', {}, t(`hint.${name}`)));
     }
+
+    const kindField = () =>
+      h('label', {}, t('filter.kind'),
+        select({ value: kind, test: 'field-kind', onchange: (event) => setKind(event.target.value) },
+          KINDS, (each) => t(`kind.${each}`)));
+    const revealField = () =>
+      h('label', { class: 'check' },
+        h('input', {
+          type: 'checkbox', checked: isRevealed, disabled: isBusy, test: 'reveal',
+          onchange: (event) => load(event.target.checked),
+        }), ' ', t('edit.reveal'));
 
     const view = () =>
       h('form', { class: 'editor', onsubmit: submit },
         h('h2', { id: 'editor-title' }, row ? t('edit.title') : t('add.title')),
-        row ? h('p', {}, h('bdi', { class: 'name' }, row.key), ' ', h('span', { class: 'chip' }, t(`kind.${kind}`))) : h('label', {}, t('filter.kind'),
-          select({ value: kind, test: 'field-kind', onchange: (event) => setKind(event.target.value) }, KINDS, (each) => t(`kind.${each}`))),
+        row ? h('p', {}, h('bdi', { class: 'name' }, row.key), ' ', chip(kind)) : kindField(),
         h('div', { class: 'fields scroll tall' }, FIELDS[kind].map(field), field('others')),
-        row && h('label', { class: 'check' }, h('input', { type: 'checkbox', checked: isRevealed, disabled: isBusy, onchange: (event) => load(event.target.checked), test: 'reveal' }), ' ', t('edit.reveal')),
+        row && revealField(),
         h('p', { role: 'alert', class: 'problem', dir: 'auto', test: 'editor-error' }, error),
         h('div', { class: 'buttons' },
-          h('button', { type: 'button', onclick: () => dialog.close(), test: 'editor-cancel' }, t('cancel')),
+          button('editor-cancel', t('cancel'), () => dialog.close()),
           h('button', { class: 'main', disabled: isBusy, test: 'preview' }, t('preview'))));
     const dialog = openDialog('editor', view);
     dialog.onclose = () => resolve(result);

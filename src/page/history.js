@@ -1,9 +1,9 @@
 // Who changed what, when and why, as a timeline; and going back to any moment of it.
 
 import { call } from './api.js';
-import { h, select } from './dom.js';
+import { button, h, select } from './dom.js';
 import { clock, day, fromLocalInput, localInput, number, time } from './format.js';
-import { KINDS, textOf, urlOf } from './review.js';
+import { KINDS, chip, textOf, urlOf } from './review.js';
 import { rollBack } from './rollback.js';
 import { t } from './text.js';
 
@@ -47,7 +47,8 @@ async function load(app, before = undefined) {
   app.render();
   try {
     const { text, kind, since, until } = filter;
-    const args = { limit: ON_PAGE, group: 1, text: text || undefined, kind: kind || undefined, since: fromLocalInput(since), until: fromLocalInput(until), before };
+    const [from, to] = [fromLocalInput(since), fromLocalInput(until)];
+    const args = { limit: ON_PAGE, group: 1, text: text || null, kind: kind || null, since: from, until: to, before };
     const reply = await call('getJournalHistory', args);
     if (before === undefined) snapshots = (await call('listJournalSnapshots')).data;
     if (mine !== loads) return;
@@ -87,20 +88,31 @@ export function view(app) {
     h('h2', {}, t('tab.history')),
     filters(app), goBack(app),
     problem && h('p', { class: 'problem', role: 'alert', dir: 'auto' }, problem),
-    events === null ? h('p', { class: 'empty' }, t('wait')) : events.length === 0 ? h('p', { class: 'empty', test: 'history-empty' }, t('history.empty')) : timeline(app),
-    next !== null && h('button', { class: 'older', disabled: isLoading, onclick: () => load(app, next), test: 'older' }, t('history.older')));
+    events === null && h('p', { class: 'empty' }, t('wait')),
+    events?.length === 0 && h('p', { class: 'empty', test: 'history-empty' }, t('history.empty')),
+    events?.length > 0 && timeline(app),
+    next !== null && button('older', t('history.older'), () => load(app, next), { class: 'older', disabled: isLoading }));
 }
 
 function filters(app) {
   const field = (name, type, pause) =>
     h('label', {}, t(`filter.${name === 'text' ? 'historyText' : name}`),
-      h('input', { type, step: type === 'datetime-local' ? 1 : undefined, value: filter[name], oninput: (event) => set(app, name, event.target.value, pause), test: `history-${name}` }));
+      h('input', {
+        type, step: type === 'datetime-local' && 1, value: filter[name], test: `history-${name}`,
+        oninput: (event) => set(app, name, event.target.value, pause),
+      }));
+  const clear = () => {
+    filter = { ...NO_FILTER };
+    app.go('history');
+    load(app);
+  };
   return h('form', { class: 'filters', role: 'search', 'aria-label': t('filter'), onsubmit: (event) => event.preventDefault() },
     field('text', 'search', 250),
-    h('label', {}, t('filter.kind'), select({ value: filter.kind, onchange: (event) => set(app, 'kind', event.target.value), test: 'history-kind' },
-      ['', ...KINDS], (each) => (each ? t(`kind.${each}`) : t('filter.all')))),
+    h('label', {}, t('filter.kind'),
+      select({ value: filter.kind, onchange: (event) => set(app, 'kind', event.target.value), test: 'history-kind' },
+        ['', ...KINDS], (each) => (each ? t(`kind.${each}`) : t('filter.all')))),
     field('since', 'datetime-local', 500), field('until', 'datetime-local', 500),
-    textOf(filter) !== textOf(NO_FILTER) && h('button', { type: 'button', onclick: () => { filter = { ...NO_FILTER }; app.go('history'); load(app); }, test: 'history-none' }, t('filter.none')));
+    textOf(filter) !== textOf(NO_FILTER) && button('history-none', t('filter.none'), clear));
 }
 
 function goBack(app) {
@@ -115,7 +127,11 @@ function goBack(app) {
     if (value) rollBack(app, { to_snapshot: Number(value) }).then((done) => done && load(app));
   };
   return h('form', { class: 'filters', 'aria-label': t('rollback'), onsubmit: pick },
-    h('label', {}, t('rollback.moment'), h('input', { type: 'datetime-local', step: 1, value: moment, max: localInput(Date.now()), oninput: (event) => { moment = event.target.value; }, test: 'moment' })),
+    h('label', {}, t('rollback.moment'),
+      h('input', {
+        type: 'datetime-local', step: 1, value: moment, max: localInput(Date.now()), test: 'moment',
+        oninput: (event) => (moment = event.target.value),
+      })),
     h('button', { test: 'to-moment' }, t('rollback.show')),
     snapshots.length > 0 && h('label', {}, t('rollback.snapshots'),
       h('select', { value: '', onchange: pickSnapshot, test: 'snapshots' }, h('option', { value: '' }, t('rollback.choose')),
@@ -138,21 +154,32 @@ function eventView(app, event) {
   const { seq, first_seq: first, at, origin, reason, count, ops, items } = event;
   // With a filter, others of the same call may lie before and after: then its moment counts.
   const isWhole = !filter.text && !filter.kind;
+  // Its first changes may be on the next page.
+  const isPart = next !== null && event === events.at(-1);
   const main = Object.entries(ops).sort((a, b) => b[1] - a[1])[0][0];
   const back = (moment) => rollBack(app, moment).then((done) => done && load(app));
   const one = (item) =>
-    h('li', { class: 'line' }, count > 1 && h('span', { class: 'op' }, t(`op.${item.op}`), ' '), h('bdi', { class: 'name' }, item.key), ' ', h('span', { class: 'chip' }, t(`kind.${item.kind}`)),
+    h('li', { class: 'line' },
+      count > 1 && h('span', { class: 'op' }, t(`op.${item.op}`), ' '),
+      h('bdi', { class: 'name' }, item.key), ' ', chip(item.kind),
       item.args && h('div', { class: 'field' }, h('bdi', {}, urlOf(item.args))));
   const summary = Object.entries(ops).map(([op, n]) => t('op.count', { op: t(`op.${op}`), n: number(n) })).join(t('comma'));
   return h('li', { class: `event op-${main}`, 'data-id': seq, test: 'event' },
     h('div', { class: 'when' }, h('time', { title: time(at) }, clock(at)), h('span', { class: 'seq' }, t('seq', { seq: number(seq) }))),
     h('div', { class: 'what' },
-      h('p', {}, h('b', {}, count > 1 ? summary : t(`op.${main}`)), ' · ', h('bdi', { class: 'reason', test: 'reason' }, reason), ' · ', h('span', { class: 'who' }, t('history.by'), ' ', h('bdi', {}, origin === 'zlm-journal' ? t('history.itself') : origin))),
+      h('p', {},
+        h('b', {}, count > 1 ? summary : t(`op.${main}`)), ' · ',
+        h('bdi', { test: 'reason' }, reason), ' · ',
+        h('span', { class: 'who' }, t('history.by'), ' ',
+          h('bdi', {}, origin === 'zlm-journal' ? t('history.itself') : origin))),
       count > 1
-        ? h('details', {}, h('summary', {}, t('history.items', { n: count, count: number(count) })), h('ul', { class: 'lines' }, items.map(one)),
+        ? h('details', {}, h('summary', {}, t('history.items', { n: count, count: number(count) })),
+          h('ul', { class: 'lines' }, items.map(one)),
           count > items.length && h('p', { class: 'note' }, t('review.more', { n: number(count - items.length) })))
         : h('ul', { class: 'lines' }, items.map(one))),
     h('div', { class: 'do' },
-      h('button', { onclick: () => back(isWhole ? { to_seq: seq } : { to_time: at }), 'aria-label': t('rollback.after', { seq: number(seq) }), test: 'back-to' }, t('rollback.to')),
-      h('button', { class: 'quiet', onclick: () => back(isWhole ? { to_seq: first - 1 } : { to_time: at - 1 }), 'aria-label': t('rollback.before', { seq: number(first) }), test: 'back-before' }, t('rollback.undo'))));
+      button('back-to', t('rollback.to'), () => back(isWhole ? { to_seq: seq } : { to_time: at }),
+        { 'aria-label': t('rollback.after', { seq: number(seq) }) }),
+      !isPart && button('back-before', t('rollback.undo'), () => back(isWhole ? { to_seq: first - 1 } : { to_time: at - 1 }),
+        { class: 'quiet', 'aria-label': t('rollback.before', { seq: number(first) }) })));
 }

@@ -2,6 +2,7 @@
 
 import { h, svg } from './dom.js';
 import { duration, number, percent, relative, soon, time } from './format.js';
+import { chip } from './review.js';
 import { t } from './text.js';
 
 // How many proxies that do not play are asked for.
@@ -40,7 +41,9 @@ const figure = (name, label, value) => h('div', { class: 'figure', test: `restor
 function restore(restore) {
   if (restore.phase !== 'running') {
     const text = restore.phase === 'done' && restore.total
-      ? t('restore.done', { n: number(restore.total), live: number(restore.live), failing: number(restore.failing), time: duration(restore.seconds) })
+      ? t('restore.done', {
+        n: number(restore.total), live: number(restore.live), failing: number(restore.failing), time: duration(restore.seconds),
+      })
       : t(`restore.${restore.phase === 'done' ? 'nothing' : restore.phase.replace(' ', '_')}`);
     return card('restore', t('restore'), h('p', { test: 'restore-result' }, text), restore.failing > 0 && origins(restore));
   }
@@ -113,7 +116,8 @@ function fleet({ now, proxies }) {
     now.given_up > 0 && t('fleet.givenUp', { n: number(now.given_up) }),
   ].filter(Boolean);
   return card('fleet', t('fleet'),
-    total === 0 ? h('p', { class: 'empty' }, t('fleet.empty'), ' ', h('a', { href: '#transfer' }, t('fleet.import'))) : h('div', { class: 'parts' },
+    total === 0 && h('p', { class: 'empty' }, t('fleet.empty'), ' ', h('a', { href: '#transfer' }, t('fleet.import'))),
+    total > 0 && h('div', { class: 'parts' },
       donut(parts, total, { playing: number(now.playing), total: number(total) }),
       h('ul', { class: 'legend' }, parts.map(entry))),
     notes.map((note) => h('p', { class: 'note' }, note)));
@@ -122,22 +126,31 @@ function fleet({ now, proxies }) {
 function condition(status) {
   const isWell = status.state === 'ok';
   const lag = status.seq - status.durable_seq;
+  const behind = status.seq - (status.snapshot?.seq ?? 0);
   const { snapshot, last_error: error, watched_file: file, alerts } = status;
   const row = (name, label, level, ...text) =>
     h('div', { class: `row ${level}`, test: `condition-${name}` }, h('dt', {}, label), h('dd', {}, text));
   return card('condition', t('condition'), h('dl', { class: 'rows' },
-    row('storage', t('storage'), isWell ? 'good' : 'bad', t(`storage.${status.state}`), todo(isWell ? null : t(`storage.${status.state}.do`))),
-    row('disk', t('disk'), lag > 0 ? 'some' : 'good', lag > 0 ? t('disk.lag', { n: number(lag), queue: number(status.queue.depth) }) : t('disk.all', { seq: number(status.durable_seq) })),
+    row('storage', t('storage'), isWell ? 'good' : 'bad',
+      t(`storage.${status.state}`), !isWell && todo(t(`storage.${status.state}.do`))),
+    row('disk', t('disk'), lag > 0 ? 'some' : 'good', lag > 0
+      ? t('disk.lag', { n: number(lag), queue: number(status.queue.depth) })
+      : t('disk.all', { seq: number(status.durable_seq) })),
     row('durability', t('durability'), 'good', t(`durability.${status.durability}`)),
     row('snapshot', t('snapshot'), snapshot ? 'good' : 'some',
-      snapshot ? t('snapshot.last', { ago: relative(snapshot.at), time: time(snapshot.at), seq: number(snapshot.seq) }) : t('snapshot.none'),
-      snapshot && todo(snapshot.seq === status.seq ? t('snapshot.complete') : t('snapshot.behind', { n: number(status.seq - snapshot.seq) }))),
+      snapshot
+        ? t('snapshot.last', { ago: relative(snapshot.at), time: time(snapshot.at), seq: number(snapshot.seq) })
+        : t('snapshot.none'),
+      snapshot && todo(behind > 0 ? t('snapshot.behind', { n: number(behind) }) : t('snapshot.complete'))),
     row('encrypted', t('passwords'), 'good', t(status.encrypted ? 'passwords.encrypted' : 'passwords.plain')),
     row('error', t('lastError'), error ? (isWell ? 'some' : 'bad') : 'good',
-      error ? [h('span', { dir: 'auto' }, error.message), todo(`${time(error.at)}${isWell ? ` · ${t('error.over')}` : ''}`)] : t('error.none')),
+      error ? h('span', { dir: 'auto' }, error.message) : t('error.none'),
+      error && todo(isWell ? `${time(error.at)} · ${t('error.over')}` : time(error.at))),
     status.settings_errors.length > 0 &&
-      row('settings', t('settings'), 'bad', h('ul', {}, status.settings_errors.map((text) => h('li', { dir: 'auto' }, text))), todo(t('settings.do'))),
-    file && row('file', t('file'), file.error ? 'bad' : 'good', h('span', { dir: 'auto' }, file.error || t('file.ok')), file.error && todo(t('file.do'))),
+      row('settings', t('settings'), 'bad',
+        h('ul', {}, status.settings_errors.map((text) => h('li', { dir: 'auto' }, text))), todo(t('settings.do'))),
+    file && row('file', t('file'), file.error ? 'bad' : 'good',
+      h('span', { dir: 'auto' }, file.error || t('file.ok')), file.error && todo(t('file.do'))),
     alerts && row('alerts', t('alerts'), alerts.dropped > 0 ? 'some' : 'good', t('alerts.counts', alerts)),
     row('place', t('place'), 'good', h('code', { dir: 'auto' }, status.file))));
 }
@@ -149,7 +162,8 @@ function troubles(proxies) {
   const row = (proxy) =>
     h('tr', { 'data-id': `${proxy.kind}/${proxy.key}` },
       h('td', {}, h('span', { class: `dot fill-${proxy.state}` }), ' ', t(`doing.${proxy.state}`)),
-      h('td', { class: 'key' }, h('a', { href: `#proxies?text=${encodeURIComponent(proxy.key)}` }, h('bdi', {}, proxy.key)), ' ', h('span', { class: 'chip' }, t(`kind.${proxy.kind}`))),
+      h('td', { class: 'key' },
+        h('a', { href: `#proxies?text=${encodeURIComponent(proxy.key)}` }, h('bdi', {}, proxy.key)), ' ', chip(proxy.kind)),
       h('td', { class: 'why', dir: 'auto' }, proxy.last_error || t(`what.${proxy.state}`)),
       h('td', { class: 'num' }, proxy.attempts ? number(proxy.attempts) : ''),
       h('td', {}, nextTry(proxy)));
@@ -158,6 +172,7 @@ function troubles(proxies) {
 }
 
 export function nextTry(proxy) {
-  if (proxy.next_try_at) return h('time', { title: time(proxy.next_try_at) }, `${soon(proxy.next_try_at)} (${relative(proxy.next_try_at)})`);
-  return proxy.state === 'retrying' ? t('nextTry.server') : '';
+  const { next_try_at: at, state } = proxy;
+  if (at) return h('time', { title: time(at) }, `${soon(at)} (${relative(at)})`);
+  return state === 'retrying' ? t('nextTry.server') : '';
 }

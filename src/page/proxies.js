@@ -2,7 +2,7 @@
 
 import { call } from './api.js';
 import { MOST_ITEMS, choose, chosen, idOf, remove, setState, start } from './chosen.js';
-import { h, select } from './dom.js';
+import { button, h, select } from './dom.js';
 import { edit } from './editor.js';
 import { number, relative, time } from './format.js';
 import { DOING, KEPT, nextTry } from './now.js';
@@ -111,17 +111,22 @@ export function view(app) {
   const rows = page?.rows ?? [];
   return h('div', { class: 'list' },
     h('div', { class: 'head' }, h('h2', {}, t('tab.proxies')),
-      h('button', { class: 'main', onclick: () => edit(app, null).then((done) => done && load(app)), test: 'add' }, t('add'))),
+      button('add', t('add'), () => edit(app, null).then((done) => done && load(app)), { class: 'main' })),
     filters(app),
     actions(app, rows),
     problem && h('p', { class: 'problem', role: 'alert', dir: 'auto', test: 'list-error' }, problem),
-    page === null ? h('p', { class: 'empty' }, t('wait')) : rows.length === 0 ? h('p', { class: 'empty', test: 'list-empty' }, t('list.empty')) : table(app, rows),
+    page === null && h('p', { class: 'empty' }, t('wait')),
+    page !== null && rows.length === 0 && h('p', { class: 'empty', test: 'list-empty' }, t('list.empty')),
+    rows.length > 0 && table(app, rows),
     pager(app));
 }
 
 function filters(app) {
   const text = (name) =>
-    h('label', {}, t(`filter.${name}`), h('input', { type: 'search', value: filter[name], oninput: (event) => type(app, name, event.target.value), test: `filter-${name}` }));
+    h('label', {}, t(`filter.${name}`),
+      h('input', {
+        type: 'search', value: filter[name], test: `filter-${name}`, oninput: (event) => type(app, name, event.target.value),
+      }));
   const one = (name, values, labelOf) =>
     h('label', {}, t(`filter.${name}`),
       select({ value: filter[name], onchange: (event) => set(app, name, event.target.value), test: `filter-${name}` },
@@ -129,19 +134,23 @@ function filters(app) {
   return h('form', { class: 'filters', role: 'search', 'aria-label': t('filter'), onsubmit: (event) => event.preventDefault() },
     text('text'), one('kind', KINDS, (each) => t(`kind.${each}`)), one('state', ['enabled', ...KEPT], (each) => t(`state.${each}`)),
     one('doing', DOING, (each) => t(`doing.${each}`)), text('label'),
-    textOf(filter) !== textOf(NO_FILTER) && h('button', { type: 'button', onclick: () => app.go('proxies'), test: 'filter-none' }, t('filter.none')));
+    textOf(filter) !== textOf(NO_FILTER) && button('filter-none', t('filter.none'), () => app.go('proxies')));
 }
 
 function actions(app, rows) {
   const isMore = page?.next !== null || cursors.length > 1;
   const act = (name, run, isDanger = false) =>
-    h('button', { class: isDanger ? 'danger' : '', disabled: chosen.size === 0, onclick: () => run(app).then(() => after(app)), test: name }, t(name));
+    button(name, t(name), () => run(app).then(() => after(app)), { class: isDanger && 'danger', disabled: chosen.size === 0 });
+  const none = () => {
+    chosen.clear();
+    app.render();
+  };
   return h('div', { class: 'actions', role: 'toolbar', 'aria-label': t('chosen') },
     h('span', { class: 'count', 'aria-live': 'polite', test: 'chosen' }, t('chosen.n', { n: chosen.size, count: number(chosen.size) })),
     act('enable', (its) => setState(its, 'enabled')), act('disable', (its) => setState(its, 'disabled')),
     act('start', start), act('delete', remove, true),
-    rows.length > 0 && isMore && h('button', { onclick: () => chooseAll(app), test: 'choose-all' }, t('chosen.all')),
-    chosen.size > 0 && h('button', { class: 'quiet', onclick: () => { chosen.clear(); app.render(); }, test: 'choose-none' }, t('chosen.none')));
+    rows.length > 0 && isMore && button('choose-all', t('chosen.all'), () => chooseAll(app)),
+    chosen.size > 0 && button('choose-none', t('chosen.none'), none, { class: 'quiet' }));
 }
 
 // The button that was used is off now: the keyboard goes on from the list.
@@ -183,25 +192,34 @@ const doingOf = (row) => (row.state !== 'enabled' ? row.state : row.now?.state ?
 
 function tr(app, row) {
   const [id, doing] = [idOf(row), doingOf(row)];
-  const cell = (name, ...content) => h('td', { class: name, 'data-label': ['box', 'do', 'kind'].includes(name) ? false : t(name) }, content);
+  const label = (name) => !['box', 'do', 'kind'].includes(name) && t(name);
+  const cell = (name, ...content) => h('td', { class: name, 'data-label': label(name) }, content);
+  const url = row.in_use?.url ?? urlOf(row.args);
+  const backups = row.args.journal_backup_urls?.length;
+  const history = `#history?text=${encodeURIComponent(row.key)}`;
   const isChosen = chosen.has(id);
   const toggle = () => {
     isChosen ? chosen.delete(id) : choose(row, page.seq);
     app.render();
   };
   return h('tr', { 'data-id': id, class: isChosen ? 'is-chosen' : '', test: 'row' },
-    cell('box', h('input', { type: 'checkbox', checked: isChosen, onchange: toggle, 'aria-label': t('choose', { key: row.key }), test: 'choose' })),
-    cell('state', h('span', { class: `dot fill-${doing}` }), ' ', h('span', { test: 'doing' }, doing === 'enabled' ? t('state.enabled') : t(`doing.${doing}`))),
+    cell('box', h('input', {
+      type: 'checkbox', checked: isChosen, onchange: toggle, 'aria-label': t('choose', { key: row.key }), test: 'choose',
+    })),
+    cell('state', h('span', { class: `dot fill-${doing}` }), ' ',
+      h('span', { test: 'doing' }, doing === 'enabled' ? t('state.enabled') : t(`doing.${doing}`))),
     cell('kind', t(`kind.${row.kind}`)),
     cell('proxy', h('bdi', { class: 'clip', test: 'key', title: row.key }, row.key)),
-    cell('url', h('bdi', { class: 'clip', test: 'url', title: row.in_use?.url ?? urlOf(row.args) }, row.in_use?.url ?? urlOf(row.args)),
+    cell('url', h('bdi', { class: 'clip', test: 'url', title: url }, url),
       row.in_use && h('p', { class: 'note', title: row.in_use.why }, t('url.backup', { ago: relative(row.in_use.since) })),
-      !row.in_use && row.args.journal_backup_urls && h('p', { class: 'note' }, t('url.first', { n: row.args.journal_backup_urls.length }))),
+      !row.in_use && backups > 0 && h('p', { class: 'note' }, t('url.first', { n: backups }))),
     cell('why', why(row, doing)),
     cell('label', h('bdi', { class: 'clip' }, row.args.journal_label ?? '')),
     cell('changed', h('time', { title: time(row.updated_at) }, relative(row.updated_at))),
-    cell('do', h('button', { onclick: () => edit(app, row).then((done) => done && load(app)), 'aria-label': t('edit.key', { key: row.key }), test: 'edit' }, t('edit')),
-      h('a', { class: 'button', href: `#history?text=${encodeURIComponent(row.key)}`, 'aria-label': t('history.key', { key: row.key }), test: 'row-history' }, t('tab.history'))));
+    cell('do',
+      button('edit', t('edit'), () => edit(app, row).then((done) => done && load(app)), { 'aria-label': t('edit.key', { key: row.key }) }),
+      h('a', { class: 'button', href: history, 'aria-label': t('history.key', { key: row.key }), test: 'row-history' },
+        t('tab.history'))));
 }
 
 function why(row, doing) {
@@ -211,7 +229,9 @@ function why(row, doing) {
   const tryAt = nextTry({ next_try_at: opens, ...now, state: doing });
   return [
     h('bdi', { class: 'clip', test: 'why', title: now.last_error || null }, now.last_error || t(`what.${doing}`)),
-    (now.attempts > 0 || tryAt) && h('p', { class: 'note' }, now.attempts > 0 && t('why.attempts', { n: number(now.attempts) }), tryAt && doing !== 'retrying' && t('why.next'), tryAt),
+    (now.attempts > 0 || tryAt) && h('p', { class: 'note' },
+      now.attempts > 0 && t('why.attempts', { n: number(now.attempts) }),
+      tryAt && doing !== 'retrying' && t('why.next'), tryAt),
     now.url > 1 && h('p', { class: 'note' }, t('url.tried', { n: now.url })),
   ];
 }
@@ -224,7 +244,7 @@ function pager(app) {
     load(app).then(() => document.getElementById('main').scrollIntoView());
   };
   return h('nav', { class: 'pager', 'aria-label': t('pages') },
-    h('button', { disabled: cursors.length === 1, onclick: turn(() => cursors.pop()), test: 'page-before' }, t('pages.before')),
+    button('page-before', t('pages.before'), turn(() => cursors.pop()), { disabled: cursors.length === 1 }),
     h('span', { test: 'page' }, t('pages.which', { n: cursors.length })),
-    h('button', { disabled: page.next === null, onclick: turn(() => cursors.push(page.next)), test: 'page-after' }, t('pages.after')));
+    button('page-after', t('pages.after'), turn(() => cursors.push(page.next)), { disabled: page.next === null }));
 }

@@ -1,10 +1,13 @@
 // Shows what a change will do before it is done, and does it. Everything that changes something goes through here.
 
-import { h, openDialog } from './dom.js';
+import { button, h, openDialog } from './dom.js';
 import { number } from './format.js';
 import { t } from './text.js';
 
 export const KINDS = ['pull', 'push', 'ffmpeg'];
+
+export const chip = (kind) => h('span', { class: 'chip' }, t(`kind.${kind}`));
+
 const MOST_LINES = 200;
 
 export const textOf = (value) => (typeof value === 'string' ? value : JSON.stringify(value));
@@ -50,12 +53,13 @@ function line(name, item) {
   const url = name === 'changed' ? '' : urlOf((to ?? from)?.args);
   return h('li', { class: `line is-${name}` },
     h('span', { class: 'sign', 'aria-hidden': 'true' }, SIGNS[name]), ' ',
-    h('bdi', { class: 'name' }, key), ' ', kind && h('span', { class: 'chip' }, t(`kind.${kind}`)),
+    h('bdi', { class: 'name' }, key), ' ', chip(kind),
     isInPlace && h('span', { class: 'chip' }, t('change.in_place')),
     url && h('div', { class: 'field' }, h('bdi', {}, url)),
     name === 'changed' && from && to && !fields.length && h('div', { class: 'field' }, t('review.hidden')),
     fields.map(([field, before, after]) =>
-      h('div', { class: 'field' }, h('code', {}, field), ' ', h('del', {}, value(field, before)), ' → ', h('ins', {}, value(field, after)))));
+      h('div', { class: 'field' },
+        h('code', {}, field), ' ', h('del', {}, value(field, before)), ' → ', h('ins', {}, value(field, after)))));
 }
 
 function section(name, items = []) {
@@ -120,12 +124,12 @@ export function review(app, { title, verb, load, apply, isDanger = false }) {
           isConflict && h('p', { class: 'problem', test: 'conflict' }, t('review.conflict')),
           error && h('p', { class: 'problem', dir: 'auto' }, error)),
         h('div', { class: 'buttons' },
-          h('button', { onclick: () => dialog.close(), disabled: busy !== null, test: 'cancel' }, t('cancel')),
-          error && h('button', { onclick: look, disabled: busy !== null, test: 'look-again' }, t('review.again')),
-          h('button', {
-            class: isDanger ? 'main danger' : 'main', onclick: confirm, test: 'confirm',
+          button('cancel', t('cancel'), () => dialog.close(), { disabled: busy !== null }),
+          error && button('look-again', t('review.again'), look, { disabled: busy !== null }),
+          button('confirm', verb, confirm, {
+            class: isDanger ? 'main danger' : 'main',
             disabled: busy !== null || !plan || isEmpty(plan) || isConflict,
-          }, verb)));
+          })));
     const dialog = openDialog('review', view);
     dialog.onclose = () => resolve(result);
     look();

@@ -1,8 +1,8 @@
 // Import of a file, shown before it is done, and export as a file.
 
 import { call } from './api.js';
-import { h } from './dom.js';
-import { number, percent } from './format.js';
+import { button, h } from './dom.js';
+import { number } from './format.js';
 import { isEmpty, planOf, planView } from './review.js';
 import { undo } from './rollback.js';
 import { t } from './text.js';
@@ -10,7 +10,6 @@ import { t } from './text.js';
 const MOST_BYTES = 64 * 1024 * 1024;
 // Lines around a bad one that are shown with it.
 const AROUND = 2;
-const MOST_ERRORS = 100;
 
 export const shows = 0;
 
@@ -101,14 +100,21 @@ function importView(app) {
     if (file) preview(app);
   };
   const radio = (value) =>
-    h('label', { class: 'check' }, h('input', { type: 'radio', name: 'mode', value, checked: mode === value, onchange: setMode, test: `mode-${value}` }), ' ', t(`import.${value}`));
+    h('label', { class: 'check' },
+      h('input', { type: 'radio', name: 'mode', value, checked: mode === value, onchange: setMode, test: `mode-${value}` }),
+      ' ', t(`import.${value}`));
+  const forget = () => {
+    [file, plan, errors, problem] = [null, null, [], null];
+    app.render();
+  };
   return h('section', { class: 'card import', 'aria-labelledby': 'card-import' },
     h('h2', { id: 'card-import' }, t('import')),
     h('p', {}, t('import.what')),
     h('fieldset', {}, h('legend', {}, t('import.mode')), radio('merge'), radio('replace')),
     h('div', { class: isOver ? 'drop over' : 'drop', ondrop: drop, ondragover: over(true), ondragleave: over(false), test: 'drop' },
       h('span', {}, t('import.drop'), ' '),
-      h('label', { class: 'button' }, t('import.choose'), h('input', { class: 'hidden', type: 'file', accept: '.csv,.json,.txt,text/csv,application/json', onchange: choose, test: 'file' }))),
+      h('label', { class: 'button' }, t('import.choose'),
+        h('input', { class: 'hidden', type: 'file', accept: '.csv,.json,.txt', onchange: choose, test: 'file' }))),
     busy && h('p', { role: 'status', class: 'busy' }, h('progress', { 'aria-label': busy }), ' ', busy),
     h('div', { role: 'alert', test: 'import-error' },
       isConflict && h('p', { class: 'problem', test: 'conflict' }, t('review.conflict')),
@@ -117,9 +123,10 @@ function importView(app) {
     plan && h('div', { test: 'import-preview' }, h('h3', {}, t('import.preview', { name: file.name })),
       h('div', { class: 'scroll tall', tabindex: 0, role: 'region', 'aria-label': t('review.what') }, planView(plan))),
     file && !busy && h('div', { class: 'buttons' },
-      h('button', { onclick: () => { [file, plan, errors, problem] = [null, null, [], null]; app.render(); }, test: 'import-cancel' }, t('cancel')),
-      h('button', { onclick: () => preview(app), test: 'import-again' }, t('review.again')),
-      h('button', { class: 'main', disabled: !plan || isEmpty(plan) || isConflict, onclick: () => apply(app), test: 'import-apply' }, t('import.apply'))),
+      button('import-cancel', t('cancel'), forget),
+      button('import-again', t('review.again'), () => preview(app)),
+      button('import-apply', t('import.apply'), () => apply(app),
+        { class: 'main', disabled: !plan || isEmpty(plan) || isConflict })),
     started !== null && progressView(app));
 }
 
@@ -134,11 +141,14 @@ function badLines() {
     const item = itemsOf(file.text)?.[error.item];
     return item === undefined ? [] : [[error.item, JSON.stringify(item), true]];
   };
-  const row = ([number_, text, isBad]) =>
-    h('li', { class: isBad ? 'is-bad' : '', test: isBad ? 'bad-line' : 'line' }, h('span', { class: 'no' }, number_), h('bdi', {}, text.slice(0, 500)));
+  const row = ([at, text, isBad]) =>
+    h('li', { class: isBad && 'is-bad', test: isBad ? 'bad-line' : 'line' },
+      h('span', { class: 'no' }, at), h('bdi', {}, text.slice(0, 500)));
   return h('div', { class: 'bad', test: 'bad-lines' },
     h('h3', {}, t('import.bad', { n: errors.length, count: number(errors.length) })),
-    errors.slice(0, MOST_ERRORS).map((error) => h('div', { class: 'excerpt' }, h('p', { dir: 'auto' }, error.msg), h('ol', { class: 'source' }, shown(error).map(row)))));
+    errors.map((error) =>
+      h('div', { class: 'excerpt' },
+        h('p', { dir: 'auto' }, error.msg), h('ol', { class: 'source' }, shown(error).map(row)))));
 }
 
 function itemsOf(text) {
@@ -159,7 +169,7 @@ function progressView(app) {
   const open = now.connecting + now.waiting;
   const all = open + now.playing + now.retrying + now.down + now.blocked;
   return h('div', { test: 'import-progress' },
-    h('p', {}, t('import.starting', { n: started, count: number(started), open: number(open), playing: number(now.playing), percent: percent(all - open, all) })),
+    h('p', {}, t('import.starting', { n: started, count: number(started), open: number(open), playing: number(now.playing) })),
     h('progress', { max: Math.max(1, all), value: all - open, 'aria-label': t('import.progress') }),
     ' ', h('a', { href: '#proxies' }, t('tab.proxies')));
 }
@@ -181,6 +191,6 @@ async function download(app, reveal) {
 function exportView(app) {
   return h('section', { class: 'card export', 'aria-labelledby': 'card-export' },
     h('h2', { id: 'card-export' }, t('export')),
-    h('p', {}, t('export.reveal')), h('p', {}, h('button', { onclick: () => download(app, 1), test: 'export-reveal' }, t('export.with'))),
-    h('p', {}, t('export.hidden')), h('p', {}, h('button', { onclick: () => download(app, 0), test: 'export-hidden' }, t('export.without'))));
+    h('p', {}, t('export.reveal')), h('p', {}, button('export-reveal', t('export.with'), () => download(app, 1))),
+    h('p', {}, t('export.hidden')), h('p', {}, button('export-hidden', t('export.without'), () => download(app, 0))));
 }

@@ -1,7 +1,7 @@
 //! Intent in memory. It is changed first, on the thread of the call; the disk follows. With a cipher, its arguments are
 //! encrypted for the disk. Knows nothing of files or threads.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -94,6 +94,21 @@ impl Intent {
         let there = self.entries.iter().map(|((kind, _), entry)| (entry.seq, *kind, &entry.args));
         let later = removed.chain(there).filter(|(seq, ..)| *seq > since);
         later.filter(|(_, kind, args)| scope(*kind, args)).map(|(seq, ..)| seq).max()
+    }
+
+    /// The same of these proxies. What is there knows its last change; of what is missing, it is known whether it was removed
+    /// since, unless that is too long ago.
+    pub fn named_changed_since(&self, since: u64, named: &HashSet<ProxyKey>) -> Option<u64> {
+        let is_missing = |name: &&ProxyKey| self.get(name.0, &name.1).is_none();
+        let missing: HashSet<&ProxyKey> = named.iter().filter(is_missing).collect();
+        let there = named.iter().filter_map(|(kind, key)| self.get(*kind, key)).map(|entry| entry.seq);
+        let unknown = (!missing.is_empty() && since < self.forgotten).then_some(self.forgotten);
+        let removed = self.removed.iter().filter(|(seq, kind, args)| {
+            let read = args.read();
+            let key = || kind.key_of(|name| read.get(name).unwrap_or_default());
+            *seq > since && !missing.is_empty() && missing.contains(&(*kind, key().into()))
+        });
+        there.chain(removed.map(|(seq, ..)| *seq)).filter(|seq| *seq > since).chain(unknown).max()
     }
 
     /// The number of the last change.

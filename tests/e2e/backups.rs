@@ -77,8 +77,10 @@ fn a_camera_whose_url_dies_plays_from_its_backup_and_its_viewers_stay() {
         metrics.contains("zlm_journal_on_backup_proxies 1\n")
             && metrics.contains("zlm_journal_url_moves_total 1\n")
     );
-    let row = server.get("getJournalHistory", &[("limit", "1")])["data"][0].clone();
-    assert_eq!((&row["op"], &row["origin"]), (&"add".into(), &"zlm-journal".into()));
+    let last = || server.get("getJournalHistory", &[("limit", "1")])["data"][0].clone();
+    // The history is read from the file.
+    server.wait_for("the note on disk", || last()["origin"] == "zlm-journal");
+    let row = last();
     assert_eq!(
         (&row["reason"], &row["in_use"]),
         (&"it plays from its URL 3: URL 2 has failed for 3 s".into(), &noted)

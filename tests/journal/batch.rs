@@ -1,8 +1,8 @@
 //! Many changes at once, and what history tells of them.
 
 use super::*;
-use zlm_journal::journal::PointInTime;
-use zlm_journal::model::Existing;
+use zlm_journal::journal::{PointInTime, Scope};
+use zlm_journal::model::{Existing, ProxyKey};
 
 fn step(op: Op, key: &str, url: &str, expected: Option<u64>) -> Mutation {
     let Call { kind, args, .. } = call(op, key, url);
@@ -90,8 +90,9 @@ fn whether_a_scope_has_changed_is_known_as_long_as_it_can_be() {
     let disk = Disk::new();
     let on = |host: &'static str| move |_: Kind, args: &Args| args.as_str().contains(host);
     let (ours, theirs) = (on("ours"), on("theirs"));
-    let check = |journal: &Journal, since, scope| {
-        journal.check_unchanged(Some(Precondition { since, scope })).map_err(|error| error.code)
+    let check = |journal: &Journal, since, scope: &dyn Fn(Kind, &Args) -> bool| {
+        let precondition = Precondition { since, scope: Scope::With(scope) };
+        journal.check_unchanged(Some(precondition)).map_err(|error| error.code)
     };
     {
         let journal = disk.open();
@@ -110,6 +111,43 @@ fn whether_a_scope_has_changed_is_known_as_long_as_it_can_be() {
     }
     let journal = disk.open();
     assert_eq!((check(&journal, 3, &ours), check(&journal, 4, &ours)), (Err(Code::Conflict), Ok(4)));
+}
+
+#[test]
+fn whether_named_ones_have_changed_is_known_of_those_that_are_there_however_long_ago() {
+    let disk = Disk::new();
+    let key = |name: &str| -> ProxyKey { (Kind::Pull, format!("v/live/{name}").into()) };
+    let put = |journal: &Journal, name: &str| {
+        let pairs = [("vhost", "v"), ("app", "live"), ("stream", name), ("url", "rtsp://1")];
+        let args = Args::from_pairs(pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes()))).unwrap();
+        let step = Mutation { key: key(name), op: Op::Add, args: Some(args), expected: None };
+        submit_batch(journal, vec![step], None).unwrap();
+    };
+    let check = |journal: &Journal, since, name: &str| {
+        let named = [key(name)].into();
+        let precondition = Precondition { since, scope: Scope::Named(&named) };
+        journal.check_unchanged(Some(precondition)).is_ok()
+    };
+    {
+        let journal = disk.open();
+        put(&journal, "a");
+        put(&journal, "b");
+        assert_eq!(
+            (check(&journal, 1, "a"), check(&journal, 1, "b"), check(&journal, 1, "c")),
+            (true, false, true)
+        );
+        submit_batch(&journal, vec![step(Op::Remove, "v/live/a", "", None)], None).unwrap();
+        assert_eq!(
+            (check(&journal, 2, "a"), check(&journal, 3, "a"), check(&journal, 2, "b")),
+            (false, true, true)
+        );
+        put(&journal, "a");
+        assert_eq!((check(&journal, 3, "a"), check(&journal, 4, "a")), (false, true));
+    }
+    // Removals before the start are forgotten.
+    let journal = disk.open();
+    assert_eq!((check(&journal, 2, "b"), check(&journal, 3, "a"), check(&journal, 3, "c")), (true, false, false));
+    assert!(check(&journal, 4, "c"));
 }
 
 #[test]
