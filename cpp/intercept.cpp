@@ -52,6 +52,14 @@ bool namesSecret(const Parser &parser, SockInfo &sender) {
     return secret != args.end() && isTrusted(secret->second, sender);
 }
 
+// Browsers send the cookie of a sign-in along when another site makes them call us. Only a page of this server can add a
+// header, so such a call needs one.
+void checkSite(const std::string &secret, const Parser &parser, SockInfo &sender) {
+    if (!isTrusted(secret, sender) && parser["X-Journal"].empty()) {
+        throw AuthException("A call of the journal that is made with the login's cookie needs the header X-Journal: 1");
+    }
+}
+
 // Names that compare equal are neighbours.
 bool hasNameTwice(const StrCaseMap &args) {
     using Arg = StrCaseMap::value_type;
@@ -193,6 +201,7 @@ bool intercept(
             // URL, so the server need not parse 10,000 items.
             auto args = urlArgs(parser);
             const auto headers = checkCaller(parser, args, sender);
+            checkSite(ArgsMap(parser, args)["secret"], parser, sender);
             answer(name, args, body, headers, sender, invoker);
             return true;
         }
@@ -212,6 +221,7 @@ void serveCalls() {
         api_regist(kApiPrefix + name, [name](API_ARGS_MAP_ASYNC) {
             CHECK_SECRET();
             (void)val;
+            checkSite(allArgs["secret"], allArgs.parser, sender);
             answer(name, allArgs.args, allArgs.parser.content(), headerOut, sender, invoker);
         });
     }

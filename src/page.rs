@@ -29,8 +29,10 @@ pub struct Answer {
 /// The answer to a GET of this path, as it is after percent decoding. `if_none_match` is that header, or empty. `None` if the
 /// path is none of the page's: it may be that of a stream or a file of the server.
 pub fn answer(path: &str, if_none_match: &str) -> Option<Answer> {
+    // Most requests are for streams.
+    let path = path.strip_prefix("/journal")?;
     let mut headers: Vec<_> = HEADERS.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-    let name = match path.strip_prefix("/journal")? {
+    let name = match path {
         "" => {
             // Relative, for a reverse proxy that has the server under another path.
             headers.push(("Location", "journal/".to_owned()));

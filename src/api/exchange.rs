@@ -42,6 +42,7 @@ struct Exported {
 pub fn export(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let Export { kind: only, reveal } = request.args()?;
     plugin.journal().check_loaded()?;
+    let seq = plugin.journal().seq();
     let entries = plugin.journal().entries().filter(|((kind, _), _)| only.is_none_or(|only| only == *kind));
     let exported = |((kind, key), entry): (ProxyKey, Entry)| Exported {
         kind,
@@ -50,7 +51,7 @@ pub fn export(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         args: super::list::shown(&entry.args, reveal),
     };
     let entries = entries.map(exported).collect();
-    Ok(Reply::success(Document { format: FORMAT, version: VERSION, seq: plugin.journal().seq(), entries }))
+    Ok(Reply::success(Document { format: FORMAT, version: VERSION, seq, entries }))
 }
 
 #[derive(Deserialize)]
@@ -94,12 +95,15 @@ pub fn import(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         desired.state.get_or_insert(State::Enabled);
     });
     plugin.journal().check_loaded()?;
+    // What changes while it is compared counts as later.
+    let seq = plugin.journal().seq();
     let mut diff = Diff::between(desired, plugin.journal().entries(), mode == Mode::Replace);
     let mutations = std::mem::take(&mut diff.mutations);
     let shown = diff.shown(plugin, &mutations, Name::from, showing);
     let precondition = if_seq.map(|since| Precondition { since, scope: Scope::With(&|_, _| true) });
     if showing.dry_run {
-        return Ok(Reply::as_of(plugin.journal().check_unchanged(precondition)?, shown));
+        plugin.journal().check_unchanged(precondition)?;
+        return Ok(Reply::as_of(seq, shown));
     }
     let changed = plugin.change_all(mutations, precondition, &request.cause("importJournal"))?;
     Ok(Reply::changed(&changed, shown))

@@ -130,14 +130,14 @@ struct Item {
 fn items(body: &[u8], format: Format) -> std::result::Result<Vec<Item>, Mistake> {
     let text = std::str::from_utf8(body)
         .map_err(|error| Mistake::new(format!("it is not UTF-8 text: {error}: save it as UTF-8")))?;
-    let text = text.trim_start_matches('\u{feff}').trim();
+    let text = text.trim_start_matches('\u{feff}').trim_end();
     let items = if format == Format::Yaml {
         // A piece of the text would show passwords.
         let options = serde_saphyr::options! { with_snippet: false };
         let document = serde_saphyr::from_str_with_options::<Value>(text, options)
             .map_err(|error| Mistake::new(format!("it is not valid YAML: {error}")))?;
         from_document(document)?
-    } else if text.starts_with(['{', '[']) {
+    } else if text.trim_start().starts_with(['{', '[']) {
         let document: Value = serde_json::from_str(text).map_err(|error| {
             let (line, column) = (error.line() as u64, error.column());
             let why = error.to_string().replace(&format!(" at line {line} column {column}"), "");
@@ -211,6 +211,7 @@ fn from_csv(text: &str) -> Result<Vec<Item>> {
         .from_reader(text.as_bytes());
     let mut columns = vec!["key".to_owned(), "url".to_owned()];
     let mut items = Vec::new();
+    let mut lines = Lines { text: text.as_bytes(), at: 0, line: 1 };
     for (index, record) in reader.records().enumerate() {
         let record = record.map_err(|error| Error::invalid(format!("it is not CSV: {error}")))?;
         let is_url = |name: &str| ["url", "src_url", "dst_url"].iter().any(|url| name.eq_ignore_ascii_case(url));
@@ -218,10 +219,31 @@ fn from_csv(text: &str) -> Result<Vec<Item>> {
             columns = record.iter().map(str::to_lowercase).collect();
             continue;
         }
-        let at = At::Line(record.position().map_or(0, csv::Position::line));
+        let at = At::Line(lines.of(record.position().map_or(0, csv::Position::byte)));
         items.push(Item { at, entry: of_record(&record, &columns) });
     }
     Ok(items)
+}
+
+/// Counts lines. The reader's own count is one too low after CRLF, and that of the first of blank lines.
+struct Lines<'a> {
+    text: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl Lines<'_> {
+    /// The line of the first byte from there on that is not a line break; asked for in order.
+    fn of(&mut self, byte: u64) -> u64 {
+        let byte = usize::try_from(byte).unwrap_or(usize::MAX);
+        while let Some(sign) =
+            self.text.get(self.at).filter(|sign| self.at < byte || matches!(**sign, b'\r' | b'\n'))
+        {
+            self.line += u64::from(*sign == b'\n');
+            self.at += 1;
+        }
+        self.line
+    }
 }
 
 fn of_record(record: &csv::StringRecord, columns: &[String]) -> Result<Value> {
@@ -366,6 +388,9 @@ mod tests {
             ("key,url\nv/live/a,x\nv/live,y".into(), "line 3: its key is not vhost/app/stream"),
             ("v/live/a,rtsp://u:p,w@1".into(), "quotation marks"),
             ("v/live/a,x\nv/live/a,y".into(), "line 2: pull v/live/a appears twice"),
+            ("v/live/a,x\r\nv/live/a,y\r\n".into(), "line 2: pull v/live/a appears twice"),
+            ("\n\nkey,url\n\nv/live/a,x\n\n\nv/live/a,y".into(), "line 8: pull v/live/a appears twice"),
+            ("v/live/a,\"x\ny\"\nv/live/a,y".into(), "line 3: pull v/live/a appears twice"),
             ("key,url,retry_count\nv/live/a,,3".into(), "line 2: Required parameter missed: url"),
             ("".into(), "no entries"),
         ] {

@@ -135,7 +135,8 @@ pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let args: Listing<'_> = request.args()?;
     let mut cursor = args.after.map(cursor).transpose()?;
     plugin.journal().check_loaded()?;
-    let now = plugin.journal().now_ms();
+    // A change while they are read counts as later: whoever says `if_seq` has perhaps not seen it.
+    let (now, seq) = (plugin.journal().now_ms(), plugin.journal().seq());
     if let Some(doing) = args.doing.filter(|doing| !DOINGS.contains(doing)) {
         return Err(Error::invalid(format!("doing={doing:?} must be one of {}", DOINGS.join(", "))));
     }
@@ -144,18 +145,21 @@ pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     while found.len() < args.limit.0 && looked_at < MOST_LOOKED_AT && !ended {
         let piece = plugin.journal().after(cursor.as_ref(), 1000);
         ended = piece.is_empty();
-        let mut live =
-            if args.live || args.doing.is_some() { Live::of_all(plugin, &piece, now) } else { Vec::new() }
-                .into_iter();
-        for (name, entry) in piece {
+        let fits = |(name, entry): &(ProxyKey, Entry)| {
+            args.has(name, entry) && search.finds(name.0, &name.1, &entry.args)
+        };
+        let fitting: Vec<bool> = piece.iter().map(fits).collect();
+        let asks = args.live || args.doing.is_some();
+        let asked = piece.iter().zip(&fitting).filter(|(_, fits)| asks && **fits).map(|(its, _)| its.clone());
+        let mut live = Live::of_all(plugin, &asked.collect::<Vec<_>>(), now).into_iter();
+        for ((name, entry), fits) in piece.into_iter().zip(fitting) {
             if found.len() == args.limit.0 {
                 break;
             }
             looked_at += 1;
-            let live = live.next().flatten();
+            let live = if fits { live.next().flatten() } else { None };
             let does = |doing| live.as_ref().is_some_and(|live| live.state == doing);
-            if args.has(&name, &entry) && args.doing.is_none_or(does) && search.finds(name.0, &name.1, &entry.args)
-            {
+            if fits && args.doing.is_none_or(does) {
                 let (kind, key) = name.clone();
                 let Entry { args: its, state, seq, created_at, updated_at } = entry;
                 found.push(Listed {
@@ -175,7 +179,7 @@ pub fn entries(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         }
     }
     let next = cursor.filter(|_| !ended).map(|(kind, key)| format!("{}/{key}", kind.name()));
-    Ok(Reply::page(found, next, Some(plugin.journal().seq())))
+    Ok(Reply::page(found, next, Some(seq)))
 }
 
 fn cursor(text: &str) -> Result<ProxyKey> {

@@ -37,8 +37,9 @@ impl Search {
         let mut urls: Vec<Cow<'_, str>> =
             kind.url_args().filter_map(|name| read.get(name)).map(Cow::from).collect();
         urls.extend(read.get(BACKUP_URLS).and_then(urls_of).unwrap_or_default().into_iter().map(Cow::from));
-        read.get(LABEL).is_some_and(|label| self.is_in(label))
-            || urls.iter().any(|url| self.is_in(&if self.reveal { url.clone() } else { redact_value(url).into() }))
+        // A label is shown like a URL.
+        urls.extend(read.get(LABEL).map(Cow::from));
+        urls.iter().any(|url| self.is_in(&if self.reveal { url.clone() } else { redact_value(url).into() }))
     }
 }
 

@@ -59,6 +59,8 @@ pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let (scope, prune) = (Scope { kind: kind.unwrap_or(Kind::Pull), vhost, app, label }, prune.unwrap_or(true));
     let desired = desired(&scope, request.items()?)?;
     plugin.journal().check_loaded()?;
+    // What changes while it is compared counts as later.
+    let seq = plugin.journal().seq();
     let present = plugin
         .journal()
         .entries()
@@ -68,9 +70,10 @@ pub fn sync(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let mutations = std::mem::take(&mut diff.mutations);
     let shown = diff.shown(plugin, &mutations, |(_, key)| key.as_ref(), showing);
     let in_scope = |kind, args: &Args| scope.has(kind, args);
-    let precondition = if_seq.map(|seq| Precondition { since: seq, scope: journal::Scope::With(&in_scope) });
+    let precondition = if_seq.map(|since| Precondition { since, scope: journal::Scope::With(&in_scope) });
     if showing.dry_run {
-        return Ok(Reply::as_of(plugin.journal().check_unchanged(precondition)?, shown));
+        plugin.journal().check_unchanged(precondition)?;
+        return Ok(Reply::as_of(seq, shown));
     }
     let changed = plugin.change_all(mutations, precondition, &request.cause("syncJournal"))?;
     Ok(Reply::changed(&changed, shown))

@@ -99,16 +99,24 @@ impl Intent {
     /// The same of these proxies. What is there knows its last change; of what is missing, it is known whether it was removed
     /// since, unless that is too long ago.
     pub fn named_changed_since(&self, since: u64, named: &HashSet<ProxyKey>) -> Option<u64> {
-        let is_missing = |name: &&ProxyKey| self.get(name.0, &name.1).is_none();
-        let missing: HashSet<&ProxyKey> = named.iter().filter(is_missing).collect();
-        let there = named.iter().filter_map(|(kind, key)| self.get(*kind, key)).map(|entry| entry.seq);
-        let unknown = (!missing.is_empty() && since < self.forgotten).then_some(self.forgotten);
+        let (mut last, mut missing) = (None, HashSet::new());
+        for name in named {
+            match self.entries.get(name) {
+                Some(entry) => last = last.max(Some(entry.seq).filter(|seq| *seq > since)),
+                None => drop(missing.insert(name)),
+            }
+        }
+        if missing.is_empty() {
+            return last;
+        }
         let removed = self.removed.iter().filter(|(seq, kind, args)| {
-            let read = args.read();
-            let key = || kind.key_of(|name| read.get(name).unwrap_or_default());
-            *seq > since && !missing.is_empty() && missing.contains(&(*kind, key().into()))
+            *seq > since && {
+                let read = args.read();
+                missing.contains(&(*kind, kind.key_of(|name| read.get(name).unwrap_or_default()).into()))
+            }
         });
-        there.chain(removed.map(|(seq, ..)| *seq)).filter(|seq| *seq > since).chain(unknown).max()
+        let unknown = Some(self.forgotten).filter(|forgotten| since < *forgotten);
+        last.max(unknown).max(removed.map(|(seq, ..)| *seq).max())
     }
 
     /// The number of the last change.

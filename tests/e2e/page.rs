@@ -63,7 +63,7 @@ impl Client {
     }
 
     fn call(&mut self, api: &str, body: &Value) -> Option<Value> {
-        let json = [("content-type", "application/json")];
+        let json = [("content-type", "application/json"), ("X-Journal", "1")];
         let body = serde_json::to_vec(body).unwrap();
         self.send("POST", &format!("/index/api/{api}"), &json, &body).map(|answer| answer.json())
     }
@@ -141,10 +141,17 @@ fn signing_in_with_the_right_secret_lets_all_calls_through() {
     assert_eq!(client.call("listJournal", &json!({})).unwrap()["code"], -100);
     assert_eq!(client.sign_in(server::SECRET)["code"], 0);
     for api in zlm_journal::api::names() {
-        let json = [("content-type", "application/json")];
-        let reply = client.send("POST", &format!("/index/api/{api}"), &json, b"{}").unwrap();
+        let json = ("content-type", "application/json");
+        let path = format!("/index/api/{api}");
+        let reply = client.send("POST", &path, &[json, ("x-journal", "1")], b"{}").unwrap();
         let reply = String::from_utf8(reply.body).unwrap();
         assert!(!reply.contains("\"code\":-100") && !reply.contains("\"cookie\""), "{api}: {reply}");
+        // What another site can make a browser send.
+        for body in ["{}", "[]", &format!("[{}", " ".repeat(70_000))] {
+            let reply = client.send("POST", &path, &[("content-type", "text/plain")], body.as_bytes()).unwrap();
+            assert_eq!(reply.json()["code"], -100, "{api}");
+        }
+        assert_eq!(client.get(&path, &[]).json()["code"], -100, "{api}");
     }
     let off = "rtsp://127.0.0.1:1/off";
     let item =
