@@ -264,8 +264,8 @@ impl Read {
     }
 
     /// Those that are strings.
-    pub fn pairs(&self) -> impl Iterator<Item = (&str, &[u8])> + Clone {
-        self.0.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?.as_bytes())))
+    pub fn pairs(&self) -> Vec<(&str, &[u8])> {
+        self.0.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?.as_bytes()))).collect()
     }
 
     /// The names of the arguments of which these and `other` have different values, or only one has any; not those of the
