@@ -105,6 +105,7 @@ int main() {
          }},
         {"zlm_journal_host_blocked", [] { return zlm_journal_host_blocked(handle, 1, ZLM_JOURNAL_NO_API); }},
         {"zlm_journal_host_removed", [] { return zlm_journal_host_removed(handle, 1); }},
+        {"zlm_journal_host_updated", [] { return zlm_journal_host_updated(handle, 1); }},
         {"zlm_journal_call_open", open_call},
         {"zlm_journal_call_answered", [] { return zlm_journal_call_answered(handle, 1, &dropped); }},
         {"zlm_journal_call_settled", [] { return zlm_journal_call_settled(handle, 1); }},
