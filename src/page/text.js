@@ -21,6 +21,7 @@ export const TEXTS = {
   'login.what': ['Enter the secret of this MediaServer. It is not stored, and does not leave this page in clear where the server has a login.', '请输入这台 MediaServer 的密钥。密钥不会保存；服务器支持登录时，也不会以明文发送。'],
   'login.again': ['The server does not know your login any more: it was restarted, or the login has expired. Sign in to go on where you were.', '服务器已不再认得您的登录：服务器重启过，或者登录已过期。请重新登录，从刚才的地方继续。'],
   'login.wrong': ['Not accepted: {why}', '登录未通过：{why}'],
+  'login.header': ['This MediaServer has no login: the secret goes with each call as a header, and api.apiDebug=1 logs headers. Set it to 0 in config.ini first.', '这台 MediaServer 不支持登录：密钥放在每次调用的请求头里，而 api.apiDebug=1 会把请求头写进日志。请先在 config.ini 里把它设为 0。'],
   wait: ['One moment…', '请稍候…'],
   gone: ['The server has not answered since {time}. What is shown here is as of then. Trying again every second.', '服务器自 {time} 起没有应答，下面显示的是那时的情况。每秒重试一次。'],
   'gone.call': ['The server did not answer: {why}', '服务器没有应答：{why}'],
