@@ -185,6 +185,7 @@ export const TEXTS = {
   'start.note': ['Those that the server has are left alone; the others are started at once.', '服务器已有的保持不变，其余的立即启动。'],
   'start.cannot': ['{count} is disabled or set aside: enable it instead.|{count} are disabled or set aside: enable them instead.', '{count} 个处于停用或隔离状态，请改用“启用”。'],
   'start.done': ['{count} proxy is being started.|{count} proxies are being started.', '正在启动 {count} 个代理。'],
+  'start.stopped': ['Stopped: {n} of {total} are being started. Nothing was done with the rest.', '已停止：{total} 个中有 {n} 个正在启动，其余未做任何操作。'],
   'done.of': ['{n} of {total}', '{n} / {total}'],
   'done.failed': ['{n} failed, the first is {key}: {why}', '{n} 个失败，第一个是 {key}：{why}'],
 
