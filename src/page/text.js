@@ -256,6 +256,7 @@ export const TEXTS = {
   'choice.journal_failback.auto': ['automatic', '自动'],
   'choice.journal_failback.never': ['never', '从不'],
 
+  'date.bad': ['This is not a date that can be used.', '这个日期无法使用。'],
   'history.empty': ['No change matches.', '没有符合条件的变更。'],
   'history.older': ['Older changes', '更早的变更'],
   'history.by': ['by', '来自'],
