@@ -5,6 +5,8 @@ import { md5 } from './md5.js';
 import { t } from './text.js';
 
 let secret = null;
+// As far as is known: release 8.0 has none.
+let hasLogin = true;
 // How far the server's clock is ahead of this one, in milliseconds.
 let ahead = 0;
 let signInAgain = async () => {};
@@ -40,7 +42,8 @@ const queryOf = (args) =>
     .join('&');
 
 async function send(path, type, body, patience) {
-  const headers = { 'Content-Type': type };
+  // Other sites cannot send this header: a cookie counts only with it.
+  const headers = { 'Content-Type': type, 'X-Journal': '1' };
   // Header values are bytes; a secret beyond Latin-1 is sent as UTF-8, as it is in config.ini.
   if (secret !== null) headers.secret = String.fromCharCode(...new TextEncoder().encode(secret));
   let reply;
@@ -86,7 +89,18 @@ export async function call(name, args = {}, body = undefined, patience = 60_000)
 const ask = () => once('getJournalStatus', { limit: 0 }, undefined, 20_000);
 
 export async function isSignedIn() {
-  return !isStranger(await ask());
+  const reply = await ask();
+  hasLogin = reply.code !== -300;
+  return !isStranger(reply);
+}
+
+// Whether the secret goes with each call, as a header.
+export const sendsSecret = () => !hasLogin;
+
+// The server's cookie, such that the calls of other sites are without it.
+function setLogin(value, seconds) {
+  const secure = location.protocol === 'https:' ? '; Secure' : '';
+  document.cookie = `ZLM_LOGINED=${value}; path=/; max-age=${seconds}; SameSite=Strict${secure}`;
 }
 
 export async function signIn(given) {
@@ -97,6 +111,9 @@ export async function signIn(given) {
     const digest = md5(`zlmediakit:${given}:${challenge.cookie}`);
     const reply = await send('login', 'application/x-www-form-urlencoded', queryOf({ digest }), 20_000);
     if (reply.code !== 0) throw new Refused(reply);
+    const [, login] = document.cookie.match(/(?:^|; )ZLM_LOGINED=([^;]+)/) ?? [];
+    // As long as the server keeps it.
+    if (login) setLogin(login, 86_400);
     if (await isSignedIn()) return;
   }
   // No login in this release, or the browser keeps no cookie.
@@ -109,6 +126,10 @@ export async function signIn(given) {
 
 export async function signOut() {
   // With a login there is something to end on the server.
-  if (secret === null) await send('logout', 'application/json', '{}', 20_000);
+  if (secret === null) {
+    await send('logout', 'application/json', '{}', 20_000);
+    // The server forgets it, and leaves it to the browser.
+    setLogin('', 0);
+  }
   secret = null;
 }

@@ -47,12 +47,13 @@ async function inPieces(name, args, items, progress = () => {}) {
   return before;
 }
 
-// After a conflict, what is chosen is read again.
+// After a conflict, what is chosen is read again; also if it was seen as of different changes, of which only the oldest
+// could be given with a call.
 async function readAgain(items) {
   const ids = new Set(items.map(idOf));
-  chosen.clear();
+  const rows = [];
   const take = (reply) => {
-    for (const row of reply.data) if (ids.has(idOf(row))) choose(row, reply.journal.seq);
+    for (const row of reply.data) if (ids.has(idOf(row))) rows.push([row, reply.journal.seq]);
     return reply.next;
   };
   if (items.length <= FEW) {
@@ -60,20 +61,23 @@ async function readAgain(items) {
   } else {
     for (let next; next !== null; ) next = take(await call('listJournal', { limit: MOST_ITEMS, after: next }));
   }
+  chosen.clear();
+  for (const [row, seq] of rows) choose(row, seq);
   return [...chosen.values()];
 }
 
 // A review of the chosen: `planOfItems` says what becomes of them, and `check`, where the API has a dry run, whether the
-// server agrees, and which change an undo goes back to. They are read anew from the second look on.
-function reviewChosen(app, { title, verb, planOfItems, check, apply, isDanger }) {
+// server agrees, and which change an undo goes back to.
+function reviewChosen(app, { title, verb, planOfItems, check, apply, isDanger, canStop }) {
   let items = [...chosen.values()];
   let looks = 0;
   const look = async () => {
-    if (looks++ > 0) items = await readAgain(items);
+    const isMixed = items.some(({ seq }) => seq !== items[0].seq);
+    if (looks++ > 0 || (isMixed && check)) items = await readAgain(items);
     const plan = planOfItems(items);
     return { ...plan, seq: await check?.(plan) };
   };
-  return review(app, { title, verb, isDanger, load: look, apply }).then((done) => {
+  return review(app, { title, verb, isDanger, canStop, load: look, apply }).then((done) => {
     if (done) chosen.clear();
     return done;
   });
@@ -112,7 +116,7 @@ export function remove(app) {
 export function start(app) {
   const canStart = ({ state }) => state === 'enabled' || state === 'dormant';
   return reviewChosen(app, {
-    title: t('start.title'), verb: t('start'),
+    title: t('start.title'), verb: t('start'), canStop: true,
     planOfItems: (items) => {
       const started = items.filter(canStart).map(named);
       const others = items.length - started.length;
@@ -120,6 +124,7 @@ export function start(app) {
       return { ...nothing, started, notes: [t('start.note'), cannot].filter(Boolean) };
     },
     apply: async (plan, progress) => {
+      const total = number(plan.started.length);
       let done = 0;
       const failed = [];
       for (const { key } of plan.started) {
@@ -129,7 +134,8 @@ export function start(app) {
           if (!(error instanceof Refused)) throw error;
           failed.push({ key, msg: error.message });
         }
-        progress(t('done.of', { n: number(++done), total: number(plan.started.length) }));
+        const goesOn = progress(t('done.of', { n: number(++done), total }));
+        if (!goesOn && done < plan.started.length) throw new Error(t('start.stopped', { n: number(done - failed.length), total }));
       }
       if (failed.length) throw fail(failed);
       return { text: t('start.done', { n: done, count: number(done) }) };

@@ -88,14 +88,17 @@ export function openDialog(name, view, { canClose = true } = {}) {
     element,
     render: () => element.isConnected && morph(element, view(dialog)),
     close: () => element.close(),
+    open: () => {
+      document.body.append(element);
+      dialog.render();
+      element.showModal();
+    },
   };
   element.addEventListener('close', () => {
     element.remove();
     dialog.onclose?.();
   });
   element.addEventListener('cancel', (event) => (canClose && !dialog.isBusy) || event.preventDefault());
-  document.body.append(element);
-  dialog.render();
-  element.showModal();
+  dialog.open();
   return dialog;
 }

@@ -71,8 +71,8 @@ export function edit(app, row) {
     // As it was when the dialog began; what differs from it is what is changed.
     let entry = null;
     let form = formOf(kind, row ? {} : NEW);
-    let before = form;
-    let [isRevealed, error, isBusy] = [false, null, row !== null];
+    let before = { ...form };
+    let [isRevealed, error, isBusy, isAsking] = [false, null, row !== null, false];
     let result = false;
 
     async function load(reveal) {
@@ -88,13 +88,35 @@ export function edit(app, row) {
       }
       isBusy = false;
       dialog.render();
-      dialog.element.querySelector('.fields :enabled')?.focus();
+      toFields();
+    }
+
+    const toFields = () => dialog.element.querySelector('.fields :enabled')?.focus();
+    const isChanged = () => textOf(form) !== textOf(before);
+
+    // What was typed is not thrown away unasked.
+    function leave() {
+      if (!isChanged()) return dialog.close();
+      isAsking = true;
+      dialog.render();
+      dialog.element.querySelector('[data-test="editor-go-on"]').focus();
+    }
+
+    function discard() {
+      form = { ...before };
+      dialog.close();
+    }
+
+    function goOn() {
+      isAsking = false;
+      dialog.render();
+      toFields();
     }
 
     async function submit(event) {
       event.preventDefault();
+      [error, isAsking] = [null, false];
       try {
-        error = null;
         const args = argsOf(kind, form);
         // Only what was changed here is changed: what the form does not hold exactly stays as it is.
         const changed = differences({ args: entry ? argsOf(kind, before) : {} }, { args });
@@ -113,8 +135,9 @@ export function edit(app, row) {
 
     function setKind(value) {
       kind = value;
+      before = formOf(kind, NEW);
       // What both kinds have a field for stays.
-      form = { ...formOf(kind, NEW), ...Object.fromEntries(Object.entries(form).filter(([name]) => FIELDS[kind].includes(name))) };
+      form = { ...before, ...Object.fromEntries(Object.entries(form).filter(([name]) => FIELDS[kind].includes(name))) };
       dialog.render();
     }
 
@@ -158,10 +181,22 @@ export function edit(app, row) {
         row && revealField(),
         h('p', { role: 'alert', class: 'problem', dir: 'auto', test: 'editor-error' }, error),
         h('div', { class: 'buttons' },
-          button('editor-cancel', t('cancel'), () => dialog.close()),
-          h('button', { class: 'main', disabled: isBusy, test: 'preview' }, t('preview'))));
+          button('editor-cancel', t('cancel'), leave),
+          h('button', { class: 'main', disabled: isBusy, test: 'preview' }, t('preview'))),
+        isAsking && isChanged() && h('div', { class: 'buttons', role: 'alert' },
+          h('span', {}, t('edit.unsaved')), button('editor-discard', t('edit.discard'), discard),
+          button('editor-go-on', t('edit.goOn'), goOn)));
     const dialog = openDialog('editor', view);
-    dialog.onclose = () => resolve(result);
+    dialog.element.addEventListener('cancel', (event) => {
+      event.preventDefault();
+      leave();
+    });
+    // A browser closes it all the same if Escape is pressed twice.
+    dialog.onclose = () => {
+      if (result || !isChanged()) return resolve(result);
+      dialog.open();
+      leave();
+    };
     if (row) load(false);
   });
 }

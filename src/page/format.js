@@ -50,4 +50,10 @@ export function localInput(ms) {
   return local.toISOString().slice(0, 19);
 }
 
-export const fromLocalInput = (text) => (text ? new Date(text).getTime() : undefined);
+export function fromLocalInput(text) {
+  if (!text) return undefined;
+  const ms = new Date(text).getTime();
+  // A year that is too large.
+  if (!Number.isFinite(ms)) throw new Error(t('date.bad'));
+  return ms;
+}

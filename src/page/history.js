@@ -9,6 +9,8 @@ import { t } from './text.js';
 
 const ON_PAGE = 100;
 const PAUSE = 5000;
+// A load that takes longer is slow.
+const SLOW = 1000;
 const NO_FILTER = { text: '', kind: '', since: '', until: '' };
 
 let filter = { ...NO_FILTER };
@@ -23,10 +25,12 @@ let loadedAt = 0;
 let seqOf = null;
 // More than the newest page is shown: it stays as it is until asked for anew.
 let hasOlder = false;
+// As it does if the last load took long.
+let isSlow = false;
 
 export function enter(app) {
   const text = app.query.text ?? filter.text;
-  if (events && text === filter.text) return;
+  if (events && text === filter.text && (!isSlow || hasOlder)) return;
   filter = { ...filter, text };
   load(app);
 }
@@ -43,6 +47,7 @@ function joined(before, rows) {
 
 async function load(app, before = undefined) {
   const mine = ++loads;
+  const began = Date.now();
   isLoading = true;
   app.render();
   try {
@@ -62,6 +67,7 @@ async function load(app, before = undefined) {
     if (mine === loads) {
       isLoading = false;
       loadedAt = Date.now();
+      isSlow = loadedAt - began > SLOW;
       seqOf = app.status?.durable_seq ?? null;
     }
     app.render();
@@ -70,7 +76,7 @@ async function load(app, before = undefined) {
 
 export async function refresh(app) {
   const isNews = problem !== null || (app.status && app.status.durable_seq !== seqOf);
-  if (!isNews || isLoading || hasOlder || Date.now() - loadedAt < PAUSE) return false;
+  if (!isNews || isLoading || hasOlder || isSlow || Date.now() - loadedAt < PAUSE) return false;
   await load(app);
   return problem === null;
 }
@@ -118,8 +124,12 @@ function filters(app) {
 function goBack(app) {
   const pick = (event) => {
     event.preventDefault();
-    const ms = fromLocalInput(moment);
-    if (ms !== undefined) rollBack(app, { to_time: ms }).then((done) => done && load(app));
+    try {
+      const ms = fromLocalInput(moment);
+      if (ms !== undefined) rollBack(app, { to_time: ms }).then((done) => done && load(app));
+    } catch (error) {
+      app.notify(error.message, { isError: true });
+    }
   };
   const pickSnapshot = (event) => {
     const { value } = event.target;

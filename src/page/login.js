@@ -1,6 +1,6 @@
 // The dialog that asks for the secret: at first, and again when the server does not know the login any more.
 
-import { signIn } from './api.js';
+import { sendsSecret, signIn } from './api.js';
 import { h, openDialog } from './dom.js';
 import { t } from './text.js';
 
@@ -31,6 +31,7 @@ export function askForSecret(app, reply = null) {
       h('form', { onsubmit: submit, class: 'login' },
         h('h2', { id: 'login-title' }, t('signIn')),
         h('p', {}, reply ? t('login.again') : t('login.what')),
+        sendsSecret() && h('p', { class: 'note', test: 'login-header' }, t('login.header')),
         h('label', {}, t('secret'),
           h('input', { type: 'password', autocomplete: 'current-password', autofocus: true, required: true, test: 'secret' })),
         h('p', { role: 'alert', class: 'problem', test: 'login-error' }, error),

@@ -44,7 +44,7 @@ async function load(app) {
   try {
     const rows = [];
     let seq;
-    const next = await read(cursors.at(-1), ON_PAGE, (reply) => {
+    const next = await read(cursors.at(-1), ON_PAGE, true, (reply) => {
       rows.push(...reply.data);
       // The oldest answer says what was seen.
       seq ??= reply.journal.seq;
@@ -70,11 +70,12 @@ async function load(app) {
 }
 
 // Follows `next` until there are enough: a call with a filter stops after a number of entries.
-async function read(after, limit, take) {
+async function read(after, limit, isLive, take) {
   const given = Object.fromEntries(Object.entries(filter).filter(([, value]) => value));
   let [next, count] = [after, 0];
   do {
-    const reply = await call('listJournal', { ...given, live: 1, limit: Math.min(MOST_ITEMS, limit - count), after: next });
+    const args = { ...given, live: isLive ? 1 : null, limit: Math.min(MOST_ITEMS, limit - count), after: next };
+    const reply = await call('listJournal', args);
     take(reply);
     next = reply.next;
     count += reply.data.length;
@@ -161,7 +162,7 @@ async function after(app) {
 
 async function chooseAll(app) {
   try {
-    await read(undefined, Infinity, (reply) => {
+    await read(undefined, Infinity, filter.doing !== '', (reply) => {
       for (const row of reply.data) choose(row, reply.journal.seq);
       app.notify(t('chosen.reading', { n: number(chosen.size) }));
     });

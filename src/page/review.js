@@ -79,11 +79,13 @@ export function planView(plan) {
   ];
 }
 
-// `load` gives the plan, `apply(plan, progress)` carries it out and resolves to what is said then: { text, action }.
-export function review(app, { title, verb, load, apply, isDanger = false }) {
+// `load` gives the plan, `apply(plan, progress)` carries it out and resolves to what is said then: { text, action }. With
+// `canStop`, `progress` returns false once it should not go on.
+export function review(app, { title, verb, load, apply, isDanger = false, canStop = false }) {
   return new Promise((resolve) => {
     let [plan, error, isConflict, busy] = [null, null, false, t('wait')];
-    let result = false;
+    let [result, isStopped, isApplying] = [false, false, false];
+    let running = null;
     const element = () => dialog.element;
 
     async function run(text, work) {
@@ -102,18 +104,23 @@ export function review(app, { title, verb, load, apply, isDanger = false }) {
       if (!element().contains(document.activeElement)) element().querySelector('button:enabled')?.focus();
     }
 
-    const look = () => run(t('wait'), async () => (plan = await load()));
+    const look = () => (running = run(t('wait'), async () => (plan = await load())));
     const progress = (text) => {
       busy = text;
       dialog.render();
+      return !isStopped;
     };
-    const confirm = () =>
-      run(t('review.doing'), async () => {
-        const { text, action } = (await apply(plan, progress)) ?? {};
-        result = true;
-        dialog.close();
-        if (text) app.notify(text, { action });
-      });
+    const carryOut = async () => {
+      const { text, action } = (await apply(plan, progress)) ?? {};
+      result = true;
+      dialog.close();
+      if (text) app.notify(text, { action });
+    };
+    const confirm = () => {
+      [isStopped, isApplying] = [false, true];
+      running = run(t('review.doing'), carryOut).finally(() => (isApplying = false));
+    };
+    const cancel = () => (isApplying ? (isStopped = true) : dialog.close());
 
     const view = () =>
       h('div', { class: 'review' },
@@ -124,14 +131,21 @@ export function review(app, { title, verb, load, apply, isDanger = false }) {
           isConflict && h('p', { class: 'problem', test: 'conflict' }, t('review.conflict')),
           error && h('p', { class: 'problem', dir: 'auto' }, error)),
         h('div', { class: 'buttons' },
-          button('cancel', t('cancel'), () => dialog.close(), { disabled: busy !== null }),
+          button('cancel', t('cancel'), cancel, { disabled: busy !== null && !(canStop && isApplying) }),
           error && button('look-again', t('review.again'), look, { disabled: busy !== null }),
           button('confirm', verb, confirm, {
             class: isDanger ? 'main danger' : 'main',
             disabled: busy !== null || !plan || isEmpty(plan) || isConflict,
           })));
     const dialog = openDialog('review', view);
-    dialog.onclose = () => resolve(result);
+    // A browser closes it all the same if Escape is pressed twice: what was begun ends, and says how.
+    dialog.onclose = async () => {
+      const isEarly = dialog.isBusy;
+      isStopped = true;
+      await running;
+      if (isEarly && error) app.notify(error, { isError: true });
+      resolve(result);
+    };
     look();
   });
 }

@@ -21,6 +21,7 @@ export const TEXTS = {
   'login.what': ['Enter the secret of this MediaServer. It is not stored, and does not leave this page in clear where the server has a login.', '请输入这台 MediaServer 的密钥。密钥不会保存；服务器支持登录时，也不会以明文发送。'],
   'login.again': ['The server does not know your login any more: it was restarted, or the login has expired. Sign in to go on where you were.', '服务器已不再认得您的登录：服务器重启过，或者登录已过期。请重新登录，从刚才的地方继续。'],
   'login.wrong': ['Not accepted: {why}', '登录未通过：{why}'],
+  'login.header': ['This MediaServer has no login: the secret goes with each call as a header, and api.apiDebug=1 logs headers. Set it to 0 in config.ini first.', '这台 MediaServer 不支持登录：密钥放在每次调用的请求头里，而 api.apiDebug=1 会把请求头写进日志。请先在 config.ini 里把它设为 0。'],
   wait: ['One moment…', '请稍候…'],
   gone: ['The server has not answered since {time}. What is shown here is as of then. Trying again every second.', '服务器自 {time} 起没有应答，下面显示的是那时的情况。每秒重试一次。'],
   'gone.call': ['The server did not answer: {why}', '服务器没有应答：{why}'],
@@ -184,6 +185,7 @@ export const TEXTS = {
   'start.note': ['Those that the server has are left alone; the others are started at once.', '服务器已有的保持不变，其余的立即启动。'],
   'start.cannot': ['{count} is disabled or set aside: enable it instead.|{count} are disabled or set aside: enable them instead.', '{count} 个处于停用或隔离状态，请改用“启用”。'],
   'start.done': ['{count} proxy is being started.|{count} proxies are being started.', '正在启动 {count} 个代理。'],
+  'start.stopped': ['Stopped: {n} of {total} are being started. Nothing was done with the rest.', '已停止：{total} 个中有 {n} 个正在启动，其余未做任何操作。'],
   'done.of': ['{n} of {total}', '{n} / {total}'],
   'done.failed': ['{n} failed, the first is {key}: {why}', '{n} 个失败，第一个是 {key}：{why}'],
 
@@ -217,6 +219,9 @@ export const TEXTS = {
   'edit.hidden': ['{name} has *** in place of a password: show the passwords first, or type the password.', '{name} 里的密码显示为 ***：请先显示密码，或填入密码。'],
   'edit.badLine': ['"{line}" is not of the form name=value.', '“{line}”不是 名称=值 的形式。'],
   'edit.otherKey': ['This would be another proxy: add it, and delete this one.', '这样会成为另一个代理：请另行添加，再删除这一个。'],
+  'edit.unsaved': ['What you have changed here is not saved.', '这里的更改尚未保存。'],
+  'edit.discard': ['Discard', '放弃更改'],
+  'edit.goOn': ['Go on', '继续编辑'],
   'field.url': ['URL', '地址'],
   'field.dst_url': ['Target URL', '目标地址'],
   'field.src_url': ['Source URL', '源地址'],
@@ -251,6 +256,7 @@ export const TEXTS = {
   'choice.journal_failback.auto': ['automatic', '自动'],
   'choice.journal_failback.never': ['never', '从不'],
 
+  'date.bad': ['This is not a date that can be used.', '这个日期无法使用。'],
   'history.empty': ['No change matches.', '没有符合条件的变更。'],
   'history.older': ['Older changes', '更早的变更'],
   'history.by': ['by', '来自'],

@@ -10,6 +10,8 @@ import { t } from './text.js';
 const MOST_BYTES = 64 * 1024 * 1024;
 // Lines around a bad one that are shown with it.
 const AROUND = 2;
+// Of each of them.
+const MOST_CHARS = 500;
 
 export const shows = 0;
 
@@ -23,12 +25,14 @@ let busy = null;
 let isOver = false;
 // After an import: how many it concerns.
 let started = null;
+let looks = 0;
 
 export function enter() {}
 
 async function take(app, given) {
-  if (!given) return;
-  [file, plan, errors, problem, started] = [null, null, [], null, null];
+  if (!given || busy) return;
+  const mine = ++looks;
+  [file, plan, errors, problem, isConflict, started] = [null, null, [], null, false, null];
   if (given.size > MOST_BYTES) {
     problem = t('import.large', { name: given.name });
     return app.render();
@@ -36,8 +40,11 @@ async function take(app, given) {
   try {
     // What is not UTF-8 must not become something else.
     const text = new TextDecoder('utf-8', { fatal: true }).decode(await given.arrayBuffer());
+    // Another file has been given meanwhile.
+    if (mine !== looks) return;
     file = { name: given.name, text };
   } catch {
+    if (mine !== looks) return;
     problem = t('import.utf8', { name: given.name });
     return app.render();
   }
@@ -45,13 +52,19 @@ async function take(app, given) {
 }
 
 async function preview(app) {
+  const mine = ++looks;
+  // What is shown is what is done then.
+  const asked = { mode, text: file.text };
   [plan, errors, problem, isConflict, busy] = [null, [], null, false, t('import.reading')];
   app.render();
   try {
-    plan = planOf(await call('importJournal', { mode, dry_run: 1, detail: 200 }, file.text, 600_000));
+    const reply = await call('importJournal', { mode, dry_run: 1, detail: 200 }, asked.text, 600_000);
+    if (mine !== looks) return;
+    plan = { ...planOf(reply), ...asked };
   } catch (error) {
+    if (mine !== looks) return;
     problem = error.message;
-    errors = error.reply?.errors ?? [];
+    errors = excerptsOf(error.reply?.errors ?? [], asked.text);
   }
   busy = null;
   app.render();
@@ -62,7 +75,7 @@ async function apply(app) {
   app.render();
   try {
     const concerned = plan.added.length + plan.changed.length;
-    await call('importJournal', { mode, if_seq: plan.seq }, file.text, 600_000);
+    await call('importJournal', { mode: plan.mode, if_seq: plan.seq }, plan.text, 600_000);
     app.notify(t('import.done', { name: file.name }), { action: plan.seq === undefined ? null : undo(app, plan.seq) });
     started = concerned;
     [file, plan] = [null, null];
@@ -85,7 +98,7 @@ function importView(app) {
   };
   const over = (value) => (event) => {
     event.preventDefault();
-    if (isOver === value) return;
+    if (isOver === value || (busy && value)) return;
     isOver = value;
     app.render();
   };
@@ -97,29 +110,32 @@ function importView(app) {
   };
   const setMode = (event) => {
     mode = event.target.value;
-    if (file) preview(app);
+    // It is off while the server looks, and loses the focus.
+    if (file) preview(app).then(() => document.activeElement === document.body && event.target.focus());
   };
   const radio = (value) =>
     h('label', { class: 'check' },
       h('input', { type: 'radio', name: 'mode', value, checked: mode === value, onchange: setMode, test: `mode-${value}` }),
       ' ', t(`import.${value}`));
   const forget = () => {
-    [file, plan, errors, problem] = [null, null, [], null];
+    [file, plan, errors, problem, isConflict] = [null, null, [], null, false];
     app.render();
   };
   return h('section', { class: 'card import', 'aria-labelledby': 'card-import' },
     h('h2', { id: 'card-import' }, t('import')),
     h('p', {}, t('import.what')),
-    h('fieldset', {}, h('legend', {}, t('import.mode')), radio('merge'), radio('replace')),
+    h('fieldset', { disabled: busy !== null }, h('legend', {}, t('import.mode')), radio('merge'), radio('replace')),
     h('div', { class: isOver ? 'drop over' : 'drop', ondrop: drop, ondragover: over(true), ondragleave: over(false), test: 'drop' },
       h('span', {}, t('import.drop'), ' '),
       h('label', { class: 'button' }, t('import.choose'),
-        h('input', { class: 'hidden', type: 'file', accept: '.csv,.json,.txt', onchange: choose, test: 'file' }))),
+        h('input', {
+          class: 'hidden', type: 'file', accept: '.csv,.json,.txt', disabled: busy !== null, onchange: choose, test: 'file',
+        }))),
     busy && h('p', { role: 'status', class: 'busy' }, h('progress', { 'aria-label': busy }), ' ', busy),
     h('div', { role: 'alert', test: 'import-error' },
       isConflict && h('p', { class: 'problem', test: 'conflict' }, t('review.conflict')),
       problem && !errors.length && h('p', { class: 'problem', dir: 'auto' }, problem),
-      errors.length > 0 && file && badLines()),
+      errors.length > 0 && badLines()),
     plan && h('div', { test: 'import-preview' }, h('h3', {}, t('import.preview', { name: file.name })),
       h('div', { class: 'scroll tall', tabindex: 0, role: 'region', 'aria-label': t('review.what') }, planView(plan))),
     file && !busy && h('div', { class: 'buttons' },
@@ -130,25 +146,30 @@ function importView(app) {
     started !== null && progressView(app));
 }
 
-// The lines of the file that are wrong, with those around them; of a document, its item.
-function badLines() {
-  const lines = file.text.split(/\r?\n/);
-  const shown = (error) => {
-    if (error.line !== undefined) {
-      const from = Math.max(1, error.line - AROUND);
-      return lines.slice(from - 1, error.line + AROUND).map((text, index) => [from + index, text, from + index === error.line]);
+// Of each error, the lines of the file that are wrong, with those around them; of a document, its item. Made once: the file
+// may be large.
+function excerptsOf(errors, text) {
+  const lines = errors.some(({ line }) => line !== undefined) ? text.split(/\r?\n/) : [];
+  const items = errors.some(({ item }) => item !== undefined) ? itemsOf(text) : null;
+  return errors.map(({ msg, line, item }) => {
+    if (line !== undefined) {
+      const from = Math.max(1, line - AROUND);
+      const around = lines.slice(from - 1, line + AROUND);
+      return { msg, rows: around.map((text, index) => [from + index, text.slice(0, MOST_CHARS), from + index === line]) };
     }
-    const item = itemsOf(file.text)?.[error.item];
-    return item === undefined ? [] : [[error.item, JSON.stringify(item), true]];
-  };
+    const bad = items?.[item];
+    return { msg, rows: bad === undefined ? [] : [[item, JSON.stringify(bad).slice(0, MOST_CHARS), true]] };
+  });
+}
+
+function badLines() {
   const row = ([at, text, isBad]) =>
     h('li', { class: isBad && 'is-bad', test: isBad ? 'bad-line' : 'line' },
-      h('span', { class: 'no' }, at), h('bdi', {}, text.slice(0, 500)));
+      h('span', { class: 'no' }, at), h('bdi', {}, text));
   return h('div', { class: 'bad', test: 'bad-lines' },
     h('h3', {}, t('import.bad', { n: errors.length, count: number(errors.length) })),
-    errors.map((error) =>
-      h('div', { class: 'excerpt' },
-        h('p', { dir: 'auto' }, error.msg), h('ol', { class: 'source' }, shown(error).map(row)))));
+    errors.map(({ msg, rows }) =>
+      h('div', { class: 'excerpt' }, h('p', { dir: 'auto' }, msg), h('ol', { class: 'source' }, rows.map(row)))));
 }
 
 function itemsOf(text) {

@@ -524,6 +524,7 @@ fn axe_finds_nothing_serious() {
         check(&format!("a review, {theme}"));
         browser.click(&named("cancel"));
         browser.click(&named("editor-cancel"));
+        browser.click(&named("editor-discard"));
     }
     leave(browser, &fixture);
 }
