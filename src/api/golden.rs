@@ -10,7 +10,7 @@ use std::{env, fs, thread};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::{Reply, Request, answer, names};
+use super::{Reply, Request, answer, history, names};
 use crate::BUILD_ID;
 use crate::capture::{HostFacts, Server};
 use crate::model::{Kind, ProxyKey};
@@ -315,6 +315,7 @@ fn replies(name: &str) -> Vec<Value> {
                     camera("gate", "rtsp://10.0.0.5/1")
                 ),
             ),
+            ask(&[("if_seq", "4")], &format!("[{}]", camera("door", "rtsp://10.0.0.4/1"))),
             ask(&[], r#"{"vhost":"v"}"#),
             ask(&[], &format!("[{}]", vec!["0"; 10_001].join(","))),
         ],
@@ -488,6 +489,26 @@ fn golden_status_and_metrics() {
         compare(&format!("getJournalMetrics.{name}.txt"), &bench.metrics());
         bench.plugin.close();
     }
+}
+
+#[test]
+fn a_group_that_is_longer_than_one_look_says_that_it_goes_on() {
+    let bench = empty();
+    let items: Vec<Value> = (0..1500)
+        .map(|n| json!({"vhost": "v", "app": "a", "stream": format!("s{n}"), "url": "rtsp://10.0.0.1/1"}))
+        .collect();
+    bench.call("addStreamProxies", &[], &json!(items).to_string());
+    let page = |before: Option<u64>| {
+        let before = before.map(|before| ("before".to_owned(), before.to_string()));
+        let args: Vec<_> = [("group".to_owned(), "1".to_owned())].into_iter().chain(before).collect();
+        let reply = history::read(&bench.plugin, &Request { args: &args, body: b"", caller: "" }, 1000).unwrap();
+        serde_json::from_str::<Value>(&reply.body).unwrap()
+    };
+    let first = page(None);
+    assert_eq!((&first["data"][0]["count"], &first["data"][0]["more"]), (&json!(1000), &json!(true)), "{first}");
+    let rest = page(first["next"].as_u64());
+    assert_eq!((&rest["data"][0]["count"], rest["data"][0].get("more")), (&json!(500), None), "{rest}");
+    bench.plugin.close();
 }
 
 #[test]

@@ -79,7 +79,14 @@ struct Group {
     reason: String,
     ops: BTreeMap<&'static str, usize>,
     count: usize,
+    /// It goes on at `next`, if that call has more of it.
+    #[serde(skip_serializing_if = "is_false")]
+    more: bool,
     items: Vec<Happened>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Group {
@@ -92,6 +99,7 @@ impl Group {
             reason: change.reason.clone(),
             ops: BTreeMap::new(),
             count: 0,
+            more: false,
             items: Vec::new(),
         };
         group.take(change, reveal);
@@ -114,6 +122,11 @@ impl Group {
 
 /// Changes, the last first. Pass `next` of the reply as `before` of the next call.
 pub fn history(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
+    read(plugin, request, MOST_LOOKED_AT)
+}
+
+/// Looks at about `most_looked_at` changes at most.
+pub fn read(plugin: &Plugin, request: &Request<'_>, most_looked_at: usize) -> Result<Reply> {
     let Past { kind, prefix, mut before, since, until, text, group, limit: Limit(limit), reveal } =
         request.args()?;
     let search = Search::new(text, reveal);
@@ -142,7 +155,10 @@ pub fn history(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
             }
             before = Some(seq);
         }
-        if looked_at >= MOST_LOOKED_AT {
+        if looked_at >= most_looked_at {
+            if let Some(last) = groups.last_mut() {
+                last.more = true;
+            }
             break before;
         }
     };

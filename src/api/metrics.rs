@@ -1,5 +1,6 @@
 //! The metrics in the text format of Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
@@ -7,9 +8,12 @@ use super::{Reply, Request};
 use crate::BUILD_ID;
 use crate::error::Result;
 use crate::journal::{Condition, Journal};
-use crate::model::{Kind, State};
+use crate::model::{Entry, Kind, ProxyKey, State};
 use crate::plugin::{AlertReading, Plugin};
 use crate::reconcile::PhaseCounts;
+
+/// Of so many pulls that play from a backup it is said which one; all are counted.
+const MOST_NAMED: usize = 1000;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -21,9 +25,9 @@ impl Page {
         let _ = writeln!(self.0, "# HELP zlm_journal_{name} {help}\n# TYPE zlm_journal_{name} {kind}");
     }
 
-    /// The labels' values have nothing that must be escaped.
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+        let label = |(name, value): &(&str, &str)| format!("{name}=\"{}\"", escaped(value));
+        let labels: Vec<String> = labels.iter().map(label).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         let _ = writeln!(self.0, "zlm_journal_{name}{labels} {value}");
     }
@@ -39,6 +43,14 @@ impl Page {
     }
 }
 
+/// The value of a label, as the format has it.
+fn escaped(value: &str) -> Cow<'_, str> {
+    if !value.contains(['\\', '"', '\n']) {
+        return value.into();
+    }
+    value.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n").into()
+}
+
 /// All metrics. Takes milliseconds with tens of thousands of proxies.
 pub fn page(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
     let mut page = Page::default();
@@ -46,6 +58,7 @@ pub fn page(plugin: &Plugin, _: &Request<'_>) -> Result<Reply> {
     page.sample("info", &[("version", env!("CARGO_PKG_VERSION")), ("build_id", BUILD_ID)], 1);
     of_storage(&mut page, plugin.journal());
     of_proxies(&mut page, plugin);
+    of_urls(&mut page, plugin.journal().entries());
     if let Some(file) = plugin.file_status() {
         page.gauge("file_ok", "1 if what the watched file has is applied.", u8::from(file.error.is_none()));
         page.gauge("file_proxies", "Proxies in the watched file when it was last applied.", file.entries);
@@ -89,6 +102,26 @@ fn of_alerts(page: &mut Page, alerts: &AlertReading) {
     page.counter("alerts_dropped_total", "Alerts that were dropped because too many waited.", alerts.dropped);
     page.counter("alert_calls_failed_total", "Calls to alert_url that failed.", alerts.failed);
     page.gauge("alerts_waiting", "Alerts that wait to be sent.", alerts.waiting);
+}
+
+/// Which of its URLs a pull plays from, as the journal has noted it.
+fn of_urls(page: &mut Page, entries: impl Iterator<Item = (ProxyKey, Entry)>) {
+    page.family(
+        "backup_url_since_timestamp_seconds",
+        "gauge",
+        "Since when a pull plays from a backup URL: which one (2 is the first backup), and why. At most 1000 of them.",
+    );
+    let enabled = entries.filter(|(_, entry)| entry.state == State::Enabled);
+    let noted = enabled.filter_map(|((_, key), entry)| {
+        let backups = entry.args.backups()?;
+        let in_use = backups.in_use.as_ref()?;
+        let number = backups.urls.iter().position(|url| *url == in_use.url)? + 2;
+        Some((key, number.to_string(), in_use.clone()))
+    });
+    for (key, number, in_use) in noted.take(MOST_NAMED) {
+        let labels = [("key", &*key), ("url", &number), ("why", &in_use.why)];
+        page.sample("backup_url_since_timestamp_seconds", &labels, in_use.since as f64 / 1000.0);
+    }
 }
 
 fn of_proxies(page: &mut Page, plugin: &Plugin) {
@@ -151,4 +184,49 @@ fn of_proxies(page: &mut Page, plugin: &Plugin) {
     page.counter("url_moves_total", "How often a pull went to another of its URLs.", progress.moved);
     page.counter("given_up_total", "Proxies forgotten because the server gave them up.", progress.given_up);
     page.counter("quarantined_total", "Proxies quarantined after crashes or exceptions.", progress.quarantined);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Args, InUse};
+
+    fn entry(in_use: Option<&str>, state: State) -> Entry {
+        let backups = r#"["rtsp://b/1","rtsp://c/1"]"#;
+        let pairs = [("url", "rtsp://a/1"), ("journal_backup_urls", backups)];
+        let args =
+            Args::from_pairs(pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()))).unwrap();
+        let why = "URL 1 has failed for 10 s".to_owned();
+        let in_use = in_use.map(|url| InUse { url: url.to_owned(), since: 1_795_446_000_500, why });
+        Entry { args: args.noting(in_use.as_ref()).unwrap(), state, seq: 1, created_at: 0, updated_at: 0 }
+    }
+
+    fn samples(entries: Vec<(String, Entry)>) -> Vec<String> {
+        let mut page = Page::default();
+        of_urls(&mut page, entries.into_iter().map(|(key, entry)| ((Kind::Pull, key.as_str().into()), entry)));
+        page.0.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_url_in_use_is_told_of_pulls_that_play_from_a_backup() {
+        let told = samples(vec![
+            ("v/live/a".to_owned(), entry(None, State::Enabled)),
+            ("v/live/b".to_owned(), entry(Some("rtsp://b/1"), State::Enabled)),
+            ("v/live/c\"\\\n".to_owned(), entry(Some("rtsp://c/1"), State::Enabled)),
+            ("v/live/d".to_owned(), entry(Some("rtsp://c/1"), State::Disabled)),
+        ]);
+        let line = |key: &str, url: u64| {
+            format!(
+                r#"zlm_journal_backup_url_since_timestamp_seconds{{key="{key}",url="{url}",why="URL 1 has failed for 10 s"}} 1795446000.5"#
+            )
+        };
+        assert_eq!(told, [line("v/live/b", 2), line(r#"v/live/c\"\\\n"#, 3)]);
+    }
+
+    #[test]
+    fn the_page_stays_bounded_however_many_play_from_backups() {
+        let on_backup = entry(Some("rtsp://b/1"), State::Enabled);
+        let all = (0..MOST_NAMED + 1).map(|n| (format!("v/live/{n}"), on_backup.clone())).collect();
+        assert_eq!(samples(all).len(), MOST_NAMED);
+    }
 }

@@ -2,7 +2,6 @@
 //! each, in order; or they change one, or start what is missing.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -18,31 +17,24 @@ use crate::plugin::Plugin;
 /// The body has the arguments of addStreamProxy for each item. The reconciler starts the proxies: no reply waits for a
 /// camera.
 pub fn add(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
-    let Cautious { dry_run, .. } = request.args()?;
-    let (mut changes, mut answers, mut added) = (Vec::new(), Vec::new(), HashSet::new());
+    let options: Cautious = request.args()?;
+    let (mut changes, mut answers, mut named) = (Vec::new(), Vec::new(), HashSet::new());
     for item in request.items()? {
         answers.push(match add_of(Kind::Pull, &item) {
             Err(error) => Outcome::refused(INVALID_ARGS, error.message),
-            Ok((key, _)) if plugin.journal().wants(Kind::Pull, &key, 0) || !added.insert(key.clone()) => {
-                Outcome { key: Some(key), ..Outcome::refused(OTHER_FAILED, "This stream already exists") }
-            }
             Ok((key, args)) => {
-                changes.push(Mutation {
-                    key: (Kind::Pull, Arc::from(key.as_str())),
-                    op: Op::Add,
-                    args: Some(args),
-                    expected: None,
-                });
-                Outcome::of(&key)
+                let name: ProxyKey = (Kind::Pull, key.as_str().into());
+                let is_first = named.insert(name.clone());
+                if plugin.journal().wants(Kind::Pull, &key, 0) || !is_first {
+                    Outcome { key: Some(key), ..Outcome::refused(OTHER_FAILED, "This stream already exists") }
+                } else {
+                    changes.push(Mutation { key: name, op: Op::Add, args: Some(args), expected: None });
+                    Outcome::of(&key)
+                }
             }
         });
     }
-    if dry_run {
-        plugin.journal().check_loaded()?;
-        return Ok(Reply::as_of(plugin.journal().seq(), answers));
-    }
-    let changed = plugin.change_all(changes, None, &request.cause("addStreamProxies"))?;
-    Ok(Reply::changed(&changed, answers))
+    options.change(plugin, changes, &named, &request.cause("addStreamProxies"), |_| json!(answers))
 }
 
 /// The options of a call that names proxies.

@@ -18,6 +18,8 @@ let events = null;
 let next = null;
 let problem = null;
 let snapshots = [];
+// The newest snapshot when they were listed; undefined before.
+let snapshotOf;
 let moment = '';
 let isLoading = false;
 let loads = 0;
@@ -38,11 +40,11 @@ export function enter(app) {
 // One call's changes are one event; a very long one goes on on the next page.
 function joined(before, rows) {
   const [last, [first, ...rest]] = [before.at(-1), rows];
-  const isOne = last && first && last.at === first.at && last.origin === first.origin && last.reason === first.reason;
+  const isOne = last?.more && first && last.at === first.at && last.origin === first.origin && last.reason === first.reason;
   if (!isOne) return [...before, ...rows];
   const ops = { ...last.ops };
   for (const [op, n] of Object.entries(first.ops)) ops[op] = (ops[op] ?? 0) + n;
-  return [...before.slice(0, -1), { ...last, ops, first_seq: first.first_seq, count: last.count + first.count }, ...rest];
+  return [...before.slice(0, -1), { ...last, ops, first_seq: first.first_seq, count: last.count + first.count, more: first.more }, ...rest];
 }
 
 async function load(app, before = undefined) {
@@ -55,7 +57,6 @@ async function load(app, before = undefined) {
     const [from, to] = [fromLocalInput(since), fromLocalInput(until)];
     const args = { limit: ON_PAGE, group: 1, text: text || null, kind: kind || null, since: from, until: to, before };
     const reply = await call('getJournalHistory', args);
-    if (before === undefined) snapshots = (await call('listJournalSnapshots')).data;
     if (mine !== loads) return;
     events = joined(before === undefined ? [] : events, reply.data);
     hasOlder = before !== undefined;
@@ -74,7 +75,14 @@ async function load(app, before = undefined) {
   }
 }
 
+// The one call of this second. False: the status is asked instead.
 export async function refresh(app) {
+  const newest = app.status?.snapshot?.seq;
+  if (newest !== snapshotOf) {
+    snapshots = (await call('listJournalSnapshots')).data;
+    snapshotOf = newest;
+    return true;
+  }
   const isNews = problem !== null || (app.status && app.status.durable_seq !== seqOf);
   if (!isNews || isLoading || hasOlder || isSlow || Date.now() - loadedAt < PAUSE) return false;
   await load(app);
@@ -161,11 +169,9 @@ function timeline(app) {
 }
 
 function eventView(app, event) {
-  const { seq, first_seq: first, at, origin, reason, count, ops, items } = event;
+  const { seq, first_seq: first, at, origin, reason, count, more, ops, items } = event;
   // With a filter, others of the same call may lie before and after: then its moment counts.
   const isWhole = !filter.text && !filter.kind;
-  // Its first changes may be on the next page.
-  const isPart = next !== null && event === events.at(-1);
   const main = Object.entries(ops).sort((a, b) => b[1] - a[1])[0][0];
   const back = (moment) => rollBack(app, moment).then((done) => done && load(app));
   const one = (item) =>
@@ -190,6 +196,6 @@ function eventView(app, event) {
     h('div', { class: 'do' },
       button('back-to', t('rollback.to'), () => back(isWhole ? { to_seq: seq } : { to_time: at }),
         { 'aria-label': t('rollback.after', { seq: number(seq) }) }),
-      !isPart && button('back-before', t('rollback.undo'), () => back(isWhole ? { to_seq: first - 1 } : { to_time: at - 1 }),
+      !more && button('back-before', t('rollback.undo'), () => back(isWhole ? { to_seq: first - 1 } : { to_time: at - 1 }),
         { class: 'quiet', 'aria-label': t('rollback.before', { seq: number(first) }) })));
 }

@@ -322,8 +322,10 @@ export function setLanguage(tag) {
 
 export function t(key, values = {}) {
   const texts = TEXTS[key];
-  // Such as a state of a newer server: better its name than nothing.
-  if (!texts) return key.slice(key.lastIndexOf('.') + 1);
+  if (!texts) {
+    console.error(`there is no text ${key}`);
+    return key.slice(key.lastIndexOf('.') + 1);
+  }
   let text = texts[Object.keys(LANGUAGES).indexOf(current)];
   if (text.includes('|')) text = text.split('|')[String(values.n) === '1' ? 0 : 1];
   return text.replace(/\{(\w+)\}/g, (whole, name) => {

@@ -17,7 +17,7 @@ const LONGEST_PROBATION: Duration = Duration::from_secs(3600);
 /// A first URL that fails this long after the pull went back to it has failed anew.
 const TRUSTED: Duration = Duration::from_secs(3600);
 /// A connect may count as playing for as long as MediaServer waits for media (5 s, and its look every 2.5 s).
-const SETTLES: Duration = Duration::from_secs(8);
+const PLAYS_FOR_SURE: Duration = Duration::from_secs(8);
 /// A URL is given twice as long each time that all have failed, up to this.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -160,7 +160,7 @@ impl Urls {
 
     /// It is tried, or has failed.
     pub fn fails(&mut self, now: Duration) {
-        if self.playing.take().is_some_and(|since| now >= since + SETTLES) {
+        if self.playing.take().is_some_and(|since| now >= since + PLAYS_FOR_SURE) {
             (self.failing, self.failed) = (None, 0);
         }
         self.failing.get_or_insert(now);
@@ -191,7 +191,7 @@ impl Urls {
         let (is_noted, plays) = (self.now == self.recorded || self.notes, self.playing);
         [
             (Due::Next, self.failing.filter(|_| plays.is_none()).map(|since| since + self.patience(patience))),
-            (Due::Note, plays.filter(|_| !is_noted).map(|since| since + SETTLES)),
+            (Due::Note, plays.filter(|_| !is_noted).map(|since| since + PLAYS_FOR_SURE)),
             (Due::Probe, self.probe.as_ref().and_then(|probe| probe.at)),
         ]
     }

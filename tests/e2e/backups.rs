@@ -77,6 +77,12 @@ fn a_camera_whose_url_dies_plays_from_its_backup_and_its_viewers_stay() {
         metrics.contains("zlm_journal_on_backup_proxies 1\n")
             && metrics.contains("zlm_journal_url_moves_total 1\n")
     );
+    let (since, why) = (noted["since"].as_f64().unwrap() / 1000.0, noted["why"].as_str().unwrap());
+    let metric = format!(
+        "zlm_journal_backup_url_since_timestamp_seconds{{key=\"{}\",url=\"3\",why=\"{why}\"}} {since}\n",
+        key("s")
+    );
+    assert!(metrics.contains(&metric), "{metric} is not in\n{metrics}");
     let last = || server.get("getJournalHistory", &[("limit", "1")])["data"][0].clone();
     // The history is read from the file.
     server.wait_for("the note on disk", || last()["origin"] == "zlm-journal");

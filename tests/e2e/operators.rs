@@ -329,6 +329,152 @@ fn hostile_names_are_shown_as_they_are() {
     leave(browser, &fixture);
 }
 
+/// Those of a kind that the journal has.
+fn of_kind(server: &Server, kind: &str) -> Vec<Value> {
+    let reply = server.get("listJournal", &[("kind", kind), ("live", "1")]);
+    reply["data"].as_array().unwrap().clone()
+}
+
+#[test]
+#[ignore = "slow: just test-e2e"]
+fn operator_adds_and_edits_pushes_and_processes_and_deletes_them_all() {
+    let fixture = Fixture::start(&[]);
+    let server = &fixture.server;
+    let Some(browser) = operator(&fixture) else { return };
+    browser.click(&named("tab-proxies"));
+    let forms: [(&str, &[(&str, &str)]); 2] = [
+        ("push", &[("dst_url", "rtmp://127.0.0.1:1/live/x"), ("stream", "gate")]),
+        ("ffmpeg", &[("src_url", OFF), ("dst_url", "rtmp://127.0.0.1:1/live/y"), ("timeout_ms", "9000")]),
+    ];
+    for (kind, fields) in forms {
+        browser.click(&named("add"));
+        browser.choose(&named("field-kind"), kind);
+        if kind == "push" {
+            browser.choose(&named("field-schema"), "rtmp");
+        }
+        for (name, value) in fields {
+            browser.fill(&named(&format!("field-{name}")), value);
+        }
+        browser.click(&named("preview"));
+        browser.wait_for(&named("review-added"));
+        assert_eq!(of_kind(server, kind), [] as [Value; 0], "nothing is done before it is confirmed");
+        confirm(&browser);
+        let entry = of_kind(server, kind)[0].clone();
+        for (name, value) in fields {
+            assert_eq!(entry["args"][name], *value, "{entry}");
+        }
+        let row = format!("[data-test=\"row\"][data-id=\"{kind}/{}\"]", entry["key"].as_str().unwrap());
+        browser.wait_for(&row);
+        browser.click(&within(&row, "edit"));
+        browser.wait_for(&format!("{}:enabled", named("field-journal_label")));
+        assert_eq!(browser.count(&format!("{}:disabled", named("field-dst_url"))), 1, "it is of the key");
+        browser.fill(&named("field-journal_label"), "site 1");
+        browser.click(&named("preview"));
+        browser.wait_for(&named("review-changed"));
+        confirm(&browser);
+        assert_eq!(of_kind(server, kind)[0]["args"]["journal_label"], "site 1");
+    }
+    browser.wait_until("both", |browser| browser.count(&named("row")) == 2);
+    browser.click(&named("choose-page"));
+    browser.click(&named("delete"));
+    browser.wait_for(&named("review-removed"));
+    confirm(&browser);
+    browser.wait_for(&named("list-empty"));
+    assert_eq!(fixture.sqlite3("select count(*) from proxies"), "0\n");
+    browser.click(&named("notice-action"));
+    browser.wait_for(&named("review-added"));
+    confirm(&browser);
+    browser.wait_until("both again", |browser| browser.count(&named("row")) == 2);
+    assert_eq!(of_kind(server, "push")[0]["args"]["journal_label"], "site 1");
+    leave(browser, &fixture);
+}
+
+#[test]
+#[ignore = "slow: just test-e2e"]
+fn operator_starts_what_the_server_has_given_up() {
+    let fixture = Fixture::start(&[("revive_sec", "0")]);
+    let (server, source) = (&fixture.server, fixture.source());
+    let address = source.address();
+    let once = [("retry_count", "0"), ("timeout_sec", "2")];
+    assert_persisted(&add(server, "gate", &source.url, &once));
+    server.wait_for_stream("gate");
+    drop(source);
+    server.wait_for("it to be given up", || listed(server, "gate")["now"]["state"] == "down");
+    let Some(browser) = operator(&fixture) else { return };
+    browser.click(&named("tab-proxies"));
+    let gate = row("gate");
+    browser.wait_for(&gate);
+    assert_ne!(browser.text(&within(&gate, "why")), "", "why it does not play");
+    let _source = Source::live_at(fixture.dir.path(), address);
+    browser.click(&within(&gate, "choose"));
+    browser.click(&named("start"));
+    browser.wait_for(&named("review-started"));
+    assert_eq!(listed(server, "gate")["now"]["state"], "down", "nothing is done before it is confirmed");
+    confirm(&browser);
+    server.wait_for_stream("gate");
+    browser.wait_until("the list to show that it plays", |browser| {
+        browser.text(&within(&gate, "doing")) == "playing"
+    });
+    leave(browser, &fixture);
+}
+
+#[test]
+#[ignore = "slow: just test-e2e"]
+fn a_file_that_is_dropped_takes_the_place_of_all_and_exports_have_passwords_only_if_asked() {
+    let fixture = Fixture::start(&[]);
+    let server = &fixture.server;
+    add_all(server, &["gate", "yard"]);
+    let Some(browser) = operator(&fixture) else { return };
+    browser.click(&named("tab-transfer"));
+    browser.click(&named("mode-replace"));
+    let with_password = "rtsp://admin:geheim@127.0.0.1:1/off";
+    let table = format!(
+        "vhost,app,stream,url\n__defaultVhost__,live,gate,{OFF}\n__defaultVhost__,live,roof,{with_password}\n"
+    );
+    browser.wait_for(&named("drop"));
+    browser.run(
+        "const dataTransfer = new DataTransfer();
+         dataTransfer.items.add(new File([arguments[1]], 'cameras.csv', { type: 'text/csv' }));
+         const event = new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true });
+         document.querySelector(arguments[0]).dispatchEvent(event)",
+        json!([named("drop"), table]),
+    );
+    browser.wait_for(&named("import-preview"));
+    for part in ["review-added", "review-removed"] {
+        assert_eq!(browser.count(&format!("{} .line", named(part))), 1, "{part}");
+    }
+    assert!(browser.text(&named("review-added")).contains("***@127.0.0.1"), "the password is not shown");
+    // Another one changes something meanwhile: nothing is done until it has been seen.
+    add_all(server, &["hall"]);
+    browser.click(&named("import-apply"));
+    browser.wait_for(&named("conflict"));
+    assert_eq!(fixture.sqlite3("select count(*) from proxies"), "3\n");
+    browser.click(&named("import-again"));
+    let two_go = |browser: &Browser| browser.count(&format!("{} .line", named("review-removed"))) == 2;
+    browser.wait_until("the difference anew", two_go);
+    browser.click(&format!("{}:enabled", named("import-apply")));
+    browser.wait_for(&named("import-progress"));
+    let keys = "select group_concat(key) from (select key from proxies order by key)";
+    assert_eq!(fixture.sqlite3(keys), format!("{},{}\n", key("gate"), key("roof")));
+
+    for (name, url) in [("export-reveal", with_password), ("export-hidden", "rtsp://***@127.0.0.1:1/off")] {
+        let dir = fixture.dir.path().join(name);
+        fs::create_dir(&dir).unwrap();
+        browser.cdp("Browser.setDownloadBehavior", json!({"behavior": "allow", "downloadPath": dir}));
+        browser.click(&named(name));
+        let file = || {
+            let files = fs::read_dir(&dir).unwrap().map(|file| file.unwrap().path());
+            files.filter(|path| path.extension().is_some_and(|ending| ending == "json")).last()
+        };
+        browser.wait_until("the download", |_| file().is_some());
+        let exported: Value = serde_json::from_slice(&fs::read(file().unwrap()).unwrap()).unwrap();
+        let urls: Vec<&Value> =
+            exported["entries"].as_array().unwrap().iter().map(|entry| &entry["args"]["url"]).collect();
+        assert_eq!(urls, [OFF, url], "{name}");
+    }
+    leave(browser, &fixture);
+}
+
 #[test]
 #[ignore = "slow: just test-e2e"]
 fn every_text_is_there_in_both_languages() {
@@ -342,6 +488,9 @@ fn every_text_is_there_in_both_languages() {
             for (const [key, texts] of Object.entries(TEXTS)) {
                 if (texts.length !== 2 || texts.some((text) => !text.trim())) problems.push(`${key} is not in both`);
                 else if (holes(texts[0]) !== holes(texts[1])) problems.push(`${key}: ${holes(texts[0])} or ${holes(texts[1])}`);
+                // A word of English that is not a name, and nothing Chinese beside it.
+                const isWord = /[a-z]{3}/.test(texts[0].replace(/\\{\\w+\\}|zlm-journal/g, ''));
+                if (isWord && !/\\p{Script=Han}/u.test(texts[1])) problems.push(`${key} is not Chinese: ${texts[1]}`);
             }
             for (const file of arguments[0]) {
                 const code = await (await fetch(`/journal/${file}`)).text();
@@ -383,14 +532,32 @@ fn page_asks_once_a_second_at_most_and_not_at_all_out_of_sight() {
     add_all(&fixture.server, &["gate"]);
     let Some(mut browser) = operator(&fixture) else { return };
     browser.wait_for(&named("card-fleet"));
-    let asked = |browser: &mut Browser| calls(browser.requests(), "getJournalStatus").len();
-    let before = asked(&mut browser);
-    while asked(&mut browser) < before + 4 {
-        thread::sleep(Duration::from_millis(100));
+    let all = |browser: &mut Browser| {
+        let requests = browser.requests().iter().filter(|request| request.url.contains("/index/api/"));
+        requests.map(|request| request.at).collect::<Vec<f64>>()
+    };
+    let asked = |browser: &mut Browser| all(browser).len();
+    // The list and the timeline follow what changes, by the same call a second.
+    for (tab, there, news) in [("now", "card-fleet", 4), ("proxies", "row", 8), ("history", "event", 8)] {
+        browser.click(&named(&format!("tab-{tab}")));
+        browser.wait_for(&named(there));
+        // What the click has asked for is over.
+        let shown = asked(&mut browser);
+        while asked(&mut browser) < shown + 2 {
+            thread::sleep(Duration::from_millis(100));
+        }
+        let before = asked(&mut browser) - 1;
+        for n in 0.. {
+            add_all(&fixture.server, &[&format!("{tab}{n}")]);
+            thread::sleep(Duration::from_millis(500));
+            if asked(&mut browser) > before + news {
+                break;
+            }
+        }
+        let times = all(&mut browser).split_off(before);
+        assert!(times.windows(2).all(|two| two[1] - two[0] > 0.9), "{tab}: {times:?}");
+        browser.wait_until("the news", |browser| tab == "now" || browser.shown().contains(&format!("{tab}1")));
     }
-    let times: Vec<f64> =
-        calls(browser.requests(), "getJournalStatus")[before..].iter().map(|call| call.at).collect();
-    assert!(times.windows(2).all(|two| two[1] - two[0] > 0.9), "{times:?}");
     // Another tab is in front; what it loads afterwards shows that nothing came before.
     browser.run(
         "Object.defineProperty(document, 'hidden', { get: () => window.isAway ?? false }); \
@@ -525,6 +692,27 @@ fn axe_finds_nothing_serious() {
         browser.click(&named("cancel"));
         browser.click(&named("editor-cancel"));
         browser.click(&named("editor-discard"));
+
+        let file = fixture.dir.path().join("cameras.csv");
+        let line = |stream: &str, url: &str| format!("__defaultVhost__,live,{stream},{url}\n");
+        browser.click(&named("tab-transfer"));
+        fs::write(&file, format!("vhost,app,stream,url\n{}", line("hall", ""))).unwrap();
+        browser.upload(&named("file"), &file);
+        browser.wait_for(&named("bad-lines"));
+        check(&format!("bad lines, {theme}"));
+        fs::write(
+            &file,
+            format!("vhost,app,stream,url\n{}{}", line("hall", OFF), line("gate", "rtsp://127.0.0.1:1/x")),
+        )
+        .unwrap();
+        browser.upload(&named("file"), &file);
+        browser.wait_for(&named("import-preview"));
+        check(&format!("the preview of a file, {theme}"));
+        add_all(&fixture.server, &[&format!("other-{theme}")]);
+        browser.click(&named("import-apply"));
+        browser.wait_for(&named("conflict"));
+        check(&format!("a conflict, {theme}"));
+        browser.click(&named("import-cancel"));
     }
     leave(browser, &fixture);
 }
