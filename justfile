@@ -32,6 +32,10 @@ test-storage:
 test-native:
     timeout 20m cargo test --test native -- --include-ignored
 
+# The installed package, the host over libmk_api, the examples: 5 minutes.
+test-embed:
+    timeout 20m cargo test --test embed -- --include-ignored
+
 # A MediaServer from outside, or the stand-in where there is none: 10 minutes. `just test-e2e restore` runs a part.
 test-e2e *filter:
     timeout 30m cargo test --test e2e -- --include-ignored {{filter}}
@@ -50,7 +54,7 @@ schedules seconds="600":
 
 # All that `cargo test` leaves out, the slow ones with larger bounds. A test that cannot be run here is a failure.
 test-long:
-    ZLMJ_NO_SKIP=1 just test-storage test-native test-e2e
+    ZLMJ_NO_SKIP=1 just test-storage test-native test-embed test-e2e
     ZLMJ_SEED=$(date +%s) ZLMJ_CASES=100000 cargo test --lib properties -- --nocapture
     just fuzz 600
     just schedules

@@ -82,10 +82,10 @@ bool ClientCall::begin(
     const std::string &name, const std::vector<zlm_journal_pair> &args, const Handler &handler, const Parser &parser,
     SockInfo &sender) {
     const std::string caller = sender.get_peer_ip() + ":" + std::to_string(sender.get_peer_port());
-    const zlm_journal_request request{textOf(name), args.data(), args.size(), textOf(caller)};
+    const zlm_journal_request request{sizeof request, textOf(name), args.data(), args.size(), textOf(caller)};
     auto *context = new Ptr(shared_from_this());
-    const zlm_journal_client client{context, go, done};
-    zlm_journal_verdict verdict{0, ZLM_JOURNAL_PASS, false};
+    const zlm_journal_client client{sizeof client, context, go, done};
+    zlm_journal_verdict verdict{sizeof verdict, ZLM_JOURNAL_PASS, false, 0};
     if (zlm_journal_call_open(plugin().journal, &request, &client, &verdict) != 0) {
         ErrorL << "journal: " << name << " is not journaled: " << lastError();
     }
@@ -176,7 +176,7 @@ void ClientCall::answered(uint32_t outcome, int code, Reply reply) {
         _is_answered = true;
         _reply = std::move(reply);
     }
-    const zlm_journal_answer answer{outcome, code, textOf(text)};
+    const zlm_journal_answer answer{sizeof answer, outcome, code, textOf(text)};
     if (zlm_journal_call_answered(plugin().journal, _number, &answer) != 0) {
         // The journal failed, or was closed and has reported that: send the server's own answer.
         const std::string body =

@@ -30,7 +30,7 @@ struct Start {
     // Only the first answer counts.
     void answer(uint32_t outcome, const std::string &text) {
         if (!_answered.exchange(true)) {
-            const zlm_journal_answer answer{outcome, 0, textOf(text)};
+            const zlm_journal_answer answer{sizeof answer, outcome, 0, textOf(text)};
             bool is_success = false;
             (void)zlm_journal_host_added(plugin().journal, call, &answer, &is_success);
             crash::answered(call, is_success);
@@ -63,7 +63,11 @@ struct Add {
         , stream(stringOf(add.stream.stream))
         , setting(stringOf(add.setting))
         , url(stringOf(add.url))
-        , body(stringOf(add.body)) {}
+        , body(stringOf(add.body)) {
+        for (size_t i = 0; i < add.args_len; ++i) {
+            args[stringOf(add.args[i].name)] = stringOf(add.args[i].value);
+        }
+    }
 
     const std::string key;
     const uint64_t seq;
@@ -72,6 +76,7 @@ struct Add {
     const std::string schema, vhost, app, stream;
     const std::string setting;
     const std::string url, body;
+    mINI args;
 };
 
 void remove(uint64_t call, const std::string &remove_api, const std::string &key) {
@@ -131,20 +136,11 @@ bool update(uint64_t call, const Add &add) {
     }
     const crash::Dispatch dispatch(call, add.seq);
     const auto start = std::make_shared<Start>(call);
-    mINI args;
-    Json::Value body;
-    if (!Json::Reader().parse(add.body, body) || !body.isObject()) {
-        start->answer(ZLM_JOURNAL_REFUSED, "its arguments cannot be read");
-        return true;
-    }
-    for (const auto &name : body.getMemberNames()) {
-        args[name] = body[name].asString();
-    }
     const auto updated = [call] {
         (void)zlm_journal_host_updated(plugin().journal, call);
         crash::made(call);
     };
-    pulls::update(pull, add.url, args, updated, [start](const SockException &error) {
+    pulls::update(pull, add.url, add.args, updated, [start](const SockException &error) {
         start->answer(error ? ZLM_JOURNAL_REFUSED : ZLM_JOURNAL_ACCEPTED, error.what());
     });
     return true;
@@ -187,7 +183,7 @@ void hostRemove(void *, uint64_t call, zlm_journal_text remove_api, zlm_journal_
 } // namespace
 
 void startRestore() {
-    const zlm_journal_host host{nullptr, hostAdd, pulls::canUpdate() ? hostUpdate : nullptr, hostRemove};
+    const zlm_journal_host host{sizeof host, nullptr, hostAdd, pulls::canUpdate() ? hostUpdate : nullptr, hostRemove};
     if (zlm_journal_start(plugin().journal, &host) != 0) {
         ErrorL << "journal: the restore cannot be started: " << lastError();
     }

@@ -151,7 +151,7 @@ void answer(
     const Invoker &invoker) {
     const auto pairs = pairsOf(args);
     const std::string caller = sender.get_peer_ip() + ":" + std::to_string(sender.get_peer_port());
-    const zlm_journal_request request{textOf(name), pairs.data(), pairs.size(), textOf(caller)};
+    const zlm_journal_request request{sizeof request, textOf(name), pairs.data(), pairs.size(), textOf(caller)};
     // The reply comes whatever this returns.
     (void)zlm_journal_api_call(
         plugin().journal, &request, textOf(body), Asker::reply,

@@ -59,7 +59,8 @@ struct Config {
 
     // `protocol_pairs` are those of `protocol`. The result refers to both.
     zlm_journal_facts facts(const std::vector<zlm_journal_pair> &protocol_pairs) const {
-        return {vhosts,
+        return {sizeof(zlm_journal_facts),
+                vhosts,
                 kTellsFailures,
                 idle_answer_ms,
                 textOf(record_app),
@@ -162,12 +163,12 @@ void open() {
             own_ports.push_back(static_cast<uint16_t>(atoi(port->second.c_str())));
         }
     }
+    const auto facts = config.facts(protocol);
     const zlm_journal_options options{
-        ZLM_JOURNAL_ABI,  static_cast<uint32_t>(EventPollerPool::Instance().getExecutorSize()),
-        pairs.data(),     pairs.size(),
-        textOf(base_dir), own_hosts.data(),
-        own_hosts.size(), own_ports.data(),
-        own_ports.size(), config.facts(protocol),
+        sizeof options,   ZLM_JOURNAL_ABI,  static_cast<uint32_t>(EventPollerPool::Instance().getExecutorSize()),
+        pairs.data(),     pairs.size(),     textOf(base_dir),
+        own_hosts.data(), own_hosts.size(), own_ports.data(),
+        own_ports.size(), &facts,
     };
     const int result = zlm_journal_open(&options, &plugin().journal);
     if (result == ZLM_JOURNAL_CODE_DISABLED) {
@@ -181,7 +182,9 @@ void open() {
     std::atexit(atExit);
     serveCalls();
     servePage();
-    crash::watch(std::string(crash_file(plugin().journal)));
+    crash::watch(textFrom([](char *buffer, size_t capacity, size_t *len) {
+        return zlm_journal_crash_file(plugin().journal, buffer, capacity, len);
+    }));
     plugin().api.reset(new ApiCalls);
     listenToEvents();
     NoticeCenter::Instance().addListener(&plugin(), Broadcast::kBroadcastReloadConfig, [](BroadcastReloadConfigArgs) {

@@ -27,11 +27,17 @@ std::vector<zlm_journal_pair> pairsOf(const Pairs &values) {
     return pairs;
 }
 
-inline std::string lastError() {
-    char buffer[1024] = "";
+// What a function that copies a text to a buffer gives; empty if it fails.
+template <typename Copy>
+std::string textFrom(Copy copy) {
+    char buffer[4096] = "";
     size_t len = 0;
-    (void)zlm_journal_last_error(buffer, sizeof(buffer), &len);
+    (void)copy(buffer, sizeof(buffer), &len);
     return buffer;
+}
+
+inline std::string lastError() {
+    return textFrom(zlm_journal_last_error);
 }
 
 } // namespace zlm_journal

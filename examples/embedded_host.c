@@ -70,7 +70,7 @@ static void server_insert(server *self, const char *key, size_t len) {
 
 /* ---- what the journal asks of the server */
 
-static const zlm_journal_answer accepted = {ZLM_JOURNAL_ACCEPTED, 0, {NULL, 0}};
+static const zlm_journal_answer accepted = {sizeof accepted, ZLM_JOURNAL_ACCEPTED, 0, {NULL, 0}};
 
 static void host_add(void *context, uint64_t call, const zlm_journal_add *add) {
     server *self = (server *)context;
@@ -131,6 +131,7 @@ static void add_proxy(server *self, size_t number) {
     args[2] = pair("stream", stream);
     args[3] = pair("url", url);
     memset(&call, 0, sizeof call);
+    call.size = sizeof call;
     call.op = ZLM_JOURNAL_ADD;
     call.kind = text("pull");
     call.key = text(key);
@@ -170,6 +171,7 @@ int main(int argc, char **argv) {
     settings[0] = pair("enable", "1");
     settings[1] = pair("path", "proxies.db");
     memset(&options, 0, sizeof options);
+    options.size = sizeof options;
     options.abi = ZLM_JOURNAL_ABI;
     options.host_threads = 4;
     options.settings = settings;
@@ -179,6 +181,7 @@ int main(int argc, char **argv) {
         fail("open");
     }
     memset(&host, 0, sizeof host);
+    host.size = sizeof host;
     host.context = &self;
     host.add = host_add;
     host.remove = host_remove;

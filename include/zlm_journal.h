@@ -21,9 +21,9 @@
 #include <stdint.h>
 
 /*
- The version of this header. Every incompatible change increments it.
+ The version of this header. Every incompatible change increments it; docs/abi.md says which changes are compatible.
  */
-#define ZLM_JOURNAL_ABI 15
+#define ZLM_JOURNAL_ABI 16
 
 /*
  `zlm_journal_call.op`: the call made a proxy. No change if the journal already has it with the same arguments,
@@ -221,6 +221,10 @@ typedef struct zlm_journal_pair {
  */
 typedef struct zlm_journal_facts {
   /*
+   sizeof(zlm_journal_facts).
+   */
+  uint32_t size;
+  /*
    `general.enableVhost`. If false, every media source has the virtual host __defaultVhost__, whatever its proxy
    was added with.
    */
@@ -255,6 +259,10 @@ typedef struct zlm_journal_facts {
  */
 typedef struct zlm_journal_options {
   /*
+   sizeof(zlm_journal_options).
+   */
+  uint32_t size;
+  /*
    ZLM_JOURNAL_ABI of the header that the caller was compiled with.
    */
   uint32_t abi;
@@ -279,7 +287,10 @@ typedef struct zlm_journal_options {
   size_t own_hosts_len;
   const uint16_t *own_ports;
   size_t own_ports_len;
-  struct zlm_journal_facts facts;
+  /*
+   NULL: as if all of it were zero.
+   */
+  const struct zlm_journal_facts *facts;
 } zlm_journal_options;
 
 /*
@@ -289,9 +300,13 @@ typedef struct zlm_journal_options {
 typedef uint64_t zlm_journal_handle;
 
 /*
- A change of the desired state, reported by a host that tracks effects itself.
+ A change of the desired state: one that has happened (zlm_journal_record), or one that is asked for (zlm_journal_want).
  */
 typedef struct zlm_journal_call {
+  /*
+   sizeof(zlm_journal_call).
+   */
+  uint32_t size;
   /*
    ZLM_JOURNAL_ADD, ZLM_JOURNAL_ADD_EXISTING or ZLM_JOURNAL_REMOVE.
    */
@@ -301,7 +316,7 @@ typedef struct zlm_journal_call {
    */
   struct zlm_journal_text kind;
   /*
-   The proxy's key as the host knows it: 1 to 4096 bytes of UTF-8.
+   The proxy's key as the host knows it: 1 to 4096 bytes of UTF-8; for zlm_journal_want it may be empty.
    */
   struct zlm_journal_text key;
   /*
@@ -324,13 +339,17 @@ typedef struct zlm_journal_call {
  */
 typedef struct zlm_journal_ack {
   /*
-   The number of the change; 0 if there was none.
+   sizeof(zlm_journal_ack) in this library: members that begin behind it are not there.
    */
-  uint64_t seq;
+  uint32_t size;
   /*
    One of ZLM_JOURNAL_NOT_PERSISTED, _PERSISTED, _PERSISTED_SOON.
    */
   uint32_t persisted;
+  /*
+   The number of the change; 0 if there was none.
+   */
+  uint64_t seq;
   /*
    0, or the zlm_journal_code of the error.
    */
@@ -363,6 +382,10 @@ typedef void (*zlm_journal_log)(void *context, uint32_t level, struct zlm_journa
  */
 typedef struct zlm_journal_request {
   /*
+   sizeof(zlm_journal_request).
+   */
+  uint32_t size;
+  /*
    The API's name, in any case: "addStreamProxy".
    */
   struct zlm_journal_text name;
@@ -383,6 +406,10 @@ typedef struct zlm_journal_request {
  not used after `done`.
  */
 typedef struct zlm_journal_client {
+  /*
+   sizeof(zlm_journal_client).
+   */
+  uint32_t size;
   void *context;
   /*
    Run the handler now. Only after ZLM_JOURNAL_WAIT.
@@ -402,9 +429,9 @@ typedef struct zlm_journal_client {
  */
 typedef struct zlm_journal_verdict {
   /*
-   The number of the call, from 1; 0 with ZLM_JOURNAL_PASS and _REFUSE.
+   sizeof(zlm_journal_verdict), set by the caller.
    */
-  uint64_t call;
+  uint32_t size;
   /*
    One of ZLM_JOURNAL_PASS, _GO, _WAIT, _REFUSE.
    */
@@ -413,6 +440,10 @@ typedef struct zlm_journal_verdict {
    The handler leaves work on other threads: call zlm_journal_call_settled when that is done.
    */
   bool settles;
+  /*
+   The number of the call, from 1; 0 with ZLM_JOURNAL_PASS and _REFUSE.
+   */
+  uint64_t call;
 } zlm_journal_verdict;
 
 /*
@@ -420,6 +451,10 @@ typedef struct zlm_journal_verdict {
  (zlm_journal_host_added).
  */
 typedef struct zlm_journal_answer {
+  /*
+   sizeof(zlm_journal_answer).
+   */
+  uint32_t size;
   /*
    One of ZLM_JOURNAL_ACCEPTED, _REPLIED, _REFUSED, _THREW, _DROPPED.
    */
@@ -447,17 +482,21 @@ typedef struct zlm_journal_stream {
  A proxy that the host must start.
  */
 typedef struct zlm_journal_add {
-  struct zlm_journal_text kind;
-  struct zlm_journal_text key;
   /*
-   The number of the change. A handler of crash signals writes it to crash_file() of the bridge while the server
-   works on the proxy.
+   sizeof(zlm_journal_add) in this library: members that begin behind it are not there.
    */
-  uint64_t seq;
+  uint32_t size;
   /*
    The server has this proxy, but it no longer works, or has to be another: remove it first.
    */
   bool replace;
+  struct zlm_journal_text kind;
+  struct zlm_journal_text key;
+  /*
+   The number of the change. A handler of crash signals writes it to zlm_journal_crash_file while the server works on
+   the proxy.
+   */
+  uint64_t seq;
   /*
    The server's API calls that add and remove it.
    */
@@ -481,6 +520,11 @@ typedef struct zlm_journal_add {
    recorded is not UTF-8 here.
    */
   struct zlm_journal_text body;
+  /*
+   The same, one by one.
+   */
+  const struct zlm_journal_pair *args;
+  size_t args_len;
 } zlm_journal_add;
 
 /*
@@ -490,6 +534,10 @@ typedef struct zlm_journal_add {
  valid until zlm_journal_close returns.
  */
 typedef struct zlm_journal_host {
+  /*
+   sizeof(zlm_journal_host).
+   */
+  uint32_t size;
   void *context;
   /*
    Start a proxy, on a thread of the host. No other add of its key is running then. Answer with
@@ -550,8 +598,8 @@ int32_t zlm_journal_open(const struct zlm_journal_options *options,
                          zlm_journal_handle *handle);
 
 /*
- Applies the `[journal]` section, all of it as for zlm_journal_open, and the current `facts` after the ini was read
- again. Settings that need a restart (enable, path, key_file, restore) and invalid ones are reported in the log and
+ Applies the `[journal]` section, all of it as for zlm_journal_open, and the current `facts` (NULL: they are as before)
+ after the ini was read again. Settings that need a restart (enable, path, key_file, restore) and invalid ones are reported in the log and
  the status. Touches no storage.
 
  # Safety
@@ -561,6 +609,23 @@ int32_t zlm_journal_reload(zlm_journal_handle handle,
                            const struct zlm_journal_pair *settings,
                            size_t settings_len,
                            const struct zlm_journal_facts *facts);
+
+/*
+ Asks for a proxy, changes one, or ends one, for a host that makes its proxies only when zlm_journal_host asks for them.
+ With ZLM_JOURNAL_ADD, the journal has the proxy with these arguments, in place of those that it had, and asks the
+ host to make or change it; with ZLM_JOURNAL_REMOVE, it no longer has it, and asks the host to end it. `call.key` may be
+ empty: then `args` have what makes the key. The desired state has changed when this returns; `done` is called, as for
+ zlm_journal_record, when the change is on disk, and may be NULL. The host is asked before or after that, and the status
+ says how it goes. While the journal cannot be written, the call is refused, whatever `on_error` says. Takes
+ microseconds, copies the arguments, and touches no storage.
+
+ # Safety
+ Pointers are NULL or point to what their types say.
+ */
+int32_t zlm_journal_want(zlm_journal_handle handle,
+                         const struct zlm_journal_call *call,
+                         zlm_journal_done done,
+                         void *context);
 
 /*
  Records a call. The desired state has changed when this returns, and `done` is called when the change is on disk.
@@ -602,6 +667,19 @@ int32_t zlm_journal_close(zlm_journal_handle handle);
  */
 int32_t zlm_journal_set_log(zlm_journal_log log,
                             void *context);
+
+/*
+ Copies the path of the file to which a handler of crash signals must write what the host was working on: the `seq` of
+ each zlm_journal_add, in decimal, one per line. The next start reads and removes it. `buffer`, `capacity` and `*len` are
+ as for zlm_journal_last_error.
+
+ # Safety
+ `buffer` is NULL or has room for `capacity` bytes; `len` is NULL or may be written.
+ */
+int32_t zlm_journal_crash_file(zlm_journal_handle handle,
+                               char *buffer,
+                               size_t capacity,
+                               size_t *len);
 
 /*
  Copies the message of this thread's last error to `buffer`, truncated to `capacity` bytes including the terminating
@@ -770,7 +848,7 @@ int32_t zlm_journal_host_updated(zlm_journal_handle handle,
 int32_t zlm_journal_host_removed(zlm_journal_handle handle, uint64_t call);
 
 /*
- Carries out one of the API calls that api_calls() of the bridge names. `request` has the arguments from URL and
+ Carries out one of the API calls of docs/api.md, such as getJournalStatus or syncJournal. `request` has the arguments from URL and
  body, `body` the unparsed body; both are copied. Returns at once; `reply` is called exactly once, whatever this
  returns, unless it is NULL (ZLM_JOURNAL_CODE_INVALID_ARGUMENT).
 

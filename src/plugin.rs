@@ -21,7 +21,7 @@ use self::intent::JournaledIntent;
 pub use self::intent::MOVED;
 use crate::capture::{Capture, HostFacts, Server};
 use crate::error::{Code, Error, Result};
-use crate::journal::{Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
+use crate::journal::{AppliedMutation, Call, Cause, Done, Journal, Mutation, Persisted, Precondition};
 use crate::model::{Existing, Hours, Kind, Op, ProxyKey, State, Stream};
 use crate::reconcile::{self, Event, Handle, Host, Limits};
 use crate::settings::{RestoreMode, Settings};
@@ -217,8 +217,25 @@ impl Plugin {
         wanted
     }
 
-    /// Makes many changes, all or none, makes the server follow, and waits until they are on disk. See
-    /// [`Journal::submit_batch`]. Blocks: not for media threads.
+    /// Makes many changes, all or none, and makes the server follow. See [`Journal::submit_batch`]. Takes microseconds for
+    /// each.
+    pub fn want(
+        &self,
+        mutations: Vec<Mutation>,
+        precondition: Option<Precondition<'_>>,
+        cause: &Cause,
+        done: Done,
+    ) -> Result<Vec<AppliedMutation>> {
+        let made = self.journal.submit_batch(mutations, precondition, cause, done)?;
+        if let Some(reconciler) = self.reconciler() {
+            for mutation in &made {
+                reconciler.tell(Event::Converge(mutation.key.clone(), self.change(mutation.existing())));
+            }
+        }
+        Ok(made)
+    }
+
+    /// The same, and waits until they are on disk. Blocks: not for media threads.
     pub fn change_all(
         &self,
         mutations: Vec<Mutation>,
@@ -227,12 +244,7 @@ impl Plugin {
     ) -> Result<Changed> {
         let (told, ack) = mpsc::channel();
         let done = Done::new(move |ack| drop(told.send(ack)));
-        let made = self.journal.submit_batch(mutations, precondition, cause, done)?;
-        if let Some(reconciler) = self.reconciler() {
-            for mutation in &made {
-                reconciler.tell(Event::Converge(mutation.key.clone(), self.change(mutation.existing())));
-            }
-        }
+        let made = self.want(mutations, precondition, cause, done)?;
         let ack = ack.recv_timeout(PATIENCE).unwrap_or_else(|_| {
             Error::storage("the disk has not answered yet: the changes are valid, and are written later").into()
         });

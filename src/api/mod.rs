@@ -68,13 +68,6 @@ fn add_of(kind: Kind, item: &Value) -> Result<(String, Args)> {
         return Err(Error::invalid("expected a JSON object of arguments"));
     };
     let args = Args::from_object(object)?;
-    let read = args.read();
-    kind.check_options(read.pairs())?;
-    let value = |name: &str| read.get(name).unwrap_or_default();
-    if let Some(missing) = kind.info().required.iter().find(|name| value(name).is_empty()) {
-        return Err(Error::invalid(format!("Required parameter missed: {missing}")));
-    }
-    let key = kind.key_of(value);
-    crate::model::check_key(&key)?;
+    let key = kind.key_of_add(&args)?;
     Ok((key, args))
 }

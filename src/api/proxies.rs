@@ -11,7 +11,7 @@ use super::reply::{INVALID_ARGS, NOT_FOUND, OTHER_FAILED, Outcome};
 use super::{Reply, Request, add_of};
 use crate::error::{Error, Result};
 use crate::journal::{Cause, Mutation, Precondition, Scope};
-use crate::model::{Args, Existing, Kind, Op, ProxyKey, State};
+use crate::model::{Existing, Kind, Op, ProxyKey, State};
 use crate::plugin::Plugin;
 
 /// The body has the arguments of addStreamProxy for each item. The reconciler starts the proxies: no reply waits for a
@@ -65,11 +65,6 @@ impl Cautious {
         let changed = plugin.change_all(changes, precondition, cause)?;
         Ok(Reply::changed(&changed, data(changed.count)))
     }
-}
-
-fn key_of(kind: Kind, args: &Args) -> String {
-    let read = args.read();
-    kind.key_of(|name| read.get(name).unwrap_or_default())
 }
 
 /// The body has keys of pulls, as strings or as objects with a member `key` and perhaps another `kind`.
@@ -140,7 +135,7 @@ pub fn update(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
     let asked = entry.args.noting(None)?.with(given)?;
     Kind::Pull.check_options(asked.read().pairs())?;
     let args = Kind::Pull.with_note_of(asked, &entry.args);
-    if key_of(Kind::Pull, &args) != *key.1
+    if Kind::Pull.key_of_args(&args) != *key.1
         || named.iter().any(|(name, value)| value.is_some_and(|value| args.read().get(name) != Some(value)))
     {
         return Err(Error::invalid("vhost, app and stream make the key of a pull: delete it and add another"));

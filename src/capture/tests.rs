@@ -143,7 +143,7 @@ impl Bench {
     /// The same, where the server may have it already.
     fn change(&self, call: u64, key: ProxyKey, seq: u64, existing: Existing) {
         let (takes, setting, url) = Default::default();
-        let add = Add { key, seq, existing, url, takes, setting, body: b"{}".to_vec() };
+        let add = Add { key, seq, existing, url, takes, setting, args: Vec::new() };
         reconcile::Host::add(&self.capture, call, add);
     }
 

@@ -1,7 +1,6 @@
 //! The cxx bridge: tables and texts that the host reads once, at its start. In C++ an error is a `rust::Error`.
 
 use super::guard::guarded;
-use super::handles;
 use crate::api;
 use crate::capture::CLOSES;
 use crate::error::Result;
@@ -17,10 +16,6 @@ mod ffi {
     }
 
     extern "Rust" {
-        /// The path of the file to which a handler of crash signals must write what the server was working on: the
-        /// `seq` of each zlm_journal_add, in decimal, one per line. The next start reads and removes it. Fails if the
-        /// handle is invalid. Any thread.
-        fn crash_file(handle: u64) -> Result<String>;
         /// The names of the API calls that zlm_journal_api_call() handles. Any thread, any time.
         fn api_calls() -> Result<Vec<String>>;
         /// All keys of the ini section. Any thread, any time, also before a journal is open.
@@ -29,10 +24,6 @@ mod ffi {
         /// time.
         fn watched_calls() -> Result<Vec<String>>;
     }
-}
-
-fn crash_file(handle: u64) -> Result<String> {
-    guarded("crash_file", || handles::get(handle)?.crash_file())
 }
 
 fn api_calls() -> Result<Vec<String>> {

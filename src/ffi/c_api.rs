@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use super::guard::{c_result, last_error};
 use super::logger::set_sink;
-use super::values::{Context, by_pointer, pairs, slice, write_out, zlm_journal_pair, zlm_journal_text};
+use super::values::{
+    Context, Growing, grown, pairs, size_of_ours, slice, write_out, zlm_journal_pair, zlm_journal_text,
+};
 use super::{guard, handles};
 use crate::capture::{HostFacts, PROTOCOLS, is_true};
 use crate::error::{Code, Error, Result};
-use crate::journal::{Ack, Call, Cause, Done, Persisted};
+use crate::journal::{Ack, Call, Cause, Done, Mutation, Persisted};
 use crate::model::{Args, Kind, NamingRules, Op};
 use crate::plugin::Plugin;
 
-/// The version of this header. Every incompatible change increments it.
-pub const ZLM_JOURNAL_ABI: u32 = 15;
+/// The version of this header. Every incompatible change increments it; docs/abi.md says which changes are compatible.
+pub const ZLM_JOURNAL_ABI: u32 = 16;
 
 /// `zlm_journal_call.op`: the call made a proxy. No change if the journal already has it with the same arguments,
 /// enabled and on disk.
@@ -45,6 +47,8 @@ pub type zlm_journal_handle = u64;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct zlm_journal_facts {
+    /// sizeof(zlm_journal_facts).
+    pub size: u32,
     /// `general.enableVhost`. If false, every media source has the virtual host __defaultVhost__, whatever its proxy
     /// was added with.
     pub vhosts: bool,
@@ -63,9 +67,28 @@ pub struct zlm_journal_facts {
     pub server_id: zlm_journal_text,
 }
 
+// SAFETY: as the trait asks.
+unsafe impl Growing for zlm_journal_facts {}
+
+impl zlm_journal_facts {
+    const NONE: Self = Self {
+        size: size_of_ours::<Self>(),
+        vhosts: false,
+        tells_failures: false,
+        idle_answer_ms: 0,
+        record_app: zlm_journal_text::NULL,
+        protocol: std::ptr::null(),
+        protocol_len: 0,
+        server_id: zlm_journal_text::NULL,
+    };
+}
+
 /// How to open a journal.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct zlm_journal_options {
+    /// sizeof(zlm_journal_options).
+    pub size: u32,
     /// ZLM_JOURNAL_ABI of the header that the caller was compiled with.
     pub abi: u32,
     /// The number of poller threads of the host; the default pace of a restore depends on it.
@@ -81,17 +104,24 @@ pub struct zlm_journal_options {
     pub own_hosts_len: usize,
     pub own_ports: *const u16,
     pub own_ports_len: usize,
-    pub facts: zlm_journal_facts,
+    /// NULL: as if all of it were zero.
+    pub facts: *const zlm_journal_facts,
 }
 
-/// A change of the desired state, reported by a host that tracks effects itself.
+// SAFETY: as the trait asks.
+unsafe impl Growing for zlm_journal_options {}
+
+/// A change of the desired state: one that has happened (zlm_journal_record), or one that is asked for (zlm_journal_want).
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct zlm_journal_call {
+    /// sizeof(zlm_journal_call).
+    pub size: u32,
     /// ZLM_JOURNAL_ADD, ZLM_JOURNAL_ADD_EXISTING or ZLM_JOURNAL_REMOVE.
     pub op: u32,
     /// The kind of proxy: "pull", "push" or "ffmpeg".
     pub kind: zlm_journal_text,
-    /// The proxy's key as the host knows it: 1 to 4096 bytes of UTF-8.
+    /// The proxy's key as the host knows it: 1 to 4096 bytes of UTF-8; for zlm_journal_want it may be empty.
     pub key: zlm_journal_text,
     /// All arguments of an add, at most 1 MiB; `secret` is dropped. Unused by other operations.
     pub args: *const zlm_journal_pair,
@@ -102,13 +132,19 @@ pub struct zlm_journal_call {
     pub reason: zlm_journal_text,
 }
 
+// SAFETY: as the trait asks.
+unsafe impl Growing for zlm_journal_call {}
+
 /// The result of a recorded call.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct zlm_journal_ack {
-    /// The number of the change; 0 if there was none.
-    pub seq: u64,
+    /// sizeof(zlm_journal_ack) in this library: members that begin behind it are not there.
+    pub size: u32,
     /// One of ZLM_JOURNAL_NOT_PERSISTED, _PERSISTED, _PERSISTED_SOON.
     pub persisted: u32,
+    /// The number of the change; 0 if there was none.
+    pub seq: u64,
     /// 0, or the zlm_journal_code of the error.
     pub code: i32,
     /// on_error=reject, and not persisted: the desired state is as before the call. Reply with an error; the journal
@@ -117,6 +153,9 @@ pub struct zlm_journal_ack {
     /// Empty, or the error message. Valid until the callback returns.
     pub error: zlm_journal_text,
 }
+
+// SAFETY: as the trait asks.
+unsafe impl Growing for zlm_journal_ack {}
 
 /// Called exactly once for each zlm_journal_record, whatever that returns: on the journal's writer thread, or before
 /// zlm_journal_record returns. Must not block and must not throw. `context` belongs to the caller.
@@ -139,8 +178,9 @@ pub unsafe extern "C" fn zlm_journal_open(
     handle: *mut zlm_journal_handle,
 ) -> i32 {
     c_result("zlm_journal_open", || {
-        // SAFETY: the caller promises valid pointers. `abi` is the first field in every version of the struct.
-        let abi = *unsafe { by_pointer(options.cast::<u32>(), "options") }?;
+        // SAFETY: the caller promises valid pointers, here and below.
+        let options = unsafe { grown(options, "options") }?;
+        let abi = options.abi;
         if abi != ZLM_JOURNAL_ABI {
             return Err(Error::new(
                 Code::VersionMismatch,
@@ -150,8 +190,6 @@ pub unsafe extern "C" fn zlm_journal_open(
                 ),
             ));
         }
-        // SAFETY: as promised by the caller, who has this very struct; also for what follows.
-        let options = unsafe { by_pointer(options, "options") }?;
         let pairs = unsafe { read_settings(options.settings, options.settings_len) }?;
         let base_dir = unsafe { options.base_dir.utf8("base_dir") }?;
         // Nothing is opened for a result that cannot be handed out.
@@ -161,16 +199,19 @@ pub unsafe extern "C" fn zlm_journal_open(
             .iter()
             .map(|host| unsafe { host.utf8("an own host") }.map(str::to_lowercase))
             .collect::<Result<Vec<_>>>()?;
-        // SAFETY: as promised by the caller.
-        let facts = unsafe { read_facts(&options.facts, hosts, ports) }?;
+        let facts = match options.facts.is_null() {
+            true => zlm_journal_facts::NONE,
+            false => unsafe { grown(options.facts, "facts") }?,
+        };
+        let facts = unsafe { read_facts(&facts, hosts, ports) }?;
         let plugin = Plugin::open(pairs, Path::new(base_dir), u64::from(options.host_threads), facts)?;
         // SAFETY: as promised by the caller.
         unsafe { write_out(handle, handles::insert(plugin)) }
     })
 }
 
-/// Applies the `[journal]` section, all of it as for zlm_journal_open, and the current `facts` after the ini was read
-/// again. Settings that need a restart (enable, path, key_file, restore) and invalid ones are reported in the log and
+/// Applies the `[journal]` section, all of it as for zlm_journal_open, and the current `facts` (NULL: they are as before)
+/// after the ini was read again. Settings that need a restart (enable, path, key_file, restore) and invalid ones are reported in the log and
 /// the status. Touches no storage.
 ///
 /// # Safety
@@ -186,11 +227,46 @@ pub unsafe extern "C" fn zlm_journal_reload(
         // SAFETY: as promised by the caller, here and below.
         let pairs = unsafe { read_settings(settings, settings_len) }?;
         let plugin = handles::get(handle)?;
-        let NamingRules { hosts, ports, .. } = plugin.capture().facts().rules.clone();
-        // SAFETY: as promised by the caller.
-        let facts = unsafe { read_facts(by_pointer(facts, "facts")?, hosts, ports) }?;
+        let before = plugin.capture().facts();
+        let facts = if facts.is_null() {
+            HostFacts::clone(&before)
+        } else {
+            let NamingRules { hosts, ports, .. } = before.rules.clone();
+            unsafe { read_facts(&grown(facts, "facts")?, hosts, ports) }?
+        };
         plugin.reload(pairs, facts);
         Ok(())
+    })
+}
+
+/// Asks for a proxy, changes one, or ends one, for a host that makes its proxies only when zlm_journal_host asks for them.
+/// With ZLM_JOURNAL_ADD, the journal has the proxy with these arguments, in place of those that it had, and asks the
+/// host to make or change it; with ZLM_JOURNAL_REMOVE, it no longer has it, and asks the host to end it. `call.key` may be
+/// empty: then `args` have what makes the key. The desired state has changed when this returns; `done` is called, as for
+/// zlm_journal_record, when the change is on disk, and may be NULL. The host is asked before or after that, and the status
+/// says how it goes. While the journal cannot be written, the call is refused, whatever `on_error` says. Takes
+/// microseconds, copies the arguments, and touches no storage.
+///
+/// # Safety
+/// Pointers are NULL or point to what their types say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_want(
+    handle: zlm_journal_handle,
+    call: *const zlm_journal_call,
+    done: zlm_journal_done,
+    context: *mut c_void,
+) -> i32 {
+    let done = done_of(done, Context(context));
+    c_result("zlm_journal_want", move || {
+        // SAFETY: as promised by the caller.
+        let wish = handles::get(handle).and_then(|plugin| Ok((plugin, unsafe { read_wish(call) }?)));
+        match wish {
+            Ok((plugin, (wish, cause))) => plugin.want(vec![wish], None, &cause, done).map(drop),
+            Err(error) => {
+                done.call(error.clone().into());
+                Err(error)
+            }
+        }
     })
 }
 
@@ -207,12 +283,7 @@ pub unsafe extern "C" fn zlm_journal_record(
     done: zlm_journal_done,
     context: *mut c_void,
 ) -> i32 {
-    let context = Context(context);
-    let done = Done::new(move |ack| {
-        if let Some(done) = done {
-            done(context.get(), &ack_of(&ack));
-        }
-    });
+    let done = done_of(done, Context(context));
     c_result("zlm_journal_record", move || {
         let prepared = handles::get(handle).and_then(|plugin| {
             // SAFETY: as promised by the caller.
@@ -284,6 +355,26 @@ pub extern "C" fn zlm_journal_set_log(log: zlm_journal_log, context: *mut c_void
     })
 }
 
+/// Copies the path of the file to which a handler of crash signals must write what the host was working on: the `seq` of
+/// each zlm_journal_add, in decimal, one per line. The next start reads and removes it. `buffer`, `capacity` and `*len` are
+/// as for zlm_journal_last_error.
+///
+/// # Safety
+/// `buffer` is NULL or has room for `capacity` bytes; `len` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn zlm_journal_crash_file(
+    handle: zlm_journal_handle,
+    buffer: *mut c_char,
+    capacity: usize,
+    len: *mut usize,
+) -> i32 {
+    c_result("zlm_journal_crash_file", || {
+        let path = handles::get(handle)?.crash_file()?;
+        // SAFETY: as promised by the caller.
+        unsafe { copy_out(&path, buffer, capacity, len) }
+    })
+}
+
 /// Copies the message of this thread's last error to `buffer`, truncated to `capacity` bytes including the terminating
 /// zero, and sets `*len` to its full length without the zero. `buffer` may be NULL if `capacity` is 0.
 ///
@@ -293,27 +384,33 @@ pub extern "C" fn zlm_journal_set_log(log: zlm_journal_log, context: *mut c_void
 pub unsafe extern "C" fn zlm_journal_last_error(buffer: *mut c_char, capacity: usize, len: *mut usize) -> i32 {
     // `guarded`, not `c_result`: reading the last error must not replace it.
     let result = guard::guarded("zlm_journal_last_error", || {
-        let text = last_error();
-        if capacity > 0 {
-            if buffer.is_null() {
-                return Err(Error::invalid("buffer is NULL though its capacity is not 0"));
-            }
-            let copied = text.len().min(capacity - 1);
-            // SAFETY: `buffer` has room for `capacity` bytes, of which these are at most `capacity - 1`.
-            unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast::<u8>(), copied) };
-            // SAFETY: `copied` is less than `capacity`.
-            unsafe { buffer.add(copied).write(0) };
-        }
         // SAFETY: as promised by the caller.
-        unsafe { write_out(len, text.len()) }
+        unsafe { copy_out(&last_error(), buffer, capacity, len) }
     });
     result.map_or_else(|error| error.code as i32, |()| 0)
 }
 
 /// # Safety
+/// `buffer` is NULL or has room for `capacity` bytes; `len` is NULL or may be written.
+unsafe fn copy_out(text: &str, buffer: *mut c_char, capacity: usize, len: *mut usize) -> Result<()> {
+    if capacity > 0 {
+        if buffer.is_null() {
+            return Err(Error::invalid("buffer is NULL though its capacity is not 0"));
+        }
+        let copied = text.len().min(capacity - 1);
+        // SAFETY: `buffer` has room for `capacity` bytes, of which these are at most `capacity - 1`.
+        unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast::<u8>(), copied) };
+        // SAFETY: `copied` is less than `capacity`.
+        unsafe { buffer.add(copied).write(0) };
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { write_out(len, text.len()) }
+}
+
+/// # Safety
 /// `facts` is valid, with all that it points to.
 unsafe fn read_facts(facts: &zlm_journal_facts, hosts: Vec<String>, ports: Vec<u16>) -> Result<HostFacts> {
-    // SAFETY: as promised by the caller.
+    // SAFETY: as promised by the caller, here and below.
     let protocol = unsafe { slice(facts.protocol, facts.protocol_len) }?;
     // Other values of the section are paths, in any encoding.
     let text = |pair: &zlm_journal_pair| unsafe { Some((pair.name.utf8("").ok()?, pair.value.utf8("").ok()?)) };
@@ -322,7 +419,6 @@ unsafe fn read_facts(facts: &zlm_journal_facts, hosts: Vec<String>, ports: Vec<u
     Ok(HostFacts {
         protocols: PROTOCOLS.map(is_on),
         rules: NamingRules { vhosts: facts.vhosts, hosts, ports },
-        // SAFETY: as promised by the caller, here and below.
         server_id: String::from_utf8_lossy(unsafe { facts.server_id.bytes() }?).into_owned(),
         record_app: unsafe { facts.record_app.utf8("record_app") }?.to_owned(),
         idle_answer: Duration::from_millis(u64::from(facts.idle_answer_ms)),
@@ -352,7 +448,7 @@ unsafe fn read_settings<'a>(
 /// `call` is NULL or valid, with all that it points to, for `'a`.
 unsafe fn read_call<'a>(call: *const zlm_journal_call) -> Result<(Call<'a>, Result<Option<Args>>)> {
     // SAFETY: as promised by the caller, here and below.
-    let call: &zlm_journal_call = unsafe { by_pointer(call, "call") }?;
+    let call = unsafe { grown(call, "call") }?;
     let kind = unsafe { read_kind(call.kind) }?;
     let key = unsafe { call.key.utf8("key") }?;
     let (op, args) = match call.op {
@@ -371,6 +467,40 @@ unsafe fn read_call<'a>(call: *const zlm_journal_call) -> Result<(Call<'a>, Resu
     Ok((Call { op, kind, key, args: None, already_exists, cause }, args))
 }
 
+/// What zlm_journal_want is asked for.
+///
+/// # Safety
+/// `call` is NULL or valid, with all that it points to.
+unsafe fn read_wish(call: *const zlm_journal_call) -> Result<(Mutation, Cause)> {
+    // SAFETY: as promised by the caller, here and below.
+    let call = unsafe { grown(call, "call") }?;
+    let (kind, given) = unsafe { (read_kind(call.kind)?, call.key.utf8("key")?) };
+    let args = Args::from_pairs(unsafe { pairs(call.args, call.args_len) }?)?;
+    let (op, key, args) = match call.op {
+        ZLM_JOURNAL_ADD => (Op::Add, kind.key_of_add(&args)?, Some(args)),
+        ZLM_JOURNAL_REMOVE if given.is_empty() => (Op::Remove, kind.key_of_args(&args), None),
+        ZLM_JOURNAL_REMOVE => (Op::Remove, given.to_owned(), None),
+        other => return Err(Error::invalid(format!("{other} is nothing that can be asked for"))),
+    };
+    if !given.is_empty() && given != key {
+        return Err(Error::invalid(format!("these arguments make the key {key:?}, not {given:?}")));
+    }
+    crate::model::check_key(&key)?;
+    let cause = Cause {
+        origin: unsafe { call.origin.lossy() }?.into_owned(),
+        reason: unsafe { call.reason.lossy() }?.into_owned(),
+    };
+    Ok((Mutation { key: (kind, key.into()), op, args, expected: None }, cause))
+}
+
+fn done_of(done: zlm_journal_done, context: Context) -> Done {
+    Done::new(move |ack| {
+        if let Some(done) = done {
+            done(context.get(), &ack_of(&ack));
+        }
+    })
+}
+
 /// # Safety
 /// `kind` is valid.
 unsafe fn read_kind(kind: zlm_journal_text) -> Result<Kind> {
@@ -386,5 +516,6 @@ fn ack_of(ack: &Ack) -> zlm_journal_ack {
         Ok(Persisted::Soon) => (ZLM_JOURNAL_PERSISTED_SOON, 0, zlm_journal_text::NULL),
         Err(error) => (ZLM_JOURNAL_NOT_PERSISTED, error.code as i32, zlm_journal_text::of(&error.message)),
     };
-    zlm_journal_ack { seq: ack.seq, persisted, code, undone: ack.undone, error }
+    let size = size_of_ours::<zlm_journal_ack>();
+    zlm_journal_ack { size, persisted, seq: ack.seq, code, undone: ack.undone, error }
 }

@@ -6,7 +6,10 @@ use std::ffi::c_void;
 use super::c_api::zlm_journal_handle;
 use super::guard::c_result;
 use super::handles;
-use super::values::{Context, by_pointer, pairs, write_out, zlm_journal_pair, zlm_journal_text};
+use super::values::{
+    Context, Growing, by_pointer, grown, pairs, size_of_ours, write_grown, write_out, zlm_journal_pair,
+    zlm_journal_text,
+};
 use crate::capture::{Answer, Client, Outcome, Request, Verdict, refusal, reply};
 use crate::error::{Error, Result};
 use crate::model::Kind;
@@ -38,7 +41,10 @@ pub const ZLM_JOURNAL_FFMPEG: u32 = 2;
 
 /// A client's API call that has passed the server's check of secret and address.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct zlm_journal_request {
+    /// sizeof(zlm_journal_request).
+    pub size: u32,
     /// The API's name, in any case: "addStreamProxy".
     pub name: zlm_journal_text,
     /// All arguments that its handler can find, in the URL, the body and the headers.
@@ -48,21 +54,33 @@ pub struct zlm_journal_request {
     pub caller: zlm_journal_text,
 }
 
+// SAFETY: as the trait asks.
+unsafe impl Growing for zlm_journal_request {}
+
 /// What to do with a call.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct zlm_journal_verdict {
-    /// The number of the call, from 1; 0 with ZLM_JOURNAL_PASS and _REFUSE.
-    pub call: u64,
+    /// sizeof(zlm_journal_verdict), set by the caller.
+    pub size: u32,
     /// One of ZLM_JOURNAL_PASS, _GO, _WAIT, _REFUSE.
     pub verdict: u32,
     /// The handler leaves work on other threads: call zlm_journal_call_settled when that is done.
     pub settles: bool,
+    /// The number of the call, from 1; 0 with ZLM_JOURNAL_PASS and _REFUSE.
+    pub call: u64,
 }
+
+// SAFETY: as the trait asks.
+unsafe impl Growing for zlm_journal_verdict {}
 
 /// The server's answer to a client's call (zlm_journal_call_answered) or to one of the journal's own
 /// (zlm_journal_host_added).
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct zlm_journal_answer {
+    /// sizeof(zlm_journal_answer).
+    pub size: u32,
     /// One of ZLM_JOURNAL_ACCEPTED, _REPLIED, _REFUSED, _THREW, _DROPPED.
     pub outcome: u32,
     /// With ZLM_JOURNAL_REFUSED, for a client's call: the code that the server would reply with.
@@ -71,12 +89,17 @@ pub struct zlm_journal_answer {
     pub text: zlm_journal_text,
 }
 
+// SAFETY: as the trait asks.
+unsafe impl Growing for zlm_journal_answer {}
+
 /// The client of a call. Both functions are called at most once each, from any thread, also from within any function of
 /// this header. They must return at once, must not call back and must not throw. `context` belongs to the caller and is
 /// not used after `done`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct zlm_journal_client {
+    /// sizeof(zlm_journal_client).
+    pub size: u32,
     pub context: *mut c_void,
     /// Run the handler now. Only after ZLM_JOURNAL_WAIT.
     pub go: Option<extern "C" fn(context: *mut c_void)>,
@@ -86,6 +109,9 @@ pub struct zlm_journal_client {
     /// wake-up can serve both.
     pub done: Option<extern "C" fn(context: *mut c_void, body: zlm_journal_text, more: bool)>,
 }
+
+// SAFETY: as the trait asks.
+unsafe impl Growing for zlm_journal_client {}
 
 /// Registers a call that is about to be passed to the server, and sets `*verdict`. With ZLM_JOURNAL_PASS or an error,
 /// `client` is not used, and the call takes its normal way. With ZLM_JOURNAL_REFUSE (on_error=reject, and the journal
@@ -102,7 +128,7 @@ pub unsafe extern "C" fn zlm_journal_call_open(
 ) -> i32 {
     c_result("zlm_journal_call_open", || {
         // SAFETY: as promised by the caller, here and below.
-        let (request, client) = unsafe { (by_pointer(request, "request")?, *by_pointer(client, "client")?) };
+        let (request, client) = unsafe { (grown(request, "request")?, grown(client, "client")?) };
         let args = unsafe { pairs(request.args, request.args_len) }?;
         let caller = unsafe { request.caller.lossy() }?;
         let context = Context(client.context);
@@ -110,7 +136,8 @@ pub unsafe extern "C" fn zlm_journal_call_open(
             return Err(Error::invalid("client.go and client.done must both be set"));
         };
         let say = |call, what, settles| unsafe {
-            write_out(verdict, zlm_journal_verdict { call, verdict: what, settles })
+            let size = size_of_ours::<zlm_journal_verdict>();
+            write_grown(verdict, &zlm_journal_verdict { size, verdict: what, settles, call }, "verdict")
         };
         say(0, ZLM_JOURNAL_PASS, false)?;
         let plugin = handles::get(handle)?;
@@ -151,7 +178,7 @@ pub unsafe extern "C" fn zlm_journal_call_answered(
 /// `answer` is NULL or valid, with its text.
 pub(super) unsafe fn answer_of(answer: *const zlm_journal_answer) -> Result<Answer> {
     // SAFETY: as promised by the caller, here and below.
-    let answer = unsafe { by_pointer(answer, "answer") }?;
+    let answer = unsafe { grown(answer, "answer") }?;
     let bytes = unsafe { answer.text.bytes() }?;
     let words = || String::from_utf8_lossy(bytes).into_owned();
     match answer.outcome {

@@ -6,10 +6,10 @@ use super::c_api::zlm_journal_handle;
 use super::c_call::{answer_of, zlm_journal_answer, zlm_journal_stream};
 use super::guard::c_result;
 use super::handles;
-use super::values::{Context, by_pointer, write_out, zlm_journal_text};
+use super::values::{Context, Growing, grown, size_of_ours, write_out, zlm_journal_pair, zlm_journal_text};
 use crate::capture::{Answer, Lacking, Server};
 use crate::error::Error;
-use crate::model::{Existing, ProxyKey};
+use crate::model::{Existing, ProxyKey, body_of};
 use crate::reconcile::{Add, Added};
 
 /// `zlm_journal_host_blocked`: the server does not have `add_api` or `remove_api`.
@@ -21,14 +21,17 @@ pub const ZLM_JOURNAL_NO_SETTING: u32 = 2;
 
 /// A proxy that the host must start.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct zlm_journal_add {
-    pub kind: zlm_journal_text,
-    pub key: zlm_journal_text,
-    /// The number of the change. A handler of crash signals writes it to crash_file() of the bridge while the server
-    /// works on the proxy.
-    pub seq: u64,
+    /// sizeof(zlm_journal_add) in this library: members that begin behind it are not there.
+    pub size: u32,
     /// The server has this proxy, but it no longer works, or has to be another: remove it first.
     pub replace: bool,
+    pub kind: zlm_journal_text,
+    pub key: zlm_journal_text,
+    /// The number of the change. A handler of crash signals writes it to zlm_journal_crash_file while the server works on
+    /// the proxy.
+    pub seq: u64,
     /// The server's API calls that add and remove it.
     pub add_api: zlm_journal_text,
     pub remove_api: zlm_journal_text,
@@ -42,7 +45,13 @@ pub struct zlm_journal_add {
     /// The arguments of the call: one JSON object whose values are all strings. A value that was not UTF-8 when it was
     /// recorded is not UTF-8 here.
     pub body: zlm_journal_text,
+    /// The same, one by one.
+    pub args: *const zlm_journal_pair,
+    pub args_len: usize,
 }
+
+// SAFETY: as the trait asks.
+unsafe impl Growing for zlm_journal_add {}
 
 /// The host. The journal calls these functions from any thread, also from within reports of the host, between
 /// zlm_journal_start and the end of zlm_journal_close. They must return at once and must not throw. They may call any
@@ -51,6 +60,8 @@ pub struct zlm_journal_add {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct zlm_journal_host {
+    /// sizeof(zlm_journal_host).
+    pub size: u32,
     pub context: *mut c_void,
     /// Start a proxy, on a thread of the host. No other add of its key is running then. Answer with
     /// zlm_journal_host_added. If something that it needs is missing, do nothing and answer with
@@ -68,6 +79,9 @@ pub struct zlm_journal_host {
     >,
 }
 
+// SAFETY: as the trait asks.
+unsafe impl Growing for zlm_journal_host {}
+
 /// Begins the restore: from now on the host is asked to start what the journal has. Call it when the server accepts API
 /// calls; further calls have no effect. With restore=lazy or restore=off, proxies are started only on demand.
 ///
@@ -77,7 +91,7 @@ pub struct zlm_journal_host {
 pub unsafe extern "C" fn zlm_journal_start(handle: zlm_journal_handle, host: *const zlm_journal_host) -> i32 {
     c_result("zlm_journal_start", || {
         // SAFETY: as promised by the caller.
-        let host = *unsafe { by_pointer(host, "host") }?;
+        let host = unsafe { grown(host, "host") }?;
         let (Some(add), Some(remove)) = (host.add, host.remove) else {
             return Err(Error::invalid("host.add and host.remove must both be set"));
         };
@@ -162,7 +176,14 @@ impl CHost {
         let info = add.key.0.info();
         let text = zlm_journal_text::of::<str>;
         let [schema, vhost, app, stream] = add.takes.each_ref().map(|part| text(part));
+        let pair = |(name, value): &(String, Vec<u8>)| zlm_journal_pair {
+            name: text(name),
+            value: zlm_journal_text::of(value),
+        };
+        let args: Vec<_> = add.args.iter().map(pair).collect();
+        let body = body_of(&add.args);
         let add_c = zlm_journal_add {
+            size: size_of_ours::<zlm_journal_add>(),
             kind: text(info.name),
             key: text(&add.key.1),
             seq: add.seq,
@@ -173,7 +194,9 @@ impl CHost {
             stream: zlm_journal_stream { vhost, app, stream },
             setting: text(&add.setting),
             url: text(&add.url),
-            body: zlm_journal_text::of(&add.body),
+            body: zlm_journal_text::of(&body),
+            args: args.as_ptr(),
+            args_len: args.len(),
         };
         to(self.context.get(), call, &add_c);
     }

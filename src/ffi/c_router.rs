@@ -7,7 +7,7 @@ use super::c_api::zlm_journal_handle;
 use super::c_call::zlm_journal_request;
 use super::guard::c_result;
 use super::handles;
-use super::values::{Context, by_pointer, slice, zlm_journal_text};
+use super::values::{Context, grown, slice, zlm_journal_text};
 use crate::api::{Call, ReplyTo};
 use crate::error::Error;
 
@@ -17,7 +17,7 @@ use crate::error::Error;
 pub type zlm_journal_reply =
     Option<extern "C" fn(context: *mut c_void, content_type: zlm_journal_text, body: zlm_journal_text)>;
 
-/// Carries out one of the API calls that api_calls() of the bridge names. `request` has the arguments from URL and
+/// Carries out one of the API calls of docs/api.md, such as getJournalStatus or syncJournal. `request` has the arguments from URL and
 /// body, `body` the unparsed body; both are copied. Returns at once; `reply` is called exactly once, whatever this
 /// returns, unless it is NULL (ZLM_JOURNAL_CODE_INVALID_ARGUMENT).
 ///
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn zlm_journal_api_call(
         let call = (|| {
             let router = handles::router(handle)?;
             // SAFETY: as promised by the caller, here and below.
-            let request = unsafe { by_pointer(request, "request") }?;
+            let request = unsafe { grown(request, "request") }?;
             let lossy = |text: &zlm_journal_text| unsafe { text.lossy() }.map(Cow::into_owned);
             let pairs = unsafe { slice(request.args, request.args_len) }?;
             let args = pairs.iter().map(|pair| Ok((lossy(&pair.name)?, lossy(&pair.value)?)));

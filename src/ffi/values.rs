@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::ffi::{c_char, c_void};
+use std::mem::MaybeUninit;
 use std::ptr;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Borrowed bytes: `len` of them at `data`, without a terminating zero. `data` may be NULL if `len` is 0. A function
 /// only reads them, and only until it returns.
@@ -114,6 +115,78 @@ pub unsafe fn by_pointer<'a, T>(pointer: *const T, what: &str) -> Result<&'a T> 
         .ok()
         .and_then(<[T]>::first)
         .ok_or_else(|| Error::invalid(format!("{what} is NULL or misaligned")))
+}
+
+/// A struct that may grow: its first member is `size`, the `sizeof` of whoever has made it. New members come at its end, not
+/// in padding, and a caller that does not know them is as one that has set them to zero.
+///
+/// # Safety
+/// It is `#[repr(C)]`, begins with a `u32`, and all of its members may be zero.
+pub unsafe trait Growing: Copy {
+    /// Its size when it was first in the header: where the first member that came later begins.
+    const FIRST: usize = size_of::<Self>();
+}
+
+/// No struct of this API will ever be as large; what says that it is has not set its size.
+const LARGEST: usize = 4096;
+
+/// What whoever has made this struct says is its size.
+///
+/// # Safety
+/// `pointer` is NULL or points to a `T`, perhaps of another version.
+unsafe fn size_of_theirs<T: Growing>(pointer: *const T, what: &str) -> Result<usize> {
+    // SAFETY: as promised by the caller: `size` is the first member in every version.
+    let size = *unsafe { by_pointer(pointer.cast::<u32>(), what) }? as usize;
+    if !pointer.is_aligned() {
+        return Err(Error::invalid(format!("{what} is misaligned")));
+    }
+    if (T::FIRST..=LARGEST).contains(&size) {
+        return Ok(size);
+    }
+    let least = T::FIRST;
+    let why = format!("{what}.size is {size}, and at least {least} here: set it to the sizeof of the struct");
+    Err(Error::new(Code::VersionMismatch, why))
+}
+
+/// A copy of a struct that the caller passes by pointer, whatever version of it the caller has.
+///
+/// # Safety
+/// `pointer` is NULL or points to a `T`, perhaps of another version, of which `size` is right.
+pub unsafe fn grown<T: Growing>(pointer: *const T, what: &str) -> Result<T> {
+    // SAFETY: as promised by the caller, here and below.
+    let size = unsafe { size_of_theirs(pointer, what) }?;
+    let known = size.min(size_of::<T>());
+    let beyond = unsafe { slice(pointer.cast::<u8>().wrapping_add(known), size - known) }?;
+    if beyond.iter().any(|byte| *byte != 0) {
+        let why = format!("{what} asks for something that this library is too old for: update it");
+        return Err(Error::new(Code::VersionMismatch, why));
+    }
+    let mut copy = MaybeUninit::<T>::zeroed();
+    // SAFETY: `known` bytes are there on both sides.
+    unsafe { ptr::copy_nonoverlapping(pointer.cast::<u8>(), copy.as_mut_ptr().cast::<u8>(), known) };
+    // SAFETY: its members are what the caller has set, or zero, which each of them may be.
+    Ok(unsafe { copy.assume_init() })
+}
+
+/// Writes as much of an output parameter as the caller knows of it; its `size` stays.
+///
+/// # Safety
+/// `out` is NULL or points to a `T`, perhaps of another version, of which `size` is right and the rest may be written.
+pub unsafe fn write_grown<T: Growing>(out: *mut T, value: &T, what: &str) -> Result<()> {
+    // SAFETY: as promised by the caller.
+    let size = unsafe { size_of_theirs(out.cast_const(), what) }?;
+    let (skipped, known) = (size_of::<u32>(), size.min(size_of::<T>()));
+    let (from, to) = (ptr::from_ref(value).cast::<u8>(), out.cast::<u8>());
+    // SAFETY: `known` bytes are there on both sides, and it is more than `skipped`.
+    unsafe { ptr::copy_nonoverlapping(from.add(skipped), to.add(skipped), known - skipped) };
+    Ok(())
+}
+
+/// The `size` of a struct of ours.
+#[allow(clippy::cast_possible_truncation)] // see `LARGEST`
+pub const fn size_of_ours<T: Growing>() -> u32 {
+    assert!(size_of::<T>() <= LARGEST);
+    size_of::<T>() as u32
 }
 
 /// Writes an output parameter.

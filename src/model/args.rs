@@ -210,26 +210,14 @@ impl Args {
         Ok(Args { sealed: self.sealed, ..Self::from_stored(text)? })
     }
 
-    /// The body of the call that replays these arguments: a JSON object with the given bytes as values, which may not
-    /// be UTF-8, and with `replay` on top.
-    pub fn request_body(&self, replay: &[(&str, &str)]) -> Result<Vec<u8>> {
+    /// The arguments of the call that replays these, with `replay` on top. Values may not be UTF-8.
+    pub fn replayed(&self, replay: &[(&str, &str)]) -> Result<Vec<(String, Vec<u8>)>> {
         let mut pairs = self.pairs()?;
         for (name, value) in replay {
             pairs.retain(|(given, _)| !given.eq_ignore_ascii_case(name));
             pairs.push(((*name).to_owned(), value.as_bytes().to_vec()));
         }
-        let mut body = Vec::with_capacity(self.text.len() + 32);
-        body.push(b'{');
-        for (index, (name, value)) in pairs.iter().enumerate() {
-            if index > 0 {
-                body.push(b',');
-            }
-            push_json_string(&mut body, name.as_bytes());
-            body.push(b':');
-            push_json_string(&mut body, value);
-        }
-        body.push(b'}');
-        Ok(body)
+        Ok(pairs)
     }
 
     /// Whether they may have an argument of this name, ignoring case. Fast, but sometimes true if there is none.
@@ -253,6 +241,23 @@ impl Args {
             })
             .collect()
     }
+}
+
+/// Arguments as the body of a call: a JSON object with the given bytes as values, which may not be UTF-8.
+pub fn body_of(args: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let size = |(name, value): &(String, Vec<u8>)| name.len() + value.len() + 6;
+    let mut body = Vec::with_capacity(args.iter().map(size).sum::<usize>() + 2);
+    body.push(b'{');
+    for (index, (name, value)) in args.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        push_json_string(&mut body, name.as_bytes());
+        body.push(b':');
+        push_json_string(&mut body, value);
+    }
+    body.push(b'}');
+    body
 }
 
 pub struct Read(Map<String, Value>);
@@ -337,7 +342,7 @@ mod tests {
             ("unicode", "摄像头 1".as_bytes()),
         ]);
         let stored = Args::from_stored(args.as_str()).unwrap();
-        let body = stored.request_body(&[]).unwrap();
+        let body = body_of(&stored.replayed(&[]).unwrap());
         let expected: Vec<u8> = [
             br#"{"empty":"","gbk":"rtsp://"#.as_slice(),
             b"\xc4\xe3\xba\xc3",
@@ -352,7 +357,7 @@ mod tests {
     fn what_is_not_pairs_of_hexadecimal_digits_is_damage() {
         for (digits, bytes) in [("c4E3", Some(b"\xc4\xe3")), ("+4", None), ("c4e", None), ("c4 e", None)] {
             let stored = Args::from_stored(&format!(r#"{{"gbk":{{"hex":"{digits}"}}}}"#));
-            let body = stored.and_then(|args| args.request_body(&[])).ok();
+            let body = stored.and_then(|args| args.replayed(&[])).ok().map(|args| body_of(&args));
             let expected = bytes.map(|bytes| [br#"{"gbk":""#.as_slice(), bytes, br#""}"#].concat());
             assert_eq!(body, expected, "{digits}");
         }
@@ -361,7 +366,7 @@ mod tests {
     #[test]
     fn a_replay_overrides_what_was_given() {
         let args = args(&[("Force", b"0"), ("app", b"live")]);
-        let body = args.request_body(&[("force", "1")]).unwrap();
+        let body = body_of(&args.replayed(&[("force", "1")]).unwrap());
         assert_eq!(body, br#"{"app":"live","force":"1"}"#);
     }
 

@@ -170,6 +170,25 @@ impl Kind {
         parts.collect::<Vec<_>>().join("/")
     }
 
+    /// The key that the server makes from these arguments.
+    pub fn key_of_args(self, args: &Args) -> String {
+        let read = args.read();
+        self.key_of(|name| read.get(name).unwrap_or_default())
+    }
+
+    /// The key of an add with these arguments; fails if it is no add of this kind that can be journaled.
+    pub fn key_of_add(self, args: &Args) -> Result<String> {
+        let read = args.read();
+        self.check_options(read.pairs())?;
+        let value = |name: &str| read.get(name).unwrap_or_default();
+        if let Some(missing) = self.info().required.iter().find(|name| value(name).is_empty()) {
+            return Err(Error::invalid(format!("Required parameter missed: {missing}")));
+        }
+        let key = self.key_of(value);
+        super::check_key(&key)?;
+        Ok(key)
+    }
+
     /// The kind that an API call adds (true) or deletes (false), by its name, ignoring case; `None` for other calls.
     pub fn of_call(name: &str) -> Option<(Kind, bool)> {
         Self::ALL.iter().copied().find_map(|kind| {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::args::{Args, MAX_ARGS_BYTES, Read};
+pub use self::args::{Args, MAX_ARGS_BYTES, Read, body_of};
 pub use self::hours::Hours;
 pub use self::kind::{Endpoint, Existing, Kind};
 pub use self::options::{BACKUP_URLS, Backups, InUse, LABEL, Options, urls_of};

@@ -118,8 +118,8 @@ impl reconcile::Intent for JournaledIntent {
         if let Some(timeout_ms) = timeout_ms.as_deref().filter(|_| existing == Existing::Update) {
             replay.push(("protocol_timeout_ms", timeout_ms));
         }
-        let body = entry.args.request_body(&replay);
-        let body = body
+        let replayed = entry.args.replayed(&replay);
+        let replayed = replayed
             .inspect_err(|error| log::error!("journal: {} {} cannot be replayed: {error}", key.0.name(), key.1))
             .ok()?;
         let named = |name: &str| args.get(name).unwrap_or_default().to_owned();
@@ -133,7 +133,7 @@ impl reconcile::Intent for JournaledIntent {
             url: url.unwrap_or_else(|| named(info.connects_to)),
             takes,
             setting,
-            body,
+            args: replayed,
         })
     }
 

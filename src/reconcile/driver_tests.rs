@@ -54,7 +54,7 @@ impl Intent for Cameras {
     }
     fn add(&self, key: &ProxyKey, seq: u64, existing: Existing, _: Option<String>) -> Option<Add> {
         let (takes, setting) = Default::default();
-        Some(Add { key: key.clone(), seq, existing, url: String::new(), takes, setting, body: Vec::new() })
+        Some(Add { key: key.clone(), seq, existing, url: String::new(), takes, setting, args: Vec::new() })
     }
     fn note_url(&self, _: &ProxyKey, _: u64, _: UsedUrl) -> Option<u64> {
         None

@@ -44,8 +44,8 @@ pub struct Add {
     /// What it needs: a source of the server (schema, virtual host, app, stream), and a setting. Empty if it needs none.
     pub takes: [String; 4],
     pub setting: String,
-    /// The arguments, one JSON object, without the secret.
-    pub body: Vec<u8>,
+    /// The arguments, without the secret.
+    pub args: Vec<(String, Vec<u8>)>,
 }
 
 /// The result of an add.

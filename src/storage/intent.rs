@@ -109,12 +109,10 @@ impl Intent {
         if missing.is_empty() {
             return last;
         }
-        let removed = self.removed.iter().filter(|(seq, kind, args)| {
-            *seq > since && {
-                let read = args.read();
-                missing.contains(&(*kind, kind.key_of(|name| read.get(name).unwrap_or_default()).into()))
-            }
-        });
+        let removed = self
+            .removed
+            .iter()
+            .filter(|(seq, kind, args)| *seq > since && missing.contains(&(*kind, kind.key_of_args(args).into())));
         let unknown = Some(self.forgotten).filter(|forgotten| since < *forgotten);
         last.max(unknown).max(removed.map(|(seq, ..)| *seq).max())
     }

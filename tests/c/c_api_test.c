@@ -15,13 +15,15 @@ typedef struct media {
     int removes;
     uint64_t call;
     uint64_t seq;
+    int replaces;
     char key[KEYS][64];
     char body[KEYS][256];
+    char url[256];
 } media;
 
-static const zlm_journal_answer accepted = {ZLM_JOURNAL_ACCEPTED, 0, {NULL, 0}};
-static const zlm_journal_answer refused = {ZLM_JOURNAL_REPLIED, 0, {"{\"code\":-1}", 11}};
-static const zlm_journal_answer no_answer = {9, 0, {NULL, 0}};
+static const zlm_journal_answer accepted = {sizeof accepted, ZLM_JOURNAL_ACCEPTED, 0, {NULL, 0}};
+static const zlm_journal_answer refused = {sizeof refused, ZLM_JOURNAL_REPLIED, 0, {"{\"code\":-1}", 11}};
+static const zlm_journal_answer no_answer = {sizeof no_answer, 9, 0, {NULL, 0}};
 
 static void copy(char *to, size_t room, zlm_journal_text from) {
     size_t len = from.len < room - 1 ? from.len : room - 1;
@@ -35,6 +37,12 @@ static void media_add(void *context, uint64_t call, const zlm_journal_add *add) 
     CHECK(self->adds < KEYS);
     copy(self->key[self->adds], sizeof self->key[0], add->key);
     copy(self->body[self->adds], sizeof self->body[0], add->body);
+    self->replaces += add->replace;
+    for (size_t i = 0; i < add->args_len; ++i) {
+        if (add->args[i].name.len == 3 && memcmp(add->args[i].name.data, "url", 3) == 0) {
+            copy(self->url, sizeof self->url, add->args[i].value);
+        }
+    }
     self->adds += 1;
     self->call = call;
     self->seq = add->seq;
@@ -95,6 +103,7 @@ static void restored_after_restart(const char *dir) {
     pthread_mutex_init(&server.mutex, NULL);
     pthread_cond_init(&server.changed, NULL);
     memset(&host, 0, sizeof host);
+    host.size = sizeof host;
     host.context = &server;
     CHECK(open_in(dir, &server.handle) == 0 && server.handle != handle);
     /* One is there already: nobody may start it again. */
@@ -108,13 +117,14 @@ static void restored_after_restart(const char *dir) {
     args[0] = pair("on_idle_close", "dormant");
     args[1] = pair("revive_sec", "never");
     memset(&facts, 0, sizeof facts);
+    facts.size = sizeof facts;
     CHECK(zlm_journal_reload(server.handle, args, 2, &facts) == 0);
     /* A path in GBK, as [protocol] may have. */
     zlm_journal_pair path = {text("mp4_save_path"), text("\xc2\xbc\xcf\xf1")};
     facts.protocol = &path;
     facts.protocol_len = 1;
     CHECK(zlm_journal_reload(server.handle, args, 2, &facts) == 0);
-    CHECK(zlm_journal_reload(server.handle, args, 2, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(zlm_journal_reload(server.handle, args, 2, NULL) == 0);
     CHECK(zlm_journal_reload(server.handle, NULL, 2, &facts) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_reload(handle, args, 2, &facts) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
     pthread_mutex_lock(&server.mutex);
@@ -134,6 +144,108 @@ static void restored_after_restart(const char *dir) {
         strcmp(server.body[0], "{\"stream\":\"\",\"url\":\"rtsp://user:p%20w@127.0.0.1/\\\"1\\\"\",\"force\":\"1\"}") == 0);
 }
 
+/* A host that makes proxies only when it is asked for them. */
+static void what_is_wanted_is_asked_of_the_host(const char *dir) {
+    zlm_journal_pair args[4];
+    zlm_journal_call call;
+    zlm_journal_host host;
+    uint64_t made;
+    bool success;
+    media server;
+    waiter told;
+
+    memset(&server, 0, sizeof server);
+    pthread_mutex_init(&server.mutex, NULL);
+    pthread_cond_init(&server.changed, NULL);
+    memset(&host, 0, sizeof host);
+    host.size = sizeof host;
+    host.context = &server;
+    host.add = media_add;
+    host.remove = media_remove;
+    CHECK(open_in(dir, &server.handle) == 0);
+    CHECK(zlm_journal_start(server.handle, &host) == 0);
+    args[0] = pair("vhost", "__defaultVhost__");
+    args[1] = pair("app", "live");
+    args[2] = pair("stream", "wanted");
+    args[3] = pair("url", "rtsp://127.0.0.1:1/1");
+    for (int round = 1; round <= 2; ++round) {
+        /* The second time it is changed. */
+        args[3] = pair("url", round == 1 ? "rtsp://127.0.0.1:1/1" : "rtsp://127.0.0.1:1/2");
+        call = call_of(ZLM_JOURNAL_ADD, "", args, 4);
+        waiter_init(&told);
+        CHECK(zlm_journal_want(server.handle, &call, on_ack, &told) == 0);
+        wait_ack(&told);
+        CHECK(told.ack.persisted == ZLM_JOURNAL_PERSISTED && told.ack.size == sizeof told.ack);
+        pthread_mutex_lock(&server.mutex);
+        while (server.adds < round) {
+            pthread_cond_wait(&server.changed, &server.mutex);
+        }
+        pthread_mutex_unlock(&server.mutex);
+        CHECK(strcmp(server.key[round - 1], "__defaultVhost__/live/wanted") == 0);
+        CHECK(server.replaces == (round == 2) && strcmp(server.url, args[3].value.data) == 0);
+        if (round == 2) {
+            CHECK(zlm_journal_ended(server.handle, ZLM_JOURNAL_PULL, text(server.key[0]), server.call) == 0);
+        }
+        CHECK(zlm_journal_made(server.handle, ZLM_JOURNAL_PULL, text(server.key[0]), &made) == 0);
+        CHECK(made == server.call);
+        CHECK(zlm_journal_host_added(server.handle, server.call, &accepted, &success) == 0 && success);
+    }
+    /* What is refused changes nothing, and says so. */
+    call = call_of(ZLM_JOURNAL_ADD, "another/key/than", args, 4);
+    waiter_init(&told);
+    CHECK(zlm_journal_want(server.handle, &call, on_ack, &told) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(told.times == 1 && told.ack.code == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    call = call_of(ZLM_JOURNAL_ADD, "", args, 3);
+    CHECK(zlm_journal_want(server.handle, &call, NULL, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+    CHECK(strstr(told.error, "__defaultVhost__/live/wanted") != NULL);
+    call = call_of(ZLM_JOURNAL_ADD_EXISTING, "", args, 4);
+    CHECK(zlm_journal_want(server.handle, &call, NULL, NULL) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
+
+    call = call_of(ZLM_JOURNAL_REMOVE, "", args, 3);
+    waiter_init(&told);
+    CHECK(zlm_journal_want(server.handle, &call, on_ack, &told) == 0);
+    wait_ack(&told);
+    CHECK(told.ack.persisted == ZLM_JOURNAL_PERSISTED);
+    pthread_mutex_lock(&server.mutex);
+    while (server.removes == 0) {
+        pthread_cond_wait(&server.changed, &server.mutex);
+    }
+    pthread_mutex_unlock(&server.mutex);
+    CHECK(zlm_journal_ended(server.handle, ZLM_JOURNAL_PULL, text(server.key[0]), server.call) == 0);
+    CHECK(zlm_journal_host_removed(server.handle, server.call) == 0);
+    CHECK(zlm_journal_close(server.handle) == 0);
+    CHECK(zlm_journal_want(server.handle, &call, NULL, NULL) == ZLM_JOURNAL_CODE_INVALID_HANDLE);
+}
+
+/* A host may have been compiled with an older header than the library, or with a newer one. */
+static void structs_of_other_versions_are_understood(const char *dir) {
+    struct {
+        zlm_journal_call known;
+        uint64_t later;
+    } newer;
+    zlm_journal_handle handle = 0;
+    zlm_journal_call call;
+    zlm_journal_pair arg = pair("url", "rtsp://127.0.0.1/1");
+    char path[256];
+    size_t len = 0;
+
+    CHECK(open_in(dir, &handle) == 0);
+    CHECK(zlm_journal_crash_file(handle, path, sizeof path, &len) == 0 && len == strlen(path));
+    CHECK(strstr(path, "/journal/proxies.db.crash") != NULL);
+    call = call_of(ZLM_JOURNAL_ADD, "__defaultVhost__/live/versions", &arg, 1);
+    call.size = 0;
+    CHECK(zlm_journal_record(handle, &call, NULL, NULL) == ZLM_JOURNAL_CODE_VERSION_MISMATCH);
+    call.size = sizeof call - 1;
+    CHECK(zlm_journal_record(handle, &call, NULL, NULL) == ZLM_JOURNAL_CODE_VERSION_MISMATCH);
+    memset(&newer, 0, sizeof newer);
+    newer.known = call;
+    newer.known.size = sizeof newer;
+    CHECK(zlm_journal_record(handle, &newer.known, NULL, NULL) == 0);
+    newer.later = 1;
+    CHECK(zlm_journal_record(handle, &newer.known, NULL, NULL) == ZLM_JOURNAL_CODE_VERSION_MISMATCH);
+    CHECK(zlm_journal_close(handle) == 0);
+}
+
 static void misuse_is_an_error(const char *dir) {
     bool success;
     zlm_journal_handle handle = 0;
@@ -147,6 +259,7 @@ static void misuse_is_an_error(const char *dir) {
 
     CHECK(zlm_journal_open(NULL, &handle) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     memset(&options, 0, sizeof options);
+    options.size = sizeof options;
     options.abi = ZLM_JOURNAL_ABI + 1;
     CHECK(zlm_journal_open(&options, &handle) == ZLM_JOURNAL_CODE_VERSION_MISMATCH);
     options.abi = ZLM_JOURNAL_ABI;
@@ -227,6 +340,7 @@ static void a_bad_journal_is_told_and_keeps_nobody_from_starting(void) {
     settings[0] = pair("enable", "1");
     settings[1] = pair("path", "/proc/no/such/place.db");
     memset(&options, 0, sizeof options);
+    options.size = sizeof options;
     options.abi = ZLM_JOURNAL_ABI;
     options.settings = settings;
     options.settings_len = 2;
@@ -235,6 +349,7 @@ static void a_bad_journal_is_told_and_keeps_nobody_from_starting(void) {
     CHECK(zlm_journal_open(&options, &handle) == 0);
     CHECK(strstr(first_error, "/proc/no/such") != NULL);
     memset(&host, 0, sizeof host);
+    host.size = sizeof host;
     host.add = media_add;
     host.remove = media_remove;
     CHECK(zlm_journal_start(handle, &host) == 0);
@@ -268,6 +383,7 @@ static int ask(zlm_journal_handle handle, const char *name, const char *body, cl
     zlm_journal_request request;
     int code;
     memset(&request, 0, sizeof request);
+    request.size = sizeof request;
     request.name = text(name);
     request.caller = text("10.0.0.9:1");
     self->replies = 0;
@@ -329,6 +445,7 @@ static void what_cannot_be_journaled_is_undone(const char *dir) {
     settings[1] = pair("path", "journal/proxies.db");
     settings[2] = pair("on_error", "reject");
     memset(&options, 0, sizeof options);
+    options.size = sizeof options;
     options.abi = ZLM_JOURNAL_ABI;
     options.settings = settings;
     options.settings_len = 3;
@@ -337,6 +454,7 @@ static void what_cannot_be_journaled_is_undone(const char *dir) {
     pthread_mutex_init(&server.mutex, NULL);
     pthread_cond_init(&server.changed, NULL);
     memset(&host, 0, sizeof host);
+    host.size = sizeof host;
     host.context = &server;
     host.add = media_add;
     host.remove = media_remove;
@@ -385,18 +503,21 @@ static uint64_t open_call(zlm_journal_handle handle, const char *name, const cha
     zlm_journal_pair args[4];
     zlm_journal_request request;
     zlm_journal_client client;
-    zlm_journal_verdict verdict = {99, 99, true};
+    zlm_journal_verdict verdict = {sizeof verdict, 99, true, 99};
 
     args[0] = pair("vhost", "__defaultVhost__");
     args[1] = pair("app", "live");
     args[2] = pair("stream", "a");
     args[3] = pair(url != NULL ? "url" : "key", url != NULL ? url : "__defaultVhost__/live/a");
     memset(&request, 0, sizeof request);
+    request.size = sizeof request;
     request.name = text(name);
     request.args = args;
     request.args_len = 4;
     request.caller = text("127.0.0.1:1");
     waiter_init(told);
+    memset(&client, 0, sizeof client);
+    client.size = sizeof client;
     client.context = told;
     client.go = on_go;
     client.done = on_client_reply;
@@ -407,7 +528,7 @@ static uint64_t open_call(zlm_journal_handle handle, const char *name, const cha
 }
 
 static void answer(zlm_journal_handle handle, uint64_t call, const char *body) {
-    const zlm_journal_answer replied = {ZLM_JOURNAL_REPLIED, 0, text(body)};
+    const zlm_journal_answer replied = {sizeof replied, ZLM_JOURNAL_REPLIED, 0, text(body)};
     CHECK(zlm_journal_call_answered(handle, call, &replied) == 0);
 }
 
@@ -419,7 +540,7 @@ static void calls_count_by_their_effects(const char *dir) {
     zlm_journal_client client;
     zlm_journal_stream stream;
     waiter first, second, closing, deleting;
-    zlm_journal_verdict verdict;
+    zlm_journal_verdict verdict = {sizeof verdict, 0, false, 0};
     uint64_t add, again, close, del, made;
     bool wanted;
 
@@ -465,7 +586,9 @@ static void calls_count_by_their_effects(const char *dir) {
     open_call(handle, "getMediaList", NULL, &first, ZLM_JOURNAL_PASS);
     CHECK(first.times == 0);
     memset(&request, 0, sizeof request);
+    request.size = sizeof request;
     memset(&client, 0, sizeof client);
+    client.size = sizeof client;
     CHECK(zlm_journal_call_open(handle, NULL, &client, &verdict) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_call_open(handle, &request, &client, &verdict) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
     CHECK(zlm_journal_made(handle, 3, key, &made) == ZLM_JOURNAL_CODE_INVALID_ARGUMENT);
@@ -560,8 +683,12 @@ int main(void) {
     calls_count_by_their_effects(other);
     snprintf(other, sizeof other, "%s/api", dir);
     api_calls_are_answered(other);
+    snprintf(other, sizeof other, "%s/wanted", dir);
+    what_is_wanted_is_asked_of_the_host(other);
+    snprintf(other, sizeof other, "%s/versions", dir);
+    structs_of_other_versions_are_understood(other);
     many_may_close_and_nobody_has_to(dir);
     CHECK(remove_scratch(dir) == 0);
-    puts("c_api_test: 8 passed");
+    puts("c_api_test: 10 passed");
     return 0;
 }

@@ -102,6 +102,7 @@ static inline int open_in(const char *dir, zlm_journal_handle *handle) {
     settings[0] = pair("enable", "1");
     settings[1] = pair("path", "journal/proxies.db");
     memset(&options, 0, sizeof options);
+    options.size = sizeof options;
     options.abi = ZLM_JOURNAL_ABI;
     options.host_threads = 2;
     options.settings = settings;
@@ -113,6 +114,7 @@ static inline int open_in(const char *dir, zlm_journal_handle *handle) {
 static inline zlm_journal_call call_of(uint32_t op, const char *key, const zlm_journal_pair *args, size_t len) {
     zlm_journal_call call;
     memset(&call, 0, sizeof call);
+    call.size = sizeof call;
     call.op = op;
     call.kind = text("pull");
     call.key = text(key);

@@ -34,7 +34,7 @@ extern "C" void no_remove(void *, uint64_t, zlm_journal_text, zlm_journal_text) 
 extern "C" void no_go(void *) {}
 extern "C" void no_done(void *, zlm_journal_text, bool) {}
 
-static const zlm_journal_answer dropped{ZLM_JOURNAL_DROPPED, 0, {nullptr, 0}};
+static const zlm_journal_answer dropped{sizeof dropped, ZLM_JOURNAL_DROPPED, 0, {nullptr, 0}};
 static zlm_journal_handle handle;
 static const char *dir;
 
@@ -59,9 +59,20 @@ static int record() {
     return result;
 }
 
+static int want() {
+    waiter told;
+    waiter_init(&told);
+    zlm_journal_call call = call_of(ZLM_JOURNAL_REMOVE, "v/a/none", nullptr, 0);
+    int result = zlm_journal_want(handle, &call, on_ack, &told);
+    wait_ack(&told);
+    CHECK((told.ack.code == ZLM_JOURNAL_CODE_PANIC) == (result != 0));
+    return result;
+}
+
 static int start() {
     zlm_journal_host host;
     memset(&host, 0, sizeof host);
+    host.size = sizeof host;
     host.add = no_add;
     host.remove = no_remove;
     return zlm_journal_start(handle, &host);
@@ -70,9 +81,10 @@ static int start() {
 static int open_call() {
     zlm_journal_request request;
     memset(&request, 0, sizeof request);
+    request.size = sizeof request;
     request.name = text("close_streams");
-    zlm_journal_client client{nullptr, no_go, no_done};
-    zlm_journal_verdict verdict;
+    zlm_journal_client client{sizeof client, nullptr, no_go, no_done};
+    zlm_journal_verdict verdict = {sizeof verdict, 0, false, 0};
     return zlm_journal_call_open(handle, &request, &client, &verdict);
 }
 
@@ -90,9 +102,16 @@ int main() {
          [] {
              zlm_journal_facts facts;
              memset(&facts, 0, sizeof facts);
+             facts.size = sizeof facts;
              return zlm_journal_reload(handle, nullptr, 0, &facts);
          }},
         {"zlm_journal_record", record},
+        {"zlm_journal_want", want},
+        {"zlm_journal_crash_file",
+         [] {
+             size_t len = 0;
+             return zlm_journal_crash_file(handle, nullptr, 0, &len);
+         }},
         {"zlm_journal_wants",
          [] {
              bool wanted;
@@ -134,7 +153,7 @@ int main() {
         {"zlm_journal_failed", [] { return zlm_journal_failed(handle, 0, text("v/a/s"), text("off")); }},
         {"zlm_journal_api_call",
          [] {
-             const zlm_journal_request request{text("listJournal"), nullptr, 0, text("127.0.0.1:1")};
+             const zlm_journal_request request{sizeof request, text("listJournal"), nullptr, 0, text("127.0.0.1:1")};
              const auto ignore = [](void *, zlm_journal_text, zlm_journal_text) {};
              return zlm_journal_api_call(handle, &request, text(""), ignore, nullptr);
          }},
@@ -150,7 +169,6 @@ int main() {
              return zlm_journal_last_error(nullptr, 0, &len);
          }},
         {"zlm_journal_close", [] { return zlm_journal_close(handle); }},
-        {"crash_file", [] { return bridged([] { zlm_journal::crash_file(handle); }); }},
         {"api_calls", [] { return bridged([] { zlm_journal::api_calls(); }); }},
         {"settings", [] { return bridged([] { zlm_journal::settings(); }); }},
         {"watched_calls", [] { return bridged([] { zlm_journal::watched_calls(); }); }},

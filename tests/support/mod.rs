@@ -275,7 +275,12 @@ impl Source {
 
     /// One that says something at once and goes on to, which is a picture only to a stand-in.
     pub fn talking() -> Source {
-        Self::socket(b".", 100, SocketAddr::from(([127, 0, 0, 1], server::free_port())))
+        Self::talking_at(SocketAddr::from(([127, 0, 0, 1], server::free_port())))
+    }
+
+    /// The same at this address.
+    pub fn talking_at(address: SocketAddr) -> Source {
+        Self::socket(b".", 100, address)
     }
 
     /// A stand-in's camera that lets whoever asks connect, and sends no media.
@@ -314,6 +319,14 @@ impl Source {
     /// The url of the same camera at an address that takes so long before it answers.
     pub fn slow(&self, delay: Duration) -> slow::Slow {
         slow::Slow::to(&self.url, self.address, delay)
+    }
+
+    /// How many watch it now; `None` if it is a socket, which counts connects.
+    pub fn viewers(&self) -> Option<usize> {
+        let list = self.server.as_ref()?.get("getMediaList", &[]);
+        let counts =
+            list["data"].as_array().into_iter().flatten().filter_map(|one| one["totalReaderCount"].as_u64());
+        usize::try_from(counts.max().unwrap_or(0)).ok()
     }
 
     /// How many have connected so far; 0 for the source of a real server.

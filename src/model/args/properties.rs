@@ -78,13 +78,13 @@ proptest! {
         prop_assert_eq!(&Args::from_object(&object).unwrap(), &given);
 
         let counting = counting(&pairs);
-        prop_assert_eq!(&sent(&stored.request_body(&[]).unwrap()), &counting);
+        prop_assert_eq!(&sent(&body_of(&stored.replayed(&[]).unwrap())), &counting);
 
         let mut replayed = counting;
         replayed.retain(|name, _| !name.eq_ignore_ascii_case("force"));
         let force = String::from_utf8_lossy(&force).into_owned();
         replayed.insert("force".to_owned(), force.clone().into_bytes());
-        prop_assert_eq!(sent(&stored.request_body(&[("force", &force)]).unwrap()), replayed);
+        prop_assert_eq!(sent(&body_of(&stored.replayed(&[("force", &force)]).unwrap())), replayed);
     }
 
     #[test]

@@ -1,0 +1,1 @@
+#include "mk_events_objects.h"
