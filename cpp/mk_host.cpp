@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -130,6 +131,7 @@ public:
 
 private:
     ProxyPtr find(const std::string &key);
+    size_t count();
     void enter(const ProxyPtr &proxy);
     // Returns false if it has left before. It is to be released then.
     bool leave(const ProxyPtr &proxy, uint64_t within);
@@ -367,6 +369,11 @@ ProxyPtr Host::find(const std::string &key) {
     return found == _proxies.end() ? nullptr : found->second;
 }
 
+size_t Host::count() {
+    const std::lock_guard<std::mutex> lock(_mutex);
+    return _proxies.size();
+}
+
 void Host::enter(const ProxyPtr &proxy) {
     const std::lock_guard<std::mutex> lock(_mutex);
     _proxies[proxy->add.key] = proxy;
@@ -423,6 +430,10 @@ void Host::start(uint64_t call, const Add &add) {
         proxy = std::make_shared<Pull>(shared_from_this(), ZLM_JOURNAL_PULL, add, call);
     } else {
         proxy = std::make_shared<Push>(shared_from_this(), ZLM_JOURNAL_PUSH, add, call);
+    }
+    // Keys that come and go are forgotten with their proxies.
+    for (auto each = _last.begin(); _last.size() > 2 * count() + 100 && each != _last.end();) {
+        each = each->second.expired() ? _last.erase(each) : std::next(each);
     }
     _last[add.key] = proxy;
     enter(proxy);

@@ -9,8 +9,8 @@ import { t } from './text.js';
 
 const ON_PAGE = 100;
 const PAUSE = 5000;
-// A load that takes longer is slow.
-const SLOW = 1000;
+// What takes long is read anew more seldom: after so many times as long as it took.
+const SHARE = 20;
 const NO_FILTER = { text: '', kind: '', since: '', until: '' };
 
 let filter = { ...NO_FILTER };
@@ -27,12 +27,11 @@ let loadedAt = 0;
 let seqOf = null;
 // More than the newest page is shown: it stays as it is until asked for anew.
 let hasOlder = false;
-// As it does if the last load took long.
-let isSlow = false;
+let gap = PAUSE;
 
 export function enter(app) {
   const text = app.query.text ?? filter.text;
-  if (events && text === filter.text && (!isSlow || hasOlder)) return;
+  if (events && text === filter.text) return;
   filter = { ...filter, text };
   load(app);
 }
@@ -68,7 +67,7 @@ async function load(app, before = undefined) {
     if (mine === loads) {
       isLoading = false;
       loadedAt = Date.now();
-      isSlow = loadedAt - began > SLOW;
+      gap = Math.max(PAUSE, SHARE * (loadedAt - began));
       seqOf = app.status?.durable_seq ?? null;
     }
     app.render();
@@ -84,7 +83,7 @@ export async function refresh(app) {
     return true;
   }
   const isNews = problem !== null || (app.status && app.status.durable_seq !== seqOf);
-  if (!isNews || isLoading || hasOlder || isSlow || Date.now() - loadedAt < PAUSE) return false;
+  if (!isNews || isLoading || hasOlder || Date.now() - loadedAt < gap) return false;
   await load(app);
   return problem === null;
 }

@@ -730,7 +730,8 @@ fn picture(browser: &Browser, name: &str) {
 #[ignore = "slow: just test-e2e"]
 fn restore_is_followed_and_the_past_is_a_timeline() {
     const ALL: usize = 300;
-    let mut fixture = Fixture::prepare(&[("restore_rate", "25"), ("restore_per_origin", "0")]);
+    // The restore begins when the page is open.
+    let mut fixture = Fixture::prepare(&[("restore", "off"), ("restore_rate", "25"), ("restore_per_origin", "0")]);
     let live = fixture.source();
     let places = ["north gate", "south gate", "warehouse", "car park", "loading dock"];
     let url = |n: usize| match n % 12 {
@@ -749,6 +750,7 @@ fn restore_is_followed_and_the_past_is_a_timeline() {
     let server = &fixture.server;
     let Some(browser) = operator(&fixture) else { return };
     browser.resize(1160, 760);
+    assert_eq!(server.get("restoreJournal", &[])["data"]["wanted"], ALL);
     browser.wait_for(&named("restore-eta"));
     let done = |browser: &Browser| {
         let text = browser.texts(&named("restore-done")).join("");

@@ -172,8 +172,10 @@ impl Browser {
     pub fn fill(&self, selector: &str, text: &str) {
         self.act(&format!("filling {selector}"), || {
             let element = self.find(selector)?;
-            self.command(&format!("element/{element}/clear"), &json!({}))?;
-            self.command(&format!("element/{element}/value"), &json!({"text": text}))
+            // As a person does: the page is told of each key. All is selected, and then typed over or removed.
+            let keys = if text.is_empty() { "\u{e003}" } else { text };
+            let all = format!("\u{e009}a\u{e000}{keys}");
+            self.command(&format!("element/{element}/value"), &json!({"text": all}))
         });
     }
 
