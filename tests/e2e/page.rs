@@ -116,6 +116,9 @@ fn page_is_not_there_without_a_journal_nor_for_addresses_that_may_not_call() {
     for (journal, setting) in [(("enable", "0"), "127.0.0.1"), (("enable", "1"), "127.0.0.2")] {
         let mut fixture = Fixture::prepare(&[journal]);
         fixture.server.settings.push(("http.allow_ip_range".to_owned(), setting.to_owned()));
+        // Another test's stream of the app `journal` may have left files where all servers have theirs.
+        let www = fixture.dir.path().join("www").to_str().unwrap().to_owned();
+        fixture.server.settings.push(("http.rootPath".to_owned(), www));
         fixture.server.write_config(&Fixture::journal(&fixture.server, &[journal]));
         fixture.server.start();
         // As for any file that is not there. Newer servers hide those from such an address.
