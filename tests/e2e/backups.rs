@@ -153,6 +153,66 @@ fn when_all_are_dead_the_one_that_comes_back_is_found() {
     );
 }
 
+#[test]
+#[ignore = "slow: just test-e2e"]
+fn a_sealed_journal_has_its_backups_again_and_names_none_of_them() {
+    let mut fixture = Fixture::prepare(&[]);
+    let key_file = fixture.dir.path().join("journal.key");
+    std::fs::write(&key_file, "0f".repeat(32)).unwrap();
+    let sealed = [("key_file", key_file.to_str().unwrap()), ("failover_sec", "2")];
+    fixture.server.write_config(&Fixture::journal(&fixture.server, &sealed));
+    fixture.server.start();
+    let (first, second) = (fixture.source(), fixture.source());
+    let port = format!(":{}", second.address().port());
+    assert_persisted(&add(&fixture.server, "s", &first.url, &[("journal_backup_urls", &urls(&[&second.url]))]));
+    wait_to_play(&fixture.server, 1);
+    drop(first);
+    let server = &fixture.server;
+    server.wait_for("the note", || in_use(server, "s")["url"] == *second.url);
+    // The history is read from the file.
+    server.wait_for("the note on disk", || {
+        server.get("getJournalHistory", &[("limit", "1")])["data"][0]["origin"] == "zlm-journal"
+    });
+    fixture.server.kill();
+    for column in ["args", "reason", "origin"] {
+        let text = fixture.sqlite3(&format!("select {column} from journal"));
+        assert!(!text.contains(&port) && !text.contains("rtmp://"), "{column}: {text}");
+    }
+    assert!(!fixture.sqlite3("select args from proxies").contains(&port));
+    // The one that played last is tried first.
+    fixture.server.start();
+    wait_to_play(&fixture.server, 1);
+    assert_eq!(in_server(&fixture.server, "s").0, second.url);
+    assert_eq!(in_use(&fixture.server, "s")["url"], *second.url);
+}
+
+#[test]
+#[ignore = "slow: just test-e2e"]
+fn while_all_urls_are_dead_one_alert_says_so_and_one_when_a_backup_plays() {
+    let receiver = Receiver::start(200);
+    let alert_url = receiver.url();
+    let fixture = Fixture::start(&[("failover_sec", "1"), ("alert_after_sec", "4"), ("alert_url", &alert_url)]);
+    let (first, second) = (fixture.source(), fixture.source());
+    let address = second.address();
+    let server = &fixture.server;
+    assert_persisted(&add(server, "s", &first.url, &[("journal_backup_urls", &urls(&[&second.url]))]));
+    wait_to_play(server, 1);
+    drop((first, second));
+    let events = || receiver.alerts().iter().map(|alert| alert["event"].clone()).collect::<Vec<_>>();
+    let count = |event: &str| events().iter().filter(|its| *its == event).count();
+    server.wait_for("the alert", || count("proxy_down") == 1);
+    // Several rounds over both.
+    let tried =
+        || server.get("getJournalStatus", &[("key", &key("s"))])["data"]["now"]["proxies"][0]["url"].clone();
+    for number in [1, 2, 1] {
+        server.wait_for("the next one to be tried", || tried() == number);
+    }
+    assert_eq!((count("proxy_down"), count("proxy_up"), count("proxy_moved")), (1, 0, 0), "{:?}", events());
+    let _second = Source::live_at(fixture.dir.path(), address);
+    server.wait_for("both alerts", || count("proxy_up") == 1 && count("proxy_moved") == 1);
+    assert_eq!(count("proxy_down"), 1, "{:?}", events());
+}
+
 /// `ZLMJ_BACKUPS` says how many (1000).
 #[test]
 #[ignore = "slow: just test-e2e"]
