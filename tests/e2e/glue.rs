@@ -35,6 +35,9 @@ fn the_glue_compiles_as_cpp11_with_gcc_and_clang_without_a_warning() {
                     .arg("-I")
                     .arg(support::root().join("cpp"))
                     .args(includes.split_whitespace())
+                    // Of the host over ZLMediaKit's C API.
+                    .arg("-isystem")
+                    .arg(support::root().join("tests/standin/api"))
                     .arg(source),
             );
             count += 1;
