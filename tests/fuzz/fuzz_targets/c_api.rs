@@ -43,7 +43,9 @@ fn handle() -> u64 {
         let path = dir.join("proxies.db");
         let pairs = [("enable", "1"), ("path", path.to_str().unwrap())]
             .map(|(name, value)| zlm_journal_pair { name: text(name.as_bytes()), value: text(value.as_bytes()) });
+        let facts = FACTS;
         let options = zlm_journal_options {
+            size: size_of::<zlm_journal_options>() as u32,
             abi: ZLM_JOURNAL_ABI,
             host_threads: 1,
             settings: pairs.as_ptr(),
@@ -53,7 +55,7 @@ fn handle() -> u64 {
             own_hosts_len: 0,
             own_ports: PORTS.as_ptr(),
             own_ports_len: PORTS.len(),
-            facts: FACTS,
+            facts: &facts,
         };
         let mut handle = 0;
         // SAFETY: all that the options point to lives until the call returns.
@@ -64,6 +66,7 @@ fn handle() -> u64 {
 
 const PORTS: &[u16] = &[1935];
 const FACTS: zlm_journal_facts = zlm_journal_facts {
+    size: size_of::<zlm_journal_facts>() as u32,
     vhosts: false,
     tells_failures: true,
     idle_answer_ms: 1000,
@@ -109,6 +112,7 @@ fuzz_target!(|data: &[u8]| {
                 })
                 .collect();
             let call = zlm_journal_call {
+                size: size_of::<zlm_journal_call>() as u32,
                 op: u32::from(*what % 6),
                 kind: text(kind),
                 key: text(part(1)),
@@ -140,17 +144,33 @@ fuzz_target!(|data: &[u8]| {
                 })
                 .collect();
             let request = zlm_journal_request {
+                size: size_of::<zlm_journal_request>() as u32,
                 name: text(CALLS[usize::from(*what) % CALLS.len()].as_bytes()),
                 args: args.as_ptr(),
                 args_len: args.len(),
                 caller: text(part(0)),
             };
             let stream = zlm_journal_stream { vhost: text(part(0)), app: text(part(1)), stream: text(part(2)) };
-            let mut verdict = zlm_journal_verdict { call: 0, verdict: 0, settles: false };
+            let mut verdict = zlm_journal_verdict {
+                size: size_of::<zlm_journal_verdict>() as u32,
+                call: 0,
+                verdict: 0,
+                settles: false,
+            };
             let number = u32::from(*what % 4);
-            let answer = zlm_journal_answer { outcome: u32::from(*what % 7), code: -300, text: text(part(3)) };
+            let answer = zlm_journal_answer {
+                size: size_of::<zlm_journal_answer>() as u32,
+                outcome: u32::from(*what % 7),
+                code: -300,
+                text: text(part(3)),
+            };
             let context = Box::into_raw(Box::new(part(3).to_vec()));
-            let client = zlm_journal_client { context: context.cast(), go: Some(go), done: Some(done) };
+            let client = zlm_journal_client {
+                size: size_of::<zlm_journal_client>() as u32,
+                context: context.cast(),
+                go: Some(go),
+                done: Some(done),
+            };
             unsafe {
                 let code = zlm_journal_call_open(handle, &request, &client, &mut verdict);
                 assert!(code != 10 && verdict.verdict <= 3);
