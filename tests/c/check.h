@@ -96,7 +96,9 @@ static inline int remove_scratch(const char *dir) {
     return system(command);
 }
 
-static inline int open_in(const char *dir, zlm_journal_handle *handle) {
+/* Opens the journal of this directory by zlm_journal_open or zlm_journal_mk_open. */
+static inline int open_by(
+    int32_t (*how)(const zlm_journal_options *, zlm_journal_handle *), const char *dir, zlm_journal_handle *handle) {
     zlm_journal_pair settings[2];
     zlm_journal_options options;
     settings[0] = pair("enable", "1");
@@ -108,7 +110,11 @@ static inline int open_in(const char *dir, zlm_journal_handle *handle) {
     options.settings = settings;
     options.settings_len = 2;
     options.base_dir = text(dir);
-    return zlm_journal_open(&options, handle);
+    return how(&options, handle);
+}
+
+static inline int open_in(const char *dir, zlm_journal_handle *handle) {
+    return open_by(zlm_journal_open, dir, handle);
 }
 
 static inline zlm_journal_call call_of(uint32_t op, const char *key, const zlm_journal_pair *args, size_t len) {

@@ -26,31 +26,16 @@ static void environment(void) {
 
 static zlm_journal_handle open_host(const char *dir) {
     zlm_journal_handle handle = 0;
-    zlm_journal_pair settings[2];
-    zlm_journal_options options;
-    int32_t result;
-    settings[0] = pair("enable", "1");
-    settings[1] = pair("path", "journal/proxies.db");
-    memset(&options, 0, sizeof options);
-    options.size = sizeof options;
-    options.abi = ZLM_JOURNAL_ABI;
-    options.host_threads = 2;
-    options.settings = settings;
-    options.settings_len = 2;
-    options.base_dir = text(dir);
-    result = zlm_journal_mk_open(&options, &handle);
-    CHECK(result == 0 && handle != 0);
+    CHECK(open_by(zlm_journal_mk_open, dir, &handle) == 0 && handle != 0);
     return handle;
 }
 
 static zlm_journal_call pull(zlm_journal_pair *args, const char *stream, const char *url) {
-    zlm_journal_call call;
     args[0] = pair("vhost", "__defaultVhost__");
     args[1] = pair("app", "live");
     args[2] = pair("stream", stream);
     args[3] = pair("url", url);
-    call = call_of(ZLM_JOURNAL_ADD, "", args, 4);
-    return call;
+    return call_of(ZLM_JOURNAL_ADD, "", args, 4);
 }
 
 static long field(const char *name) {
