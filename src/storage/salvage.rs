@@ -178,8 +178,9 @@ fn frames(log: &[u8]) -> (Vec<Frame<'_>>, bool) {
     let (mut broken, mut commits_since, mut damaged) = (!header_holds, false, false);
     // The possible seeds of the next frame's checksum: the stored and the computed checksum of this one.
     let mut seeds = [pair_at(header, 24), header_sum];
-    // Whether the previous frame belongs to this log: then a checksum that continues it proves the next frame, whatever
-    // its salts are.
+    // Whether the previous frame is intact: then a checksum that continues it proves the next frame, whatever its salts
+    // are. A torn frame proves nothing: with one half of its head from before the log's last restart, its checksum leads
+    // to the frame that followed then.
     let mut leads_on = true;
     for (at, raw) in (LOG_HEADER..).step_by(FRAME).zip(body.chunks_exact(FRAME)) {
         let (Some(number), Some(size), Some(page)) = (u32_at(raw, 0), u32_at(raw, 4), raw.get(24..)) else {
@@ -199,8 +200,8 @@ fn frames(log: &[u8]) -> (Vec<Frame<'_>>, bool) {
         let its = sums(size);
         let holds = is_said(its);
         broken |= !holds || !has_salts;
-        leads_on = holds || has_salts;
-        if !leads_on {
+        leads_on = holds;
+        if !holds && !has_salts {
             seeds = [said, None];
             continue;
         }
