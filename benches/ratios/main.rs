@@ -75,8 +75,12 @@ fn main() {
         ("many", batch::many),
         ("P8", restore::against_a_client),
     ];
-    let with_media: [(&str, OfServer); 3] =
-        [("P15", rest::memory_at_rest), ("P14", rest::media_events), ("P13", rest::cpu_at_rest)];
+    let with_media: [(&str, OfServer); 4] = [
+        ("P15", rest::memory_at_rest),
+        ("P14", rest::media_events),
+        ("P13", rest::cpu_at_rest),
+        ("P13-control", rest::cpu_at_rest_of_two_alike),
+    ];
     let host = LazyLock::new(support::host_for_benchmarks);
     for (number, measure) in server {
         if is_chosen(number) {

@@ -78,18 +78,7 @@ fn sites() -> Quiet {
 // ---- P13
 
 pub fn cpu_at_rest(table: &mut Table, dir: &Path, host: &Host) {
-    const PROXIES: usize = 10_000;
-    const MINUTE: Duration = Duration::from_secs(60);
-    let cameras = sites();
-    let pair = Pair::start(dir, "p13", host, &[]);
-    pair.fill("P13", PROXIES, &cameras);
-    // Those that are off are tried again after longer and longer, up to a minute.
-    pause("P13: until it is at rest", 2 * MINUTE);
-    let mut pairs = Pairs::default();
-    for round in 0..ROUNDS {
-        let [stock, plugin] = pair.cpu_while(|| pause(&format!("P13 round {} of {ROUNDS}", round + 1), MINUTE));
-        pairs.push(plugin, stock);
-    }
+    let pairs = at_rest("P13", dir, host);
     let ratio = pairs.ratio();
     table.row(
         "P13",
@@ -99,6 +88,36 @@ pub fn cpu_at_rest(table: &mut Table, dir: &Path, host: &Host) {
         "≤ 1.01",
         ratio <= 1.05,
     );
+}
+
+/// What P13 says of two servers that are the same: how pulls are shared out among the pollers is chance.
+pub fn cpu_at_rest_of_two_alike(table: &mut Table, dir: &Path, host: &Host) {
+    let alike = Host { patched: host.pristine.clone(), pristine: host.pristine.clone(), ..*host };
+    let pairs = at_rest("P13-control", dir, &alike);
+    table.row(
+        "P13-control",
+        "the same of two stock servers: how far chance moves P13",
+        &format!("{:.3} ({:.2} s ÷ {:.2} s)", pairs.ratio(), pairs.ours(), pairs.yardstick()),
+        "",
+        "",
+        None,
+    );
+}
+
+fn at_rest(name: &str, dir: &Path, host: &Host) -> Pairs {
+    const PROXIES: usize = 10_000;
+    const MINUTE: Duration = Duration::from_secs(60);
+    let cameras = sites();
+    let pair = Pair::start(dir, &name.to_lowercase(), host, &[]);
+    pair.fill(name, PROXIES, &cameras);
+    // Those that are off are tried again after longer and longer, up to a minute.
+    pause(&format!("{name}: until it is at rest"), 2 * MINUTE);
+    let mut pairs = Pairs::default();
+    for round in 0..ROUNDS {
+        let [stock, plugin] = pair.cpu_while(|| pause(&format!("{name} round {} of {ROUNDS}", round + 1), MINUTE));
+        pairs.push(plugin, stock);
+    }
+    pairs
 }
 
 fn pause(what: &str, time: Duration) {
