@@ -65,7 +65,7 @@ fn the_c_test_is_free_of_races() {
     };
     let dir = build_dir("native-tsan");
     run(link_our_sqlite(&mut Command::new(env!("CARGO")))
-        .args(["build", "--locked", "--lib", "--target", target])
+        .args(["build", "--locked", "--package", "zlm-journal", "--lib", "--target", target])
         .env("CARGO_TARGET_DIR", &dir)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTFLAGS", "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer")

@@ -131,7 +131,7 @@ pub fn cargo_dir() -> &'static Path {
 /// that: its flags go to the Rust compiler alone.
 pub fn link_our_sqlite(cargo: &mut Command) -> &mut Command {
     let built = run(Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--lib", "--message-format=json"])
+        .args(["build", "--locked", "--package", "zlm-journal", "--lib", "--message-format=json"])
         .env("CARGO_TARGET_DIR", cargo_dir())
         .current_dir(root()));
     let out_dir = built.lines().find_map(|line| {

@@ -216,6 +216,11 @@ impl Server {
         }
     }
 
+    /// Whether the process has ended by itself, or by somebody else's signal.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))))
+    }
+
     /// Waits for the process to end by itself, and returns how it did.
     pub fn wait_for_end(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("a running server");

@@ -1,0 +1,560 @@
+//! One node: holds its lease, gives its server what is placed on it, and stops all of that before the lease can end
+//! without it.
+//!
+//! ```text
+//!  lease granted or renewed at t          cameras may run here until t + lease - fence
+//!  fence begins                           the server is told to stop, and ended if it does not
+//!  t + lease at the earliest              etcd ends the lease; others may start these cameras
+//! ```
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use etcd_client::EventType;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::config::{Config, Node};
+use crate::etcd::{If, Store, lease_is_gone};
+use crate::leader::{self, Leading};
+use crate::lease::{self, Deadline};
+use crate::model::{Args, Camera, NodeInfo, Placed, Report};
+use crate::quorum::{self, Quorum};
+use crate::seal::Seal;
+use crate::server::Server;
+use crate::writes::{Write, json};
+
+/// All that the program's parts share.
+pub struct Shared {
+    pub config: Config,
+    pub node: Node,
+    pub store: Arc<Store>,
+    pub seal: Seal,
+    pub server: Server,
+    pub deadline: Deadline,
+    pub instance: String,
+    /// The lease, while there is one.
+    pub lease: AtomicI64,
+    /// The nodes that live, this one among them.
+    pub nodes: Mutex<BTreeMap<String, NodeInfo>>,
+    /// How many cameras are placed here.
+    pub placed: AtomicU64,
+    pub applied: AtomicI64,
+    /// What the server last said of itself, and when.
+    pub status: Mutex<(Value, u64)>,
+    pub leading: Mutex<Leading>,
+    pub is_leader: AtomicBool,
+    /// Something is known to be wrong: in one line.
+    pub trouble: Mutex<Option<String>>,
+    pub fences: AtomicU64,
+    pub moves: AtomicU64,
+    /// The server has something else than it was given.
+    pub look_again: Notify,
+    pub goes_on_without_quorum: AtomicBool,
+}
+
+impl Shared {
+    pub fn new(config: Config) -> Result<Arc<Self>> {
+        let node = config.node()?.clone();
+        Ok(Arc::new(Self {
+            store: Store::new(&config.fleet, &config.etcd)?,
+            seal: Seal::of(&config)?,
+            server: Server::new(&node)?,
+            deadline: Deadline::new(&node.state_dir)?,
+            instance: lease::instance(),
+            lease: AtomicI64::new(0),
+            nodes: Mutex::default(),
+            placed: AtomicU64::new(0),
+            applied: AtomicI64::new(0),
+            status: Mutex::new((Value::Null, 0)),
+            leading: Mutex::default(),
+            is_leader: AtomicBool::new(false),
+            trouble: Mutex::new(None),
+            fences: AtomicU64::new(0),
+            moves: AtomicU64::new(0),
+            look_again: Notify::new(),
+            goes_on_without_quorum: AtomicBool::new(false),
+            config,
+            node,
+        }))
+    }
+
+    /// Says what is wrong, once for as long as it is the same.
+    pub fn is_wrong(&self, what: &anyhow::Error) {
+        let what = format!("{what:#}");
+        let mut trouble = self.trouble.lock();
+        if trouble.as_deref() != Some(&*what) {
+            log::error!("{what}");
+        }
+        *trouble = Some(what);
+    }
+
+    pub fn is_well(&self) {
+        if let Some(was) = self.trouble.lock().take() {
+            log::info!("well again, after: {was}");
+        }
+    }
+}
+
+/// Runs the node until it is told to end.
+pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) -> Result<()> {
+    let watching = tokio::spawn(look_after_server(shared.clone()));
+    let mut first = true;
+    while !*stop.borrow() {
+        let session = async {
+            let lease = join(&shared, std::mem::take(&mut first)).await?;
+            hold(&shared, lease).await
+        };
+        let ended = tokio::select! {
+            ended = session => ended,
+            _ = stop.changed() => break,
+        };
+        if let Err(error) = &ended {
+            shared.is_wrong(error);
+        }
+        stop_cameras(&shared, "the lease is lost").await;
+        let lease = shared.lease.swap(0, Ordering::SeqCst);
+        give_up(&shared, lease).await;
+        sleep(Duration::from_millis(500)).await;
+    }
+    watching.abort();
+    // Who is stopped on purpose gives its cameras to others at once.
+    stop_cameras(&shared, "the program ends").await;
+    give_up(&shared, shared.lease.swap(0, Ordering::SeqCst)).await;
+    Ok(())
+}
+
+async fn give_up(shared: &Shared, lease: i64) {
+    if lease != 0 {
+        let revoke = shared.store.ask(Duration::from_secs(1), |mut client| async move { client.lease_revoke(lease).await });
+        if let Err(error) = revoke.await {
+            log::warn!("the lease could not be given back, and ends by itself: {error:#}");
+        }
+    }
+}
+
+/// Becomes a node of the fleet. An earlier start whose lease still counts is continued: its cameras go on.
+async fn join(shared: &Arc<Shared>, first: bool) -> Result<i64> {
+    let node = &shared.node;
+    let held = shared.deadline.read().filter(|held| first && held.deadline > lease::now());
+    if held.is_none() {
+        stop_cameras(shared, "this node has no lease").await;
+    }
+    shared.store.join(&shared.config.fleet, &shared.seal).await?;
+    quorum::check_members(&shared.store).await?;
+    let sent = lease::now();
+    let mut kept = None;
+    if let Some(held) = &held {
+        let id = held.lease;
+        let renewed =
+            shared.store.ask(patience(node), |mut client| async move { client.lease_keep_alive(id).await }).await;
+        match renewed {
+            Ok(_) => kept = Some(id),
+            Err(error) => {
+                log::warn!("the earlier lease cannot be continued: {error:#}");
+                stop_cameras(shared, "the earlier lease is gone").await;
+            }
+        }
+    }
+    let lease = match kept {
+        Some(lease) => lease,
+        None => {
+            let ttl = i64::from(node.lease_sec);
+            let granted = shared.store.ask(patience(node), |mut client| async move { client.lease_grant(ttl, None).await });
+            granted.await?.id()
+        }
+    };
+    let info = NodeInfo {
+        instance: shared.instance.clone(),
+        zone: node.zone.as_deref().map(Arc::from),
+        capacity: node.capacity,
+        public: node.public.clone(),
+        api: node.api.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        lease_sec: node.lease_sec,
+        fence_sec: node.fence_sec,
+    };
+    let key = shared.store.keys.node(&node.id);
+    let condition = match shared.store.get(&key).await? {
+        None => If::Absent(key.clone()),
+        Some(found) => {
+            let other: NodeInfo = serde_json::from_slice(&found.value).context("the node's key cannot be read")?;
+            let is_ours = held.as_ref().is_some_and(|held| held.instance == other.instance);
+            if !is_ours && other.instance != shared.instance {
+                give_up(shared, lease).await;
+                bail!(
+                    "the node {} is there already, at {}: give this one another node.id, or wait for at most {} s if \
+                     that one was killed",
+                    node.id,
+                    other.api,
+                    other.lease_sec
+                );
+            }
+            If::Rev(key.clone(), found.rev)
+        }
+    };
+    shared.deadline.extend(lease, &shared.instance, deadline_of(node, sent))?;
+    let write = [Write::Put(key, json(&info))];
+    if shared.store.write_if(&[condition], &write, Some(lease)).await?.is_none() {
+        give_up(shared, lease).await;
+        bail!("the node {} has changed meanwhile: trying again", node.id);
+    }
+    shared.lease.store(lease, Ordering::SeqCst);
+    log::info!("node {} is in the fleet {}, with lease {lease:x}", node.id, shared.config.fleet);
+    Ok(lease)
+}
+
+fn deadline_of(node: &Node, sent: u64) -> u64 {
+    sent + u64::from(node.lease_sec - node.fence_sec) * 1000
+}
+
+/// How long one try to renew may take: there are several before the deadline.
+fn patience(node: &Node) -> Duration {
+    ((node.lease() - node.fence()) / 6).max(Duration::from_millis(500))
+}
+
+/// Is a node of the fleet until the lease is lost.
+async fn hold(shared: &Arc<Shared>, lease: i64) -> Result<()> {
+    shared.is_well();
+    let ended = tokio::select! {
+        ended = renew(shared, lease) => ended,
+        ended = forever(shared, "the cameras placed here", || follow_placed(shared.clone(), lease)) => ended,
+        ended = forever(shared, "the nodes", || follow_nodes(shared.clone())) => ended,
+        ended = forever(shared, "the leadership", || leader::campaign(shared.clone(), lease)) => ended,
+        ended = server_is_gone(shared) => ended,
+    };
+    shared.is_leader.store(false, Ordering::SeqCst);
+    ended
+}
+
+/// Does something anew when it fails, after a pause.
+async fn forever<F: Future<Output = Result<()>>>(shared: &Shared, what: &str, act: impl Fn() -> F) -> Result<()> {
+    loop {
+        if let Err(error) = act().await {
+            shared.is_wrong(&error.context(format!("{what} cannot be followed just now")));
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+}
+
+async fn renew(shared: &Arc<Shared>, lease: i64) -> Result<()> {
+    let node = &shared.node;
+    let every = (node.lease() - node.fence()) / 3;
+    loop {
+        let sent = lease::now();
+        let renewed =
+            shared.store.ask(patience(node), |mut client| async move { client.lease_keep_alive(lease).await }).await;
+        match renewed {
+            Ok(_) => {
+                // Who comes too late, as after a stop of the whole machine, has been stopped by the guard.
+                let is_late = shared.deadline.left() == 0;
+                shared.deadline.extend(lease, &shared.instance, deadline_of(node, sent))?;
+                if is_late {
+                    shared.look_again.notify_one();
+                }
+                if shared.goes_on_without_quorum.swap(false, Ordering::SeqCst) {
+                    log::info!("etcd has a quorum again, and the lease is renewed");
+                }
+                sleep(every.saturating_sub(Duration::from_millis(lease::now() - sent))).await;
+            }
+            Err(error) if lease_is_gone(&error) => bail!("etcd has ended the lease of this node"),
+            Err(error) => {
+                let left = shared.deadline.left();
+                let nearly = u64::try_from(patience(node).as_millis()).unwrap_or(u64::MAX) + 500;
+                if left < nearly && quorum::of(shared).await == Quorum::Lost {
+                    // Without a quorum no lease ends: see docs/fleet.md.
+                    shared.deadline.extend(lease, &shared.instance, lease::now() + nearly + 1000)?;
+                    if !shared.goes_on_without_quorum.swap(true, Ordering::SeqCst) {
+                        log::error!("etcd has no quorum, so no lease can end: what plays goes on ({error:#})");
+                    }
+                } else if left == 0 {
+                    return Err(error.context("the lease could not be renewed in time"));
+                }
+                sleep(Duration::from_millis(300)).await;
+            }
+        }
+    }
+}
+
+/// The nodes that live.
+async fn follow_nodes(shared: Arc<Shared>) -> Result<()> {
+    let prefix = shared.store.keys.nodes();
+    let (all, revision) = shared.store.list(&prefix).await?;
+    let name = |key: &str| key.strip_prefix(&prefix).unwrap_or(key).to_owned();
+    *shared.nodes.lock() =
+        all.iter().filter_map(|kv| Some((name(&kv.key), serde_json::from_slice(&kv.value).ok()?))).collect();
+    let mut stream = shared.store.watch(&prefix, revision + 1).await?;
+    while let Some(answer) = stream.message().await? {
+        if answer.canceled() {
+            bail!("etcd has ended the watch: {}", answer.cancel_reason());
+        }
+        let mut nodes = shared.nodes.lock();
+        for event in answer.events() {
+            let Some(kv) = event.kv() else { continue };
+            let id = name(&String::from_utf8_lossy(kv.key()));
+            match (event.event_type(), serde_json::from_slice(kv.value())) {
+                (EventType::Put, Ok(info)) => drop(nodes.insert(id, info)),
+                _ => drop(nodes.remove(&id)),
+            }
+        }
+    }
+    bail!("etcd has ended the watch")
+}
+
+/// What is placed here, and what it means for the server.
+struct Given {
+    lease: i64,
+    placed: BTreeMap<String, (Placed, i64)>,
+    /// Cameras as they were read, with their revision.
+    cameras: BTreeMap<String, (Args, i64)>,
+    /// The journal's number after our last change of it.
+    seq: Option<u64>,
+    revision: i64,
+}
+
+async fn follow_placed(shared: Arc<Shared>, lease: i64) -> Result<()> {
+    let prefix = shared.store.keys.placed_on(&shared.node.id);
+    let (all, revision) = shared.store.list(&prefix).await?;
+    let name = |key: &str| key.strip_prefix(&prefix).unwrap_or(key).to_owned();
+    let read = |value: &[u8]| serde_json::from_slice::<Placed>(value).unwrap_or_default();
+    let placed = all.iter().map(|kv| (name(&kv.key), (read(&kv.value), kv.rev))).collect();
+    let mut given = Given { lease, placed, cameras: BTreeMap::new(), seq: None, revision };
+    let mut stream = shared.store.watch(&prefix, revision + 1).await?;
+    given.apply(&shared).await?;
+    loop {
+        let begins = given.placed.values().any(|(placed, _)| placed.overlaps && !placed.plays);
+        let pause = if begins { Duration::from_millis(200) } else { Duration::from_secs(3600) };
+        tokio::select! {
+            answer = stream.message() => {
+                let mut answer = answer?;
+                // What comes at once is done at once.
+                while let Some(now) = answer {
+                    if now.canceled() {
+                        bail!("etcd has ended the watch: {}", now.cancel_reason());
+                    }
+                    for event in now.events() {
+                        let Some(kv) = event.kv() else { continue };
+                        let key = name(&String::from_utf8_lossy(kv.key()));
+                        given.revision = given.revision.max(kv.mod_revision());
+                        match event.event_type() {
+                            EventType::Put => drop(given.placed.insert(key, (read(kv.value()), kv.mod_revision()))),
+                            EventType::Delete => drop(given.placed.remove(&key)),
+                        }
+                    }
+                    answer = match timeout(Duration::from_millis(20), stream.message()).await {
+                        Ok(more) => Some(more?.context("etcd has ended the watch")?),
+                        Err(_) => None,
+                    };
+                }
+                given.apply(&shared).await?;
+            }
+            () = sleep(pause) => given.tell_what_plays(&shared).await?,
+            () = shared.look_again.notified() => {
+                given.seq = None;
+                given.apply(&shared).await?;
+            }
+        }
+    }
+}
+
+impl Given {
+    async fn apply(&mut self, shared: &Shared) -> Result<()> {
+        self.fetch(shared).await?;
+        let mut items = Vec::with_capacity(self.placed.len());
+        for key in self.placed.keys() {
+            // One that is not wanted any more is taken from here soon.
+            if let Some((args, _)) = self.cameras.get(key) {
+                items.push(serde_json::to_value(args)?);
+            }
+        }
+        if shared.deadline.left() == 0 {
+            bail!("the lease is over: nothing is started");
+        }
+        let within = Duration::from_secs(10);
+        let synced = match shared.server.sync(&items, self.seq, within).await? {
+            Some(synced) => synced,
+            None => {
+                // It was the guard if this program was stopped for longer than the lease.
+                if shared.deadline.left() == 0 {
+                    bail!("the lease is over: nothing is started");
+                }
+                log::warn!("somebody else has changed what the journal has under the label fleet: it is put right");
+                shared.server.sync(&items, None, within).await?.context("syncJournal names a conflict without if_seq")?
+            }
+        };
+        self.seq = Some(synced.seq);
+        shared.status.lock().0 = Value::Null;
+        shared.server.wait_until_gone(synced.removed).await?;
+        shared.placed.store(self.placed.len() as u64, Ordering::Relaxed);
+        if shared.applied.swap(self.revision, Ordering::SeqCst) != self.revision || self.seq.is_none() {
+            let report = Write::Put(shared.store.keys.report(&shared.node.id), json(&Report { applied: self.revision }));
+            shared.store.write_if(&[], &[report], Some(self.lease)).await?;
+        }
+        shared.is_well();
+        Ok(())
+    }
+
+    /// Reads what is placed here and not known yet.
+    async fn fetch(&mut self, shared: &Shared) -> Result<()> {
+        self.cameras.retain(|key, _| self.placed.contains_key(key));
+        let is_new = |(key, (placed, _)): (&String, &(Placed, i64))| {
+            self.cameras.get(key).is_none_or(|(_, rev)| *rev < placed.rev).then(|| key.clone())
+        };
+        let new: Vec<String> = self.placed.iter().filter_map(is_new).collect();
+        for some in new.chunks(100) {
+            let keys: Vec<String> = some.iter().map(|key| shared.store.keys.camera(key)).collect();
+            let (found, _) = shared.store.get_all(&keys).await?;
+            for kv in found {
+                let prefix = shared.store.keys.cameras();
+                let key = kv.key.strip_prefix(&prefix).unwrap_or(&kv.key).to_owned();
+                let read = serde_json::from_slice::<Camera>(&kv.value)
+                    .map_err(anyhow::Error::from)
+                    .and_then(|camera| shared.seal.open(&key, &camera.args));
+                match read {
+                    Ok(args) => drop(self.cameras.insert(key, (args, kv.rev))),
+                    // The others are none the worse for it.
+                    Err(error) => shared.is_wrong(&error.context(format!("{key} cannot be read"))),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says of those that are still elsewhere as well that they play here.
+    async fn tell_what_plays(&mut self, shared: &Shared) -> Result<()> {
+        let begun: Vec<_> = self.placed.iter().filter(|(_, (placed, _))| placed.overlaps && !placed.plays).collect();
+        for (key, (placed, rev)) in begun {
+            if shared.server.plays(key).await? {
+                let plays = Placed { plays: true, ..*placed };
+                let key = shared.store.keys.placed(&shared.node.id, key);
+                // The watch brings it back.
+                shared.store.write_if(&[If::Rev(key.clone(), *rev)], &[Write::Put(key, json(&plays))], None).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Asks the server every second how it is. One that was started anew has nothing running (restore=off), until it is clear
+/// whether this node still may have what its journal has.
+async fn look_after_server(shared: Arc<Shared>) {
+    let mut was_silent = false;
+    loop {
+        match shared.server.status(Duration::from_secs(2)).await {
+            Ok(status) => {
+                let phase = status.pointer("/restore/phase").and_then(Value::as_str).unwrap_or_default();
+                let has_some = status.pointer("/proxies/enabled").and_then(Value::as_u64).unwrap_or_default() > 0;
+                if phase == "off" && has_some {
+                    restore(&shared).await;
+                } else if was_silent && matches!(phase, "running" | "done") && has_some {
+                    log::warn!(
+                        "MediaServer was started and restores its journal by itself, though others may have its cameras: \
+                         set restore=off in [journal] of its config.ini, this program does the rest"
+                    );
+                }
+                was_silent = false;
+                *shared.status.lock() = (status, lease::now());
+            }
+            Err(error) => {
+                was_silent = true;
+                log::debug!("{error:#}");
+            }
+        }
+        sleep(if was_silent { Duration::from_millis(200) } else { Duration::from_secs(1) }).await;
+    }
+}
+
+/// Starts what the journal has: without the fleet's cameras if this node may not have them.
+async fn restore(shared: &Arc<Shared>) {
+    if shared.deadline.left() == 0 {
+        stop_cameras(shared, "MediaServer was started, and this node has no lease").await;
+    }
+    match shared.server.restore().await {
+        Ok(()) => log::info!("MediaServer was started, and what its journal has is restored"),
+        Err(error) => log::error!("{error:#}"),
+    }
+}
+
+/// Ends when the server has not answered for too long.
+async fn server_is_gone(shared: &Shared) -> Result<()> {
+    let limit = u64::try_from(shared.node.server_timeout().as_millis()).unwrap_or(u64::MAX);
+    let began = lease::now();
+    loop {
+        let last = shared.status.lock().1.max(began);
+        if lease::now().saturating_sub(last) > limit {
+            return Err(anyhow!(
+                "MediaServer at {} has not answered for {} s: its cameras are given to others",
+                shared.node.server,
+                shared.node.server_timeout_sec
+            ));
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Returns once the server has none of the fleet's cameras, whatever that takes.
+async fn stop_cameras(shared: &Arc<Shared>, why: &str) {
+    let shared = shared.clone();
+    let why = why.to_owned();
+    let stop = move || {
+        shared.placed.store(0, Ordering::Relaxed);
+        shared.applied.store(0, Ordering::SeqCst);
+        fence(&shared.node, &shared.server, &why, &shared.fences);
+        shared.deadline.end();
+    };
+    if let Err(error) = tokio::task::spawn_blocking(stop).await {
+        log::error!("stopping the cameras was broken off: {error}");
+    }
+}
+
+/// Stops the fleet's cameras on the server; ends the server where it does not. Blocks until it is done, and needs nothing but
+/// the server, so that the guard can do the same.
+pub fn fence(node: &Node, server: &Server, why: &str, fences: &AtomicU64) {
+    let mut has_ended_it = false;
+    let mut failed: u32 = 0;
+    loop {
+        match server.stop_all(node.fence() * 2 / 3) {
+            Ok(done) => {
+                if !done.removed.is_empty() {
+                    fences.fetch_add(1, Ordering::Relaxed);
+                    log::warn!("{} cameras are stopped here: {why}", done.removed.len());
+                }
+                return;
+            }
+            Err(error) if failed.is_multiple_of(60) => {
+                log::error!("the cameras cannot be stopped ({why}): {error:#}");
+            }
+            Err(_) => {}
+        }
+        failed += 1;
+        match &node.fence_command {
+            Some(command) if !has_ended_it => {
+                has_ended_it = true;
+                fences.fetch_add(1, Ordering::Relaxed);
+                end_server(command);
+            }
+            None if failed == 1 => log::error!(
+                "there is no node.fence_command, so MediaServer, which does not answer, cannot be ended: its cameras may \
+                 run twice"
+            ),
+            _ => {}
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn end_server(command: &[String]) {
+    let Some((program, args)) = command.split_first() else { return };
+    log::error!("MediaServer does not stop its cameras, so it is ended: {}", command.join(" "));
+    match Command::new(program).args(args).stdin(Stdio::null()).status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => log::error!("node.fence_command failed: {status}"),
+        Err(why) => log::error!("node.fence_command cannot be run: {why}"),
+    }
+}

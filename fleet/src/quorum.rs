@@ -1,0 +1,137 @@
+//! Whether etcd can still decide anything. A lease ends by a decision of etcd, so without a quorum none ends, and what
+//! plays may go on; but a node that is merely cut off must not take its own silence for that.
+//!
+//! Rule: the quorum counts as lost if so many members refuse a connection, which says that no etcd runs there, that the
+//! others cannot be a majority, and if another node sees the same and none sees otherwise. A member that does not answer
+//! at all may be running. When etcd has a quorum again, its new leader gives every lease its whole time anew
+//! (etcd, `lessor.Promote`).
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::etcd::Store;
+use crate::node::Shared;
+
+const PATIENCE: Duration = Duration::from_millis(500);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quorum {
+    /// A majority of its members can be connected to.
+    There,
+    /// It cannot be there.
+    Lost,
+    /// Too many do not answer to know.
+    Unknown,
+}
+
+/// What this node sees by itself.
+pub async fn seen(endpoints: &[String]) -> Quorum {
+    let looks: Vec<_> = endpoints.iter().map(|endpoint| tokio::spawn(look(endpoint.clone()))).collect();
+    let (mut running, mut refusing) = (0, 0);
+    for look in looks {
+        match look.await {
+            Ok(Some(true)) => running += 1,
+            Ok(Some(false)) => refusing += 1,
+            _ => {}
+        }
+    }
+    judge(endpoints.len(), running, refusing)
+}
+
+fn judge(members: usize, running: usize, refusing: usize) -> Quorum {
+    let majority = members / 2 + 1;
+    if members - refusing < majority {
+        Quorum::Lost
+    } else if running >= majority {
+        Quorum::There
+    } else {
+        Quorum::Unknown
+    }
+}
+
+/// Whether an etcd listens there; None if that cannot be told.
+async fn look(endpoint: String) -> Option<bool> {
+    let (scheme, address) = endpoint.split_once("://")?;
+    let default = if scheme == "https" { ":443" } else { ":80" };
+    let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let address = if has_port { address.to_owned() } else { format!("{address}{default}") };
+    match timeout(PATIENCE, TcpStream::connect(&address)).await {
+        Ok(Ok(_)) => Some(true),
+        Ok(Err(why)) if why.kind() == ErrorKind::ConnectionRefused => Some(false),
+        _ => None,
+    }
+}
+
+/// What the fleet sees.
+pub async fn of(shared: &Shared) -> Quorum {
+    let own = seen(shared.store.endpoints()).await;
+    if own != Quorum::Lost {
+        return own;
+    }
+    let others: Vec<String> = {
+        let nodes = shared.nodes.lock();
+        let others = nodes.iter().filter(|(id, _)| **id != shared.node.id);
+        others.map(|(_, info)| info.api.clone()).collect()
+    };
+    if others.is_empty() {
+        return own;
+    }
+    // Some are enough: one that sees a quorum is there if etcd has one.
+    let asks: Vec<_> = others.into_iter().take(16).map(|api| tokio::task::spawn_blocking(move || ask(&api))).collect();
+    let (mut agree, mut deny) = (0, 0);
+    for answer in asks {
+        match answer.await {
+            Ok(Some(Quorum::Lost)) => agree += 1,
+            Ok(Some(Quorum::There)) => deny += 1,
+            _ => {}
+        }
+    }
+    if agree > 0 && deny == 0 { Quorum::Lost } else { Quorum::Unknown }
+}
+
+fn ask(api: &str) -> Option<Quorum> {
+    let get = ureq::get(format!("{api}/quorum")).config().timeout_global(Some(PATIENCE * 2)).build();
+    get.call().ok()?.body_mut().read_json().ok()
+}
+
+/// The rule needs to know every member.
+pub async fn check_members(store: &Store) -> Result<()> {
+    let answer = store.ask(Duration::from_secs(2), |mut client| async move { client.member_list().await }).await;
+    // Who may not list them still may be a node.
+    let Ok(members) = answer else { return Ok(()) };
+    let (there, named) = (members.members().len(), store.endpoints().len());
+    ensure!(
+        there == named,
+        "etcd has {there} members, and etcd.endpoints names {named}: name the client URL of each, since by them a node \
+         tells an etcd without quorum from a cut network"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusing_majority_proves_that_there_is_no_quorum() {
+        for (members, running, refusing, is) in [
+            (3, 3, 0, Quorum::There),
+            (3, 2, 1, Quorum::There),
+            (3, 1, 2, Quorum::Lost),
+            (3, 0, 3, Quorum::Lost),
+            (3, 1, 1, Quorum::Unknown),
+            (3, 0, 0, Quorum::Unknown),
+            (5, 2, 2, Quorum::Unknown),
+            (5, 2, 3, Quorum::Lost),
+            (1, 0, 1, Quorum::Lost),
+        ] {
+            assert_eq!(judge(members, running, refusing), is, "{members} {running} {refusing}");
+        }
+    }
+}

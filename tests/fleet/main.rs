@@ -1,0 +1,210 @@
+//! The fleet, end to end: real etcd, MediaServers (the stand-in where there is none), cameras that count who is connected.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod fixture;
+mod street;
+
+use std::time::{Duration, Instant};
+
+use fixture::{Fleet, LEASE, LOST, wait_for};
+use serde_json::json;
+use support::say;
+use support::server::Server;
+
+const CAMERAS: usize = 400;
+const SOON: Duration = Duration::from_secs(30);
+
+fn placed() -> Fleet {
+    let mut fleet = Fleet::start(4, 200);
+    fleet.sync(&fleet.items(CAMERAS), &[]);
+    fleet.wait_until_all_play(CAMERAS, SOON * 2);
+    fleet
+}
+
+#[test]
+fn a_dead_node_loses_its_cameras_to_others_and_gets_none_back_by_itself() {
+    let mut fleet = placed();
+    let (its, others): (Vec<usize>, Vec<usize>) = (0..CAMERAS).partition(|camera| fleet.place(*camera) == "a");
+    assert!((80..=120).contains(&its.len()), "{} cameras on a", its.len());
+
+    let died = Instant::now();
+    fleet.nodes[0].kill();
+    let one = fleet.nodes.remove(0);
+    fleet.wait_until_all_play(CAMERAS, LOST + SOON);
+    let (gap, camera) = fleet.street.longest_gap(died);
+    assert!(gap <= LOST, "camera {camera} was played by nobody for {gap:?}");
+    say(&format!("a node with {} cameras died: none was played by nobody for longer than {gap:?}", its.len()));
+    fleet.never_two(died);
+    assert_eq!(fleet.street.arrivals(died, others), 0, "cameras of living nodes were moved");
+
+    let returned = Instant::now();
+    fleet.nodes.insert(0, one);
+    fleet.nodes[0].start();
+    wait_for("the node to be there again", SOON, || fleet.status()["nodes"]["a"]["alive"] == true);
+    fleet.pass(Duration::from_secs(2));
+    assert_eq!(fleet.cameras_on("a"), 0);
+    assert_eq!(fleet.nodes[0].given(), 0, "what its journal had is not the fleet's any more");
+    assert_eq!(fleet.street.arrivals(returned, 0..CAMERAS), 0);
+
+    fleet.command(&["rebalance", "--per-sec", "40"]);
+    wait_for("the rebalance", SOON * 2, || fleet.status()["rebalancing"] == false);
+    let counts: Vec<usize> = ["a", "b", "c", "d"].map(|node| fleet.cameras_on(node)).to_vec();
+    assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 8, "{counts:?}");
+    fleet.wait_until_all_play(CAMERAS, SOON);
+    let history = fleet.command(&["history", "--limit", "1000"]);
+    assert!(history.contains("a is dead") && history.contains("rebalanced"), "{history}");
+}
+
+#[test]
+#[ignore = "slow: just test-fleet"]
+fn whoever_stops_is_fenced_and_comes_back() {
+    let mut fleet = placed();
+    let began = Instant::now();
+    // The program of a: its guard stops the cameras, others start them.
+    let program = fleet.nodes[0].pid();
+    Server::signal(program, "STOP");
+    fleet.pass(Duration::from_secs(LEASE + 6));
+    fleet.wait_until_all_play(CAMERAS, SOON);
+    assert_eq!(fleet.nodes[0].given(), 0, "the guard has stopped what was there");
+    fleet.never_two(began);
+    assert!(fleet.street.longest_gap(began).0 <= LOST, "{:?}", fleet.street.longest_gap(began));
+    Server::signal(program, "CONT");
+    wait_for("a to be there again", SOON, || fleet.status()["nodes"]["a"]["alive"] == true);
+    fleet.pass(Duration::from_secs(2));
+    fleet.never_two(began);
+
+    // The guard of b alone: a new one is started, and nothing else happens.
+    let (guard, calm) = (fleet.nodes[1].guard().unwrap(), Instant::now());
+    Server::signal(guard, "STOP");
+    wait_for("another guard", SOON, || fleet.nodes[1].guard().is_some_and(|now| now != guard));
+    assert_eq!(fleet.street.arrivals(calm, 0..CAMERAS), 0);
+
+    // The server of c: it is ended and started again, and others have its cameras.
+    let stopped = Instant::now();
+    Server::signal(fleet.nodes[2].server.pid(), "STOP");
+    fleet.pass(Duration::from_secs(LEASE * 2 + 4));
+    fleet.wait_until_all_play(CAMERAS, SOON);
+    fleet.never_two(stopped);
+    wait_for("c to be there again", SOON, || fleet.status()["nodes"]["c"]["alive"] == true);
+
+    // The program of d is killed with its guard, and started again before its lease ends: nothing happens.
+    let killed = Instant::now();
+    fleet.nodes[3].kill_program();
+    fleet.nodes[3].start_program();
+    wait_for("d to be there again", SOON, || fleet.nodes[3].log().matches("is in the fleet").count() == 2);
+    fleet.pass(Duration::from_secs(1));
+    assert_eq!(fleet.street.arrivals(killed, 0..CAMERAS), 0);
+    fleet.never_two(began);
+}
+
+#[test]
+#[ignore = "slow: just test-fleet"]
+fn etcd_may_lose_members_and_all_of_its_quorum() {
+    let mut fleet = placed();
+    let began = Instant::now();
+    let leader = fleet.etcd.leader().unwrap();
+    fleet.etcd.members[leader].kill();
+    fleet.pass(Duration::from_secs(LEASE * 2));
+    assert_eq!(fleet.street.played_by_one(CAMERAS), CAMERAS, "one member of etcd is dead");
+
+    let other = (leader + 1) % 3;
+    fleet.etcd.members[other].kill();
+    fleet.pass(Duration::from_secs(LEASE * 3));
+    assert_eq!(fleet.street.played_by_one(CAMERAS), CAMERAS, "two members of etcd are dead");
+    assert_eq!(fleet.street.arrivals(began, 0..CAMERAS), 0, "all that plays goes on");
+    let error = fleet.try_command(&["remove", "__defaultVhost__/live/c0"]).unwrap_err();
+    assert!(error.contains("quorum") || error.contains("cannot be reached") || error.contains("no answer"), "{error}");
+
+    fleet.etcd.members[other].start();
+    fleet.etcd.members[leader].start();
+    wait_for("etcd", SOON, || fleet.etcd.leader().is_some());
+    fleet.pass(Duration::from_secs(LEASE * 2));
+    assert_eq!(fleet.street.arrivals(began, 0..CAMERAS), 0, "and does so when etcd is back");
+    fleet.command(&["remove", "__defaultVhost__/live/c0"]);
+    wait_for("a camera to be removed", SOON, || fleet.street.now(0) == 0);
+}
+
+#[test]
+#[ignore = "slow: just test-fleet"]
+fn planned_work_leaves_no_gap_where_a_camera_bears_two_connections() {
+    let mut fleet = placed();
+    let began = Instant::now();
+    fleet.command(&["drain", "b"]);
+    assert_eq!(fleet.cameras_on("b"), 0);
+    fleet.wait_until_all_play(CAMERAS, SOON);
+    let gaps: Vec<usize> = (0..CAMERAS).step_by(3).filter(|camera| fleet.street.gap(*camera, began)).collect();
+    assert!(gaps.is_empty(), "{gaps:?} bear two connections, and had none for a moment");
+    fleet.command(&["drain", "b", "--undo"]);
+
+    let camera = (0..CAMERAS).find(|camera| fleet.place(*camera) == "a").unwrap();
+    fleet.command(&["move", &format!("__defaultVhost__/live/c{camera}"), "b"]);
+    wait_for("the move", SOON, || fleet.place(camera) == "b" && fleet.street.now(camera) == 1);
+
+    // One node after the other, with a program that is restarted.
+    let marker = fleet.dir.path().join("upgrades");
+    let done = fleet.try_command(&["upgrade", "--run", &format!("echo $NODE >> {}; exit 3", marker.display()), "a"]);
+    assert!(done.unwrap_err().contains("stays empty"));
+    assert_eq!(std::fs::read_to_string(&marker).unwrap(), "a\n");
+    fleet.command(&["cancel"]);
+    let history = fleet.command(&["history", "--limit", "2000"]);
+    for why in ["b is draining", "an operator has moved it", "it plays on", "it has stopped on b"] {
+        assert!(history.contains(why), "{why}: {}", &history[..history.len().min(2000)]);
+    }
+}
+
+#[test]
+#[ignore = "slow: just test-fleet"]
+fn what_is_wanted_changes_as_a_whole() {
+    let mut fleet = Fleet::start(2, 200);
+    let items = fleet.items(300);
+    let dry = fleet.sync(&items, &["--dry-run"]);
+    assert_eq!((dry["added"].as_array().unwrap().len(), dry["dry_run"] == true), (300, true));
+    assert_eq!(fleet.status()["cameras"], 0);
+    let first = fleet.sync(&items, &[]);
+    fleet.wait_until_all_play(300, SOON);
+    // Passwords are not in etcd in clear, nor anywhere in its files.
+    let exported = fleet.command(&["export", "--reveal"]);
+    assert!(exported.contains(&fleet.street.url(7)));
+    let dump = support::run(
+        std::process::Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &fleet.etcd.members[0].client, "get", "--prefix", "/zlm-fleet/"]),
+    );
+    assert!(dump.contains("cameras/__defaultVhost__/live/c7") && !dump.contains("camera7"), "a URL is there in clear");
+
+    // The same again changes nothing; an old revision is a conflict; a bad item rejects all.
+    let again = fleet.sync(&items, &[]);
+    assert_eq!((again["unchanged"].as_u64(), again["added"] == json!([])), (Some(300), true), "{again}");
+    let changed = fleet.sync(&items[..299], &[]);
+    assert_eq!(changed["removed"], json!(["__defaultVhost__/live/c299"]));
+    let file = fleet.dir.path().join("cameras.json");
+    let old = first["revision"].to_string();
+    let error = fleet.try_command(&["sync", file.to_str().unwrap(), "--if-revision", &old]).unwrap_err();
+    assert!(error.contains("changed after that revision"), "{error}");
+    std::fs::write(&file, r#"[{"app":"live","stream":"x","url":"rtsp://h/1"},{"app":"live","stream":"y"}]"#).unwrap();
+    let error = fleet.try_command(&["sync", file.to_str().unwrap()]).unwrap_err();
+    assert!(error.contains("item 2: url is missing"), "{error}");
+    wait_for("the removed one to stop", SOON, || fleet.street.now(299) == 0);
+
+    // More than fits: the rest is unplaced, and said so.
+    fleet.sync(&fleet.items(450), &[]);
+    wait_for("50 to be unplaced", SOON, || fleet.status()["unplaced_count"] == 50);
+    let told = fleet.command(&["status"]);
+    assert!(told.contains("unplaced 50") && told.contains("no node has room"), "{told}");
+
+    // Where it is: for programs, and for players.
+    let place = fleet.nodes[1].get("/where?key=__defaultVhost__/live/c1");
+    let public = place["public"].as_str().unwrap();
+    for node in &fleet.nodes {
+        let agent = ureq::Agent::config_builder().max_redirects(0).http_status_as_error(false).build().new_agent();
+        let reply = agent.get(format!("{}/live/c1.live.flv?token=x", node.api)).call().unwrap();
+        assert_eq!(reply.status(), 302);
+        assert_eq!(reply.headers()["location"].to_str().unwrap(), format!("{public}/live/c1.live.flv?token=x"));
+        let reply = agent.get(format!("{}/live/nobody.live.flv", node.api)).call().unwrap();
+        assert_eq!(reply.status(), 404);
+    }
+    let metrics = ureq::get(format!("{}/metrics", fleet.nodes[0].api)).call().unwrap().body_mut().read_to_string();
+    assert!(metrics.unwrap().contains("zlm_journal_fleet_node_member 1"));
+}
