@@ -1,6 +1,5 @@
 //! What operators do to a fleet and see of it: the same for the terminal and over HTTP.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,9 +7,10 @@ use serde_json::{Value, json};
 
 use crate::config;
 use crate::etcd::{If, Store};
-use crate::leader::Leading;
+
 use crate::model::{self, Moved, NodeInfo, Rebalance, Where};
 use crate::seal::Seal;
+use crate::seen::Leading;
 use crate::wanted;
 use crate::writes::{Write, json};
 
@@ -44,7 +44,10 @@ pub async fn export(store: &Store, seal: &Seal, label: Option<&str>, reveal: boo
 pub async fn order_move(store: &Store, key: &str, node: &str) -> Result<()> {
     config::name("node", node)?;
     ensure!(store.get(&store.keys.node(node)).await?.is_some(), "the node {node} is not there: see status");
-    ensure!(store.get(&store.keys.place(key)).await?.is_some(), "the fleet has no camera {key} on any node: see status");
+    ensure!(
+        store.get(&store.keys.place(key)).await?.is_some(),
+        "the fleet has no camera {key} on any node: see status"
+    );
     let ask = store.keys.ask(key);
     store.write(&[Write::Put(ask, node.as_bytes().to_vec())]).await
 }
@@ -77,7 +80,8 @@ pub async fn status(store: &Store) -> Result<Value> {
     for candidate in &candidates {
         let api = String::from_utf8_lossy(&candidate.value).into_owned();
         let ask = move || -> Option<Value> {
-            let get = ureq::get(format!("{api}/leading")).config().timeout_global(Some(Duration::from_secs(2))).build();
+            let get =
+                ureq::get(format!("{api}/leading")).config().timeout_global(Some(Duration::from_secs(2))).build();
             get.call().ok()?.body_mut().read_json().ok()
         };
         if let Ok(Some(leading @ Value::Object(_))) = tokio::task::spawn_blocking(ask).await {
@@ -137,53 +141,4 @@ pub async fn wait_until_empty(store: &Store, node: &str, mut tell: impl FnMut(us
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-}
-
-/// What the status says, for a terminal.
-pub fn told(seen: &Leading) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::new();
-    let _ = writeln!(
-        text,
-        "{} cameras on {} nodes; {} leads. Moving {}, waiting {}{}, unplaced {}, stuck {}{}",
-        seen.cameras,
-        seen.nodes.values().filter(|node| node.alive).count(),
-        seen.node,
-        seen.moving,
-        seen.waiting,
-        seen.eta_sec.map(|sec| format!(" (begun in {sec} s)")).unwrap_or_default(),
-        seen.unplaced_count,
-        seen.stuck_count,
-        if seen.rebalancing { ", rebalancing" } else { "" },
-    );
-    let _ = writeln!(text, "{:<20} {:<10} {:<9} {:>8} {:>8} {:>8}  address", "node", "zone", "state", "cameras", "used", "of");
-    for (id, node) in &seen.nodes {
-        let state = match (node.alive, node.draining) {
-            (true, false) => "up",
-            (true, true) => "draining",
-            (false, true) => "drained",
-            (false, false) => "dead",
-        };
-        let zone = node.zone.as_deref().unwrap_or("-");
-        let _ = writeln!(
-            text,
-            "{id:<20} {zone:<10} {state:<9} {:>8} {:>8} {:>8}  {}",
-            node.cameras, node.used, node.capacity, node.public
-        );
-    }
-    let bounds: BTreeMap<u32, u32> = seen.nodes.values().filter(|n| n.alive).map(|n| (n.lease_sec, n.fence_sec)).collect();
-    if let Some((lease, fence)) = bounds.last_key_value() {
-        let _ = writeln!(
-            text,
-            "A node that is cut off stops its cameras within {} s, and another starts them after {lease} s, at most {} s.",
-            lease - fence.min(lease),
-            lease + 5
-        );
-    }
-    for (what, all) in [("unplaced", &seen.unplaced), ("stuck", &seen.stuck)] {
-        for (key, why) in all.iter().take(10) {
-            let _ = writeln!(text, "{what}: {key}: {why}");
-        }
-    }
-    text
 }

@@ -151,7 +151,8 @@ impl Node {
             "node.capacity is {}: expected 1 to {MOST_CAMERAS}",
             self.capacity
         );
-        for (field, url) in [("node.server", &self.server), ("node.public", &self.public), ("node.api", &self.api)] {
+        for (field, url) in [("node.server", &self.server), ("node.public", &self.public), ("node.api", &self.api)]
+        {
             base_url(field, url)?;
         }
         ensure!(

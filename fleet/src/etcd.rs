@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, KeyValue, PutOptions, TlsOptions,
-    Txn, TxnOp, WatchOptions, WatchStream,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, KeyValue, PutOptions,
+    TlsOptions, Txn, TxnOp, WatchOptions, WatchStream,
 };
 use tokio::time::timeout;
 
@@ -71,7 +71,8 @@ pub struct Store {
 
 impl Store {
     pub fn new(fleet: &str, etcd: &Etcd) -> Result<Arc<Self>> {
-        let read = |path: &std::path::Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        let read =
+            |path: &std::path::Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let mut options = ConnectOptions::new()
             .with_connect_timeout(PATIENCE)
             .with_keep_alive(Duration::from_secs(2), PATIENCE)
@@ -166,8 +167,7 @@ impl Store {
         let (mut all, mut revision, mut from) = (Vec::new(), revision, prefix.to_owned());
         let end = end_of(prefix);
         loop {
-            let options =
-                GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(revision);
+            let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(revision);
             let (first, wanted) = (from.clone(), options.clone());
             let answer = self
                 .ask(PATIENCE * 5, |mut client| {
@@ -262,7 +262,9 @@ impl Store {
             let schema = serde_json::from_slice::<serde_json::Value>(&found.value)
                 .ok()
                 .and_then(|meta| meta.get("schema")?.as_u64())
-                .with_context(|| format!("{key} in etcd is not what this program writes: is the prefix another's?"))?;
+                .with_context(|| {
+                    format!("{key} in etcd is not what this program writes: is the prefix another's?")
+                })?;
             ensure!(
                 schema <= u64::from(SCHEMA),
                 "{key} in etcd has schema {schema}, and this program knows {SCHEMA}: a newer zlm-journal-fleet has \
@@ -300,7 +302,9 @@ fn is_an_answer(error: &etcd_client::Error) -> bool {
             let text = status.message();
             // tonic's codes as numbers: 3 invalid argument, 5 not found, 7 permission denied, 8 exhausted, 11 out of range.
             let code = i32::from(status.code());
-            matches!(code, 3 | 5 | 7 | 8 | 11) && !text.contains("no leader") && !text.contains("too many requests")
+            matches!(code, 3 | 5 | 7 | 8 | 11)
+                && !text.contains("no leader")
+                && !text.contains("too many requests")
         }
         Error::InvalidArgs(_) | Error::InvalidUri(_) => true,
         Error::LeaseKeepAliveError(text) => text.contains("not found"),
@@ -310,27 +314,38 @@ fn is_an_answer(error: &etcd_client::Error) -> bool {
 
 /// What went wrong, and what to do.
 fn explain(error: &etcd_client::Error) -> String {
-    let text = error.to_string();
-    let has = |part: &str| text.contains(part);
-    if has("database space exceeded") || has("NOSPACE") {
+    let text = match error {
+        etcd_client::Error::GRpcStatus(status) => status.message().to_owned(),
+        error => error.to_string(),
+    };
+    let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    if has(&["database space exceeded", "NOSPACE"]) {
         "it is full (NOSPACE), and takes no writes; what plays goes on. Compact and defragment it, raise \
          --quota-backend-bytes, then run `etcdctl alarm disarm`"
             .to_owned()
-    } else if has("authentication failed") || has("invalid user name or password") {
+    } else if has(&["authentication failed", "invalid user name or password"]) {
         "wrong user or password: see etcd.user and etcd.password_file".to_owned()
-    } else if has("user name is empty") {
+    } else if has(&["user name is empty"]) {
         "it wants a user: set etcd.user and etcd.password_file".to_owned()
-    } else if has("permission denied") {
-        "the user may not read and write the fleet's prefix: grant it (etcdctl role grant-permission --prefix)".to_owned()
-    } else if has("no leader") || has("request timed out") || has("lost quorum") {
+    } else if has(&["permission denied"]) {
+        "the user may not read and write the fleet's prefix: grant it (etcdctl role grant-permission --prefix)"
+            .to_owned()
+    } else if has(&["no leader", "request timed out", "lost quorum", "context deadline exceeded"]) {
         format!("it has no quorum: more than half of its members must run and reach each other ({text})")
-    } else if has("required revision has been compacted") {
+    } else if has(&["required revision has been compacted"]) {
         "what was asked for is too old".to_owned()
-    } else if let etcd_client::Error::TransportError(_) = error {
+    } else if has(&["tcp connect error", "transport error", "dns error"]) {
         "cannot be reached".to_owned()
+    } else if has(&["h2 protocol error", "error reading a body", "operation was canceled"]) {
+        "the connection broke".to_owned()
     } else {
         text
     }
+}
+
+/// An error of a stream, with what to do.
+pub fn broken(error: etcd_client::Error) -> anyhow::Error {
+    anyhow::anyhow!("etcd: {}", explain(&error))
 }
 
 /// Whether an answer says that the lease is gone, and not merely that nobody answers.

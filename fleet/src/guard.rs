@@ -12,9 +12,10 @@ use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
 use crate::config::Config;
+use crate::fence::fence;
 use crate::lease::{self, Deadline};
-use crate::node::{self, Shared};
 use crate::server::Server;
+use crate::shared::Shared;
 
 /// How often the guard looks, and leaves a sign that it does.
 const LOOK: Duration = Duration::from_millis(100);
@@ -36,10 +37,11 @@ pub fn run(config: &Path, parent: u32) -> Result<()> {
         let held = deadline.read().filter(|held| held.deadline != fenced);
         let is_over = |held: &lease::Held| lease::now() >= held.deadline;
         if let Some(held) = held.as_ref().filter(|held| is_over(held)) {
-            node::fence(node, &server, "the program has not renewed the lease in time", &fences);
+            fence(node, &server, "the program has not renewed the lease in time", &fences);
             fenced = held.deadline;
         }
-        let has_parent = rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().get().unsigned_abs() == parent);
+        let has_parent =
+            rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().get().unsigned_abs() == parent);
         if !has_parent && held.is_none() {
             return Ok(());
         }

@@ -22,8 +22,9 @@ use crate::commands;
 use crate::config;
 use crate::lease;
 use crate::model::Where;
-use crate::node::Shared;
 use crate::quorum;
+use crate::seen::NodeSeen;
+use crate::shared::Shared;
 use crate::wanted::{self, Options, Set};
 
 type App = State<Arc<Shared>>;
@@ -53,7 +54,9 @@ pub async fn serve(shared: Arc<Shared>) -> Result<()> {
     let listener = tokio::net::TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on {listen} (node.listen)"))?;
-    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await.context("HTTP has ended")
+    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+        .await
+        .context("HTTP has ended")
 }
 
 /// Who may change things, and see what is wanted.
@@ -63,7 +66,10 @@ async fn may(
     request: Request,
     next: Next,
 ) -> Response {
-    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let given = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let is_it = match &*token {
         Some(token) => given.is_some_and(|given| is_same(given, token)),
         // A page that somebody looks at here could send requests, too; it cannot leave its origin out.
@@ -250,9 +256,10 @@ async fn redirect(
         return refusal(StatusCode::NOT_FOUND, "the fleet has no such camera on any node just now");
     };
     // The server itself asks here where a stream is that it does not have: it must not be sent to itself.
-    let asks_itself = headers.get("user-agent").and_then(|agent| agent.to_str().ok()).is_some_and(|agent| {
-        agent.starts_with("ZLMediaKit") && node == shared.node.id
-    });
+    let asks_itself = headers
+        .get("user-agent")
+        .and_then(|agent| agent.to_str().ok())
+        .is_some_and(|agent| agent.starts_with("ZLMediaKit") && node == shared.node.id);
     if asks_itself {
         return refusal(StatusCode::NOT_FOUND, "this is the node that has the camera, and it does not play");
     }
@@ -304,17 +311,47 @@ fn metrics_of(shared: &Shared) -> String {
     let (status, asked) = shared.status.lock().clone();
     let count = |path: &str| status.pointer(path).and_then(Value::as_f64);
     add("node_member", "gauge", "Whether this node has its lease.", &flag(has_lease));
-    add("node_fence_seconds", "gauge", "Seconds until this node stops its cameras unless it can renew its lease.", &one(left));
-    add("node_fences_total", "counter", "How often this node has stopped its cameras.", &one(shared.fences.load(Ordering::Relaxed) as f64));
-    add("node_cameras", "gauge", "Cameras placed on this node.", &one(shared.placed.load(Ordering::Relaxed) as f64));
-    add("node_capacity", "gauge", "The sum of the weights that this node may have.", &one(shared.node.capacity.into()));
-    add("node_trouble", "gauge", "Whether this node knows that something is wrong; its log says what.", &flag(shared.trouble.lock().is_some()));
+    add(
+        "node_fence_seconds",
+        "gauge",
+        "Seconds until this node stops its cameras unless it can renew its lease.",
+        &one(left),
+    );
+    add(
+        "node_fences_total",
+        "counter",
+        "How often this node has stopped its cameras.",
+        &one(shared.fences.load(Ordering::Relaxed) as f64),
+    );
+    add(
+        "node_cameras",
+        "gauge",
+        "Cameras placed on this node.",
+        &one(shared.placed.load(Ordering::Relaxed) as f64),
+    );
+    add(
+        "node_capacity",
+        "gauge",
+        "The sum of the weights that this node may have.",
+        &one(shared.node.capacity.into()),
+    );
+    add(
+        "node_trouble",
+        "gauge",
+        "Whether this node knows that something is wrong; its log says what.",
+        &flag(shared.trouble.lock().is_some()),
+    );
     let without = shared.goes_on_without_quorum.load(Ordering::SeqCst);
     add("node_without_quorum", "gauge", "Whether this node goes on while etcd has no quorum.", &flag(without));
     let silent = if asked == 0 { f64::NAN } else { lease::now().saturating_sub(asked) as f64 / 1000.0 };
     add("node_server_silent_seconds", "gauge", "Seconds since MediaServer last answered.", &one(silent));
     if let Some(playing) = count("/now/playing") {
-        add("node_server_playing", "gauge", "Proxies that play on this node's MediaServer, also those that are not the fleet's.", &one(playing));
+        add(
+            "node_server_playing",
+            "gauge",
+            "Proxies that play on this node's MediaServer, also those that are not the fleet's.",
+            &one(playing),
+        );
     }
     let leads = shared.is_leader.load(Ordering::SeqCst);
     add("leader", "gauge", "Whether this node leads the fleet.", &flag(leads));
@@ -322,16 +359,31 @@ fn metrics_of(shared: &Shared) -> String {
         let seen = shared.leading.lock().clone();
         add("cameras", "gauge", "Cameras that are wanted.", &one(seen.cameras as f64));
         add("unplaced_cameras", "gauge", "Cameras that have no node.", &one(seen.unplaced_count as f64));
-        add("stuck_cameras", "gauge", "Cameras that should leave their node and cannot.", &one(seen.stuck_count as f64));
+        add(
+            "stuck_cameras",
+            "gauge",
+            "Cameras that should leave their node and cannot.",
+            &one(seen.stuck_count as f64),
+        );
         add("moving_cameras", "gauge", "Cameras that are being moved.", &one(seen.moving as f64));
         add("waiting_moves", "gauge", "Planned moves that have not begun.", &one(seen.waiting as f64));
-        add("moves_total", "counter", "Changes of a camera's place that this node has written.", &one(shared.moves.load(Ordering::Relaxed) as f64));
+        add(
+            "moves_total",
+            "counter",
+            "Changes of a camera's place that this node has written.",
+            &one(shared.moves.load(Ordering::Relaxed) as f64),
+        );
         add("plan_seconds", "gauge", "How long the last plan took.", &one(seen.plan_ms as f64 / 1000.0));
-        let nodes = |value: &dyn Fn(&crate::leader::NodeSeen) -> f64| -> Vec<(String, f64)> {
+        let nodes = |value: &dyn Fn(&NodeSeen) -> f64| -> Vec<(String, f64)> {
             seen.nodes.iter().map(|(id, node)| (format!("{{node=\"{id}\"}}"), value(node))).collect()
         };
         add("node_up", "gauge", "Whether a node has its lease.", &nodes(&|node| f64::from(u8::from(node.alive))));
-        add("node_draining", "gauge", "Whether a node is being emptied.", &nodes(&|node| f64::from(u8::from(node.draining))));
+        add(
+            "node_draining",
+            "gauge",
+            "Whether a node is being emptied.",
+            &nodes(&|node| f64::from(u8::from(node.draining))),
+        );
         add("node_used", "gauge", "The sum of the weights of a node's cameras.", &nodes(&|node| node.used as f64));
     }
     text
@@ -356,7 +408,9 @@ mod tests {
         ] {
             assert_eq!(stream_of(path, &query).as_deref(), key, "{path}");
         }
-        let query = [("app", "live"), ("stream", "gate"), ("vhost", "v")].map(|(a, b)| (a.to_owned(), b.to_owned())).into();
+        let query = [("app", "live"), ("stream", "gate"), ("vhost", "v")]
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+            .into();
         assert_eq!(stream_of("/index/api/webrtc", &query).as_deref(), Some("v/live/gate"));
     }
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use etcd_client::EventType;
-use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::etcd::{If, Kv, Store};
+use crate::etcd::{self, If, Kv, Store};
 use crate::model::{Camera, Entry, Head, NodeInfo, Placed, Rebalance, Report, Where};
-use crate::node::Shared;
 use crate::place::{self, Limits, Place, Plan, Spec, Step, World};
+use crate::seen::{Leading, NodeSeen};
+use crate::shared::Shared;
 use crate::wanted::{self, now_ms};
 use crate::writes::{self, STEPS, Write};
 
@@ -25,44 +25,6 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Entries of the history that are kept.
 const HISTORY: usize = 10_000;
 const HISTORY_DAYS: u64 = 30;
-
-/// What the leader tells of the fleet.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Leading {
-    pub node: String,
-    pub cameras: usize,
-    pub nodes: BTreeMap<String, NodeSeen>,
-    pub moving: usize,
-    pub waiting: usize,
-    /// Seconds until all moves that wait are begun; null where none does.
-    pub eta_sec: Option<u64>,
-    /// What has no place, and why: the first of them.
-    pub unplaced: BTreeMap<String, String>,
-    pub unplaced_count: usize,
-    /// What should leave its node and cannot, and why: the first of them.
-    pub stuck: BTreeMap<String, String>,
-    pub stuck_count: usize,
-    pub rebalancing: bool,
-    pub revision: i64,
-    /// Of the last plan.
-    pub plan_ms: u64,
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct NodeSeen {
-    pub alive: bool,
-    pub draining: bool,
-    pub zone: Option<String>,
-    pub capacity: u32,
-    pub used: u64,
-    pub cameras: usize,
-    pub api: String,
-    pub public: String,
-    pub version: String,
-    pub instance: String,
-    pub lease_sec: u32,
-    pub fence_sec: u32,
-}
 
 /// How many of the unplaced are named.
 const NAMED: usize = 100;
@@ -115,8 +77,11 @@ impl Mirror {
             }
             Entry::Node(id) => drop((world.nodes.remove(id), self.infos.remove(id))),
             Entry::Report(id) => {
-                let report: Report =
-                    if is_there { serde_json::from_slice(&kv.value).with_context(bad)? } else { Report::default() };
+                let report: Report = if is_there {
+                    serde_json::from_slice(&kv.value).with_context(bad)?
+                } else {
+                    Report::default()
+                };
                 self.reports.insert(id.to_owned(), report.applied);
                 if let Some(node) = world.nodes.get_mut(id) {
                     node.applied = report.applied;
@@ -193,7 +158,7 @@ async fn lead(shared: &Arc<Shared>, elected: If) -> Result<()> {
         let mut until = Instant::now() + LOOK;
         // The first news, and all that comes with it.
         while let Ok(answer) = timeout_at(until, stream.message()).await {
-            let Some(answer) = answer? else { bail!("etcd has ended the watch") };
+            let Some(answer) = answer.map_err(etcd::broken)? else { bail!("etcd has ended the watch") };
             if answer.canceled() {
                 bail!("etcd has ended the watch: {}", answer.cancel_reason());
             }
@@ -238,7 +203,8 @@ async fn turn(shared: &Arc<Shared>, elected: &If, mirror: &mut Mirror, moves: &m
     let mut last = carry_out(shared, elected, &plan.steps).await?;
     if plan.balanced && mirror.world.rebalance {
         let done = [Write::Delete(shared.store.keys.rebalance())];
-        last = last.max(shared.store.write_if(std::slice::from_ref(elected), &done, None).await?.unwrap_or_default());
+        last =
+            last.max(shared.store.write_if(std::slice::from_ref(elected), &done, None).await?.unwrap_or_default());
     }
     let idle: Vec<Write> = mirror
         .world
@@ -249,7 +215,8 @@ async fn turn(shared: &Arc<Shared>, elected: &If, mirror: &mut Mirror, moves: &m
         .take(100)
         .collect();
     if !idle.is_empty() {
-        last = last.max(shared.store.write_if(std::slice::from_ref(elected), &idle, None).await?.unwrap_or_default());
+        last =
+            last.max(shared.store.write_if(std::slice::from_ref(elected), &idle, None).await?.unwrap_or_default());
     }
     Ok(last)
 }
@@ -292,7 +259,9 @@ async fn carry_out_some(shared: &Shared, elected: &If, steps: &[Step], number: u
     all.extend(writes::history(keys, steps, now_ms(), number));
     let written = shared.store.write_if(&conditions, &all, None).await?;
     if written.is_some() {
-        shared.moves.fetch_add(steps.iter().filter(|step| step.before != step.after).count() as u64, Ordering::Relaxed);
+        shared
+            .moves
+            .fetch_add(steps.iter().filter(|step| step.before != step.after).count() as u64, Ordering::Relaxed);
     }
     Ok(written)
 }

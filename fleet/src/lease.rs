@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 /// Milliseconds since the machine was started, time asleep included. Setting the clock does not move it.
 pub fn now() -> u64 {
     let time = clock_gettime(ClockId::Boottime);
-    u64::try_from(time.tv_sec).unwrap_or_default() * 1000 + u64::try_from(time.tv_nsec).unwrap_or_default() / 1_000_000
+    u64::try_from(time.tv_sec).unwrap_or_default() * 1000
+        + u64::try_from(time.tv_nsec).unwrap_or_default() / 1_000_000
 }
 
 /// A name that no other start of the program has.
@@ -43,7 +44,8 @@ pub struct Deadline {
 
 impl Deadline {
     pub fn new(state_dir: &Path) -> Result<Self> {
-        fs::create_dir_all(state_dir).with_context(|| format!("cannot create state_dir {}", state_dir.display()))?;
+        fs::create_dir_all(state_dir)
+            .with_context(|| format!("cannot create state_dir {}", state_dir.display()))?;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("this needs Linux's boot_id")?;
         Ok(Self { path: state_dir.join("lease.json"), boot: boot.trim().to_owned(), value: AtomicU64::new(0) })
     }

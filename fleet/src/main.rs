@@ -3,6 +3,7 @@
 mod commands;
 mod config;
 mod etcd;
+mod fence;
 mod guard;
 mod http;
 mod leader;
@@ -12,7 +13,9 @@ mod node;
 mod place;
 mod quorum;
 mod seal;
+mod seen;
 mod server;
+mod shared;
 mod simulate;
 mod wanted;
 mod writes;
@@ -31,8 +34,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use config::Config;
 use etcd::Store;
-use leader::Leading;
 use seal::Seal;
+use seen::Leading;
 use wanted::{Options, Set};
 
 /// Runs the cameras of many ZLMediaKit servers as one fleet, on etcd.
@@ -221,7 +224,7 @@ async fn run(cli: Cli) -> Result<()> {
 }
 
 async fn serve(config: Config, path: &std::path::Path) -> Result<()> {
-    let shared = node::Shared::new(config)?;
+    let shared = shared::Shared::new(config)?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let guarded = guard::keep(path, shared.clone());
     let answering = tokio::spawn(http::serve(shared.clone()));
@@ -269,7 +272,7 @@ async fn status(store: &Arc<Store>, follow: bool, json: bool) -> Result<()> {
                 if follow && std::io::stdout().is_terminal() {
                     print!("\x1b[2J\x1b[H");
                 }
-                print!("{}", commands::told(&serde_json::from_value::<Leading>(value)?));
+                print!("{}", seen::told(&serde_json::from_value::<Leading>(value)?));
             }
             Err(error) if follow => println!("{error:#}"),
             Err(error) => return Err(error),
@@ -337,9 +340,20 @@ fn simulate(size: &simulate::Size) -> Result<()> {
     })
     .context("a rule was broken")?;
     eprintln!();
-    println!("{} nodes, {} cameras, {} events (seed {}): no rule was broken", size.nodes, size.cameras, size.events, size.seed);
-    println!("first plan {:.3} s, longest later one {:.3} s", report.first_plan.as_secs_f64(), report.longest_plan.as_secs_f64());
-    println!("spread {:.1} % of capacity at first, {:.1} % after a rebalance", report.spread * 100.0, report.spread_after * 100.0);
+    println!(
+        "{} nodes, {} cameras, {} events (seed {}): no rule was broken",
+        size.nodes, size.cameras, size.events, size.seed
+    );
+    println!(
+        "first plan {:.3} s, longest later one {:.3} s",
+        report.first_plan.as_secs_f64(),
+        report.longest_plan.as_secs_f64()
+    );
+    println!(
+        "spread {:.1} % of capacity at first, {:.1} % after a rebalance",
+        report.spread * 100.0,
+        report.spread_after * 100.0
+    );
     println!("{:<22} {:>7} {:>14} {:>10} {:>10}", "for each", "events", "transactions", "writes", "bytes");
     for (what, cost) in &report.costs {
         let each = |value: usize| value as f64 / cost.events.max(1) as f64;

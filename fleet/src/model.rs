@@ -305,9 +305,11 @@ pub fn camera_of(item: &Map<String, Value>, label: &str) -> Result<(String, Came
     let (zone, node) = (args.remove("fleet_zone"), args.remove("fleet_node"));
     let weight = match args.remove("fleet_weight") {
         None => 1,
-        Some(text) => text.parse().ok().filter(|weight| (1..=10_000).contains(weight)).with_context(|| {
-            format!("fleet_weight is {text:?}: expected a whole number from 1 to 10000")
-        })?,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|weight| (1..=10_000).contains(weight))
+            .with_context(|| format!("fleet_weight is {text:?}: expected a whole number from 1 to 10000"))?,
     };
     let overlap = match args.remove("fleet_overlap").as_deref() {
         None | Some("0" | "false") => false,

@@ -8,99 +8,25 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use etcd_client::EventType;
-use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::config::{Config, Node};
-use crate::etcd::{If, Store, lease_is_gone};
-use crate::leader::{self, Leading};
-use crate::lease::{self, Deadline};
+use crate::config::Node;
+use crate::etcd::{self, If, lease_is_gone};
+use crate::fence::fence;
+use crate::leader;
+use crate::lease;
 use crate::model::{Args, Camera, NodeInfo, Placed, Report};
 use crate::quorum::{self, Quorum};
-use crate::seal::Seal;
-use crate::server::Server;
+use crate::shared::Shared;
 use crate::writes::{Write, json};
-
-/// All that the program's parts share.
-pub struct Shared {
-    pub config: Config,
-    pub node: Node,
-    pub store: Arc<Store>,
-    pub seal: Seal,
-    pub server: Server,
-    pub deadline: Deadline,
-    pub instance: String,
-    /// The lease, while there is one.
-    pub lease: AtomicI64,
-    /// The nodes that live, this one among them.
-    pub nodes: Mutex<BTreeMap<String, NodeInfo>>,
-    /// How many cameras are placed here.
-    pub placed: AtomicU64,
-    pub applied: AtomicI64,
-    /// What the server last said of itself, and when.
-    pub status: Mutex<(Value, u64)>,
-    pub leading: Mutex<Leading>,
-    pub is_leader: AtomicBool,
-    /// Something is known to be wrong: in one line.
-    pub trouble: Mutex<Option<String>>,
-    pub fences: AtomicU64,
-    pub moves: AtomicU64,
-    /// The server has something else than it was given.
-    pub look_again: Notify,
-    pub goes_on_without_quorum: AtomicBool,
-}
-
-impl Shared {
-    pub fn new(config: Config) -> Result<Arc<Self>> {
-        let node = config.node()?.clone();
-        Ok(Arc::new(Self {
-            store: Store::new(&config.fleet, &config.etcd)?,
-            seal: Seal::of(&config)?,
-            server: Server::new(&node)?,
-            deadline: Deadline::new(&node.state_dir)?,
-            instance: lease::instance(),
-            lease: AtomicI64::new(0),
-            nodes: Mutex::default(),
-            placed: AtomicU64::new(0),
-            applied: AtomicI64::new(0),
-            status: Mutex::new((Value::Null, 0)),
-            leading: Mutex::default(),
-            is_leader: AtomicBool::new(false),
-            trouble: Mutex::new(None),
-            fences: AtomicU64::new(0),
-            moves: AtomicU64::new(0),
-            look_again: Notify::new(),
-            goes_on_without_quorum: AtomicBool::new(false),
-            config,
-            node,
-        }))
-    }
-
-    /// Says what is wrong, once for as long as it is the same.
-    pub fn is_wrong(&self, what: &anyhow::Error) {
-        let what = format!("{what:#}");
-        let mut trouble = self.trouble.lock();
-        if trouble.as_deref() != Some(&*what) {
-            log::error!("{what}");
-        }
-        *trouble = Some(what);
-    }
-
-    pub fn is_well(&self) {
-        if let Some(was) = self.trouble.lock().take() {
-            log::info!("well again, after: {was}");
-        }
-    }
-}
 
 /// Runs the node until it is told to end.
 pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) -> Result<()> {
@@ -132,7 +58,8 @@ pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) -> Result
 
 async fn give_up(shared: &Shared, lease: i64) {
     if lease != 0 {
-        let revoke = shared.store.ask(Duration::from_secs(1), |mut client| async move { client.lease_revoke(lease).await });
+        let revoke =
+            shared.store.ask(Duration::from_secs(1), |mut client| async move { client.lease_revoke(lease).await });
         if let Err(error) = revoke.await {
             log::warn!("the lease could not be given back, and ends by itself: {error:#}");
         }
@@ -166,7 +93,8 @@ async fn join(shared: &Arc<Shared>, first: bool) -> Result<i64> {
         Some(lease) => lease,
         None => {
             let ttl = i64::from(node.lease_sec);
-            let granted = shared.store.ask(patience(node), |mut client| async move { client.lease_grant(ttl, None).await });
+            let granted =
+                shared.store.ask(patience(node), |mut client| async move { client.lease_grant(ttl, None).await });
             granted.await?.id()
         }
     };
@@ -248,8 +176,10 @@ async fn renew(shared: &Arc<Shared>, lease: i64) -> Result<()> {
     let every = (node.lease() - node.fence()) / 3;
     loop {
         let sent = lease::now();
-        let renewed =
-            shared.store.ask(patience(node), |mut client| async move { client.lease_keep_alive(lease).await }).await;
+        let renewed = shared
+            .store
+            .ask(patience(node), |mut client| async move { client.lease_keep_alive(lease).await })
+            .await;
         match renewed {
             Ok(_) => {
                 // Who comes too late, as after a stop of the whole machine, has been stopped by the guard.
@@ -265,15 +195,15 @@ async fn renew(shared: &Arc<Shared>, lease: i64) -> Result<()> {
             }
             Err(error) if lease_is_gone(&error) => bail!("etcd has ended the lease of this node"),
             Err(error) => {
-                let left = shared.deadline.left();
-                let nearly = u64::try_from(patience(node).as_millis()).unwrap_or(u64::MAX) + 500;
-                if left < nearly && quorum::of(shared).await == Quorum::Lost {
-                    // Without a quorum no lease ends: see docs/fleet.md.
-                    shared.deadline.extend(lease, &shared.instance, lease::now() + nearly + 1000)?;
+                let looked = lease::now();
+                let nearly = u64::try_from(patience(node).as_millis()).unwrap_or(u64::MAX) * 2 + 1000;
+                if shared.deadline.left() < nearly && quorum::of(shared).await == Quorum::Lost {
+                    // Whoever leads etcd after this moment gives all leases their whole time: see quorum.
+                    shared.deadline.extend(lease, &shared.instance, deadline_of(node, looked))?;
                     if !shared.goes_on_without_quorum.swap(true, Ordering::SeqCst) {
                         log::error!("etcd has no quorum, so no lease can end: what plays goes on ({error:#})");
                     }
-                } else if left == 0 {
+                } else if shared.deadline.left() == 0 {
                     return Err(error.context("the lease could not be renewed in time"));
                 }
                 sleep(Duration::from_millis(300)).await;
@@ -290,7 +220,7 @@ async fn follow_nodes(shared: Arc<Shared>) -> Result<()> {
     *shared.nodes.lock() =
         all.iter().filter_map(|kv| Some((name(&kv.key), serde_json::from_slice(&kv.value).ok()?))).collect();
     let mut stream = shared.store.watch(&prefix, revision + 1).await?;
-    while let Some(answer) = stream.message().await? {
+    while let Some(answer) = stream.message().await.map_err(etcd::broken)? {
         if answer.canceled() {
             bail!("etcd has ended the watch: {}", answer.cancel_reason());
         }
@@ -332,7 +262,7 @@ async fn follow_placed(shared: Arc<Shared>, lease: i64) -> Result<()> {
         let pause = if begins { Duration::from_millis(200) } else { Duration::from_secs(3600) };
         tokio::select! {
             answer = stream.message() => {
-                let mut answer = answer?;
+                let mut answer = answer.map_err(etcd::broken)?;
                 // What comes at once is done at once.
                 while let Some(now) = answer {
                     if now.canceled() {
@@ -348,7 +278,7 @@ async fn follow_placed(shared: Arc<Shared>, lease: i64) -> Result<()> {
                         }
                     }
                     answer = match timeout(Duration::from_millis(20), stream.message()).await {
-                        Ok(more) => Some(more?.context("etcd has ended the watch")?),
+                        Ok(more) => Some(more.map_err(etcd::broken)?.context("etcd has ended the watch")?),
                         Err(_) => None,
                     };
                 }
@@ -384,16 +314,23 @@ impl Given {
                 if shared.deadline.left() == 0 {
                     bail!("the lease is over: nothing is started");
                 }
-                log::warn!("somebody else has changed what the journal has under the label fleet: it is put right");
-                shared.server.sync(&items, None, within).await?.context("syncJournal names a conflict without if_seq")?
+                log::warn!(
+                    "somebody else has changed what the journal has under the label fleet: it is put right"
+                );
+                shared
+                    .server
+                    .sync(&items, None, within)
+                    .await?
+                    .context("syncJournal names a conflict without if_seq")?
             }
         };
         self.seq = Some(synced.seq);
-        shared.status.lock().0 = Value::Null;
+        shared.seq.store(synced.seq, Ordering::SeqCst);
         shared.server.wait_until_gone(synced.removed).await?;
         shared.placed.store(self.placed.len() as u64, Ordering::Relaxed);
         if shared.applied.swap(self.revision, Ordering::SeqCst) != self.revision || self.seq.is_none() {
-            let report = Write::Put(shared.store.keys.report(&shared.node.id), json(&Report { applied: self.revision }));
+            let report =
+                Write::Put(shared.store.keys.report(&shared.node.id), json(&Report { applied: self.revision }));
             shared.store.write_if(&[], &[report], Some(self.lease)).await?;
         }
         shared.is_well();
@@ -428,13 +365,17 @@ impl Given {
 
     /// Says of those that are still elsewhere as well that they play here.
     async fn tell_what_plays(&mut self, shared: &Shared) -> Result<()> {
-        let begun: Vec<_> = self.placed.iter().filter(|(_, (placed, _))| placed.overlaps && !placed.plays).collect();
+        let begun: Vec<_> =
+            self.placed.iter().filter(|(_, (placed, _))| placed.overlaps && !placed.plays).collect();
         for (key, (placed, rev)) in begun {
             if shared.server.plays(key).await? {
                 let plays = Placed { plays: true, ..*placed };
                 let key = shared.store.keys.placed(&shared.node.id, key);
                 // The watch brings it back.
-                shared.store.write_if(&[If::Rev(key.clone(), *rev)], &[Write::Put(key, json(&plays))], None).await?;
+                shared
+                    .store
+                    .write_if(&[If::Rev(key.clone(), *rev)], &[Write::Put(key, json(&plays))], None)
+                    .await?;
             }
         }
         Ok(())
@@ -451,12 +392,17 @@ async fn look_after_server(shared: Arc<Shared>) {
                 let phase = status.pointer("/restore/phase").and_then(Value::as_str).unwrap_or_default();
                 let has_some = status.pointer("/proxies/enabled").and_then(Value::as_u64).unwrap_or_default() > 0;
                 if phase == "off" && has_some {
-                    restore(&shared).await;
+                    restore(&shared, was_silent).await;
                 } else if was_silent && matches!(phase, "running" | "done") && has_some {
                     log::warn!(
                         "MediaServer was started and restores its journal by itself, though others may have its cameras: \
                          set restore=off in [journal] of its config.ini, this program does the rest"
                     );
+                }
+                // Somebody has changed the journal, and may have changed what is the fleet's.
+                let (seq, ours) = (status.get("seq").and_then(Value::as_u64), shared.seq.load(Ordering::SeqCst));
+                if ours > 0 && seq.is_some_and(|seq| seq != ours) && shared.seq.load(Ordering::SeqCst) == ours {
+                    shared.look_again.notify_one();
                 }
                 was_silent = false;
                 *shared.status.lock() = (status, lease::now());
@@ -471,12 +417,13 @@ async fn look_after_server(shared: Arc<Shared>) {
 }
 
 /// Starts what the journal has: without the fleet's cameras if this node may not have them.
-async fn restore(shared: &Arc<Shared>) {
+async fn restore(shared: &Arc<Shared>, is_news: bool) {
     if shared.deadline.left() == 0 {
         stop_cameras(shared, "MediaServer was started, and this node has no lease").await;
     }
     match shared.server.restore().await {
-        Ok(()) => log::info!("MediaServer was started, and what its journal has is restored"),
+        Ok(()) if is_news => log::info!("MediaServer was started, and what its journal has is restored"),
+        Ok(()) => {}
         Err(error) => log::error!("{error:#}"),
     }
 }
@@ -505,56 +452,11 @@ async fn stop_cameras(shared: &Arc<Shared>, why: &str) {
     let stop = move || {
         shared.placed.store(0, Ordering::Relaxed);
         shared.applied.store(0, Ordering::SeqCst);
+        shared.seq.store(0, Ordering::SeqCst);
         fence(&shared.node, &shared.server, &why, &shared.fences);
         shared.deadline.end();
     };
     if let Err(error) = tokio::task::spawn_blocking(stop).await {
         log::error!("stopping the cameras was broken off: {error}");
-    }
-}
-
-/// Stops the fleet's cameras on the server; ends the server where it does not. Blocks until it is done, and needs nothing but
-/// the server, so that the guard can do the same.
-pub fn fence(node: &Node, server: &Server, why: &str, fences: &AtomicU64) {
-    let mut has_ended_it = false;
-    let mut failed: u32 = 0;
-    loop {
-        match server.stop_all(node.fence() * 2 / 3) {
-            Ok(done) => {
-                if !done.removed.is_empty() {
-                    fences.fetch_add(1, Ordering::Relaxed);
-                    log::warn!("{} cameras are stopped here: {why}", done.removed.len());
-                }
-                return;
-            }
-            Err(error) if failed.is_multiple_of(60) => {
-                log::error!("the cameras cannot be stopped ({why}): {error:#}");
-            }
-            Err(_) => {}
-        }
-        failed += 1;
-        match &node.fence_command {
-            Some(command) if !has_ended_it => {
-                has_ended_it = true;
-                fences.fetch_add(1, Ordering::Relaxed);
-                end_server(command);
-            }
-            None if failed == 1 => log::error!(
-                "there is no node.fence_command, so MediaServer, which does not answer, cannot be ended: its cameras may \
-                 run twice"
-            ),
-            _ => {}
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-fn end_server(command: &[String]) {
-    let Some((program, args)) = command.split_first() else { return };
-    log::error!("MediaServer does not stop its cameras, so it is ended: {}", command.join(" "));
-    match Command::new(program).args(args).stdin(Stdio::null()).status() {
-        Ok(status) if status.success() => {}
-        Ok(status) => log::error!("node.fence_command failed: {status}"),
-        Err(why) => log::error!("node.fence_command cannot be run: {why}"),
     }
 }

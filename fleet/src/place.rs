@@ -247,9 +247,18 @@ impl<'a> Planner<'a> {
         self.step(key, spec.rev, Some(place), Some(place.at.clone()), None, true, why.into());
     }
 
-    fn both(&mut self, key: &'a Key, spec: &'a Spec, place: &'a Place, node: &'a NodeId, to: &'a NodeId, since_ms: u64) {
+    fn both(
+        &mut self,
+        key: &'a Key,
+        spec: &'a Spec,
+        place: &'a Place,
+        node: &'a NodeId,
+        to: &'a NodeId,
+        since_ms: u64,
+    ) {
         let on = |node: &NodeId| Some(Where::On { node: node.clone() });
-        let plays = self.world.placed.get(key).and_then(|placed| placed.get(to)).is_some_and(|placed| placed.plays);
+        let plays =
+            self.world.placed.get(key).and_then(|placed| placed.get(to)).is_some_and(|placed| placed.plays);
         match (self.lives(node), self.lives(to)) {
             (false, false) => {
                 let why = format!("{node} and {to} are dead").into();
@@ -272,7 +281,8 @@ impl<'a> Planner<'a> {
             (true, true) => {
                 self.fill.take(node, spec);
                 self.fill.take(to, spec);
-                if self.now_ms.saturating_sub(since_ms) > self.limits.move_timeout_ms {
+                // A clock that jumps, either way, ends the wait.
+                if self.now_ms.abs_diff(since_ms) > self.limits.move_timeout_ms {
                     let must_leave = self.why_move(key, spec, node).is_some_and(|reason| !reason.is_asked);
                     let why = format!("it did not play on {to} in time").into();
                     let after = if must_leave {
@@ -380,7 +390,8 @@ impl<'a> Planner<'a> {
     /// Those who have a camera learn of a change of it.
     fn refresh(&mut self, key: &Key, spec: &Spec, place: &Place) {
         let placed = self.world.placed.get(key);
-        let is_stale = |node: &NodeId| placed.and_then(|placed| placed.get(node)).is_none_or(|p| p.rev != spec.rev);
+        let is_stale =
+            |node: &NodeId| placed.and_then(|placed| placed.get(node)).is_none_or(|p| p.rev != spec.rev);
         if place.at.holders().any(is_stale) {
             self.step(key, spec.rev, Some(place), Some(place.at.clone()), None, false, "it has changed".into());
         }

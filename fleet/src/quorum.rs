@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::etcd::Store;
-use crate::node::Shared;
+use crate::shared::Shared;
 
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -83,7 +83,8 @@ pub async fn of(shared: &Shared) -> Quorum {
         return own;
     }
     // Some are enough: one that sees a quorum is there if etcd has one.
-    let asks: Vec<_> = others.into_iter().take(16).map(|api| tokio::task::spawn_blocking(move || ask(&api))).collect();
+    let asks: Vec<_> =
+        others.into_iter().take(16).map(|api| tokio::task::spawn_blocking(move || ask(&api))).collect();
     let (mut agree, mut deny) = (0, 0);
     for answer in asks {
         match answer.await {

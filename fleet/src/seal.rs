@@ -68,14 +68,18 @@ impl Seal {
 fn cipher(path: &Path) -> Result<XChaCha20Poly1305> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read key_file {}", path.display()))?;
     let bytes = hex::decode(text.trim()).ok().filter(|bytes| bytes.len() == 32).with_context(|| {
-        format!("key_file {}: expected 64 hexadecimal digits, such as `openssl rand -hex 32` prints", path.display())
+        format!(
+            "key_file {}: expected 64 hexadecimal digits, such as `openssl rand -hex 32` prints",
+            path.display()
+        )
     })?;
     let key = Key::try_from(bytes.as_slice()).context("key_file: expected 32 bytes")?;
     Ok(XChaCha20Poly1305::new(&key))
 }
 
 fn seal(cipher: &XChaCha20Poly1305, key: &str, clear: &[u8]) -> Result<String> {
-    let nonce = XNonce::try_generate().map_err(|why| anyhow::anyhow!("the system's random generator failed: {why}"))?;
+    let nonce =
+        XNonce::try_generate().map_err(|why| anyhow::anyhow!("the system's random generator failed: {why}"))?;
     let sealed = cipher
         .encrypt(&nonce, Payload { msg: clear, aad: key.as_bytes() })
         .map_err(|_| anyhow::anyhow!("cannot encrypt"))?;

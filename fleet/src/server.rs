@@ -32,7 +32,8 @@ pub struct Synced {
 impl Server {
     pub fn new(node: &Node) -> Result<Self> {
         let secret = config::secret(&node.secret_file)?;
-        let http = ureq::Agent::config_builder().http_status_as_error(false).max_idle_connections(2).build().new_agent();
+        let http =
+            ureq::Agent::config_builder().http_status_as_error(false).max_idle_connections(2).build().new_agent();
         Ok(Self { base: node.server.as_str().into(), secret: secret.as_str().into(), http })
     }
 
@@ -61,12 +62,21 @@ impl Server {
             Some(0) => Ok(reply),
             _ if reply.get("conflict") == Some(&Value::Bool(true)) => Ok(reply),
             Some(-100) => bail!("MediaServer refuses the secret: see node.secret_file"),
-            _ => bail!("MediaServer refuses {api}: {}", reply.get("msg").and_then(Value::as_str).unwrap_or("no reason")),
+            _ => bail!(
+                "MediaServer refuses {api}: {}",
+                reply.get("msg").and_then(Value::as_str).unwrap_or("no reason")
+            ),
         }
     }
 
     /// Without holding up other tasks.
-    async fn call(&self, api: &str, query: &[(&str, &str)], body: Option<String>, within: Duration) -> Result<Value> {
+    async fn call(
+        &self,
+        api: &str,
+        query: &[(&str, &str)],
+        body: Option<String>,
+        within: Duration,
+    ) -> Result<Value> {
         let this = self.clone();
         let api = api.to_owned();
         let query: Vec<(String, String)> =

@@ -154,7 +154,12 @@ impl Fleet {
 
     /// Something happens, and the fleet comes to rest.
     fn event(&mut self) -> Result<()> {
-        self.now_ms += 1_000;
+        // Now and then the clock jumps by a day, either way.
+        match self.chance.below(50) {
+            0 => self.now_ms += 86_400_000,
+            1 => self.now_ms -= 86_400_000,
+            _ => self.now_ms += 1_000,
+        }
         match self.chance.below(10) {
             0..3 => self.death(),
             3..6 => self.comeback(),
@@ -261,7 +266,7 @@ impl Fleet {
                 if let Where::Both { to, .. } = &place.at
                     && let Some(placed) = self.world.placed.get_mut(key).and_then(|placed| placed.get_mut(to))
                 {
-                    placed.plays = true;
+                    placed.plays = !key.ends_with('7');
                 }
             }
             self.now_ms += 1_000;
@@ -354,7 +359,10 @@ impl Fleet {
             ensure!(*used <= capacity.into(), "{node} has {used} of {capacity}");
         }
         let homeless: BTreeSet<_> = world.cameras.keys().filter(|key| !world.places.contains_key(*key)).collect();
-        ensure!(homeless == plan.unplaced.keys().collect(), "what has no place is not what the plan says has none");
+        ensure!(
+            homeless == plan.unplaced.keys().collect(),
+            "what has no place is not what the plan says has none"
+        );
         for key in homeless {
             let spec = &world.cameras[key];
             let room = world.nodes.iter().find(|(id, node)| {

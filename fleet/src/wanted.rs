@@ -83,7 +83,9 @@ async fn read_once(store: &Store) -> Result<Wanted> {
         let prefix = store.keys.staged(&head.change);
         for kv in store.list_at(&prefix, revision).await?.0 {
             let key = kv.key.strip_prefix(&prefix).unwrap_or(&kv.key).to_owned();
-            match serde_json::from_slice(&kv.value).with_context(|| format!("{} in etcd cannot be read", kv.key))? {
+            match serde_json::from_slice(&kv.value)
+                .with_context(|| format!("{} in etcd cannot be read", kv.key))?
+            {
                 Some(camera) => cameras.insert(key, (camera, kv.rev)),
                 None => cameras.remove(&key),
             };
@@ -118,7 +120,11 @@ pub fn parse(text: &str) -> Result<Vec<Map<String, Value>>> {
     let names = reader.headers().context("the first line is not a line of names")?.clone();
     let row = |row: Result<csv::StringRecord, csv::Error>| -> Result<Map<String, Value>> {
         let row = row.context("not valid CSV")?;
-        Ok(names.iter().zip(&row).map(|(name, value)| (name.to_owned(), Value::String(value.to_owned()))).collect())
+        Ok(names
+            .iter()
+            .zip(&row)
+            .map(|(name, value)| (name.to_owned(), Value::String(value.to_owned())))
+            .collect())
     };
     reader.records().map(row).collect()
 }
@@ -136,7 +142,8 @@ impl Set {
             let mut item = item.clone();
             // As MediaServer's own default.
             item.entry("vhost").or_insert_with(|| Value::String("__defaultVhost__".to_owned()));
-            let (key, camera, args) = model::camera_of(&item, label).with_context(|| format!("item {}", at + 1))?;
+            let (key, camera, args) =
+                model::camera_of(&item, label).with_context(|| format!("item {}", at + 1))?;
             if set.insert(key.clone(), (camera, args)).is_some() {
                 bail!("item {}: {key} is there twice", at + 1);
             }
@@ -284,7 +291,8 @@ pub async fn fold(store: &Store) -> Result<()> {
     });
     let mut done = staged.iter();
     for batch in batches_of(pairs, AT_ONCE / 2) {
-        let deletes: Vec<Write> = done.by_ref().take(batch.len()).map(|kv| Write::Delete(kv.key.clone())).collect();
+        let deletes: Vec<Write> =
+            done.by_ref().take(batch.len()).map(|kv| Write::Delete(kv.key.clone())).collect();
         // If another one has folded this part, or all, its cameras' keys have not been changed since: nothing else may
         // change them before the end of this.
         let writes: Vec<Write> = batch.into_iter().chain(deletes).collect();
@@ -370,16 +378,12 @@ mod tests {
 
     #[test]
     fn a_bad_item_is_named() {
-        for (text, says) in [
-            ("[1]", "item 1"),
-            ("{}", "items"),
-            ("[{]", "JSON"),
-            ("app,stream\nlive", "CSV"),
-        ] {
+        for (text, says) in [("[1]", "item 1"), ("{}", "items"), ("[{]", "JSON"), ("app,stream\nlive", "CSV")] {
             let error = format!("{:#}", parse(text).unwrap_err());
             assert!(error.contains(says), "{error}");
         }
-        let items = parse(r#"[{"app":"live","stream":"a","url":"rtsp://h/1"},{"app":"live","stream":"b"}]"#).unwrap();
+        let items =
+            parse(r#"[{"app":"live","stream":"a","url":"rtsp://h/1"},{"app":"live","stream":"b"}]"#).unwrap();
         let error = format!("{:#}", Set::of(&items, "").err().unwrap());
         assert_eq!(error, "item 2: url is missing");
     }

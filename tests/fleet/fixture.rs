@@ -156,6 +156,14 @@ impl Node {
         }
     }
 
+    /// SIGTERM, and waits for its end.
+    pub fn end_program(&mut self) {
+        if let Some(mut program) = self.program.take() {
+            Server::signal(program.id(), "TERM");
+            let _ = program.wait();
+        }
+    }
+
     /// As if its machine had lost power.
     pub fn kill(&mut self) {
         self.kill_program();
@@ -168,6 +176,11 @@ impl Node {
         self.start_program();
     }
 
+    pub fn restart_server(&mut self) {
+        self.server.kill();
+        self.start_server();
+    }
+
     fn start_server(&mut self) {
         self.server.start();
         fs::write(self.dir.join("server.pid"), self.server.pid().to_string()).unwrap();
@@ -176,8 +189,7 @@ impl Node {
     /// What a supervisor does: a server that was ended is started again.
     pub fn supervise(&mut self) {
         if self.server.has_ended() {
-            self.server.kill();
-            self.start_server();
+            self.restart_server();
         }
     }
 
@@ -294,9 +306,20 @@ impl Fleet {
         (0..count).map(item).collect()
     }
 
+    pub fn program(&self) -> &Path {
+        &PROGRAM
+    }
+
+    /// A command of the program.
+    pub fn prepared(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&*PROGRAM);
+        command.arg("--config").arg(&self.config).args(args);
+        command
+    }
+
     /// Runs a command of the program; its output, or its error.
     pub fn try_command(&self, args: &[&str]) -> Result<String, String> {
-        let output = Command::new(&*PROGRAM).arg("--config").arg(&self.config).args(args).output().unwrap();
+        let output = self.prepared(args).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }

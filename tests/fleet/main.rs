@@ -3,9 +3,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod faults;
 mod fixture;
+mod refusals;
 mod street;
+mod wire;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fixture::{Fleet, LEASE, LOST, wait_for};
@@ -49,9 +54,10 @@ fn a_dead_node_loses_its_cameras_to_others_and_gets_none_back_by_itself() {
     assert_eq!(fleet.street.arrivals(returned, 0..CAMERAS), 0);
 
     fleet.command(&["rebalance", "--per-sec", "40"]);
-    wait_for("the rebalance", SOON * 2, || fleet.status()["rebalancing"] == false);
-    let counts: Vec<usize> = ["a", "b", "c", "d"].map(|node| fleet.cameras_on(node)).to_vec();
-    assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 8, "{counts:?}");
+    wait_for("the nodes to be even, and the rebalance to end", SOON * 2, || {
+        let counts = ["a", "b", "c", "d"].map(|node| fleet.cameras_on(node));
+        counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 8 && fleet.status()["rebalancing"] == false
+    });
     fleet.wait_until_all_play(CAMERAS, SOON);
     let history = fleet.command(&["history", "--limit", "1000"]);
     assert!(history.contains("a is dead") && history.contains("rebalanced"), "{history}");
@@ -115,7 +121,10 @@ fn etcd_may_lose_members_and_all_of_its_quorum() {
     assert_eq!(fleet.street.played_by_one(CAMERAS), CAMERAS, "two members of etcd are dead");
     assert_eq!(fleet.street.arrivals(began, 0..CAMERAS), 0, "all that plays goes on");
     let error = fleet.try_command(&["remove", "__defaultVhost__/live/c0"]).unwrap_err();
-    assert!(error.contains("quorum") || error.contains("cannot be reached") || error.contains("no answer"), "{error}");
+    assert!(
+        error.contains("quorum") || error.contains("cannot be reached") || error.contains("no answer"),
+        "{error}"
+    );
 
     fleet.etcd.members[other].start();
     fleet.etcd.members[leader].start();
@@ -142,9 +151,40 @@ fn planned_work_leaves_no_gap_where_a_camera_bears_two_connections() {
     fleet.command(&["move", &format!("__defaultVhost__/live/c{camera}"), "b"]);
     wait_for("the move", SOON, || fleet.place(camera) == "b" && fleet.street.now(camera) == 1);
 
-    // One node after the other, with a program that is restarted.
+    // One node after the other, each with a program that is restarted.
+    let (dir, upgrading) = (fleet.dir.path().to_owned(), Arc::new(AtomicBool::new(true)));
+    let wish = dir.join("restart");
+    let run = format!("echo $NODE > {0} && while [ -e {0} ]; do sleep 0.1; done", wish.display());
+    let still = Arc::clone(&upgrading);
+    let upgrade = fleet.prepared(&["upgrade", "--run", &run, "c", "d"]);
+    let upgrade = std::thread::spawn(move || {
+        let mut upgrade = upgrade;
+        let output = upgrade.output().unwrap();
+        still.store(false, Ordering::SeqCst);
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    });
+    let mut done = Vec::new();
+    while upgrading.load(Ordering::SeqCst) {
+        if let Ok(id) = std::fs::read_to_string(&wish).map(|id| id.trim().to_owned())
+            && let Some(node) = fleet.nodes.iter_mut().find(|node| node.id == id)
+        {
+            node.end_program();
+            node.start_program();
+            done.push(id);
+            std::fs::remove_file(&wish).unwrap();
+        }
+        fleet.pass(Duration::from_millis(100));
+    }
+    let (went_well, said) = upgrade.join().unwrap();
+    assert!(went_well && said.contains("all are done"), "{said}");
+    assert_eq!(done, ["c", "d"]);
+    fleet.wait_until_all_play(CAMERAS, SOON);
+    let gaps: Vec<usize> = (0..CAMERAS).step_by(3).filter(|camera| fleet.street.gap(*camera, began)).collect();
+    assert!(gaps.is_empty(), "{gaps:?} bear two connections, and had none for a moment");
+
     let marker = fleet.dir.path().join("upgrades");
-    let done = fleet.try_command(&["upgrade", "--run", &format!("echo $NODE >> {}; exit 3", marker.display()), "a"]);
+    let done =
+        fleet.try_command(&["upgrade", "--run", &format!("echo $NODE >> {}; exit 3", marker.display()), "a"]);
     assert!(done.unwrap_err().contains("stays empty"));
     assert_eq!(std::fs::read_to_string(&marker).unwrap(), "a\n");
     fleet.command(&["cancel"]);
@@ -167,12 +207,17 @@ fn what_is_wanted_changes_as_a_whole() {
     // Passwords are not in etcd in clear, nor anywhere in its files.
     let exported = fleet.command(&["export", "--reveal"]);
     assert!(exported.contains(&fleet.street.url(7)));
-    let dump = support::run(
-        std::process::Command::new("etcdctl")
-            .env("ETCDCTL_API", "3")
-            .args(["--endpoints", &fleet.etcd.members[0].client, "get", "--prefix", "/zlm-fleet/"]),
+    let dump = support::run(std::process::Command::new("etcdctl").env("ETCDCTL_API", "3").args([
+        "--endpoints",
+        &fleet.etcd.members[0].client,
+        "get",
+        "--prefix",
+        "/zlm-fleet/",
+    ]));
+    assert!(
+        dump.contains("cameras/__defaultVhost__/live/c7") && !dump.contains("camera7"),
+        "a URL is there in clear"
     );
-    assert!(dump.contains("cameras/__defaultVhost__/live/c7") && !dump.contains("camera7"), "a URL is there in clear");
 
     // The same again changes nothing; an old revision is a conflict; a bad item rejects all.
     let again = fleet.sync(&items, &[]);
@@ -183,7 +228,8 @@ fn what_is_wanted_changes_as_a_whole() {
     let old = first["revision"].to_string();
     let error = fleet.try_command(&["sync", file.to_str().unwrap(), "--if-revision", &old]).unwrap_err();
     assert!(error.contains("changed after that revision"), "{error}");
-    std::fs::write(&file, r#"[{"app":"live","stream":"x","url":"rtsp://h/1"},{"app":"live","stream":"y"}]"#).unwrap();
+    std::fs::write(&file, r#"[{"app":"live","stream":"x","url":"rtsp://h/1"},{"app":"live","stream":"y"}]"#)
+        .unwrap();
     let error = fleet.try_command(&["sync", file.to_str().unwrap()]).unwrap_err();
     assert!(error.contains("item 2: url is missing"), "{error}");
     wait_for("the removed one to stop", SOON, || fleet.street.now(299) == 0);
@@ -193,6 +239,19 @@ fn what_is_wanted_changes_as_a_whole() {
     wait_for("50 to be unplaced", SOON, || fleet.status()["unplaced_count"] == 50);
     let told = fleet.command(&["status"]);
     assert!(told.contains("unplaced 50") && told.contains("no node has room"), "{told}");
+
+    // Only in its zone, only on its node.
+    let mut bound = fleet.items(4);
+    bound[0]["fleet_zone"] = json!("south");
+    bound[1]["fleet_node"] = json!("b");
+    bound[2]["fleet_zone"] = json!("nowhere");
+    fleet.sync(&bound, &[]);
+    wait_for("bound cameras to be where they belong", SOON, || {
+        fleet.place(0) == "b" && fleet.place(1) == "b" && fleet.place(2).is_empty() && !fleet.place(3).is_empty()
+    });
+    assert!(fleet.command(&["status"]).contains("no node of the zone nowhere"));
+    fleet.sync(&items[..100], &[]);
+    fleet.wait_until_all_play(100, SOON);
 
     // Where it is: for programs, and for players.
     let place = fleet.nodes[1].get("/where?key=__defaultVhost__/live/c1");

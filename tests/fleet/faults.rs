@@ -1,0 +1,161 @@
+//! One fault after the other, chosen by chance, and after each: every camera is played by one. `ZLMJ_SEED` chooses
+//! another sequence, `ZLMJ_FLEET_FAULTS` how long it is.
+
+use std::time::{Duration, Instant};
+
+use crate::fixture::{DOUBLE, Fleet, LEASE, LOST};
+use crate::support::say;
+use crate::support::server::Server;
+use crate::wire::Wire;
+
+const CAMERAS: usize = 400;
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+/// A fleet whose every node has wires of its own to etcd.
+fn wired() -> (Fleet, Vec<Vec<Wire>>) {
+    let mut wires = vec![Vec::new(); 4];
+    let cell = std::cell::RefCell::new(&mut wires);
+    let fleet = Fleet::start_with(4, 200, |node, endpoints| {
+        let own: Vec<Wire> = endpoints.iter().map(|endpoint| Wire::to(endpoint)).collect();
+        let urls = own.iter().map(|wire| wire.url.clone()).collect();
+        cell.borrow_mut()[node] = own;
+        urls
+    });
+    (fleet, wires)
+}
+
+#[test]
+#[ignore = "slow: just test-fleet"]
+fn a_node_that_is_cut_off_from_etcd_stops_before_others_start() {
+    let (mut fleet, wires) = wired();
+    fleet.sync(&fleet.items(CAMERAS), &[]);
+    fleet.wait_until_all_play(CAMERAS, Duration::from_secs(60));
+    let cut = Instant::now();
+    wires[1].iter().for_each(|wire| wire.cut(true));
+    fleet.pass(Duration::from_secs(LEASE + 4));
+    fleet.wait_until_all_play(CAMERAS, Duration::from_secs(30));
+    assert_eq!(fleet.nodes[1].given(), 0, "b has stopped its cameras");
+    fleet.never_two(cut);
+    let (gap, camera) = fleet.street.longest_gap(cut);
+    assert!(gap <= LOST, "camera {camera} was played by nobody for {gap:?}");
+    say(&format!(
+        "a node was cut off: no camera was played by two for longer than {:?}",
+        fleet.street.longest_double(cut).0
+    ));
+    wires[1].iter().for_each(|wire| wire.cut(false));
+    fleet.pass(Duration::from_secs(5));
+    fleet.never_two(cut);
+    assert_eq!(fleet.status()["nodes"]["b"]["alive"], true);
+
+    // Slow, and not so slow that the lease would end: nothing happens.
+    let slow = Instant::now();
+    wires.iter().flatten().for_each(|wire| wire.slow(Duration::from_millis(150)));
+    fleet.pass(Duration::from_secs(LEASE * 2));
+    assert_eq!(fleet.street.arrivals(slow, 0..CAMERAS), 0, "etcd answers slowly");
+}
+
+#[test]
+#[ignore = "slow: just test-fleet"]
+fn faults_in_a_row_leave_every_camera_with_one() {
+    let seed = number("ZLMJ_SEED", 1);
+    let count = number("ZLMJ_FLEET_FAULTS", 8);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut fleet, wires) = wired();
+    fleet.sync(&fleet.items(CAMERAS), &[]);
+    fleet.wait_until_all_play(CAMERAS, Duration::from_secs(60));
+    let began = Instant::now();
+    // While a server is stopped, nobody can end its connections but by ending it.
+    let mut double = Duration::ZERO;
+    for fault in 0..count {
+        let at = random.usize(..fleet.nodes.len());
+        let long = Duration::from_millis(random.u64(500..LEASE * 2500));
+        let since = Instant::now();
+        let what = match random.u32(0..9) {
+            0 => {
+                fleet.nodes[at].kill();
+                fleet.pass(long);
+                fleet.nodes[at].start();
+                "a node dies and returns"
+            }
+            1 => {
+                fleet.nodes[at].kill_program();
+                fleet.pass(long);
+                fleet.nodes[at].start_program();
+                "a program and its guard die"
+            }
+            2 => {
+                let pid = fleet.nodes[at].pid();
+                Server::signal(pid, "STOP");
+                fleet.pass(long);
+                Server::signal(pid, "CONT");
+                "a program is stopped"
+            }
+            3 => {
+                let pid = fleet.nodes[at].server.pid();
+                Server::signal(pid, "STOP");
+                fleet.pass(long);
+                // It may have been ended meanwhile.
+                let _ = std::process::Command::new("kill").args(["-CONT", &pid.to_string()]).status();
+                "a server is stopped"
+            }
+            4 => {
+                let (program, server) = (fleet.nodes[at].pid(), fleet.nodes[at].server.pid());
+                Server::signal(program, "STOP");
+                Server::signal(server, "STOP");
+                fleet.pass(long);
+                let _ = std::process::Command::new("kill").args(["-CONT", &server.to_string()]).status();
+                Server::signal(program, "CONT");
+                "a program and its server are stopped"
+            }
+            5 => {
+                wires[at].iter().for_each(|wire| wire.cut(true));
+                fleet.pass(long);
+                wires[at].iter().for_each(|wire| wire.cut(false));
+                "a node is cut off"
+            }
+            6 => {
+                let member = fleet.etcd.leader().unwrap_or_default();
+                fleet.etcd.members[member].kill();
+                fleet.pass(long);
+                fleet.etcd.members[member].start();
+                "the leader of etcd dies"
+            }
+            7 => {
+                fleet.nodes[at].server.kill();
+                fleet.pass(long / 4);
+                fleet.nodes[at].restart_server();
+                "a server dies"
+            }
+            _ => {
+                for wire in &wires[at] {
+                    wire.slow(Duration::from_millis(random.u64(50..1500)));
+                }
+                fleet.pass(long);
+                wires[at].iter().for_each(|wire| wire.slow(Duration::ZERO));
+                "etcd answers slowly"
+            }
+        };
+        let node = fleet.nodes[at].id.clone();
+        fleet.wait_until_all_play(CAMERAS, LOST + Duration::from_secs(60));
+        let twice = fleet.street.longest_double(since).0;
+        double = double.max(twice);
+        say(&format!(
+            "fault {} of {count} (seed {seed}): {what} ({node}, {long:.1?}); all play after {:.1?}, twice for {twice:.2?}",
+            fault + 1,
+            since.elapsed()
+        ));
+        assert!(
+            twice <= DOUBLE,
+            "seed {seed}, fault {}, {what} on {node}: a camera was played by two for {twice:?}",
+            fault + 1
+        );
+        fleet.pass(Duration::from_millis(random.u64(0..3000)));
+    }
+    say(&format!(
+        "{count} faults in {:.0?}: every camera is back, and none was played by two for longer than {double:.2?}",
+        began.elapsed()
+    ));
+}
