@@ -140,6 +140,18 @@ impl Store {
         bail!("{}", last.unwrap_or_else(|| "etcd.endpoints is empty".to_owned()))
     }
 
+    /// Whether one member follows a leader, or is it: asked of that member alone, which knows it without the others.
+    pub async fn has_leader(&self, at: usize, within: Duration) -> Result<bool> {
+        let ask = async { self.client(at).await?.status().await };
+        let answer = timeout(within, ask).await.context("no answer")?;
+        if answer.is_err()
+            && let Some(slot) = self.clients.get(at)
+        {
+            *slot.lock().await = None;
+        }
+        Ok(answer.map_err(broken)?.leader() != 0)
+    }
+
     pub async fn get(&self, key: &str) -> Result<Option<Kv>> {
         let answer = self.ask(PATIENCE, |mut client| async move { client.get(key, None).await }).await?;
         Ok(answer.kvs().first().map(Kv::of))

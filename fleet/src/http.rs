@@ -203,7 +203,7 @@ async fn history(State(shared): App, Query(query): Query<HistoryQuery>) -> Resul
 }
 
 async fn quorum_seen(State(shared): App) -> Json<Value> {
-    Json(json!(quorum::seen(shared.store.endpoints()).await))
+    Json(json!(quorum::seen(&shared.store).await))
 }
 
 /// What the leader knows; null on other nodes.

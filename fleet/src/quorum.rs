@@ -1,12 +1,13 @@
 //! Whether etcd can still decide anything. A lease ends by a decision of etcd, so without a quorum none ends, and what
 //! plays may go on; but a node that is merely cut off must not take its own silence for that.
 //!
-//! Rule: the quorum counts as lost if so many members refuse a connection, which says that no etcd runs there, that the
-//! others cannot be a majority, and if another node sees the same and none sees otherwise. A member that does not answer
-//! at all may be running. When etcd has a quorum again, its new leader gives every lease its whole time anew
-//! (etcd, `lessor.Promote`).
+//! Rule: the quorum counts as lost if so many members have no leader that the others cannot be a majority, and if another
+//! node sees the same and none sees otherwise. A member has none if it says so, or if it refuses a connection, which says
+//! that no etcd runs there. One that does not answer at all may be running, and have one. When etcd has a quorum again, its
+//! new leader gives every lease its whole time anew (etcd, `lessor.Promote`).
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -22,7 +23,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Quorum {
-    /// A majority of its members can be connected to.
+    /// A majority of its members has a leader.
     There,
     /// It cannot be there.
     Lost,
@@ -31,38 +32,40 @@ pub enum Quorum {
 }
 
 /// What this node sees by itself.
-pub async fn seen(endpoints: &[String]) -> Quorum {
-    let looks: Vec<_> = endpoints.iter().map(|endpoint| tokio::spawn(look(endpoint.clone()))).collect();
-    let (mut running, mut refusing) = (0, 0);
+pub async fn seen(store: &Arc<Store>) -> Quorum {
+    let members = store.endpoints().len();
+    let looks: Vec<_> = (0..members).map(|at| tokio::spawn(look(Arc::clone(store), at))).collect();
+    let (mut led, mut leaderless) = (0, 0);
     for look in looks {
         match look.await {
-            Ok(Some(true)) => running += 1,
-            Ok(Some(false)) => refusing += 1,
+            Ok(Some(true)) => led += 1,
+            Ok(Some(false)) => leaderless += 1,
             _ => {}
         }
     }
-    judge(endpoints.len(), running, refusing)
+    judge(members, led, leaderless)
 }
 
-fn judge(members: usize, running: usize, refusing: usize) -> Quorum {
+fn judge(members: usize, led: usize, leaderless: usize) -> Quorum {
     let majority = members / 2 + 1;
-    if members - refusing < majority {
+    if members - leaderless < majority {
         Quorum::Lost
-    } else if running >= majority {
+    } else if led >= majority {
         Quorum::There
     } else {
         Quorum::Unknown
     }
 }
 
-/// Whether an etcd listens there; None if that cannot be told.
-async fn look(endpoint: String) -> Option<bool> {
+/// Whether a member has a leader; None if that cannot be told.
+async fn look(store: Arc<Store>, at: usize) -> Option<bool> {
+    let endpoint = store.endpoints().get(at)?;
     let (scheme, address) = endpoint.split_once("://")?;
     let default = if scheme == "https" { ":443" } else { ":80" };
     let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     let address = if has_port { address.to_owned() } else { format!("{address}{default}") };
     match timeout(PATIENCE, TcpStream::connect(&address)).await {
-        Ok(Ok(_)) => Some(true),
+        Ok(Ok(_)) => store.has_leader(at, PATIENCE).await.ok(),
         Ok(Err(why)) if why.kind() == ErrorKind::ConnectionRefused => Some(false),
         _ => None,
     }
@@ -70,7 +73,7 @@ async fn look(endpoint: String) -> Option<bool> {
 
 /// What the fleet sees.
 pub async fn of(shared: &Shared) -> Quorum {
-    let own = seen(shared.store.endpoints()).await;
+    let own = seen(&shared.store).await;
     if own != Quorum::Lost {
         return own;
     }
@@ -120,8 +123,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_refusing_majority_proves_that_there_is_no_quorum() {
-        for (members, running, refusing, is) in [
+    fn only_a_leaderless_majority_proves_that_there_is_no_quorum() {
+        for (members, led, leaderless, is) in [
             (3, 3, 0, Quorum::There),
             (3, 2, 1, Quorum::There),
             (3, 1, 2, Quorum::Lost),
@@ -132,7 +135,7 @@ mod tests {
             (5, 2, 3, Quorum::Lost),
             (1, 0, 1, Quorum::Lost),
         ] {
-            assert_eq!(judge(members, running, refusing), is, "{members} {running} {refusing}");
+            assert_eq!(judge(members, led, leaderless), is, "{members} {led} {leaderless}");
         }
     }
 }
