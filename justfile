@@ -40,6 +40,14 @@ test-embed:
 test-e2e *filter:
     timeout 30m cargo test --test e2e -- --include-ignored {{filter}}
 
+# A fleet on etcd: 8 minutes. `just test-fleet faults` runs a part; with faults=200, 40 minutes.
+test-fleet *filter:
+    timeout 90m cargo test --test fleet -- --include-ignored --nocapture {{filter}}
+
+# The rules of placement, on 1,000 nodes with 100,000 cameras and 10,000 events.
+simulate:
+    cargo run --release --package zlm-journal-fleet -- simulate --events 10000
+
 # Each fuzz target for so many seconds.
 fuzz seconds="60":
     ZLMJ_FUZZ_SEC={{seconds}} timeout 2h cargo test --test fuzz_smoke -- --include-ignored
@@ -55,6 +63,8 @@ schedules seconds="600":
 # All that `cargo test` leaves out, the slow ones with larger bounds. A test that cannot be run here is a failure.
 test-long:
     ZLMJ_NO_SKIP=1 just test-storage test-native test-embed test-e2e
+    ZLMJ_NO_SKIP=1 ZLMJ_FLEET_FAULTS=200 ZLMJ_SEED=$(date +%s) just test-fleet
+    just simulate
     ZLMJ_SEED=$(date +%s) ZLMJ_CASES=100000 cargo test --lib properties -- --nocapture
     just fuzz 600
     just schedules

@@ -51,7 +51,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Is a node of the fleet, beside a MediaServer, until it is told to end.
+    /// Is a node of the fleet, beside a MediaServer. SIGTERM ends it: others get its cameras at once. SIGUSR2 ends it to be
+    /// started again: its cameras go on.
     Serve,
     /// Stops the cameras here when `serve` does not renew the lease; started by it.
     #[command(hide = true)]
@@ -230,6 +231,7 @@ async fn serve(config: Config, path: &std::path::Path) -> Result<()> {
     let answering = tokio::spawn(http::serve(shared.clone()));
     let working = node::run(shared.clone(), stopped);
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut restart = signal(SignalKind::user_defined2())?;
     tokio::pin!(working);
     tokio::select! {
         ended = &mut working => return ended,
@@ -237,6 +239,8 @@ async fn serve(config: Config, path: &std::path::Path) -> Result<()> {
         ended = guarded => return ended,
         _ = term.recv() => {}
         _ = int.recv() => {}
+        // Its next start goes on with the lease; if there is none in time, the guard stops the cameras.
+        _ = restart.recv() => return Ok(()),
     }
     let _ = stop.send(true);
     working.await

@@ -22,8 +22,11 @@ pub const LOST: Duration = Duration::from_secs(LEASE + 5);
 /// For how long two may: while the server that must stop does so.
 pub const DOUBLE: Duration = Duration::from_secs(1);
 
-/// The program, built.
+/// The program: `$ZLMJ_FLEET`, or as it is built now.
 static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+    if let Some(program) = std::env::var_os("ZLMJ_FLEET") {
+        return program.into();
+    }
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--locked", "--package", "zlm-journal-fleet"]).current_dir(root());
     run(cargo.env("CARGO_TARGET_DIR", cargo_dir()));
@@ -156,10 +159,10 @@ impl Node {
         }
     }
 
-    /// SIGTERM, and waits for its end.
-    pub fn end_program(&mut self) {
+    /// Sends a signal that ends it, and waits for that.
+    pub fn end_program(&mut self, signal: &str) {
         if let Some(mut program) = self.program.take() {
-            Server::signal(program.id(), "TERM");
+            Server::signal(program.id(), signal);
             let _ = program.wait();
         }
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fixture::{Fleet, LEASE, LOST, wait_for};
+use fixture::{FENCE, Fleet, LEASE, LOST, wait_for};
 use serde_json::json;
 use support::say;
 use support::server::Server;
@@ -95,6 +95,21 @@ fn whoever_stops_is_fenced_and_comes_back() {
     fleet.never_two(stopped);
     wait_for("c to be there again", SOON, || fleet.status()["nodes"]["c"]["alive"] == true);
 
+    // The program of b is restarted: nothing happens. Ended for good: others have its cameras at once.
+    let calm = Instant::now();
+    fleet.nodes[1].end_program("USR2");
+    fleet.nodes[1].start_program();
+    wait_for("b to be there again", SOON, || fleet.nodes[1].log().matches("is in the fleet").count() == 2);
+    fleet.pass(Duration::from_secs(1));
+    assert_eq!(fleet.street.arrivals(calm, 0..CAMERAS), 0);
+    let ended = Instant::now();
+    fleet.nodes[1].end_program("TERM");
+    fleet.wait_until_all_play(CAMERAS, SOON);
+    let (gap, camera) = fleet.street.longest_gap(ended);
+    assert!(gap < Duration::from_secs(LEASE - FENCE), "camera {camera} was played by nobody for {gap:?}");
+    fleet.nodes[1].start_program();
+    wait_for("b to be there again", SOON, || fleet.status()["nodes"]["b"]["alive"] == true);
+
     // The program of d is killed with its guard, and started again before its lease ends: nothing happens.
     let killed = Instant::now();
     fleet.nodes[3].kill_program();
@@ -168,7 +183,7 @@ fn planned_work_leaves_no_gap_where_a_camera_bears_two_connections() {
         if let Ok(id) = std::fs::read_to_string(&wish).map(|id| id.trim().to_owned())
             && let Some(node) = fleet.nodes.iter_mut().find(|node| node.id == id)
         {
-            node.end_program();
+            node.end_program("USR2");
             node.start_program();
             done.push(id);
             std::fs::remove_file(&wish).unwrap();

@@ -116,15 +116,23 @@ pub fn run(command: &mut Command) -> String {
 
 /// A place for what tests build, that survives from one run to the next.
 pub fn build_dir(name: &str) -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::create_dir_all(&dir).unwrap();
+    let dir = cargo_dir().join("tmp").join(name);
+    fs::create_dir_all(&dir).expect("a directory to build in");
     dir
 }
 
 /// Where cargo builds these tests. What they have it build in turn lies there too, and shares the dependencies: SQLite is
 /// compiled once.
 pub fn cargo_dir() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("tmp is a directory in it")
+    static DIR: LazyLock<PathBuf> = LazyLock::new(|| {
+        if let Some(tmp) = option_env!("CARGO_TARGET_TMPDIR") {
+            return Path::new(tmp).parent().expect("tmp is a directory in it").to_owned();
+        }
+        // An example lies in <that>/<profile>/examples.
+        let program = env::current_exe().expect("this program");
+        program.ancestors().nth(3).expect("cargo's directory").to_owned()
+    });
+    &DIR
 }
 
 /// Has a build with other flags link the SQLite of these tests instead of compiling its own. A sanitizer misses nothing by
