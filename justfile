@@ -80,7 +80,7 @@ header:
 
 # Licences and advisories of what we depend on.
 deny:
-    cargo deny check
+    cargo deny --workspace check
 
 # All compiles with the oldest Rust that Cargo.toml promises.
 msrv:

@@ -14,7 +14,6 @@ mod fixture;
 #[allow(dead_code)]
 mod street;
 #[path = "../tests/support/mod.rs"]
-#[allow(dead_code)]
 mod support;
 
 use std::time::{Duration, Instant};
@@ -65,7 +64,9 @@ fn main() {
     println!("  curl '{}/where?key=__defaultVhost__/live/c7'", fleet.nodes[0].api);
     println!("  curl -sD- {}/live/c7.live.flv -o /dev/null    # goes to the node that has it", fleet.nodes[0].api);
     println!("  kill -9 {}    # the program of node c: its guard stops the cameras", fleet.nodes[2].pid());
-    while stay {
-        fleet.pass(Duration::from_secs(1));
+    if stay {
+        loop {
+            fleet.pass(Duration::from_secs(1));
+        }
     }
 }

@@ -26,16 +26,13 @@ pub async fn export(store: &Store, seal: &Seal, label: Option<&str>, reveal: boo
         if !reveal {
             for (name, value) in &mut args {
                 if name.contains("pwd") || name.contains("passw") || name.contains("passPhrase") {
-                    "***".clone_into(value);
+                    model::HIDDEN.clone_into(value);
                 } else if value.contains("://") {
                     *value = model::without_credentials(value);
                 }
             }
         }
-        let mut item = model::item_of(camera, &args);
-        if label.is_none() && !camera.label.is_empty() {
-            item.insert("label".to_owned(), camera.label.clone().into());
-        }
+        let item = model::item_of(camera, &args);
         items.push(Value::Object(item));
     }
     Ok(json!({ "revision": wanted.revision, "items": items }))
@@ -134,7 +131,7 @@ pub async fn cancel(store: &Store) -> Result<usize> {
 pub async fn wait_until_empty(store: &Store, node: &str, mut tell: impl FnMut(usize, &Leading)) -> Result<()> {
     loop {
         let seen: Leading = serde_json::from_value(status(store).await?)?;
-        let left = seen.nodes.get(node).map_or(0, |node| node.cameras);
+        let left = seen.nodes.get(node).with_context(|| format!("the fleet has no node {node}"))?.cameras;
         tell(left, &seen);
         if left == 0 {
             return Ok(());

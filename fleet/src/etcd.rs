@@ -23,6 +23,8 @@ use crate::writes::{Write, json};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Keys in one answer.
 const PAGE: i64 = 1_000;
+/// And their bytes at most: a camera has 64 KiB.
+const BYTES: usize = 128 << 20;
 
 /// A key, its value and the revision of its last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,9 +184,10 @@ impl Store {
             let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE).with_revision(revision);
             let (first, wanted) = (from.clone(), options.clone());
             let answer = self
-                .ask(PATIENCE * 5, |mut client| {
+                .ask(PATIENCE * 5, |client| {
                     let (first, wanted) = (first.clone(), wanted.clone());
-                    async move { client.get(first, Some(wanted)).await }
+                    let mut kv = client.kv_client().max_decoding_message_size(BYTES);
+                    async move { kv.get(first, Some(wanted)).await }
                 })
                 .await?;
             if revision == 0 {
@@ -202,9 +205,10 @@ impl Store {
     pub async fn get_all(&self, keys: &[String]) -> Result<(Vec<Kv>, i64)> {
         let gets: Vec<TxnOp> = keys.iter().map(|key| TxnOp::get(key.as_str(), None)).collect();
         let answer = self
-            .ask(PATIENCE * 2, |mut client| {
+            .ask(PATIENCE * 2, |client| {
                 let gets = gets.clone();
-                async move { client.txn(Txn::new().and_then(gets)).await }
+                let mut kv = client.kv_client().max_decoding_message_size(BYTES);
+                async move { kv.txn(Txn::new().and_then(gets)).await }
             })
             .await?;
         let revision = answer.header().map_or(0, |header| header.revision());
@@ -243,21 +247,49 @@ impl Store {
         self.write_if(&[], writes, None).await.map(|_| ())
     }
 
-    /// Follows what changes under a prefix from a revision on.
-    pub async fn watch(&self, prefix: &str, from: i64) -> Result<WatchStream> {
+    /// A connection to the member that answered last, whose streams that member ends when it has no leader: whoever only waits
+    /// would wait for ever at a member that is cut off from the others.
+    async fn led(&self) -> Result<Client> {
+        let at = self.current.load(Ordering::Relaxed) % self.endpoints.len().max(1);
+        let endpoint = self.endpoints.get(at).context("etcd.endpoints is empty")?;
+        let options = self.options.clone().with_require_leader(true);
+        let connected = timeout(PATIENCE, Client::connect([endpoint], Some(options))).await;
+        let next = |error: String| {
+            self.current.store(at + 1, Ordering::Relaxed);
+            anyhow::anyhow!("etcd ({endpoint}): {error}")
+        };
+        match connected {
+            Ok(Ok(client)) => Ok(client),
+            Ok(Err(error)) => Err(next(explain(&error))),
+            Err(_) => Err(next("no answer".to_owned())),
+        }
+    }
+
+    /// Follows what changes under a prefix from a revision on, for as long as the connection is kept.
+    pub async fn watch(&self, prefix: &str, from: i64) -> Result<(Client, WatchStream)> {
         let options = WatchOptions::new().with_prefix().with_start_revision(from);
-        self.ask(PATIENCE, |mut client| {
-            let options = options.clone();
-            async move { client.watch(prefix, Some(options)).await }
-        })
-        .await
+        let client = self.led().await?;
+        let mut watch = client.watch_client().max_decoding_message_size(BYTES);
+        match timeout(PATIENCE, watch.watch(prefix, Some(options))).await {
+            Ok(Ok(stream)) => Ok((client, stream)),
+            failed => {
+                self.current.fetch_add(1, Ordering::Relaxed);
+                match failed {
+                    Ok(Err(error)) => Err(broken(error)),
+                    _ => bail!("etcd does not answer"),
+                }
+            }
+        }
     }
 
     /// Waits to be elected, for as long as that takes. The key that proves it, and its revision.
     pub async fn campaign(&self, value: &str, lease: i64) -> Result<(String, i64)> {
-        let mut client = self.client(self.current.load(Ordering::Relaxed) % self.endpoints.len().max(1)).await?;
+        let mut client = self.led().await?;
         let answer = client.campaign(self.keys.election(), value, lease).await;
-        let answer = answer.map_err(|error| anyhow::anyhow!("{}", explain(&error)))?;
+        if answer.is_err() {
+            self.current.fetch_add(1, Ordering::Relaxed);
+        }
+        let answer = answer.map_err(broken)?;
         let leader = answer.leader().context("etcd elected nobody")?;
         Ok((String::from_utf8_lossy(leader.key()).into_owned(), leader.rev()))
     }

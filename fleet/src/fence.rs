@@ -1,5 +1,6 @@
 //! Ends what must not run here any more. Needs nothing but the server, so that the guard can do it as well.
 
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,15 +9,15 @@ use crate::config::Node;
 use crate::server::Server;
 
 /// Stops the fleet's cameras on the server; ends the server where it does not. Blocks until that is done.
-pub fn fence(node: &Node, server: &Server, why: &str, fences: &AtomicU64) {
+pub fn fence(node: &Node, server: &Server, why: &str, leaving: &mut BTreeSet<String>, fences: &AtomicU64) {
     let mut has_ended_it = false;
     let mut failed: u32 = 0;
     loop {
-        match server.stop_all(node.fence() * 2 / 3) {
+        match server.stop_all(leaving, node.fence() * 2 / 3) {
             Ok(done) => {
-                if !done.removed.is_empty() {
+                if done > 0 {
                     fences.fetch_add(1, Ordering::Relaxed);
-                    log::warn!("{} cameras are stopped here: {why}", done.removed.len());
+                    log::warn!("{done} cameras are stopped here: {why}");
                 }
                 return;
             }

@@ -1,6 +1,7 @@
 //! A second process of the program, which stops the cameras at the deadline when the first one does not renew it: because
 //! it was stopped, hangs, or is dead. It needs neither etcd nor a runtime, only the file with the deadline and the server.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -26,24 +27,28 @@ fn sign(state_dir: &Path) -> std::path::PathBuf {
     state_dir.join("guard")
 }
 
-/// The guard itself: until the program is gone and has nothing to stop any more.
-pub fn run(config: &Path, parent: u32) -> Result<()> {
+/// The guard itself: until the program is gone and has nothing to stop any more, or has another guard.
+pub fn run(config: &Path, parent: u32, instance: &str) -> Result<()> {
     let config = Config::read(config)?;
     let node = config.node()?;
     let (server, deadline) = (Server::new(node)?, Deadline::new(&node.state_dir)?);
-    let fences = AtomicU64::new(0);
-    let mut fenced = 0;
+    let (mut leaving, fences) = (BTreeSet::new(), AtomicU64::new(0));
+    let mut last: Option<lease::Held> = None;
     loop {
-        let held = deadline.read().filter(|held| held.deadline != fenced);
-        let is_over = |held: &lease::Held| lease::now() >= held.deadline;
-        if let Some(held) = held.as_ref().filter(|held| is_over(held)) {
-            fence(node, &server, "the program has not renewed the lease in time", &fences);
-            fenced = held.deadline;
-        }
+        // A file that is gone, with its directory, ends nothing.
+        last = deadline.read().or(last).filter(|held| !held.is_over());
         let has_parent =
             rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().get().unsigned_abs() == parent);
-        if !has_parent && held.is_none() {
+        let is_anothers = last.as_ref().is_some_and(|held| held.instance != instance);
+        if !has_parent && (last.is_none() || is_anothers) {
             return Ok(());
+        }
+        if last.as_ref().is_some_and(|held| lease::now() >= held.deadline) {
+            // Again and again: a call of the program may be under way.
+            fence(node, &server, "the program has not renewed the lease in time", &mut leaving, &fences);
+            if !has_parent {
+                return Ok(());
+            }
         }
         // Whoever cannot write it is replaced, and the next one cannot either: the program says so.
         let _ = std::fs::write(sign(&node.state_dir), lease::now().to_string());
@@ -58,7 +63,7 @@ pub async fn keep(config: &Path, shared: Arc<Shared>) -> Result<()> {
         let mut child = Command::new(&program)
             .arg("--config")
             .arg(config)
-            .args(["guard", &std::process::id().to_string()])
+            .args(["guard", &std::process::id().to_string(), &shared.instance])
             .stdin(Stdio::null())
             .spawn()
             .context("cannot start the guard")?;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -72,8 +72,18 @@ async fn may(
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let is_it = match &*token {
         Some(token) => given.is_some_and(|given| is_same(given, token)),
-        // A page that somebody looks at here could send requests, too; it cannot leave its origin out.
-        None => from.ip().is_loopback() && !request.headers().contains_key(header::ORIGIN),
+        // A page that somebody looks at here, and a proxy for others, could send requests as well: a browser says what it is
+        // for, or at least by which name it reaches this.
+        None => {
+            let has = |name: &str| request.headers().contains_key(name);
+            let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+            let is_own = ["127.0.0.1", "localhost", "[::1]"]
+                .iter()
+                .any(|own| host.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with(':')));
+            let is_passed_on =
+                ["origin", "sec-fetch-site", "x-forwarded-for", "forwarded", "via"].into_iter().any(has);
+            from.ip().is_loopback() && is_own && !is_passed_on
+        }
     };
     if is_it {
         return next.run(request).await;
@@ -113,8 +123,9 @@ fn bad(error: anyhow::Error) -> Failure {
 
 #[derive(Deserialize)]
 struct SyncQuery {
-    #[serde(default)]
-    label: String,
+    label: Option<String>,
+    /// All cameras are meant, whatever their label.
+    all_labels: Option<String>,
     prune: Option<String>,
     dry_run: Option<String>,
     if_revision: Option<i64>,
@@ -127,14 +138,15 @@ fn is_on(flag: &Option<String>, default: bool) -> bool {
 impl SyncQuery {
     fn options(self) -> Options {
         let (prune, dry_run) = (is_on(&self.prune, true), is_on(&self.dry_run, false));
-        Options { label: self.label, prune, dry_run, if_revision: self.if_revision }
+        let label = (!is_on(&self.all_labels, false)).then(|| self.label.unwrap_or_default());
+        Options { label, prune, dry_run, if_revision: self.if_revision }
     }
 }
 
 async fn sync(State(shared): App, Query(query): Query<SyncQuery>, body: String) -> Result<Response, Failure> {
     let options = query.options();
     let items = wanted::parse(&body).map_err(bad)?;
-    let set = Set::of(&items, &options.label).map_err(bad)?;
+    let set = Set::of(&items, options.label.as_deref()).map_err(bad)?;
     let outcome = wanted::sync(&shared.store, &shared.seal, &set, &options).await?;
     Ok(answer(&outcome))
 }
@@ -242,7 +254,6 @@ async fn redirect(
     State(shared): App,
     method: Method,
     uri: Uri,
-    headers: HeaderMap,
     Query(query): Query<std::collections::HashMap<String, String>>,
 ) -> Response {
     let Some(key) = stream_of(uri.path(), &query) else {
@@ -255,12 +266,8 @@ async fn redirect(
     let Some((node, Some(public), _)) = found else {
         return refusal(StatusCode::NOT_FOUND, "the fleet has no such camera on any node just now");
     };
-    // The server itself asks here where a stream is that it does not have: it must not be sent to itself.
-    let asks_itself = headers
-        .get("user-agent")
-        .and_then(|agent| agent.to_str().ok())
-        .is_some_and(|agent| agent.starts_with("ZLMediaKit") && node == shared.node.id);
-    if asks_itself {
+    // The server itself asks here (`edge=1`) where a stream is that it does not have: it must not be sent to itself.
+    if query.contains_key("edge") && node == shared.node.id {
         return refusal(StatusCode::NOT_FOUND, "this is the node that has the camera, and it does not play");
     }
     let rest = uri.path_and_query().map_or("/", |rest| rest.as_str());

@@ -20,6 +20,8 @@ use crate::writes::{self, STEPS, Write};
 
 /// How long what happens together may take to arrive.
 const SETTLE: Duration = Duration::from_millis(50);
+/// How long one plan is carried out before the next one is made.
+const TURN: Duration = Duration::from_secs(1);
 /// Moves are paced, and what does not play in time is taken back: by looks in these intervals.
 const LOOK: Duration = Duration::from_millis(250);
 /// Entries of the history that are kept.
@@ -34,7 +36,6 @@ pub async fn campaign(shared: Arc<Shared>, lease: i64) -> Result<()> {
     shared.is_leader.store(false, Ordering::SeqCst);
     let (key, rev) = shared.store.campaign(&shared.node.api, lease).await?;
     log::info!("node {} leads the fleet", shared.node.id);
-    shared.is_leader.store(true, Ordering::SeqCst);
     let led = lead(&shared, If::Created(key, rev)).await;
     shared.is_leader.store(false, Ordering::SeqCst);
     led
@@ -82,9 +83,11 @@ impl Mirror {
                 } else {
                     Report::default()
                 };
-                self.reports.insert(id.to_owned(), report.applied);
+                // A write that arrives late takes nothing back: revisions only grow.
+                let applied = self.reports.entry(id.to_owned()).or_default();
+                *applied = report.applied.max(*applied);
                 if let Some(node) = world.nodes.get_mut(id) {
-                    node.applied = report.applied;
+                    node.applied = *applied;
                 }
             }
             Entry::Placed(node, key) => {
@@ -140,7 +143,7 @@ async fn lead(shared: &Arc<Shared>, elected: If) -> Result<()> {
         }
     }
     drop(all);
-    let mut stream = store.watch(&store.keys.prefix, revision + 1).await?;
+    let (_connection, mut stream) = store.watch(&store.keys.prefix, revision + 1).await?;
     let mut written = revision;
     let mut moves = Bucket::new();
     let mut next_cleaning = Instant::now();
@@ -222,8 +225,12 @@ async fn turn(shared: &Arc<Shared>, elected: &If, mirror: &mut Mirror, moves: &m
 }
 
 async fn carry_out(shared: &Shared, elected: &If, steps: &[Step]) -> Result<i64> {
-    let mut last = 0;
+    let (mut last, began) = (0, Instant::now());
     for (number, chunk) in steps.chunks(STEPS).enumerate() {
+        // What happens meanwhile may be more urgent: the rest is planned anew.
+        if began.elapsed() > TURN {
+            break;
+        }
         match carry_out_some(shared, elected, chunk, number).await? {
             Some(revision) => last = revision,
             // Something has changed meanwhile. The others of these steps need not wait for it.
@@ -296,6 +303,8 @@ fn tell(shared: &Shared, mirror: &Mirror, plan: &Plan, took: Duration, per_sec: 
     let some = |all: &BTreeMap<place::Key, String>| {
         all.iter().take(NAMED).map(|(key, why)| (key.to_string(), why.clone())).collect()
     };
+    // Who asks before the first plan is told nothing.
+    shared.is_leader.store(true, Ordering::SeqCst);
     *shared.leading.lock() = Leading {
         node: shared.node.id.clone(),
         cameras: mirror.world.cameras.len(),

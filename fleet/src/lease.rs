@@ -34,6 +34,15 @@ pub struct Held {
     /// The start of the machine by whose clock the deadline counts.
     pub boot: String,
     pub deadline: u64,
+    /// The program has stopped everything itself.
+    #[serde(default)]
+    ended: bool,
+}
+
+impl Held {
+    pub fn is_over(&self) -> bool {
+        self.ended
+    }
 }
 
 pub struct Deadline {
@@ -58,23 +67,31 @@ impl Deadline {
 
     /// The new moment counts once it is in the file: the guard must not act by an older one.
     pub fn extend(&self, lease: i64, instance: &str, deadline: u64) -> Result<()> {
-        let held = Held { lease, instance: instance.to_owned(), boot: self.boot.clone(), deadline };
-        let new = self.path.with_extension("new");
-        fs::write(&new, serde_json::to_vec(&held)?)
-            .and_then(|()| fs::rename(&new, &self.path))
-            .with_context(|| format!("cannot write {}", self.path.display()))?;
+        self.write(&Held {
+            lease,
+            instance: instance.to_owned(),
+            boot: self.boot.clone(),
+            deadline,
+            ended: false,
+        })?;
         self.value.store(deadline, Ordering::SeqCst);
         Ok(())
     }
 
-    /// No cameras from now on.
-    pub fn end(&self) {
+    /// Everything is stopped: the guard need not do it.
+    pub fn end(&self, instance: &str) {
         self.value.store(0, Ordering::SeqCst);
-        if let Err(why) = fs::remove_file(&self.path)
-            && why.kind() != std::io::ErrorKind::NotFound
-        {
-            log::error!("cannot delete {}: {why}", self.path.display());
+        let held = Held { instance: instance.to_owned(), boot: self.boot.clone(), ended: true, ..Held::default() };
+        if let Err(error) = self.write(&held) {
+            log::error!("{error:#}");
         }
+    }
+
+    fn write(&self, held: &Held) -> Result<()> {
+        let new = self.path.with_extension("new");
+        fs::write(&new, serde_json::to_vec(held)?)
+            .and_then(|()| fs::rename(&new, &self.path))
+            .with_context(|| format!("cannot write {}", self.path.display()))
     }
 
     /// Milliseconds until the node has to stop its cameras.
@@ -98,7 +115,7 @@ mod tests {
         assert_eq!(other.read().unwrap().lease, 7);
         other.boot = "another".to_owned();
         assert_eq!(other.read(), None);
-        one.end();
-        assert_eq!((one.read(), one.left()), (None, 0));
+        one.end("a");
+        assert!(one.read().is_some_and(|held| held.is_over()) && one.left() == 0);
     }
 }

@@ -56,7 +56,7 @@ enum Command {
     Serve,
     /// Stops the cameras here when `serve` does not renew the lease; started by it.
     #[command(hide = true)]
-    Guard { parent: u32 },
+    Guard { parent: u32, instance: String },
     /// Makes the wanted cameras of a label those of a file (JSON or CSV, as importJournal takes them; - reads from standard
     /// input).
     Sync {
@@ -66,6 +66,9 @@ enum Command {
         /// Removes nothing.
         #[arg(long)]
         keep: bool,
+        /// All cameras are meant, each with its `fleet_label`, as export prints them.
+        #[arg(long, conflicts_with = "label")]
+        all_labels: bool,
     },
     /// Removes cameras by their keys (vhost/app/stream).
     Remove {
@@ -155,7 +158,7 @@ struct Change {
 
 impl Change {
     fn options(self, prune: bool) -> Options {
-        Options { label: self.label, prune, dry_run: self.dry_run, if_revision: self.if_revision }
+        Options { label: Some(self.label), prune, dry_run: self.dry_run, if_revision: self.if_revision }
     }
 }
 
@@ -166,7 +169,7 @@ fn main() -> ExitCode {
         Command::Simulate { nodes, cameras, events, seed } => {
             simulate(&simulate::Size { nodes: *nodes, cameras: *cameras, events: *events, seed: *seed })
         }
-        Command::Guard { parent } => guard::run(&cli.config, *parent),
+        Command::Guard { parent, instance } => guard::run(&cli.config, *parent, instance),
         _ => tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -192,10 +195,12 @@ async fn run(cli: Cli) -> Result<()> {
     store.join(&config.fleet, &seal).await?;
     match cli.command {
         Command::Serve | Command::Guard { .. } | Command::Simulate { .. } => Ok(()),
-        Command::Sync { file, change, keep } => {
+        Command::Sync { file, change, keep, all_labels } => {
+            let mut options = change.options(!keep);
+            options.label = options.label.filter(|_| !all_labels);
             let items = wanted::parse(&text_of(&file)?).with_context(|| file.display().to_string())?;
-            let set = Set::of(&items, &change.label).with_context(|| file.display().to_string())?;
-            print_outcome(&wanted::sync(&store, &seal, &set, &change.options(!keep)).await?)
+            let set = Set::of(&items, options.label.as_deref()).with_context(|| file.display().to_string())?;
+            print_outcome(&wanted::sync(&store, &seal, &set, &options).await?)
         }
         Command::Remove { keys, change } => {
             let keys: BTreeSet<String> = keys.into_iter().collect();
@@ -311,7 +316,8 @@ async fn upgrade(store: &Arc<Store>, run: &str, nodes: Vec<String>) -> Result<()
     };
     for (at, node) in all.iter().enumerate() {
         eprintln!("{node} ({} of {}): it is emptied", at + 1, all.len());
-        let before = seen().await?.nodes.get(node).map(|node| node.instance.clone()).unwrap_or_default();
+        let before = seen().await?.nodes.get(node).map(|node| node.instance.clone());
+        let before = before.with_context(|| format!("the fleet has no node {node}"))?;
         commands::drain(store, node, true).await?;
         drained(store, node).await?;
         eprintln!("{node}: {run}");

@@ -49,6 +49,11 @@ fn one() -> u32 {
     1
 }
 
+/// What stands in place of a password where it is not shown.
+pub const HIDDEN: &str = "***";
+/// Bytes of a camera's arguments at most.
+const LONGEST: usize = 64 << 10;
+
 /// Arguments of addStreamProxy.
 pub type Args = BTreeMap<String, String>;
 
@@ -133,6 +138,9 @@ pub struct Head {
     pub change: String,
     /// Its items are still staged: what is wanted is what the cameras' keys say with these over them.
     pub pending: bool,
+    /// The revision at which it began to count, if that is not this key's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<i64>,
 }
 
 /// One line of the history.
@@ -190,6 +198,11 @@ impl Keys {
 
     pub fn staged(&self, change: &str) -> String {
         self.at(&format!("staged/{change}/"))
+    }
+
+    /// Says that a change is being staged; without it, it can no longer count.
+    pub fn staging(&self, change: &str) -> String {
+        self.at(&format!("staging/{change}"))
     }
 
     pub fn all_staged(&self) -> String {
@@ -273,8 +286,9 @@ impl<'a> Entry<'a> {
 }
 
 /// A camera and its key, from an item as syncJournal takes them. Besides the arguments of addStreamProxy, it may have
-/// `fleet_zone`, `fleet_node`, `fleet_weight`, `fleet_group` and `fleet_overlap`.
-pub fn camera_of(item: &Map<String, Value>, label: &str) -> Result<(String, Camera, Args)> {
+/// `fleet_zone`, `fleet_node`, `fleet_weight`, `fleet_group`, `fleet_overlap` and `fleet_label`, which must be `label` if one is
+/// given.
+pub fn camera_of(item: &Map<String, Value>, label: Option<&str>) -> Result<(String, Camera, Args)> {
     let mut args = Args::new();
     for (name, value) in item {
         let value = match value {
@@ -317,15 +331,31 @@ pub fn camera_of(item: &Map<String, Value>, label: &str) -> Result<(String, Came
         Some(other) => bail!("fleet_overlap is {other:?}: expected 0 or 1"),
     };
     let group = args.remove("fleet_group").unwrap_or(host).into();
-    if let Some(name) = args.keys().find(|name| name.starts_with("fleet_")) {
-        bail!("{name} is not known: expected fleet_zone, fleet_node, fleet_weight, fleet_group or fleet_overlap");
+    let label = match args.remove("fleet_label") {
+        Some(own) if label.is_none_or(|label| label == own) => own,
+        Some(own) => bail!("fleet_label is {own:?}: sync it with --label {own}, or everything with --all-labels"),
+        None => label.unwrap_or_default().to_owned(),
+    };
+    if !label.is_empty() {
+        crate::config::name("label", &label)?;
     }
+    if let Some(name) = args.keys().find(|name| name.starts_with("fleet_")) {
+        bail!(
+            "{name} is not known: expected fleet_zone, fleet_node, fleet_weight, fleet_group, fleet_overlap or fleet_label"
+        );
+    }
+    ensure!(
+        !args.values().any(|value| value == HIDDEN || value.contains("://***@")),
+        "it has {HIDDEN} where a password was: export with --reveal"
+    );
+    let length: usize = args.iter().map(|(name, value)| name.len() + value.len()).sum();
+    ensure!(length <= LONGEST, "its arguments have {length} bytes: expected at most {LONGEST}");
     ensure!(
         !args.contains_key("journal_label"),
         "journal_label is the fleet's own on the servers: the label of a set is an option of sync"
     );
     let camera = Camera {
-        label: label.to_owned(),
+        label,
         zone: plain("fleet_zone", zone)?,
         node: plain("fleet_node", node)?,
         weight,
@@ -345,6 +375,7 @@ pub fn item_of(camera: &Camera, args: &Args) -> Map<String, Value> {
             item.insert(name.to_owned(), Value::String(value));
         }
     };
+    add("fleet_label", (!camera.label.is_empty()).then(|| camera.label.clone()));
     add("fleet_zone", camera.zone.as_deref().map(str::to_owned));
     add("fleet_node", camera.node.as_deref().map(str::to_owned));
     add("fleet_weight", (camera.weight != 1).then(|| camera.weight.to_string()));
@@ -393,10 +424,10 @@ mod tests {
             "vhost": "v", "app": "live", "stream": "gate", "url": "rtsp://u:p@NVR-1:554/1", "rtp_type": 1,
             "fleet_zone": "north", "fleet_weight": 2, "fleet_overlap": true,
         }));
-        let (key, camera, args) = camera_of(&given, "site").unwrap();
+        let (key, camera, args) = camera_of(&given, Some("site")).unwrap();
         assert_eq!((&*key, &*camera.group, camera.weight), ("v/live/gate", "nvr-1", 2));
         assert_eq!(args.get("rtp_type").map(String::as_str), Some("1"));
-        let again = camera_of(&item_of(&camera, &args), "site").unwrap();
+        let again = camera_of(&item_of(&camera, &args), None).unwrap();
         assert_eq!(again, (key, camera, args));
     }
 
@@ -411,13 +442,16 @@ mod tests {
             ("fleet_zone", json!("a b"), "fleet_zone"),
             ("fleet_colour", json!("red"), "fleet_colour"),
             ("journal_label", json!("x"), "journal_label"),
+            ("fleet_label", json!("y"), "--label y"),
+            ("url", json!("rtsp://***@10.0.0.1/1"), "--reveal"),
+            ("custom_header", json!("x".repeat(70_000)), "at most 65536"),
         ] {
             let mut item = item(good.clone());
             item.insert(name.to_owned(), value);
-            let error = camera_of(&item, "").unwrap_err().to_string();
+            let error = camera_of(&item, Some("")).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
-        let error = camera_of(&item(json!({"vhost": "v", "app": "live"})), "").unwrap_err().to_string();
+        let error = camera_of(&item(json!({"vhost": "v", "app": "live"})), None).unwrap_err().to_string();
         assert_eq!(error, "stream is missing");
     }
 

@@ -7,7 +7,7 @@
 //!  t + lease at the earliest              etcd ends the lease; others may start these cameras
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,6 +25,7 @@ use crate::leader;
 use crate::lease;
 use crate::model::{Args, Camera, NodeInfo, Placed, Report};
 use crate::quorum::{self, Quorum};
+use crate::server::{Refused, Synced};
 use crate::shared::Shared;
 use crate::writes::{Write, json};
 
@@ -69,7 +70,7 @@ async fn give_up(shared: &Shared, lease: i64) {
 /// Becomes a node of the fleet. An earlier start whose lease still counts is continued: its cameras go on.
 async fn join(shared: &Arc<Shared>, first: bool) -> Result<i64> {
     let node = &shared.node;
-    let held = shared.deadline.read().filter(|held| first && held.deadline > lease::now());
+    let held = shared.deadline.read().filter(|held| first && !held.is_over() && held.deadline > lease::now());
     if held.is_none() {
         stop_cameras(shared, "this node has no lease").await;
     }
@@ -195,16 +196,17 @@ async fn renew(shared: &Arc<Shared>, lease: i64) -> Result<()> {
             }
             Err(error) if lease_is_gone(&error) => bail!("etcd has ended the lease of this node"),
             Err(error) => {
-                let looked = lease::now();
+                let (looked, left) = (lease::now(), shared.deadline.left());
+                if left == 0 {
+                    return Err(error.context("the lease could not be renewed in time"));
+                }
                 let nearly = u64::try_from(patience(node).as_millis()).unwrap_or(u64::MAX) * 2 + 1000;
-                if shared.deadline.left() < nearly && quorum::of(shared).await == Quorum::Lost {
+                if left < nearly && quorum::of(shared).await == Quorum::Lost && shared.deadline.left() > 0 {
                     // Whoever leads etcd after this moment gives all leases their whole time: see quorum.
                     shared.deadline.extend(lease, &shared.instance, deadline_of(node, looked))?;
                     if !shared.goes_on_without_quorum.swap(true, Ordering::SeqCst) {
                         log::error!("etcd has no quorum, so no lease can end: what plays goes on ({error:#})");
                     }
-                } else if shared.deadline.left() == 0 {
-                    return Err(error.context("the lease could not be renewed in time"));
                 }
                 sleep(Duration::from_millis(300)).await;
             }
@@ -219,7 +221,7 @@ async fn follow_nodes(shared: Arc<Shared>) -> Result<()> {
     let name = |key: &str| key.strip_prefix(&prefix).unwrap_or(key).to_owned();
     *shared.nodes.lock() =
         all.iter().filter_map(|kv| Some((name(&kv.key), serde_json::from_slice(&kv.value).ok()?))).collect();
-    let mut stream = shared.store.watch(&prefix, revision + 1).await?;
+    let (_connection, mut stream) = shared.store.watch(&prefix, revision + 1).await?;
     while let Some(answer) = stream.message().await.map_err(etcd::broken)? {
         if answer.canceled() {
             bail!("etcd has ended the watch: {}", answer.cancel_reason());
@@ -243,9 +245,11 @@ struct Given {
     placed: BTreeMap<String, (Placed, i64)>,
     /// Cameras as they were read, with their revision.
     cameras: BTreeMap<String, (Args, i64)>,
-    /// The journal's number after our last change of it.
-    seq: Option<u64>,
+    /// What the server does not take, at which revision of the camera.
+    refused: BTreeMap<String, i64>,
     revision: i64,
+    /// What the leader was told of.
+    reported: i64,
 }
 
 async fn follow_placed(shared: Arc<Shared>, lease: i64) -> Result<()> {
@@ -254,8 +258,9 @@ async fn follow_placed(shared: Arc<Shared>, lease: i64) -> Result<()> {
     let name = |key: &str| key.strip_prefix(&prefix).unwrap_or(key).to_owned();
     let read = |value: &[u8]| serde_json::from_slice::<Placed>(value).unwrap_or_default();
     let placed = all.iter().map(|kv| (name(&kv.key), (read(&kv.value), kv.rev))).collect();
-    let mut given = Given { lease, placed, cameras: BTreeMap::new(), seq: None, revision };
-    let mut stream = shared.store.watch(&prefix, revision + 1).await?;
+    let (cameras, refused) = (BTreeMap::new(), BTreeMap::new());
+    let mut given = Given { lease, placed, cameras, refused, revision, reported: 0 };
+    let (_connection, mut stream) = shared.store.watch(&prefix, revision + 1).await?;
     given.apply(&shared).await?;
     loop {
         let begins = given.placed.values().any(|(placed, _)| placed.overlaps && !placed.plays);
@@ -286,7 +291,6 @@ async fn follow_placed(shared: Arc<Shared>, lease: i64) -> Result<()> {
             }
             () = sleep(pause) => given.tell_what_plays(&shared).await?,
             () = shared.look_again.notified() => {
-                given.seq = None;
                 given.apply(&shared).await?;
             }
         }
@@ -296,50 +300,80 @@ async fn follow_placed(shared: Arc<Shared>, lease: i64) -> Result<()> {
 impl Given {
     async fn apply(&mut self, shared: &Shared) -> Result<()> {
         self.fetch(shared).await?;
-        let mut items = Vec::with_capacity(self.placed.len());
-        for key in self.placed.keys() {
-            // One that is not wanted any more is taken from here soon.
-            if let Some((args, _)) = self.cameras.get(key) {
-                items.push(serde_json::to_value(args)?);
+        // If anybody changes the journal from here on, such as the guard while this program is stopped, nothing is done.
+        let status = shared.server.status(Duration::from_secs(5)).await?;
+        let seq = status.get("seq").and_then(Value::as_u64);
+        let (items, sent) = match self.sync(shared, seq).await {
+            // One that the server does not take must not hold up the others.
+            Err(error) if error.is::<Refused>() => {
+                self.find_refused(shared).await?;
+                self.sync(shared, seq).await?
             }
-        }
-        if shared.deadline.left() == 0 {
-            bail!("the lease is over: nothing is started");
-        }
-        let within = Duration::from_secs(10);
-        let synced = match shared.server.sync(&items, self.seq, within).await? {
-            Some(synced) => synced,
-            None => {
-                // It was the guard if this program was stopped for longer than the lease.
-                if shared.deadline.left() == 0 {
-                    bail!("the lease is over: nothing is started");
-                }
-                log::warn!(
-                    "somebody else has changed what the journal has under the label fleet: it is put right"
-                );
-                shared
-                    .server
-                    .sync(&items, None, within)
-                    .await?
-                    .context("syncJournal names a conflict without if_seq")?
-            }
+            done => done?,
         };
-        self.seq = Some(synced.seq);
+        let Some(synced) = sent else {
+            // It is tried again at once, with what the journal has now.
+            shared.look_again.notify_one();
+            return Ok(());
+        };
         shared.seq.store(synced.seq, Ordering::SeqCst);
-        shared.server.wait_until_gone(synced.removed).await?;
+        let mut leaving: BTreeSet<String> = synced.removed.into_iter().collect();
+        leaving.extend(shared.given.lock().iter().cloned());
+        leaving.retain(|key| !items.contains(key));
+        shared.server.wait_until_gone(leaving).await?;
+        *shared.given.lock() = items;
         shared.placed.store(self.placed.len() as u64, Ordering::Relaxed);
-        if shared.applied.swap(self.revision, Ordering::SeqCst) != self.revision || self.seq.is_none() {
+        if self.reported != self.revision {
             let report =
                 Write::Put(shared.store.keys.report(&shared.node.id), json(&Report { applied: self.revision }));
             shared.store.write_if(&[], &[report], Some(self.lease)).await?;
+            self.reported = self.revision;
         }
-        shared.is_well();
+        if self.refused.is_empty() {
+            shared.is_well();
+        }
+        Ok(())
+    }
+
+    /// Tells the server what it should have: the keys, and what that has done, or None if somebody else was first.
+    async fn sync(&self, shared: &Shared, seq: Option<u64>) -> Result<(BTreeSet<String>, Option<Synced>)> {
+        let (mut items, mut keys) = (Vec::with_capacity(self.placed.len()), BTreeSet::new());
+        for key in self.placed.keys().filter(|key| !self.refused.contains_key(*key)) {
+            // One that is not wanted any more is taken from here soon.
+            if let Some((args, _)) = self.cameras.get(key) {
+                items.push(serde_json::to_value(args)?);
+                keys.insert(key.clone());
+            }
+        }
+        let left = shared.deadline.left();
+        if left == 0 {
+            bail!("the lease is over: nothing is started");
+        }
+        shared.given.lock().extend(keys.iter().cloned());
+        let within = Duration::from_millis(left).min(Duration::from_secs(10));
+        Ok((keys, shared.server.sync(&items, seq, within).await?))
+    }
+
+    /// Asks for each camera alone whether the server takes it.
+    async fn find_refused(&mut self, shared: &Shared) -> Result<()> {
+        for key in self.placed.keys() {
+            let Some((args, rev)) = self.cameras.get(key) else { continue };
+            match shared.server.takes(&serde_json::to_value(args)?).await {
+                Ok(()) => drop(self.refused.remove(key)),
+                Err(error) if error.is::<Refused>() => {
+                    shared.is_wrong(&error.context(format!("{key} is not started")));
+                    self.refused.insert(key.clone(), *rev);
+                }
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
 
     /// Reads what is placed here and not known yet.
     async fn fetch(&mut self, shared: &Shared) -> Result<()> {
         self.cameras.retain(|key, _| self.placed.contains_key(key));
+        self.refused.retain(|key, rev| self.placed.get(key).is_some_and(|(placed, _)| placed.rev <= *rev));
         let is_new = |(key, (placed, _)): (&String, &(Placed, i64))| {
             self.cameras.get(key).is_none_or(|(_, rev)| *rev < placed.rev).then(|| key.clone())
         };
@@ -453,8 +487,10 @@ async fn stop_cameras(shared: &Arc<Shared>, why: &str) {
         shared.placed.store(0, Ordering::Relaxed);
         shared.applied.store(0, Ordering::SeqCst);
         shared.seq.store(0, Ordering::SeqCst);
-        fence(&shared.node, &shared.server, &why, &shared.fences);
-        shared.deadline.end();
+        let mut leaving = shared.given.lock().clone();
+        fence(&shared.node, &shared.server, &why, &mut leaving, &shared.fences);
+        shared.given.lock().clear();
+        shared.deadline.end(&shared.instance);
     };
     if let Err(error) = tokio::task::spawn_blocking(stop).await {
         log::error!("stopping the cameras was broken off: {error}");

@@ -1,8 +1,8 @@
 //! Whether etcd can still decide anything. A lease ends by a decision of etcd, so without a quorum none ends, and what
 //! plays may go on; but a node that is merely cut off must not take its own silence for that.
 //!
-//! Rule: the quorum counts as lost if so many members have no leader that the others cannot be a majority, and if another
-//! node sees the same and none sees otherwise. A member has none if it says so, or if it refuses a connection, which says
+//! Rule: the quorum counts as lost if so many members have no leader that the others cannot be a majority, and if most
+//! nodes of the fleet see the same and none sees otherwise. A member has none if it says so, or if it refuses a connection, which says
 //! that no etcd runs there. One that does not answer at all may be running, and have one. When etcd has a quorum again, its
 //! new leader gives every lease its whole time anew (etcd, `lessor.Promote`).
 
@@ -19,6 +19,8 @@ use crate::etcd::Store;
 use crate::shared::Shared;
 
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How many other nodes are asked at most.
+const SOME: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,18 +79,20 @@ pub async fn of(shared: &Shared) -> Quorum {
     if own != Quorum::Lost {
         return own;
     }
-    let others: Vec<String> = {
+    let mut others: Vec<String> = {
         let nodes = shared.nodes.lock();
-        let others = nodes.iter().filter(|(id, _)| **id != shared.node.id);
-        others.map(|(_, info)| info.api.clone()).collect()
+        if nodes.is_empty() {
+            // Who else there is was not read yet.
+            return Quorum::Unknown;
+        }
+        nodes.iter().filter(|(id, _)| **id != shared.node.id).map(|(_, info)| info.api.clone()).collect()
     };
-    if others.is_empty() {
-        return own;
-    }
-    // Some are enough: one that sees a quorum is there if etcd has one.
-    let asks: Vec<_> =
-        others.into_iter().take(16).map(|api| tokio::task::spawn_blocking(move || ask(&api))).collect();
-    let (mut agree, mut deny) = (0, 0);
+    // Of many, some from all over the fleet.
+    let every = others.len().div_ceil(SOME).max(1);
+    others = others.into_iter().step_by(every).collect();
+    let asked = others.len() + 1;
+    let asks: Vec<_> = others.into_iter().map(|api| tokio::task::spawn_blocking(move || ask(&api))).collect();
+    let (mut agree, mut deny) = (1, 0);
     for answer in asks {
         match answer.await {
             Ok(Some(Quorum::Lost)) => agree += 1,
@@ -96,7 +100,7 @@ pub async fn of(shared: &Shared) -> Quorum {
             _ => {}
         }
     }
-    if agree > 0 && deny == 0 { Quorum::Lost } else { Quorum::Unknown }
+    if agree * 2 > asked && deny == 0 { Quorum::Lost } else { Quorum::Unknown }
 }
 
 fn ask(api: &str) -> Option<Quorum> {

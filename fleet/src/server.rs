@@ -21,6 +21,18 @@ pub struct Server {
     http: ureq::Agent,
 }
 
+/// MediaServer has answered, and said no.
+#[derive(Debug)]
+pub struct Refused(String);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, to: &mut std::fmt::Formatter) -> std::fmt::Result {
+        to.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// What a sync has done.
 #[derive(Debug, Default)]
 pub struct Synced {
@@ -62,10 +74,10 @@ impl Server {
             Some(0) => Ok(reply),
             _ if reply.get("conflict") == Some(&Value::Bool(true)) => Ok(reply),
             Some(-100) => bail!("MediaServer refuses the secret: see node.secret_file"),
-            _ => bail!(
-                "MediaServer refuses {api}: {}",
-                reply.get("msg").and_then(Value::as_str).unwrap_or("no reason")
-            ),
+            _ => {
+                let why = reply.get("msg").and_then(Value::as_str).unwrap_or("no reason");
+                Err(Refused(format!("MediaServer refuses {api}: {why}")).into())
+            }
         }
     }
 
@@ -100,37 +112,53 @@ impl Server {
         Ok((reply.get("conflict") != Some(&Value::Bool(true))).then(|| synced(&reply)))
     }
 
-    /// Ends all that the fleet has here. Blocks, so that it needs no runtime.
-    pub fn stop_all(&self, within: Duration) -> Result<Synced> {
+    /// Whether the journal would take an item. Changes nothing.
+    pub async fn takes(&self, item: &Value) -> Result<()> {
+        let query = [("label", LABEL), ("prune", "0"), ("dry_run", "1")];
+        self.call("syncJournal", &query, Some(serde_json::to_string(&[item])?), PATIENCE).await.map(|_| ())
+    }
+
+    /// Ends all that the fleet has here, and `leaving`, which it may still have from an earlier try. Blocks, so that it needs
+    /// no runtime. How many it were.
+    pub fn stop_all(&self, leaving: &mut BTreeSet<String>, within: Duration) -> Result<usize> {
         let began = lease::now();
         let reply = self.call_now("syncJournal", &[("label", LABEL)], Some("[]"), within)?;
-        let done = synced(&reply);
-        let gone: BTreeSet<&str> = done.removed.iter().map(String::as_str).collect();
-        while !gone.is_empty() && self.has_any(&gone)? {
-            if lease::now() - began > u64::try_from(within.as_millis()).unwrap_or(u64::MAX) {
-                bail!("MediaServer has not stopped them within {} s", within.as_secs());
+        let removed = synced(&reply).removed;
+        let count = removed.len();
+        leaving.extend(removed);
+        while !leaving.is_empty() {
+            let left = within.saturating_sub(Duration::from_millis(lease::now().saturating_sub(began)));
+            if left.is_zero() {
+                bail!("MediaServer has not stopped them within {} ms", within.as_millis());
             }
-            std::thread::sleep(Duration::from_millis(50));
+            if self.has_any(leaving, left)? {
+                std::thread::sleep(Duration::from_millis(50));
+            } else {
+                leaving.clear();
+            }
         }
-        Ok(done)
+        Ok(count)
     }
 
     /// Whether MediaServer itself still has one of these pulls.
-    fn has_any(&self, keys: &BTreeSet<&str>) -> Result<bool> {
-        let reply = self.call_now("listStreamProxy", &[], None, PATIENCE)?;
+    fn has_any(&self, keys: &BTreeSet<String>, within: Duration) -> Result<bool> {
+        let reply = self.call_now("listStreamProxy", &[], None, within)?;
         let listed = reply.get("data").and_then(Value::as_array).into_iter().flatten();
         Ok(listed.filter_map(|proxy| proxy.get("key")?.as_str()).any(|key| keys.contains(key)))
     }
 
     /// Waits until MediaServer itself has none of these pulls any more.
-    pub async fn wait_until_gone(&self, keys: Vec<String>) -> Result<()> {
+    pub async fn wait_until_gone(&self, keys: BTreeSet<String>) -> Result<()> {
         if keys.is_empty() {
             return Ok(());
         }
         let this = self.clone();
         let wait = move || -> Result<()> {
-            let keys: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
-            while this.has_any(&keys)? {
+            let began = lease::now();
+            while this.has_any(&keys, PATIENCE)? {
+                if lease::now().saturating_sub(began) > 10_000 {
+                    bail!("MediaServer does not end pulls that its journal does not have any more");
+                }
                 std::thread::sleep(Duration::from_millis(50));
             }
             Ok(())

@@ -1,6 +1,6 @@
 //! What the program's parts know of each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
@@ -33,6 +33,8 @@ pub struct Shared {
     /// How many cameras are placed here.
     pub placed: AtomicU64,
     pub applied: AtomicI64,
+    /// The keys that the server was told to have, and has not been seen without since.
+    pub given: Mutex<BTreeSet<String>>,
     /// The number of the journal's last change when we last changed it; 0 while nothing is given to it.
     pub seq: AtomicU64,
     /// What the server last said of itself, and when.
@@ -61,6 +63,7 @@ impl Shared {
             nodes: Mutex::default(),
             placed: AtomicU64::new(0),
             applied: AtomicI64::new(0),
+            given: Mutex::default(),
             seq: AtomicU64::new(0),
             status: Mutex::new((Value::Null, 0)),
             leading: Mutex::default(),

@@ -27,12 +27,14 @@ pub struct Wanted {
     pub head: Option<Head>,
     /// The revision of the last change of what is wanted; for `if_revision`.
     pub revision: i64,
+    /// The revision of the head itself.
+    head_rev: i64,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The set that the items are; "" are those without a label.
-    pub label: String,
+    /// The set that the items are; "" are those without a label, None are all.
+    pub label: Option<String>,
     /// Removes what the set does not have any more.
     pub prune: bool,
     pub dry_run: bool,
@@ -91,7 +93,8 @@ async fn read_once(store: &Store) -> Result<Wanted> {
             };
         }
     }
-    Ok(Wanted { cameras, head, revision: head_rev })
+    let revision = head.as_ref().and_then(|head| head.since).unwrap_or(head_rev);
+    Ok(Wanted { cameras, head, revision, head_rev })
 }
 
 /// The cameras of an import: what syncJournal takes, as JSON (an array, or an object with `items`), or as CSV with a line of
@@ -133,10 +136,7 @@ pub fn parse(text: &str) -> Result<Vec<Map<String, Value>>> {
 pub struct Set(BTreeMap<String, (Camera, Args)>);
 
 impl Set {
-    pub fn of(items: &[Map<String, Value>], label: &str) -> Result<Self> {
-        if !label.is_empty() {
-            crate::config::name("label", label)?;
-        }
+    pub fn of(items: &[Map<String, Value>], label: Option<&str>) -> Result<Self> {
         let mut set = BTreeMap::new();
         for (at, item) in items.iter().enumerate() {
             let mut item = item.clone();
@@ -166,7 +166,7 @@ pub async fn sync(store: &Store, seal: &Seal, set: &Set, options: &Options) -> R
                     continue;
                 }
                 ensure!(
-                    now.label == options.label || now.label.is_empty(),
+                    options.label.as_ref().is_none_or(|label| now.label == *label) || now.label.is_empty(),
                     "{key} belongs to the label {:?}: remove it there first",
                     now.label
                 );
@@ -177,7 +177,8 @@ pub async fn sync(store: &Store, seal: &Seal, set: &Set, options: &Options) -> R
         }
         if options.prune {
             for (key, (camera, _)) in &wanted.cameras {
-                if camera.label == options.label && !set.0.contains_key(key) {
+                let is_meant = options.label.as_ref().is_none_or(|label| camera.label == *label);
+                if is_meant && !set.0.contains_key(key) {
                     changes.insert(key.clone(), None);
                     outcome.removed.push(key.clone());
                 }
@@ -230,8 +231,8 @@ async fn change(
 /// Makes a change that was derived from `wanted` count. None if another one came first: then nothing was changed.
 async fn commit(store: &Store, wanted: &Wanted, changes: &Changes) -> Result<Option<i64>> {
     let id = new_id();
-    let head = |pending| Write::Put(store.keys.head(), json(&Head { change: id.clone(), pending }));
-    let unchanged = If::Rev(store.keys.head(), wanted.revision);
+    let head = |pending| Write::Put(store.keys.head(), json(&Head { change: id.clone(), pending, since: None }));
+    let unchanged = If::Rev(store.keys.head(), wanted.head_rev);
     let at_once = batches(changes.iter().map(|(key, camera)| match camera {
         Some(camera) => Write::Put(store.keys.camera(key), json(camera)),
         None => Write::Delete(store.keys.camera(key)),
@@ -240,11 +241,16 @@ async fn commit(store: &Store, wanted: &Wanted, changes: &Changes) -> Result<Opt
         let writes: Vec<Write> = only.iter().cloned().chain([head(false)]).collect();
         return decided(store, &id, store.write_if(&[unchanged], &writes, None).await).await;
     }
-    let staged = store.keys.staged(&id);
+    let (staged, staging) = (store.keys.staged(&id), store.keys.staging(&id));
+    store.write(&[Write::Put(staging.clone(), now_ms().to_string().into_bytes())]).await?;
+    let begun = store.get(&staging).await?.map_or(0, |kv| kv.rev);
     for batch in batches(changes.iter().map(|(key, camera)| Write::Put(format!("{staged}{key}"), json(camera)))) {
         store.write(&batch).await?;
     }
-    let committed = decided(store, &id, store.write_if(&[unchanged], &[head(true)], None).await).await?;
+    // Who cleans up what was left behind begins with that key.
+    let conditions = [unchanged, If::Rev(staging.clone(), begun)];
+    let counts = [head(true), Write::Delete(staging)];
+    let committed = decided(store, &id, store.write_if(&conditions, &counts, None).await).await?;
     if committed.is_none() {
         discard(store, &id).await?;
         return Ok(None);
@@ -300,7 +306,7 @@ pub async fn fold(store: &Store) -> Result<()> {
             return Ok(());
         }
     }
-    let folded = Head { pending: false, ..head };
+    let folded = Head { pending: false, since: Some(head.since.unwrap_or(head_kv.rev)), ..head };
     store.write_if(&[still], &[Write::Put(store.keys.head(), json(&folded))], None).await?;
     Ok(())
 }
@@ -316,18 +322,25 @@ async fn discard(store: &Store, id: &str) -> Result<()> {
 
 /// Deletes what was staged long ago and never counted.
 pub async fn clean(store: &Store) -> Result<()> {
-    let head = store.get(&store.keys.head()).await?;
-    let head: Option<Head> = head.and_then(|kv| serde_json::from_slice(&kv.value).ok());
     let prefix = store.keys.all_staged();
     let now = now_ms();
     let (staged, _) = store.list(&prefix).await?;
+    // Read after the list: a change that counts by now is not touched.
+    let head = store.get(&store.keys.head()).await?;
+    let head: Option<Head> = head.and_then(|kv| serde_json::from_slice(&kv.value).ok());
     let ids: BTreeSet<&str> =
         staged.iter().filter_map(|kv| kv.key.strip_prefix(&prefix)?.split('/').next()).collect();
     for id in ids {
         let begun: u64 = id.split('-').next().and_then(|ms| ms.parse().ok()).unwrap_or_default();
         if head.as_ref().is_none_or(|head| head.change != id) && now.saturating_sub(begun) > 3_600_000 {
             log::warn!("a change that was begun at {begun} ms and never made is discarded");
-            discard(store, id).await?;
+            // From here on it cannot count.
+            store.write(&[Write::Delete(store.keys.staging(id))]).await?;
+            let head = store.get(&store.keys.head()).await?;
+            let head: Option<Head> = head.and_then(|kv| serde_json::from_slice(&kv.value).ok());
+            if head.is_none_or(|head| head.change != id) {
+                discard(store, id).await?;
+            }
         }
     }
     Ok(())
@@ -384,7 +397,7 @@ mod tests {
         }
         let items =
             parse(r#"[{"app":"live","stream":"a","url":"rtsp://h/1"},{"app":"live","stream":"b"}]"#).unwrap();
-        let error = format!("{:#}", Set::of(&items, "").err().unwrap());
+        let error = format!("{:#}", Set::of(&items, None).err().unwrap());
         assert_eq!(error, "item 2: url is missing");
     }
 

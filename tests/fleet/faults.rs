@@ -81,10 +81,10 @@ fn faults_in_a_row_leave_every_camera_with_one() {
                 "a node dies and returns"
             }
             1 => {
-                fleet.nodes[at].kill_program();
+                fleet.nodes[at].kill_program_alone();
                 fleet.pass(long);
                 fleet.nodes[at].start_program();
-                "a program and its guard die"
+                "a program dies"
             }
             2 => {
                 let pid = fleet.nodes[at].pid();

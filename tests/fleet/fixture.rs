@@ -148,12 +148,18 @@ impl Node {
         self.program = Some(child);
     }
 
-    pub fn kill_program(&mut self) {
-        let guard = self.program.as_ref().and_then(|_| self.guard());
+    /// The program alone: its guard goes on.
+    pub fn kill_program_alone(&mut self) {
         if let Some(mut program) = self.program.take() {
             let _ = program.kill();
             let _ = program.wait();
         }
+    }
+
+    /// The program and its guard.
+    pub fn kill_program(&mut self) {
+        let guard = self.program.as_ref().and_then(|_| self.guard());
+        self.kill_program_alone();
         if let Some(guard) = guard {
             Server::signal(guard, "KILL");
         }
@@ -263,12 +269,15 @@ impl Fleet {
             let id = char::from(b'a' + n as u8).to_string();
             let own = dir.path().join(&id);
             let mut server = Server::prepare(&HOST.patched, &own, &[]);
+            let port = free_port();
+            // What it does not have it pulls from who has it (docs/fleet.md); a stand-in cannot.
+            let origin = format!("http://127.0.0.1:{port}/%s/%s.live.flv");
+            server.settings.push(("cluster.origin_url".to_owned(), origin));
             let journal = server.journal_file();
             if HOST.is_old {
                 server.settings.push(("http.maxReqSize".to_owned(), "10485760".to_owned()));
             }
             server.write_config(&[("enable", "1"), ("path", journal.to_str().unwrap()), ("restore", "off")]);
-            let port = free_port();
             let text = format!(
                 "{}[node]\nid = {id:?}\nzone = {:?}\ncapacity = {capacity}\nserver = \"http://127.0.0.1:{}\"\n\
                  public = \"http://127.0.0.1:{}\"\nsecret_file = {:?}\nlisten = \"127.0.0.1:{port}\"\n\

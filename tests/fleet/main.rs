@@ -278,6 +278,18 @@ fn what_is_wanted_changes_as_a_whole() {
         let reply = agent.get(format!("{}/live/nobody.live.flv", node.api)).call().unwrap();
         assert_eq!(reply.status(), 404);
     }
+    // Any server serves any camera: that which does not have it pulls it from the one that has.
+    if support::HOST.real {
+        let source = support::Source::live(fleet.dir.path());
+        let mut picture = items[1].clone();
+        picture["stream"] = json!("picture");
+        picture["url"] = json!(source.url);
+        fleet.sync(&[picture], &["--keep"]);
+        for node in &fleet.nodes {
+            node.server.wait_for("the picture", || node.server.play("picture").is_some());
+            assert!(node.server.play("nobody").is_none(), "a stream that nobody has");
+        }
+    }
     let metrics = ureq::get(format!("{}/metrics", fleet.nodes[0].api)).call().unwrap().body_mut().read_to_string();
     assert!(metrics.unwrap().contains("zlm_journal_fleet_node_member 1"));
 }
