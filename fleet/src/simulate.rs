@@ -387,7 +387,7 @@ impl Fleet {
             "what has no place is not what the plan says has none"
         );
         for key in homeless {
-            let spec = &world.cameras[key];
+            let Some(spec) = world.cameras.get(key) else { continue };
             let room = world.nodes.iter().find(|(id, node)| {
                 let free = u64::from(node.capacity) - used.get(id).copied().unwrap_or_default();
                 !world.draining.contains(*id)

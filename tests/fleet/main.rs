@@ -291,6 +291,29 @@ fn what_is_wanted_changes_as_a_whole() {
             assert!(node.server.play("nobody").is_none(), "a stream that nobody has");
         }
     }
-    let metrics = ureq::get(format!("{}/metrics", fleet.nodes[0].api)).call().unwrap().body_mut().read_to_string();
-    assert!(metrics.unwrap().contains("zlm_journal_fleet_node_member 1"));
+    let metrics = |node: &fixture::Node| {
+        ureq::get(format!("{}/metrics", node.api)).call().unwrap().body_mut().read_to_string().unwrap()
+    };
+    assert!(fleet.nodes.iter().all(|node| metrics(node).contains("zlm_journal_fleet_node_member 1")));
+    if std::process::Command::new("promtool").arg("--version").output().is_err() {
+        support::skip("metrics and alert rules of the fleet by promtool, which is not there");
+        return;
+    }
+    let file = fleet.dir.path().join("metrics");
+    std::fs::write(&file, fleet.nodes.iter().map(metrics).find(|text| text.contains("unplaced_cameras")).unwrap())
+        .unwrap();
+    let check = format!("promtool check metrics < {}", file.display());
+    support::run(std::process::Command::new("sh").args(["-c", &check]));
+    let rules = support::root().join("docs/prometheus/fleet-alerts.yml");
+    support::run(std::process::Command::new("promtool").args(["check", "rules"]).arg(&rules));
+    // What alerts and dashboard ask for is there.
+    let told: Vec<String> = fleet.nodes.iter().map(metrics).collect();
+    for file in ["fleet-alerts.yml", "fleet-grafana.json"] {
+        let text = std::fs::read_to_string(support::root().join("docs/prometheus").join(file)).unwrap();
+        for name in
+            text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|n| n.starts_with("zlm_journal_fleet_"))
+        {
+            assert!(told.iter().any(|text| text.contains(&format!("# TYPE {name} "))), "{file}: {name}");
+        }
+    }
 }
