@@ -225,7 +225,9 @@ impl Drop for Node {
             let _ = Command::new("kill").args(["-CONT", &program.id().to_string()]).status();
         }
         self.kill_program();
-        let _ = Command::new("kill").args(["-CONT", &self.server.pid().to_string()]).status();
+        if let Some(server) = self.server.running_pid() {
+            let _ = Command::new("kill").args(["-CONT", &server.to_string()]).status();
+        }
         if thread::panicking() {
             let log = self.log();
             let last: Vec<&str> = log.lines().rev().take(12).collect();

@@ -199,7 +199,11 @@ impl Server {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("a running server").id()
+        self.running_pid().expect("a running server")
+    }
+
+    pub fn running_pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Sends a signal by name to a process.
