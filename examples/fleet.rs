@@ -4,7 +4,7 @@
 //!     cargo run --example fleet              and ends
 //!     cargo run --example fleet -- --stay    and stays, for you to play with, until Ctrl-C
 //!
-//! Needs etcd (Debian: etcd-server) and protoc (protobuf-compiler). Takes the MediaServers that the tests take, and the
+//! Needs etcd (Debian: etcd-server) and protoc (protobuf-compiler, libprotobuf-dev). Takes the MediaServers that the tests take, and the
 //! stand-in where there is none (README.md).
 
 #[path = "../tests/fleet/fixture.rs"]
