@@ -33,6 +33,10 @@ static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     cargo_dir().join("debug/zlm-journal-fleet")
 });
 
+pub fn program() -> &'static Path {
+    &PROGRAM
+}
+
 pub struct Etcd {
     pub members: Vec<Member>,
 }
@@ -318,10 +322,6 @@ impl Fleet {
             })
         };
         (0..count).map(item).collect()
-    }
-
-    pub fn program(&self) -> &Path {
-        &PROGRAM
     }
 
     /// A command of the program.

@@ -7,6 +7,7 @@ mod faults;
 mod fixture;
 mod refusals;
 mod street;
+mod tls;
 mod wire;
 
 use std::sync::Arc;

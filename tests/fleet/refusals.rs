@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::fixture::{Fleet, LEASE, wait_for};
+use crate::fixture::{Fleet, LEASE, program, wait_for};
 use crate::support::run;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -112,7 +112,7 @@ fn what_is_wrong_is_said_and_what_plays_goes_on() {
     let old: String = twin[at..].chars().take_while(char::is_ascii_digit).collect();
     fs::write(&path, twin.replace(&old, &free.to_string())).unwrap();
     let output = Command::new("timeout")
-        .args(["3", fleet.program().to_str().unwrap(), "--config", path.to_str().unwrap(), "serve"])
+        .args(["3", program().to_str().unwrap(), "--config", path.to_str().unwrap(), "serve"])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
