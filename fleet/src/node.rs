@@ -22,7 +22,7 @@ use crate::config::Node;
 use crate::etcd::{self, If, lease_is_gone};
 use crate::fence::fence;
 use crate::leader;
-use crate::lease;
+use crate::lease::{self, Held};
 use crate::model::{Args, Camera, NodeInfo, Placed, Report};
 use crate::quorum::{self, Quorum};
 use crate::server::{Refused, Synced};
@@ -34,14 +34,26 @@ pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) -> Result
     let watching = tokio::spawn(look_after_server(shared.clone()));
     let mut first = true;
     while !*stop.borrow() {
-        let session = async {
-            let lease = join(&shared, std::mem::take(&mut first)).await?;
-            hold(&shared, lease).await
-        };
-        let ended = tokio::select! {
-            ended = session => ended,
+        let joined = tokio::select! {
+            joined = join(&shared, first) => joined,
             _ = stop.changed() => break,
         };
+        let ended = match joined {
+            Ok(lease) => {
+                tokio::select! {
+                    ended = hold(&shared, lease) => ended,
+                    _ = stop.changed() => break,
+                }
+            }
+            // The lease of an earlier start still counts: its cameras go on, and the guard watches over them.
+            Err(error) if first && earlier(&shared).is_some() => {
+                shared.is_wrong(&error);
+                sleep(Duration::from_millis(300)).await;
+                continue;
+            }
+            Err(error) => Err(error),
+        };
+        first = false;
         if let Err(error) = &ended {
             shared.is_wrong(error);
         }
@@ -67,10 +79,15 @@ async fn give_up(shared: &Shared, lease: i64) {
     }
 }
 
+/// What an earlier start has left, if it still counts.
+fn earlier(shared: &Shared) -> Option<Held> {
+    shared.deadline.read().filter(|held| !held.is_over() && held.deadline > lease::now())
+}
+
 /// Becomes a node of the fleet. An earlier start whose lease still counts is continued: its cameras go on.
 async fn join(shared: &Arc<Shared>, first: bool) -> Result<i64> {
     let node = &shared.node;
-    let held = shared.deadline.read().filter(|held| first && !held.is_over() && held.deadline > lease::now());
+    let held = earlier(shared).filter(|_| first);
     if held.is_none() {
         stop_cameras(shared, "this node has no lease").await;
     }
@@ -84,10 +101,8 @@ async fn join(shared: &Arc<Shared>, first: bool) -> Result<i64> {
             shared.store.ask(patience(node), |mut client| async move { client.lease_keep_alive(id).await }).await;
         match renewed {
             Ok(_) => kept = Some(id),
-            Err(error) => {
-                log::warn!("the earlier lease cannot be continued: {error:#}");
-                stop_cameras(shared, "the earlier lease is gone").await;
-            }
+            Err(error) if lease_is_gone(&error) => stop_cameras(shared, "the earlier lease is gone").await,
+            Err(error) => return Err(error.context("the earlier lease cannot be continued just now")),
         }
     }
     let lease = match kept {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fixture::{DOUBLE, Fleet, LEASE, LOST};
+use crate::fixture::{DOUBLE, Fleet, LEASE, LOST, wait_for};
 use crate::support::say;
 use crate::support::server::Server;
 use crate::wire::Wire;
@@ -49,6 +49,19 @@ fn a_node_that_is_cut_off_from_etcd_stops_before_others_start() {
     fleet.pass(Duration::from_secs(5));
     fleet.never_two(cut);
     assert_eq!(fleet.status()["nodes"]["b"]["alive"], true);
+
+    // Restarted while etcd cannot be reached for a moment: its cameras go on.
+    let restarted = Instant::now();
+    wires[2].iter().for_each(|wire| wire.cut(true));
+    fleet.nodes[2].end_program("USR2");
+    fleet.nodes[2].start_program();
+    fleet.pass(Duration::from_secs(1));
+    wires[2].iter().for_each(|wire| wire.cut(false));
+    wait_for("c to be there again", Duration::from_secs(30), || {
+        fleet.nodes[2].log().matches("is in the fleet").count() == 2
+    });
+    fleet.pass(Duration::from_secs(1));
+    assert_eq!(fleet.street.arrivals(restarted, 0..CAMERAS), 0, "c was restarted");
 
     // Slow, and not so slow that the lease would end: nothing happens.
     let slow = Instant::now();
