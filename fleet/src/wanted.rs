@@ -244,8 +244,11 @@ async fn commit(store: &Store, wanted: &Wanted, changes: &Changes) -> Result<Opt
     let (staged, staging) = (store.keys.staged(&id), store.keys.staging(&id));
     store.write(&[Write::Put(staging.clone(), now_ms().to_string().into_bytes())]).await?;
     let begun = store.get(&staging).await?.map_or(0, |kv| kv.rev);
+    let mut written = 0;
     for batch in batches(changes.iter().map(|(key, camera)| Write::Put(format!("{staged}{key}"), json(camera)))) {
         store.write(&batch).await?;
+        written += batch.len();
+        progress("staged", written, changes.len());
     }
     // Who cleans up what was left behind begins with that key.
     let conditions = [unchanged, If::Rev(staging.clone(), begun)];
@@ -295,10 +298,12 @@ pub async fn fold(store: &Store) -> Result<()> {
         let camera = store.keys.camera(key);
         if kv.value == b"null" { Write::Delete(camera) } else { Write::Put(camera, kv.value.clone()) }
     });
-    let mut done = staged.iter();
+    let (mut done, mut folded) = (staged.iter(), 0);
     for batch in batches_of(pairs, AT_ONCE / 2) {
         let deletes: Vec<Write> =
             done.by_ref().take(batch.len()).map(|kv| Write::Delete(kv.key.clone())).collect();
+        folded += batch.len();
+        progress("applied", folded, staged.len());
         // If another one has folded this part, or all, its cameras' keys have not been changed since: nothing else may
         // change them before the end of this.
         let writes: Vec<Write> = batch.into_iter().chain(deletes).collect();
@@ -309,6 +314,14 @@ pub async fn fold(store: &Store) -> Result<()> {
     let folded = Head { pending: false, since: Some(head.since.unwrap_or(head_kv.rev)), ..head };
     store.write_if(&[still], &[Write::Put(store.keys.head(), json(&folded))], None).await?;
     Ok(())
+}
+
+/// Tells how far a long change has come.
+fn progress(what: &str, done: usize, of: usize) {
+    const EVERY: usize = 5_000;
+    if of >= EVERY && (done == of || done % EVERY < AT_ONCE / 2) {
+        log::info!("{done} of {of} changes are {what}");
+    }
 }
 
 /// Deletes what is staged of a change that will never count.
