@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::config;
-use crate::etcd::{If, Store};
+use crate::etcd::Store;
 
 use crate::model::{self, Moved, NodeInfo, Rebalance, Where};
 use crate::seal::Seal;
@@ -122,7 +122,7 @@ pub async fn cancel(store: &Store) -> Result<usize> {
     let (orders, _) = store.list(&format!("{}orders/", store.keys.prefix)).await?;
     for some in orders.chunks(100) {
         let deletes: Vec<Write> = some.iter().map(|kv| Write::Delete(kv.key.clone())).collect();
-        store.write_if(&[] as &[If], &deletes, None).await?;
+        store.write(&deletes).await?;
     }
     Ok(orders.len())
 }

@@ -87,21 +87,15 @@ impl Etcd {
 
 impl Member {
     pub fn start(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.with_extension("log")).unwrap();
-        let child = Command::new("etcd")
-            .args(["--name", &self.name, "--data-dir"])
+        let mut etcd = Command::new("etcd");
+        etcd.args(["--name", &self.name, "--data-dir"])
             .arg(&self.dir)
             .args(["--listen-client-urls", &self.client, "--advertise-client-urls", &self.client])
             .args(["--listen-peer-urls", &self.peer, "--initial-advertise-peer-urls", &self.peer])
             .args(["--initial-cluster", &self.cluster])
             // The disk of a machine that runs tests is slow.
-            .args(["--heartbeat-interval", "100", "--election-timeout", "1000"])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .expect("etcd: install it (etcd-server), see CONTRIBUTING.md");
-        self.child = Some(child);
+            .args(["--heartbeat-interval", "100", "--election-timeout", "1000"]);
+        self.child = Some(started(&mut etcd, &self.dir.with_extension("log")));
     }
 
     pub fn kill(&mut self) {
@@ -139,17 +133,9 @@ impl Node {
     }
 
     pub fn start_program(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("fleet.log")).unwrap();
-        let child = Command::new(&*PROGRAM)
-            .arg("--config")
-            .arg(&self.config)
-            .arg("serve")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .expect("the program");
-        self.program = Some(child);
+        let mut program = Command::new(program());
+        program.arg("--config").arg(&self.config).arg("serve");
+        self.program = Some(started(&mut program, &self.dir.join("fleet.log")));
     }
 
     /// The program alone: its guard goes on.
@@ -404,6 +390,13 @@ impl Fleet {
         let (time, camera) = self.street.longest_double(since);
         assert!(time <= DOUBLE, "camera {camera} was played by two for {time:?}");
     }
+}
+
+/// What it says goes to the end of a file.
+fn started(command: &mut Command, log: &Path) -> Child {
+    let log = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command.spawn().unwrap_or_else(|why| panic!("{command:?} (etcd: see README.md, what tests need): {why}"))
 }
 
 pub fn wait_for(what: &str, within: Duration, done: impl Fn() -> bool) {

@@ -11,10 +11,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::support::quiet::{sound, until_it_plays};
 use crate::support::server::free_port;
-
-const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=camera\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\na=control:*\r\n\
-                   m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000/1\r\na=control:trackID=0\r\n";
 
 /// Who came and went at each camera: how many play it since then.
 type Log = BTreeMap<usize, Vec<(Instant, usize)>>;
@@ -112,11 +110,7 @@ impl Drop for Street {
 }
 
 fn serve(connection: TcpStream, log: &Mutex<Log>, stop: &AtomicBool) {
-    let _ = connection.set_nodelay(true);
-    let _ = connection.set_read_timeout(Some(Duration::from_secs(10)));
-    let mut reader = BufReader::new(connection);
-    let Some((camera, speaks_rtsp)) = until_it_plays(&mut reader) else { return };
-    let mut connection = reader.into_inner();
+    let Some((camera, speaks_rtsp, mut connection)) = begin(connection) else { return };
     let change = |by: isize| {
         let mut log = log.lock();
         let log = log.entry(camera).or_default();
@@ -147,51 +141,23 @@ fn serve(connection: TcpStream, log: &Mutex<Log>, stop: &AtomicBool) {
     change(-1);
 }
 
-/// Answers a server's requests up to the one to play: the camera, and whether it was asked for in RTSP.
-fn until_it_plays(reader: &mut BufReader<TcpStream>) -> Option<(usize, bool)> {
-    let number = |url: &str| url.trim_end_matches('/').rsplit("camera").next()?.parse().ok();
-    loop {
-        let (mut method, mut url, mut sequence) = (String::new(), String::new(), String::new());
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line).ok()? == 0 {
-                return None;
-            }
-            match line.trim_end() {
-                "" => break,
-                header if header.starts_with("CSeq:") => header.clone_into(&mut sequence),
-                first if method.is_empty() => {
-                    let mut words = first.split(' ').map(str::to_owned);
-                    (method, url) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-                    // The stand-in says this line alone.
-                    if method == "PLAY" && words.next().is_none() {
-                        return Some((number(&url)?, false));
-                    }
-                }
-                _ => {}
-            }
-        }
-        let more = match &*method {
-            "OPTIONS" => "Public: OPTIONS, DESCRIBE, SETUP, PLAY\r\n\r\n".to_owned(),
-            "DESCRIBE" => format!("Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{SDP}", SDP.len()),
-            "SETUP" => "Session: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n".to_owned(),
-            _ => "Session: 1\r\n\r\n".to_owned(),
-        };
-        let answer = format!("RTSP/1.0 200 OK\r\n{sequence}\r\n{more}");
-        reader.get_mut().write_all(answer.as_bytes()).ok()?;
-        if method == "PLAY" {
-            return Some((number(&url)?, true));
-        }
-    }
-}
-
-/// An RTP packet with 20 ms of G.711, interleaved (RFC 2326, 10.12).
-fn sound(n: u32) -> Vec<u8> {
-    const SAMPLES: u32 = 160;
-    let mut packet = vec![b'$', 0, 0, 12 + SAMPLES as u8, 0x80, 0];
-    packet.extend((n as u16).to_be_bytes());
-    packet.extend(n.wrapping_mul(SAMPLES).to_be_bytes());
-    packet.extend(1_u32.to_be_bytes());
-    packet.resize(packet.len() + SAMPLES as usize, 0xFF);
-    packet
+/// Answers a server up to where it plays: the camera, and whether it was asked for in RTSP.
+fn begin(mut connection: TcpStream) -> Option<(usize, bool, TcpStream)> {
+    connection.set_nodelay(true).ok()?;
+    connection.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    // A stand-in's first word; RTSP begins with another one.
+    let mut first = [0; 4];
+    connection.peek(&mut first).ok()?;
+    let speaks_rtsp = first != *b"PLAY";
+    let url = if speaks_rtsp {
+        let (url, playing) = until_it_plays(connection).ok()?;
+        connection = playing;
+        connection.set_nonblocking(false).ok()?;
+        url
+    } else {
+        let mut line = String::new();
+        BufReader::new(connection.try_clone().ok()?).read_line(&mut line).ok()?;
+        line
+    };
+    Some((url.trim().rsplit("camera").next()?.parse().ok()?, speaks_rtsp, connection))
 }

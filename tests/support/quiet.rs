@@ -162,7 +162,7 @@ impl Drop for Quiet {
 }
 
 /// Answers a server's requests up to PLAY; its URL without a slash at the end.
-fn until_it_plays(connection: TcpStream) -> io::Result<(String, TcpStream)> {
+pub fn until_it_plays(connection: TcpStream) -> io::Result<(String, TcpStream)> {
     connection.set_read_timeout(Some(Duration::from_secs(10)))?;
     connection.set_nodelay(true)?;
     let mut reader = BufReader::new(connection);
@@ -214,7 +214,7 @@ fn drain(connection: &mut TcpStream) -> io::Result<()> {
 }
 
 /// An RTP packet with 20 ms of G.711, interleaved (RFC 2326, 10.12).
-fn sound(n: u32) -> Vec<u8> {
+pub fn sound(n: u32) -> Vec<u8> {
     const SAMPLES: u32 = 160;
     let mut packet = vec![b'$', 0, 0, 12 + SAMPLES as u8, 0x80, 0];
     packet.extend((n as u16).to_be_bytes());
