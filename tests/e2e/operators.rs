@@ -395,8 +395,7 @@ fn operator_starts_what_the_server_has_given_up() {
     let fixture = Fixture::start(&[("revive_sec", "0")]);
     let (server, source) = (&fixture.server, fixture.source());
     let address = source.address();
-    // One try, and time for it: a machine that is busy must not make it fail.
-    let once = [("retry_count", "0"), ("timeout_sec", "10")];
+    let once = [("retry_count", "0"), ("timeout_sec", "2")];
     assert_persisted(&add(server, "gate", &source.url, &once));
     server.wait_for_stream("gate");
     drop(source);
