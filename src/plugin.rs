@@ -175,7 +175,7 @@ impl Plugin {
             let facts = self.capture.facts();
             let stream = Stream::new(vhost, app, stream, &facts.rules);
             for (kind, key) in self.journal.look(|intent| intent.producers(&stream, &facts.rules)) {
-                self.wake(kind, &key, "a player asked for it");
+                self.wake(kind, &key, "a player asked for it", Event::Ask);
             }
         }
     }
@@ -201,7 +201,7 @@ impl Plugin {
     }
 
     /// Starts a proxy that is enabled or dormant. Returns false if there is none.
-    fn wake(&self, kind: Kind, key: &str, reason: &str) -> bool {
+    fn wake(&self, kind: Kind, key: &str, reason: &str, event: fn(ProxyKey) -> Event) -> bool {
         let wanted = self.journal.get(kind, key).is_some_and(|entry| match entry.state {
             State::Enabled => !entry.is_off_hours(self.journal.now_ms()),
             // It may have been enabled by others in the meantime.
@@ -212,7 +212,7 @@ impl Plugin {
             State::Disabled | State::Quarantined => false,
         });
         if let Some(reconciler) = self.reconciler().filter(|_| wanted) {
-            reconciler.tell(Event::Ask((kind, key.into())));
+            reconciler.tell(event((kind, key.into())));
         }
         wanted
     }
@@ -275,7 +275,8 @@ impl Plugin {
             let off_hours = self.journal.off_hours(self.journal.now_ms()).count();
             return Ok(self.journal.look(|intent| intent.count(State::Enabled)).saturating_sub(off_hours as u64));
         };
-        Ok(Kind::ALL.iter().filter(|kind| self.wake(**kind, key, "restoreJournal")).count() as u64)
+        let started = Kind::ALL.iter().filter(|kind| self.wake(**kind, key, "restoreJournal", Event::StartNow));
+        Ok(started.count() as u64)
     }
 
     /// `None` before the restore has begun.

@@ -37,8 +37,10 @@ pub enum Event {
     GivenUp,
     /// Bring the server to intent for this proxy, and do this with what it has.
     Converge(ProxyKey, Existing),
-    /// Somebody waits for this proxy.
+    /// A player waits for this proxy.
     Ask(ProxyKey),
+    /// An operator starts this proxy.
+    StartNow(ProxyKey),
     /// A client has added this proxy. Needed if `mode` is not `Eager`.
     Called(ProxyKey),
     /// The media of this proxy have arrived, or stopped.
@@ -367,6 +369,7 @@ impl Driver {
                 None => self.host.remove(key),
             },
             Event::Ask(key) => self.if_wanted(&key, |plan, want| plan.ask_for(want, now)),
+            Event::StartNow(key) => self.if_wanted(&key, |plan, want| plan.start_now(want, now)),
             Event::Called(key) => self.if_wanted(&key, |plan, want| plan.called_for(want, now)),
             // By now, it may be otherwise again.
             Event::MediaChanged(key) => match self.host.actual(&[&key]).pop().flatten() {

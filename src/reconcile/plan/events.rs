@@ -7,7 +7,7 @@ use super::{ASKED_AGAIN, Phase, Plan, Wanted};
 use crate::settings::RestoreMode;
 
 impl Plan {
-    /// A player or an operator asks for a proxy: it is tried before all others.
+    /// A player waits for a proxy: it is tried before all others, unless it has just failed.
     pub fn ask_for(&mut self, want: Wanted, now: Duration) {
         let key = want.key.clone();
         match self.proxies.get(&key).filter(|proxy| proxy.seq == want.seq).map(|proxy| proxy.phase) {
@@ -26,6 +26,15 @@ impl Plan {
                 self.look_by(now);
             }
             Some(Phase::Down { .. } | Phase::Connecting { .. } | Phase::Connected | Phase::Retrying { .. }) => {}
+        }
+    }
+
+    /// An operator starts a proxy: it is tried before all others, also if it failed a moment ago.
+    pub fn start_now(&mut self, want: Wanted, now: Duration) {
+        let known = self.proxies.get(&want.key).filter(|proxy| proxy.seq == want.seq);
+        match known.map(|proxy| proxy.phase) {
+            Some(Phase::Down { .. }) => self.enqueue(&want.key, false),
+            _ => self.ask_for(want, now),
         }
     }
 

@@ -18,6 +18,17 @@ fn a_player_who_waits_brings_its_stream_forward() {
 }
 
 #[test]
+fn an_operator_starts_what_has_failed_a_moment_ago() {
+    let never = Limits { revive: Duration::ZERO, ..LIMITS };
+    let mut plan = restored(never, failed());
+    plan.ask_for(want("a", 1), secs(1));
+    assert!(start(&mut plan, secs(1)).is_empty(), "a player does not: it may ask again and again");
+    plan.start_now(want("a", 1), secs(1));
+    assert_eq!(start(&mut plan, secs(1)), ["a"]);
+    assert_eq!(plan.progress().asked, 1);
+}
+
+#[test]
 fn a_player_who_waits_for_what_we_think_plays_has_the_server_looked_at() {
     for (listed, expected) in [(playing(&["a"]), None), (HashMap::new(), Some("a"))] {
         let mut plan = restored(LIMITS, Added::Accepted);
