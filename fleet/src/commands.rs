@@ -1,5 +1,6 @@
 //! What operators do to a fleet and see of it: the same for the terminal and over HTTP.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -97,9 +98,11 @@ pub async fn status(store: &Store) -> Result<Value> {
 /// The last moves, the newest first.
 pub async fn history(store: &Store, key: Option<&str>, limit: usize) -> Result<Value> {
     let prefix = store.keys.history();
-    let (all, _) = store.list(&prefix).await?;
+    let (mut all, _) = store.list(&prefix).await?;
+    // Clocks jump, and those of leaders differ.
+    all.sort_by_key(|kv| Reverse(kv.rev));
     let mut moves = Vec::new();
-    for kv in all.iter().rev() {
+    for kv in &all {
         let at = kv.key.strip_prefix(&prefix).and_then(|rest| rest.split('-').next()?.parse::<u64>().ok());
         let some: Vec<Moved> =
             serde_json::from_slice(&kv.value).with_context(|| format!("{} cannot be read", kv.key))?;

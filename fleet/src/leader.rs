@@ -26,7 +26,6 @@ const TURN: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(250);
 /// Entries of the history that are kept.
 const HISTORY: usize = 10_000;
-const HISTORY_DAYS: u64 = 30;
 
 /// How many of the unplaced are named.
 const NAMED: usize = 100;
@@ -347,16 +346,11 @@ impl Bucket {
 }
 
 async fn clean_history(store: &Store) -> Result<()> {
-    let (all, _) = store.list(&store.keys.history()).await?;
-    let oldest = now_ms().saturating_sub(HISTORY_DAYS * 24 * 3_600_000);
-    let too_many = all.len().saturating_sub(HISTORY);
-    let prefix = store.keys.history();
-    let is_old = |(at, kv): &(usize, Kv)| {
-        let begun = kv.key.strip_prefix(&prefix).and_then(|rest| rest.split('-').next()?.parse::<u64>().ok());
-        *at < too_many || begun.is_some_and(|begun| begun < oldest)
-    };
-    let old: Vec<Write> =
-        all.into_iter().enumerate().filter(is_old).map(|(_, kv)| Write::Delete(kv.key)).collect();
+    let (mut all, _) = store.list(&store.keys.history()).await?;
+    // Not by the times in them: a clock that is a year ahead would delete all.
+    all.sort_by_key(|kv| kv.rev);
+    all.truncate(all.len().saturating_sub(HISTORY));
+    let old: Vec<Write> = all.into_iter().map(|kv| Write::Delete(kv.key)).collect();
     for some in old.chunks(100) {
         store.write(some).await?;
         sleep(Duration::from_millis(10)).await;

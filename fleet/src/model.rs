@@ -130,6 +130,15 @@ impl Where {
             Self::On { node } | Self::Stopping { node, .. } | Self::Both { node, .. } => node,
         }
     }
+
+    /// Where it is to go.
+    pub fn target(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::On { .. } => None,
+            Self::Stopping { to, .. } => to.as_ref(),
+            Self::Both { to, .. } => Some(to),
+        }
+    }
 }
 
 /// The last change of what is wanted.

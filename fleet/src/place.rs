@@ -9,9 +9,12 @@
 //!               └────► Both(a, b) ────► On(b)      it plays on b; only for cameras that bear two connections
 //! ```
 
+mod fill;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use self::fill::Fill;
 use crate::model::{Placed, Where};
 
 pub type Key = Arc<str>;
@@ -50,7 +53,8 @@ pub struct World {
     pub nodes: BTreeMap<NodeId, Node>,
     pub draining: BTreeSet<NodeId>,
     pub places: BTreeMap<Key, Place>,
-    pub placed: HashMap<Key, BTreeMap<NodeId, Placed>>,
+    /// What the nodes were told.
+    pub placed: BTreeMap<Key, BTreeMap<NodeId, Placed>>,
     /// What an operator wants elsewhere.
     pub asks: BTreeMap<Key, NodeId>,
     pub rebalance: bool,
@@ -81,6 +85,13 @@ pub struct Step {
     pub why: Arc<str>,
 }
 
+impl Step {
+    fn of(key: &Key, camera: i64, place: Option<&Place>, after: Option<Where>, why: Arc<str>) -> Step {
+        let (rev, before) = (place.map_or(0, |place| place.rev), place.map(|place| place.at.clone()));
+        Step { key: key.clone(), rev, before, after, camera, dead: None, ends_ask: false, why }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Plan {
     pub steps: Vec<Step>,
@@ -96,14 +107,9 @@ pub struct Plan {
     pub balanced: bool,
 }
 
-/// How far apart, in parts of a node's capacity, two nodes may be after a rebalance.
-const EVEN: f64 = 0.03;
-/// How far above the average a node may be filled to keep a group together.
-const TOGETHER: f64 = 0.01;
-
 pub fn plan(world: &World, now_ms: u64, limits: Limits) -> Plan {
     let mut planner = Planner::new(world, now_ms, limits);
-    planner.existing();
+    planner.cameras();
     planner.missing();
     planner.rebalance();
     planner.plan
@@ -116,15 +122,30 @@ struct Planner<'a> {
     fill: Fill<'a>,
     /// Cameras that need a place, by group: they are placed one group after the other.
     homeless: BTreeMap<(&'a str, &'a Key), Homeless<'a>>,
-    /// What stays where it is, and might be moved to balance.
-    settled: Vec<(&'a Key, &'a Spec, &'a NodeId, i64)>,
+    /// What stays where it is, and might be moved to balance, by node.
+    settled: HashMap<&'a NodeId, Vec<Camera<'a>>>,
     plan: Plan,
 }
 
-struct Homeless<'a> {
+/// A camera that is wanted.
+#[derive(Clone, Copy)]
+struct Camera<'a> {
+    key: &'a Key,
     spec: &'a Spec,
     place: Option<&'a Place>,
-    dead: Option<NodeId>,
+    /// What the nodes were told.
+    placed: Option<&'a BTreeMap<NodeId, Placed>>,
+}
+
+impl Camera<'_> {
+    fn step(&self, after: Option<Where>, why: impl Into<Arc<str>>) -> Step {
+        Step::of(self.key, self.spec.rev, self.place, after, why.into())
+    }
+}
+
+struct Homeless<'a> {
+    camera: Camera<'a>,
+    dead: Option<&'a NodeId>,
     /// Where it was meant to go.
     hint: Option<&'a NodeId>,
     why: Arc<str>,
@@ -132,221 +153,214 @@ struct Homeless<'a> {
 
 impl<'a> Planner<'a> {
     fn new(world: &'a World, now_ms: u64, limits: Limits) -> Self {
-        let moving = world.places.values().filter(|place| !matches!(place.at, Where::On { .. })).count();
-        let plan = Plan { moving, ..Plan::default() };
-        let fill = Fill::new(world);
-        Self { world, now_ms, limits, fill, homeless: BTreeMap::new(), settled: Vec::new(), plan }
+        let (fill, plan) = (Fill::new(world), Plan::default());
+        Self { world, now_ms, limits, fill, homeless: BTreeMap::new(), settled: HashMap::new(), plan }
     }
 
     fn lives(&self, node: &NodeId) -> bool {
         self.world.nodes.contains_key(node)
     }
 
-    /// Looks at every camera that has a place.
-    fn existing(&mut self) {
+    /// Looks at every camera and at every place. All are in the same order, so nothing is searched for: there are many.
+    fn cameras(&mut self) {
         let world = self.world;
         let mut moves = Vec::new();
+        let (mut cameras, mut placed) = (world.cameras.iter().peekable(), world.placed.iter().peekable());
         for (key, place) in &world.places {
-            let Some(spec) = world.cameras.get(key) else {
+            self.plan.moving += usize::from(!matches!(place.at, Where::On { .. }));
+            while let Some((key, spec)) = cameras.next_if(|(other, _)| *other < key) {
+                self.is_new(key, spec);
+            }
+            let Some((_, spec)) = cameras.next_if(|(other, _)| *other == key) else {
                 self.unwanted(key, place);
                 continue;
             };
+            while placed.next_if(|(other, _)| *other < key).is_some() {}
+            let placed = placed.next_if(|(other, _)| *other == key).map(|(_, placed)| placed);
+            let camera = Camera { key, spec, place: Some(place), placed };
             match &place.at {
-                Where::On { node } if !self.lives(node) => {
-                    let why = format!("{node} is dead").into();
-                    self.has_no_home(key, spec, Some(place), Some(node.clone()), None, why);
+                Where::On { node } | Where::Stopping { node, .. } if !self.lives(node) => {
+                    let (to, why) = (place.at.target(), format!("{node} is dead").into());
+                    self.has_no_home(Homeless { camera, dead: Some(node), hint: to, why });
                 }
                 Where::On { node } => {
                     self.fill.take(node, spec);
-                    match self.why_move(key, spec, node) {
-                        Some(why) => moves.push((key, spec, place, node, why)),
+                    match self.why_move(camera, node) {
+                        Some(why) => moves.push((camera, node, why)),
                         // One change of a camera at a time.
-                        None if self.refresh(key, spec, place) => {}
-                        None => self.settled.push((key, spec, node, place.rev)),
+                        None if self.refresh(camera, place) => {}
+                        None if world.rebalance => self.settled.entry(node).or_default().push(camera),
+                        None => {}
                     }
-                }
-                Where::Stopping { node, to } if !self.lives(node) => {
-                    let why = format!("{node} is dead").into();
-                    self.has_no_home(key, spec, Some(place), Some(node.clone()), to.as_ref(), why);
                 }
                 Where::Stopping { node, to } => {
                     let applied = world.nodes.get(node).map_or(0, |node| node.applied);
                     if applied >= place.rev {
                         let why = format!("it has stopped on {node}").into();
-                        self.has_no_home(key, spec, Some(place), None, to.as_ref(), why);
+                        self.has_no_home(Homeless { camera, dead: None, hint: to.as_ref(), why });
                     } else if let Some(to) = to {
                         self.fill.take(to, spec);
                     }
                 }
-                Where::Both { node, to, since_ms } => self.both(key, spec, place, node, to, *since_ms),
+                Where::Both { node, to, since_ms } => self.both(camera, place, node, to, *since_ms),
             }
         }
-        for (key, spec, place, node, why) in moves {
-            self.move_away(key, spec, place, node, why);
+        for (key, spec) in cameras {
+            self.is_new(key, spec);
+        }
+        self.fill.order();
+        for (camera, node, why) in moves {
+            self.move_away(camera, node, why);
         }
     }
 
+    fn is_new(&mut self, key: &'a Key, spec: &'a Spec) {
+        let camera = Camera { key, spec, place: None, placed: None };
+        self.has_no_home(Homeless { camera, dead: None, hint: None, why: "it is wanted".into() });
+    }
+
     /// Why a camera may not stay on a node that lives.
-    fn why_move(&self, key: &Key, spec: &Spec, node: &NodeId) -> Option<Reason> {
+    fn why_move(&self, Camera { key, spec, .. }: Camera, node: &NodeId) -> Option<Reason> {
         let world = self.world;
-        let is_pinned_elsewhere = spec.node.as_ref().is_some_and(|pin| pin != node);
-        let zone = world.nodes.get(node).and_then(|node| node.zone.as_ref());
-        if is_pinned_elsewhere {
-            return Some(Reason { text: "its fleet_node is another one".into(), is_asked: false, to: None });
+        let must = |text: &str| Some(Reason { text: text.into(), is_asked: false, to: None });
+        if spec.node.as_ref().is_some_and(|pin| pin != node) {
+            return must("its fleet_node is another one");
         }
-        if spec.zone.is_some() && spec.zone.as_ref() != zone {
-            return Some(Reason { text: "its zone is another one".into(), is_asked: false, to: None });
+        if spec.zone.is_some() && spec.zone != world.nodes.get(node).and_then(|node| node.zone.clone()) {
+            return must("its zone is another one");
         }
         if world.draining.contains(node) {
-            return Some(Reason { text: format!("{node} is draining").into(), is_asked: false, to: None });
+            return must(&format!("{node} is draining"));
         }
         let to = world.asks.get(key)?;
         Some(Reason { text: "an operator has moved it".into(), is_asked: true, to: Some(to.clone()) })
     }
 
-    fn move_away(&mut self, key: &'a Key, spec: &'a Spec, place: &'a Place, node: &'a NodeId, reason: Reason) {
+    fn move_away(&mut self, camera: Camera<'a>, node: &'a NodeId, reason: Reason) {
         if reason.to.as_ref() == Some(node) {
-            self.end_ask(key, spec, place, "it is there already");
+            self.end_ask(camera, "it is there already");
             return;
         }
         let target = match &reason.to {
-            Some(to) => self.fill.accepts(spec, to).map(|()| to.clone()),
-            None => self.fill.choose(spec),
+            Some(to) => self.fill.accepts(camera.spec, to).map(|()| to.clone()),
+            None => self.fill.choose(camera.spec),
         };
-        let target = match target {
-            Ok(target) => target,
-            Err(why) if reason.is_asked => {
-                self.end_ask(key, spec, place, &format!("it cannot be moved: {why}"));
-                return;
-            }
+        match target {
+            Ok(target) => self.begin_move(camera, node, target, reason),
+            Err(why) if reason.is_asked => self.end_ask(camera, &format!("it cannot be moved: {why}")),
             Err(why) => {
-                self.plan.stuck.insert(key.clone(), format!("{}, and {why}", reason.text));
-                self.refresh(key, spec, place);
-                return;
+                self.plan.stuck.insert(camera.key.clone(), format!("{}, and {why}", reason.text));
+                camera.place.map(|place| self.refresh(camera, place));
             }
-        };
+        }
+    }
+
+    fn begin_move(&mut self, camera: Camera<'a>, node: &NodeId, to: NodeId, reason: Reason) {
+        let Camera { spec, place, .. } = camera;
         if self.limits.moves == 0 {
             self.plan.waiting += 1;
-            self.refresh(key, spec, place);
+            place.map(|place| self.refresh(camera, place));
             return;
         }
         self.limits.moves -= 1;
         self.plan.moving += 1;
-        self.fill.take(&target, spec);
+        self.fill.take(&to, spec);
         let after = if spec.overlap {
-            Where::Both { node: node.clone(), to: target, since_ms: self.now_ms }
+            Where::Both { node: node.clone(), to, since_ms: self.now_ms }
         } else {
             self.fill.give_back(node, spec);
-            Where::Stopping { node: node.clone(), to: Some(target) }
+            Where::Stopping { node: node.clone(), to: Some(to) }
         };
-        self.step(key, spec.rev, Some(place), Some(after), None, reason.is_asked, reason.text);
+        let step = camera.step(Some(after), reason.text);
+        self.plan.steps.push(Step { ends_ask: reason.is_asked, ..step });
     }
 
-    fn end_ask(&mut self, key: &Key, spec: &Spec, place: &Place, why: &str) {
-        self.step(key, spec.rev, Some(place), Some(place.at.clone()), None, true, why.into());
+    fn end_ask(&mut self, camera: Camera, why: &str) {
+        let step = camera.step(camera.place.map(|place| place.at.clone()), why);
+        self.plan.steps.push(Step { ends_ask: true, ..step });
     }
 
-    fn both(
-        &mut self,
-        key: &'a Key,
-        spec: &'a Spec,
-        place: &'a Place,
-        node: &'a NodeId,
-        to: &'a NodeId,
-        since_ms: u64,
-    ) {
+    fn both(&mut self, camera: Camera<'a>, place: &Place, node: &'a NodeId, to: &'a NodeId, since_ms: u64) {
+        let spec = camera.spec;
         let on = |node: &NodeId| Some(Where::On { node: node.clone() });
-        let plays =
-            self.world.placed.get(key).and_then(|placed| placed.get(to)).is_some_and(|placed| placed.plays);
+        let plays = camera.placed.and_then(|placed| placed.get(to)).is_some_and(|placed| placed.plays);
         match (self.lives(node), self.lives(to)) {
             (false, false) => {
                 let why = format!("{node} and {to} are dead").into();
-                self.has_no_home(key, spec, Some(place), Some(to.clone()), None, why);
+                self.has_no_home(Homeless { camera, dead: Some(to), hint: None, why });
             }
             (false, true) => {
                 self.fill.take(to, spec);
-                let why = format!("{node} is dead").into();
-                self.step(key, spec.rev, Some(place), on(to), Some(node.clone()), false, why);
+                let step = camera.step(on(to), format!("{node} is dead"));
+                self.plan.steps.push(Step { dead: Some(node.clone()), ..step });
             }
             (true, false) => {
                 self.fill.take(node, spec);
-                let why = format!("{to} is dead").into();
-                self.step(key, spec.rev, Some(place), on(node), Some(to.clone()), false, why);
+                let step = camera.step(on(node), format!("{to} is dead"));
+                self.plan.steps.push(Step { dead: Some(to.clone()), ..step });
             }
             (true, true) if plays => {
                 self.fill.take(to, spec);
-                self.step(key, spec.rev, Some(place), on(to), None, false, format!("it plays on {to}").into());
+                self.plan.steps.push(camera.step(on(to), format!("it plays on {to}")));
             }
             (true, true) => {
                 self.fill.take(node, spec);
                 self.fill.take(to, spec);
                 // A clock that jumps, either way, ends the wait.
                 if self.now_ms.abs_diff(since_ms) > self.limits.move_timeout_ms {
-                    let must_leave = self.why_move(key, spec, node).is_some_and(|reason| !reason.is_asked);
-                    let why = format!("it did not play on {to} in time").into();
+                    let must_leave = self.why_move(camera, node).is_some_and(|reason| !reason.is_asked);
                     let after = if must_leave {
                         Some(Where::Stopping { node: node.clone(), to: Some(to.clone()) })
                     } else {
                         on(node)
                     };
-                    self.step(key, spec.rev, Some(place), after, None, false, why);
+                    self.plan.steps.push(camera.step(after, format!("it did not play on {to} in time")));
                 } else {
-                    self.refresh(key, spec, place);
+                    self.refresh(camera, place);
                 }
             }
         }
     }
 
     /// A camera that nobody wants any more: its place goes once it has stopped.
-    fn unwanted(&mut self, key: &'a Key, place: &'a Place) {
-        let why: Arc<str> = "it is not wanted any more".into();
-        match &place.at {
+    fn unwanted(&mut self, key: &Key, place: &Place) {
+        let (after, dead) = match &place.at {
             Where::On { node } | Where::Both { node, .. } if self.lives(node) => {
-                let after = Where::Stopping { node: node.clone(), to: None };
-                self.step(key, 0, Some(place), Some(after), None, false, why);
+                (Some(Where::Stopping { node: node.clone(), to: None }), None)
             }
-            Where::Stopping { node, .. } if self.world.nodes.get(node).is_some_and(|n| n.applied < place.rev) => {}
+            Where::Stopping { node, .. } if self.world.nodes.get(node).is_some_and(|n| n.applied < place.rev) => {
+                return;
+            }
             Where::On { node } | Where::Both { node, .. } | Where::Stopping { node, .. } => {
-                let dead = (!self.lives(node)).then(|| node.clone());
-                self.step(key, 0, Some(place), None, dead, false, why);
+                (None, (!self.lives(node)).then(|| node.clone()))
             }
-        }
+        };
+        let step = Step::of(key, 0, Some(place), after, "it is not wanted any more".into());
+        self.plan.steps.push(Step { dead, ..step });
     }
 
-    fn has_no_home(
-        &mut self,
-        key: &'a Key,
-        spec: &'a Spec,
-        place: Option<&'a Place>,
-        dead: Option<NodeId>,
-        hint: Option<&'a NodeId>,
-        why: Arc<str>,
-    ) {
-        self.homeless.insert((&spec.group, key), Homeless { spec, place, dead, hint, why });
+    fn has_no_home(&mut self, homeless: Homeless<'a>) {
+        let Camera { key, spec, .. } = homeless.camera;
+        self.homeless.insert((&spec.group, key), homeless);
     }
 
     /// Gives a place to all that has none.
     fn missing(&mut self) {
-        let world = self.world;
-        for (key, spec) in &world.cameras {
-            if !world.places.contains_key(key) {
-                self.has_no_home(key, spec, None, None, None, "it is wanted".into());
-            }
-        }
-        self.fill.expect(self.homeless.values().map(|homeless| homeless.spec));
-        for ((_, key), homeless) in std::mem::take(&mut self.homeless) {
-            let Homeless { spec, place, dead, hint, why } = homeless;
+        self.fill.expect(self.homeless.values().map(|homeless| homeless.camera.spec));
+        for Homeless { camera, dead, hint, why } in std::mem::take(&mut self.homeless).into_values() {
+            let spec = camera.spec;
             let hint = hint.filter(|hint| self.fill.accepts(spec, hint).is_ok()).cloned();
             match hint.map_or_else(|| self.fill.choose(spec), Ok) {
                 Ok(node) => {
                     self.fill.take(&node, spec);
-                    self.step(key, spec.rev, place, Some(Where::On { node }), dead, false, why);
+                    let step = camera.step(Some(Where::On { node }), why);
+                    self.plan.steps.push(Step { dead: dead.cloned(), ..step });
                 }
                 Err(reason) => {
-                    self.plan.unplaced.insert(key.clone(), reason);
+                    self.plan.unplaced.insert(camera.key.clone(), reason);
                     // A dead node keeps nothing: should it come back, it is one like others.
-                    if place.is_some() {
-                        self.step(key, spec.rev, place, None, dead, false, why);
+                    if camera.place.is_some() {
+                        self.plan.steps.push(Step { dead: dead.cloned(), ..camera.step(None, why) });
                     }
                 }
             }
@@ -358,12 +372,9 @@ impl<'a> Planner<'a> {
         if !self.world.rebalance {
             return;
         }
-        let mut of: HashMap<&NodeId, Vec<(&'a Key, &'a Spec, i64)>> = HashMap::new();
-        for (key, spec, node, rev) in std::mem::take(&mut self.settled) {
-            of.entry(node).or_default().push((key, spec, rev));
-        }
+        let mut of = std::mem::take(&mut self.settled);
         loop {
-            let Some((key, spec, from, to, rev)) = self.fill.uneven(&mut of) else {
+            let Some((camera, from, to)) = self.fill.uneven(&mut of) else {
                 self.plan.balanced = self.plan.moving == 0;
                 return;
             };
@@ -373,52 +384,25 @@ impl<'a> Planner<'a> {
             }
             self.limits.moves -= 1;
             self.plan.moving += 1;
-            self.fill.take(&to, spec);
-            self.fill.give_back(&from, spec);
-            let place = self.world.places.get(key);
-            debug_assert_eq!(place.map(|place| place.rev), Some(rev));
-            let after = if spec.overlap {
+            self.fill.take(&to, camera.spec);
+            self.fill.give_back(&from, camera.spec);
+            let after = if camera.spec.overlap {
                 Where::Both { node: from, to, since_ms: self.now_ms }
             } else {
                 Where::Stopping { node: from, to: Some(to) }
             };
-            self.step(key, spec.rev, place, Some(after), None, false, "the fleet is rebalanced".into());
+            self.plan.steps.push(camera.step(Some(after), "the fleet is rebalanced"));
         }
     }
 
     /// Those who have a camera learn of a change of it. Whether there is one.
-    fn refresh(&mut self, key: &Key, spec: &Spec, place: &Place) -> bool {
-        let placed = self.world.placed.get(key);
-        let is_stale =
-            |node: &NodeId| placed.and_then(|placed| placed.get(node)).is_none_or(|p| p.rev != spec.rev);
-        let has_changed = place.at.holders().any(is_stale);
+    fn refresh(&mut self, camera: Camera, place: &Place) -> bool {
+        let told = |node: &NodeId| camera.placed.and_then(|placed| placed.get(node)).map(|placed| placed.rev);
+        let has_changed = place.at.holders().any(|node| told(node) != Some(camera.spec.rev));
         if has_changed {
-            self.step(key, spec.rev, Some(place), Some(place.at.clone()), None, false, "it has changed".into());
+            self.plan.steps.push(camera.step(Some(place.at.clone()), "it has changed"));
         }
         has_changed
-    }
-
-    #[allow(clippy::too_many_arguments)] // A step's parts, in its order.
-    fn step(
-        &mut self,
-        key: &Key,
-        camera: i64,
-        place: Option<&Place>,
-        after: Option<Where>,
-        dead: Option<NodeId>,
-        ends_ask: bool,
-        why: Arc<str>,
-    ) {
-        self.plan.steps.push(Step {
-            key: key.clone(),
-            rev: place.map_or(0, |place| place.rev),
-            before: place.map(|place| place.at.clone()),
-            after,
-            camera,
-            dead,
-            ends_ask,
-            why,
-        });
     }
 }
 
@@ -426,186 +410,6 @@ struct Reason {
     text: Arc<str>,
     is_asked: bool,
     to: Option<NodeId>,
-}
-
-/// How full the nodes are, as the plan goes on.
-struct Fill<'a> {
-    nodes: HashMap<&'a NodeId, Filled<'a>>,
-    /// Those that may get more, the emptiest first: of all zones, and of each.
-    emptiest: HashMap<Option<&'a str>, BTreeSet<(u64, &'a NodeId)>>,
-    /// How full the nodes of a zone will be on average.
-    average: HashMap<Option<&'a str>, f64>,
-    groups: HashMap<(&'a str, &'a NodeId), u32>,
-    /// The nodes that have a group.
-    homes: HashMap<&'a str, BTreeSet<&'a NodeId>>,
-}
-
-struct Filled<'a> {
-    zone: Option<&'a str>,
-    capacity: u64,
-    used: u64,
-    /// It may get more.
-    is_open: bool,
-}
-
-impl Filled<'_> {
-    /// In millionths of the capacity.
-    fn ratio(&self, more: u64) -> u64 {
-        (self.used + more) * 1_000_000 / self.capacity.max(1)
-    }
-}
-
-impl<'a> Fill<'a> {
-    fn new(world: &'a World) -> Self {
-        let mut emptiest: HashMap<_, BTreeSet<_>> = HashMap::new();
-        let mut nodes = HashMap::new();
-        for (id, node) in &world.nodes {
-            let zone = node.zone.as_deref();
-            let is_open = !world.draining.contains(id);
-            if is_open {
-                emptiest.entry(None).or_default().insert((0, id));
-                if zone.is_some() {
-                    emptiest.entry(zone).or_default().insert((0, id));
-                }
-            }
-            nodes.insert(id, Filled { zone, capacity: node.capacity.into(), used: 0, is_open });
-        }
-        Self { nodes, emptiest, average: HashMap::new(), groups: HashMap::new(), homes: HashMap::new() }
-    }
-
-    fn change(&mut self, node: &NodeId, spec: &'a Spec, more: bool) {
-        let Some((&id, filled)) = self.nodes.get_key_value(node) else { return };
-        let (zone, is_open, was) = (filled.zone, filled.is_open, filled.ratio(0));
-        let weight = u64::from(spec.weight);
-        let Some(filled) = self.nodes.get_mut(id) else { return };
-        filled.used = if more { filled.used + weight } else { filled.used.saturating_sub(weight) };
-        let is = filled.ratio(0);
-        if is_open {
-            for zone in [None, zone].into_iter().take(1 + usize::from(zone.is_some())) {
-                if let Some(set) = self.emptiest.get_mut(&zone) {
-                    set.remove(&(was, id));
-                    set.insert((is, id));
-                }
-            }
-        }
-        let count = self.groups.entry((&spec.group, id)).or_default();
-        *count = if more { *count + 1 } else { count.saturating_sub(1) };
-        let homes = self.homes.entry(&spec.group).or_default();
-        if *count == 0 {
-            homes.remove(id);
-        } else {
-            homes.insert(id);
-        }
-    }
-
-    fn take(&mut self, node: &NodeId, spec: &'a Spec) {
-        self.change(node, spec, true);
-    }
-
-    fn give_back(&mut self, node: &NodeId, spec: &'a Spec) {
-        self.change(node, spec, false);
-    }
-
-    /// Learns how much is still to be placed.
-    fn expect<'b>(&mut self, coming: impl Iterator<Item = &'b Spec>) {
-        let mut weights: HashMap<Option<&str>, u64> = HashMap::new();
-        for spec in coming {
-            *weights.entry(None).or_default() += u64::from(spec.weight);
-            if let Some(zone) = &spec.zone {
-                *weights.entry(Some(zone)).or_default() += u64::from(spec.weight);
-            }
-        }
-        for (zone, set) in &self.emptiest {
-            let nodes = || set.iter().filter_map(|(_, id)| self.nodes.get(id));
-            let used: u64 = nodes().map(|node| node.used).sum();
-            let capacity: u64 = nodes().map(|node| node.capacity).sum();
-            let coming = weights.get(zone).copied().unwrap_or_default();
-            self.average.insert(*zone, (used + coming) as f64 / capacity.max(1) as f64);
-        }
-    }
-
-    /// Whether a node may have a camera, or why not.
-    fn accepts(&self, spec: &Spec, id: &NodeId) -> Result<(), String> {
-        let Some(node) = self.nodes.get(id) else { return Err(format!("{id} is dead")) };
-        if !node.is_open {
-            return Err(format!("{id} is draining"));
-        }
-        if spec.node.as_ref().is_some_and(|pin| pin != id) {
-            return Err("its fleet_node is another one".to_owned());
-        }
-        if spec.zone.is_some() && spec.zone.as_deref() != node.zone {
-            return Err(format!("{id} is in another zone"));
-        }
-        if node.used + u64::from(spec.weight) > node.capacity {
-            return Err(format!("{id} is full ({} of {})", node.used, node.capacity));
-        }
-        Ok(())
-    }
-
-    /// The node that a camera should go to: the one with most of its group while that is not fuller than others will be, or
-    /// the emptiest.
-    fn choose(&self, spec: &Spec) -> Result<NodeId, String> {
-        if let Some(pin) = &spec.node {
-            return self.accepts(spec, pin).map(|()| pin.clone());
-        }
-        let zone = spec.zone.as_deref();
-        let Some(candidates) = self.emptiest.get(&zone).filter(|candidates| !candidates.is_empty()) else {
-            return Err(match zone {
-                Some(zone) => format!("no node of the zone {zone} is there"),
-                None => "no node is there".to_owned(),
-            });
-        };
-        let emptiest = candidates.first().map_or(0, |(ratio, _)| *ratio) as f64 / 1e6;
-        let average = self.average.get(&zone).copied().unwrap_or_default();
-        let limit = (average + TOGETHER).max(emptiest + 2.0 * TOGETHER);
-        let keeps_together = |id: &NodeId| {
-            let ratio = self.nodes.get(id).map_or(u64::MAX, |node| node.ratio(spec.weight.into()));
-            ratio as f64 / 1e6 <= limit && self.accepts(spec, id).is_ok()
-        };
-        let homes = self.homes.get(&*spec.group).into_iter().flatten().filter(|id| keeps_together(id));
-        let home = homes.max_by_key(|id| self.groups.get(&(&*spec.group, **id)).copied().unwrap_or_default());
-        if let Some(home) = home {
-            return Ok((*home).clone());
-        }
-        let fits = candidates.iter().find(|(_, id)| self.accepts(spec, id).is_ok());
-        fits.map(|(_, id)| (*id).clone()).ok_or_else(|| {
-            let zone = zone.map(|zone| format!(" of the zone {zone}")).unwrap_or_default();
-            format!("no node{zone} has room for a weight of {}", spec.weight)
-        })
-    }
-
-    /// The camera whose move would even out most, if any is worth it: of the fullest node, one whose group is torn least.
-    fn uneven(
-        &self,
-        of: &mut HashMap<&'a NodeId, Vec<(&'a Key, &'a Spec, i64)>>,
-    ) -> Option<(&'a Key, &'a Spec, NodeId, NodeId, i64)> {
-        let mut full: Vec<(u64, &NodeId)> = self.emptiest.get(&None)?.iter().copied().collect();
-        while let Some((ratio, from)) = full.pop() {
-            let Some(cameras) = of.get_mut(from) else { continue };
-            let mut best: Option<(usize, &NodeId, (bool, u32))> = None;
-            for (index, (_, spec, _)) in cameras.iter().enumerate() {
-                if spec.node.is_some() {
-                    continue;
-                }
-                let zone = spec.zone.as_deref();
-                let to = self.emptiest.get(&zone)?.iter().find(|(_, to)| self.accepts(spec, to).is_ok());
-                let Some((least, to)) = to else { continue };
-                if ratio.saturating_sub(*least) as f64 / 1e6 <= EVEN {
-                    continue;
-                }
-                let count = |node| self.groups.get(&(&*spec.group, node)).copied().unwrap_or_default();
-                let tears = (count(*to) == 0, count(from));
-                if best.is_none_or(|(_, _, tears_now)| tears < tears_now) {
-                    best = Some((index, to, tears));
-                }
-            }
-            if let Some((index, to, _)) = best {
-                let (key, spec, rev) = cameras.swap_remove(index);
-                return Some((key, spec, from.clone(), to.clone(), rev));
-            }
-        }
-        None
-    }
 }
 
 #[cfg(test)]

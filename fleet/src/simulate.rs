@@ -368,20 +368,31 @@ impl Fleet {
     fn check(&self, plan: &Plan) -> Result<()> {
         let world = &self.world;
         let mut used: HashMap<&NodeId, u64> = HashMap::new();
+        let (mut cameras, mut told) = (world.cameras.iter().peekable(), world.placed.iter().peekable());
+        let mut homeless = BTreeSet::new();
         for (key, place) in &world.places {
             let Where::On { node } = &place.at else { bail!("{key} is not at rest: {:?}", place.at) };
-            let Some(spec) = world.cameras.get(key) else { bail!("{key} has a place and is not wanted") };
+            while let Some((key, _)) = cameras.next_if(|(other, _)| *other < key) {
+                homeless.insert(key);
+            }
+            let Some((_, spec)) = cameras.next_if(|(other, _)| *other == key) else {
+                bail!("{key} has a place and is not wanted")
+            };
             let Some(home) = world.nodes.get(node) else { bail!("{key} is on {node}, which is dead") };
             ensure!(spec.zone.is_none() || spec.zone == home.zone, "{key} is in a wrong zone, on {node}");
             *used.entry(node).or_default() += u64::from(spec.weight);
-            let placed = world.placed.get(key).map(|placed| placed.keys().collect::<Vec<_>>());
-            ensure!(placed == Some(vec![node]), "{key} is on {node}, and placed on {placed:?}");
+            let placed = told.next_if(|(other, _)| *other == key).map(|(_, placed)| placed);
+            ensure!(
+                placed.is_some_and(|placed| placed.len() == 1 && placed.contains_key(node)),
+                "{key} is on {node}, and placed on {placed:?}"
+            );
         }
         for (node, used) in &used {
             let capacity = world.nodes.get(*node).map_or(0, |node| node.capacity);
             ensure!(*used <= capacity.into(), "{node} has {used} of {capacity}");
         }
-        let homeless: BTreeSet<_> = world.cameras.keys().filter(|key| !world.places.contains_key(*key)).collect();
+        homeless.extend(cameras.map(|(key, _)| key));
+        ensure!(told.next().is_none(), "nodes were told of what has no place");
         ensure!(
             homeless == plan.unplaced.keys().collect(),
             "what has no place is not what the plan says has none"

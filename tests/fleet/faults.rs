@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fixture::{DOUBLE, Fleet, LEASE, LOST, wait_for};
+use crate::fixture::{DOUBLE, Fleet, LEASE, LOST, Way, wait_for};
+use crate::link::{self, Link};
 use crate::support::say;
 use crate::support::server::Server;
 use crate::wire::Wire;
@@ -20,9 +21,9 @@ fn wired() -> (Fleet, Vec<Vec<Wire>>) {
     let cell = std::cell::RefCell::new(&mut wires);
     let fleet = Fleet::start_with(4, 200, |node, endpoints| {
         let own: Vec<Wire> = endpoints.iter().map(|endpoint| Wire::to(endpoint)).collect();
-        let urls = own.iter().map(|wire| wire.url.clone()).collect();
+        let urls: Vec<String> = own.iter().map(|wire| wire.url.clone()).collect();
         cell.borrow_mut()[node] = own;
-        urls
+        Way::to(&urls)
     });
     (fleet, wires)
 }
@@ -68,6 +69,43 @@ fn a_node_that_is_cut_off_from_etcd_stops_before_others_start() {
     wires.iter().flatten().for_each(|wire| wire.slow(Duration::from_millis(150)));
     fleet.pass(Duration::from_secs(LEASE * 2));
     assert_eq!(fleet.street.arrivals(slow, 0..CAMERAS), 0, "etcd answers slowly");
+}
+
+/// The same by a real network, of which one link is down: nothing arrives, and nobody is told.
+#[test]
+#[ignore = "slow: just test-fleet"]
+fn a_node_whose_link_to_etcd_is_down_stops_before_others_start() {
+    if !link::inside("faults::a_node_whose_link_to_etcd_is_down_stops_before_others_start") {
+        return;
+    }
+    let link = Link::new();
+    let mut fleet = Fleet::start_with(4, 200, |node, etcd| if node == 1 { link.way(etcd) } else { Way::to(etcd) });
+    fleet.sync(&fleet.items(CAMERAS), &[]);
+    fleet.wait_until_all_play(CAMERAS, Duration::from_secs(60));
+    assert!(fleet.nodes[1].given() > 0);
+    let down = Instant::now();
+    link.set("down");
+    fleet.pass(Duration::from_secs(LEASE + 4));
+    fleet.wait_until_all_play(CAMERAS, Duration::from_secs(30));
+    assert_eq!(fleet.nodes[1].given(), 0, "b has stopped its cameras");
+    fleet.never_two(down);
+    let ((gap, camera), (double, _)) = (fleet.street.longest_gap(down), fleet.street.longest_double(down));
+    assert!(gap <= LOST, "camera {camera} was played by nobody for {gap:?}");
+    say(&format!("a link was down: none was played by nobody for longer than {gap:.1?}, nor by two for {double:.2?}"));
+    let up = Instant::now();
+    link.set("up");
+    wait_for("b to be there again", Duration::from_secs(60), || fleet.status()["nodes"]["b"]["alive"] == true);
+    fleet.pass(Duration::from_secs(5));
+    assert_eq!(fleet.street.arrivals(up, 0..CAMERAS), 0, "its return moves nothing");
+    fleet.never_two(down);
+
+    // Down for less than the lease: nothing happens.
+    let calm = Instant::now();
+    link.set("down");
+    fleet.pass(Duration::from_secs(2));
+    link.set("up");
+    fleet.pass(Duration::from_secs(LEASE * 2));
+    assert_eq!(fleet.street.arrivals(calm, 0..CAMERAS), 0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A fleet on this machine: three members of etcd, MediaServers, a program beside each, and ways to hurt them.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 use crate::street::Street;
 use crate::support::server::{SECRET, Server, free_port};
 use crate::support::{HOST, cargo_dir, root, run};
+use crate::wire::Wire;
 
 /// Seconds, as configured.
 pub const LEASE: u64 = 6;
@@ -112,12 +114,33 @@ impl Drop for Member {
     }
 }
 
+/// How a node is connected.
+pub struct Way {
+    /// The URLs by which it reaches etcd.
+    pub etcd: Vec<String>,
+    /// The address of its program.
+    pub host: String,
+    /// Where it finds its server, if not on loopback.
+    pub gate: Option<String>,
+    /// A command that runs another one: the program.
+    pub by: Vec<String>,
+    /// Variables for its program and its server.
+    pub env: Vec<(String, String)>,
+}
+
+impl Way {
+    pub fn to(etcd: &[String]) -> Way {
+        Way { etcd: etcd.to_vec(), host: "127.0.0.1".to_owned(), gate: None, by: Vec::new(), env: Vec::new() }
+    }
+}
+
 pub struct Node {
     pub id: String,
     pub server: Server,
     dir: PathBuf,
     config: PathBuf,
     pub api: String,
+    by: Vec<String>,
     program: Option<Child>,
 }
 
@@ -133,8 +156,9 @@ impl Node {
     }
 
     pub fn start_program(&mut self) {
-        let mut program = Command::new(program());
-        program.arg("--config").arg(&self.config).arg("serve");
+        let mut words = self.by.iter().map(OsStr::new).chain([program().as_os_str()]);
+        let mut program = Command::new(words.next().unwrap());
+        program.args(words).envs(self.server.env.iter().cloned()).arg("--config").arg(&self.config).arg("serve");
         self.program = Some(started(&mut program, &self.dir.join("fleet.log")));
     }
 
@@ -237,11 +261,11 @@ pub struct Fleet {
 impl Fleet {
     /// Nodes a, b, … with room for so many cameras each; a and c in the zone north, b and d in the zone south.
     pub fn start(count: usize, capacity: usize) -> Fleet {
-        Self::start_with(count, capacity, |_, endpoints| endpoints.to_vec())
+        Self::start_with(count, capacity, |_, etcd| Way::to(etcd))
     }
 
-    /// `way` says by which URLs a node reaches etcd.
-    pub fn start_with(count: usize, capacity: usize, way: impl Fn(usize, &[String]) -> Vec<String>) -> Fleet {
+    /// `way` says how a node is connected, by the URLs of etcd.
+    pub fn start_with(count: usize, capacity: usize, way: impl Fn(usize, &[String]) -> Way) -> Fleet {
         let dir = tempfile::tempdir().unwrap();
         let etcd = Etcd::start(dir.path());
         let endpoints: Vec<String> = etcd.members.iter().map(|member| member.client.clone()).collect();
@@ -261,9 +285,13 @@ impl Fleet {
             let id = char::from(b'a' + n as u8).to_string();
             let own = dir.path().join(&id);
             let mut server = Server::prepare(&HOST.patched, &own, &[]);
-            let port = free_port();
+            let Way { etcd, host, gate, by, env } = way(n, &endpoints);
+            server.env.extend(env);
+            let api = format!("http://{host}:{}", free_port());
+            let beside = format!("http://127.0.0.1:{}", server.port);
+            let beside = gate.map_or(beside.clone(), |gate| Wire::at(&gate, &beside).url);
             // What it does not have it pulls from who has it (docs/fleet.md); a stand-in cannot.
-            let origin = format!("http://127.0.0.1:{port}/%s/%s.live.flv");
+            let origin = format!("{api}/%s/%s.live.flv");
             server.settings.push(("cluster.origin_url".to_owned(), origin));
             let journal = server.journal_file();
             if HOST.is_old {
@@ -271,22 +299,20 @@ impl Fleet {
             }
             server.write_config(&[("enable", "1"), ("path", journal.to_str().unwrap()), ("restore", "off")]);
             let text = format!(
-                "{}[node]\nid = {id:?}\nzone = {:?}\ncapacity = {capacity}\nserver = \"http://127.0.0.1:{}\"\n\
-                 public = \"http://127.0.0.1:{}\"\nsecret_file = {:?}\nlisten = \"127.0.0.1:{port}\"\n\
-                 api = \"http://127.0.0.1:{port}\"\nlease_sec = {LEASE}\nfence_sec = {FENCE}\nserver_timeout_sec = {LEASE}\n\
+                "{}[node]\nid = {id:?}\nzone = {:?}\ncapacity = {capacity}\nserver = {beside:?}\n\
+                 public = \"http://127.0.0.1:{}\"\nsecret_file = {:?}\nlisten = {:?}\napi = {api:?}\nlease_sec = {LEASE}\nfence_sec = {FENCE}\nserver_timeout_sec = {LEASE}\n\
                  fence_command = [\"sh\", \"-c\", \"kill -9 $(cat {}/server.pid)\"]\nstate_dir = {:?}\n",
-                common(&way(n, &endpoints)),
+                common(&etcd),
                 if n % 2 == 0 { "north" } else { "south" },
                 server.port,
-                server.port,
                 dir.path().join("secret"),
+                api.trim_start_matches("http://"),
                 own.display(),
                 own.join("state"),
             );
             let config = own.join("fleet.toml");
             fs::write(&config, text).unwrap();
-            let mut node =
-                Node { id, server, dir: own, config, api: format!("http://127.0.0.1:{port}"), program: None };
+            let mut node = Node { id, server, dir: own, config, api, by, program: None };
             node.start();
             node
         });

@@ -18,8 +18,13 @@ pub struct Wire {
 
 impl Wire {
     pub fn to(endpoint: &str) -> Wire {
+        Self::at("127.0.0.1", endpoint)
+    }
+
+    /// From an address of this machine.
+    pub fn at(from: &str, endpoint: &str) -> Wire {
         let to: SocketAddr = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
-        let from = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let from = SocketAddr::new(from.parse().unwrap(), free_port());
         let listener = TcpListener::bind(from).expect("an end of a wire");
         let wire =
             Wire { url: format!("http://{from}"), is_cut: Arc::default(), delay_ms: Arc::new(AtomicU64::new(0)) };

@@ -1,0 +1,92 @@
+//! The clock of the machines jumps, of the programs' and the servers' (`date -s`, a bad time server): by libfaketime.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use crate::fixture::{Fleet, LEASE, LOST, Way, wait_for};
+use crate::support::skip;
+
+const CAMERAS: usize = 400;
+const DAY_MS: i64 = 86_400_000;
+const LIBRARIES: [&str; 2] =
+    ["/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"];
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+#[test]
+#[ignore = "slow: just test-fleet"]
+fn clocks_that_jump_move_nothing() {
+    let Some(library) = LIBRARIES.into_iter().find(|path| Path::new(path).exists()) else {
+        skip("a clock that jumps: libfaketime is not there");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    // One for each node: they jump one by one, and all at once.
+    let clock = |node: usize| dir.path().join(node.to_string());
+    let set = |node: usize, offset: &str| {
+        // Never empty for a moment.
+        let new = clock(node).with_extension("new");
+        fs::write(&new, offset).unwrap();
+        fs::rename(&new, clock(node)).unwrap();
+    };
+    (0..4).for_each(|node| set(node, "+0"));
+    let mut fleet = Fleet::start_with(4, 200, |node, etcd| {
+        let variables = [
+            ("LD_PRELOAD", library),
+            ("FAKETIME_TIMESTAMP_FILE", clock(node).to_str().unwrap()),
+            ("FAKETIME_NO_CACHE", "1"),
+            ("DONT_FAKE_MONOTONIC", "1"),
+        ];
+        Way { env: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(), ..Way::to(etcd) }
+    });
+    fleet.sync(&fleet.items(CAMERAS), &[]);
+    fleet.wait_until_all_play(CAMERAS, Duration::from_secs(60));
+    let began = Instant::now();
+    for offset in ["+400d", "-400d", "+0"] {
+        for node in 0..4 {
+            set(node, offset);
+            fleet.pass(Duration::from_secs(1));
+        }
+        fleet.pass(Duration::from_secs(LEASE));
+    }
+    assert_eq!(fleet.street.arrivals(began, 0..CAMERAS), 0, "a clock has jumped");
+    assert_eq!(fleet.street.played_by_one(CAMERAS), CAMERAS);
+
+    // That it has: a move bears the time that it was then. What was before it stays in the history.
+    let last = |fleet: &Fleet| -> Value {
+        let told = fleet.command(&["history", "--limit", "1"]);
+        serde_json::from_str(&told).unwrap_or_else(|why| panic!("{why}: {told}"))
+    };
+    for (offset, days) in [("+400d", 400), ("-400d", -400)] {
+        (0..4).for_each(|node| set(node, offset));
+        let camera = (0..CAMERAS).find(|camera| fleet.place(*camera) == "a").unwrap();
+        let key = format!("__defaultVhost__/live/c{camera}");
+        fleet.command(&["move", &key, "b"]);
+        wait_for("the move", Duration::from_secs(30), || {
+            fleet.place(camera) == "b" && fleet.street.now(camera) == 1
+        });
+        let moved = last(&fleet);
+        let off_by = moved["at"].as_i64().unwrap() - now_ms() - days * DAY_MS;
+        assert!(moved["key"] == *key && off_by.abs() < DAY_MS, "{moved}, which is off by {off_by} ms");
+    }
+    let history = fleet.command(&["history", "--limit", "100000"]);
+    assert_eq!(history.matches("it is wanted").count(), CAMERAS, "the first places");
+
+    // A death while the clocks of all others jump.
+    let died = Instant::now();
+    fleet.nodes[1].kill();
+    for offset in ["+3d", "-3d", "+7d", "-1d"] {
+        [0, 2, 3].into_iter().for_each(|node| set(node, offset));
+        fleet.pass(Duration::from_secs(1));
+    }
+    fleet.nodes.remove(1);
+    fleet.wait_until_all_play(CAMERAS, LOST + Duration::from_secs(30));
+    let (gap, camera) = fleet.street.longest_gap(died);
+    assert!(gap <= LOST, "camera {camera} was played by nobody for {gap:?}");
+    fleet.never_two(began);
+}
