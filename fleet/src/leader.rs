@@ -145,7 +145,7 @@ async fn lead(shared: &Arc<Shared>, elected: If) -> Result<()> {
     let (_connection, mut stream) = store.watch(&store.keys.prefix, revision + 1).await?;
     let mut written = revision;
     let mut moves = Bucket::new();
-    let mut next_cleaning = Instant::now();
+    let (mut next_cleaning, mut staged) = (Instant::now(), HashMap::new());
     loop {
         // Nothing is planned before everything that was written has come back.
         if mirror.revision >= written {
@@ -153,7 +153,7 @@ async fn lead(shared: &Arc<Shared>, elected: If) -> Result<()> {
             written = written.max(next);
             if Instant::now() >= next_cleaning {
                 next_cleaning = Instant::now() + Duration::from_secs(600);
-                wanted::clean(store).await?;
+                wanted::clean(store, &mut staged).await?;
                 clean_history(store).await?;
             }
         }
@@ -346,14 +346,37 @@ impl Bucket {
 }
 
 async fn clean_history(store: &Store) -> Result<()> {
-    let (mut all, _) = store.list(&store.keys.history()).await?;
-    // Not by the times in them: a clock that is a year ahead would delete all.
-    all.sort_by_key(|kv| kv.rev);
-    all.truncate(all.len().saturating_sub(HISTORY));
-    let old: Vec<Write> = all.into_iter().map(|kv| Write::Delete(kv.key)).collect();
-    for some in old.chunks(100) {
+    let (all, _) = store.list(&store.keys.history()).await?;
+    for some in oldest(all, HISTORY).chunks(100) {
         store.write(some).await?;
         sleep(Duration::from_millis(10)).await;
     }
     Ok(())
+}
+
+/// Deletes all but so many. Not by the times in them: a clock that is a year ahead would delete all.
+fn oldest(mut history: Vec<Kv>, keep: usize) -> Vec<Write> {
+    history.sort_by_key(|kv| kv.rev);
+    history.truncate(history.len().saturating_sub(keep));
+    history.into_iter().map(|kv| Write::Delete(kv.key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_history_forgets_what_was_written_first_whatever_the_clocks_said() {
+        let entry = |(key, rev): (&str, i64)| Kv { key: key.to_owned(), value: Vec::new(), rev };
+        let all = || [("2026", 3), ("1970", 4), ("2099", 1), ("2025", 2)].map(entry).to_vec();
+        let forgotten = |keep| -> Vec<String> {
+            let key = |write| match write {
+                Write::Delete(key) => key,
+                Write::Put(key, _) => panic!("{key} is written"),
+            };
+            oldest(all(), keep).into_iter().map(key).collect()
+        };
+        assert_eq!(forgotten(2), ["2099", "2025"]);
+        assert_eq!(forgotten(4), [""; 0]);
+    }
 }

@@ -2,8 +2,8 @@
 //! after the other, and counts from the one that names it the last change; folding it into the cameras' own keys then
 //! changes nothing of what is wanted. So it is never half visible.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
@@ -333,20 +333,24 @@ async fn discard(store: &Store, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Deletes what was staged long ago and never counted.
-pub async fn clean(store: &Store) -> Result<()> {
+/// How long a change may take to be staged.
+const STAGED: Duration = Duration::from_secs(3_600);
+
+/// Deletes what was staged long ago and never counted. `seen`: since when the caller has seen each of these changes. The time in
+/// its name does not count: it is that of another clock.
+pub async fn clean(store: &Store, seen: &mut HashMap<String, Instant>) -> Result<()> {
     let prefix = store.keys.all_staged();
-    let now = now_ms();
     let (staged, _) = store.list(&prefix).await?;
     // Read after the list: a change that counts by now is not touched.
     let head = store.get(&store.keys.head()).await?;
     let head: Option<Head> = head.and_then(|kv| serde_json::from_slice(&kv.value).ok());
     let ids: BTreeSet<&str> =
         staged.iter().filter_map(|kv| kv.key.strip_prefix(&prefix)?.split('/').next()).collect();
+    seen.retain(|id, _| ids.contains(id.as_str()));
     for id in ids {
-        let begun: u64 = id.split('-').next().and_then(|ms| ms.parse().ok()).unwrap_or_default();
-        if head.as_ref().is_none_or(|head| head.change != id) && now.saturating_sub(begun) > 3_600_000 {
-            log::warn!("a change that was begun at {begun} ms and never made is discarded");
+        let since = *seen.entry(id.to_owned()).or_insert_with(Instant::now);
+        if head.as_ref().is_none_or(|head| head.change != id) && since.elapsed() > STAGED {
+            log::warn!("the change {id}, which was begun more than an hour ago and never made, is discarded");
             // From here on it cannot count.
             store.write(&[Write::Delete(store.keys.staging(id))]).await?;
             let head = store.get(&store.keys.head()).await?;

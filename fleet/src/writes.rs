@@ -57,8 +57,8 @@ pub fn of_step(keys: &Keys, step: &Step) -> Vec<Write> {
     writes
 }
 
-/// The entry of the history for some steps, if any of them moves something. Its key begins with the time, so that the
-/// history is in order.
+/// The entry of the history for some steps, if any of them moves something. Its key begins with the time, which is
+/// shown; the order is that of the revisions.
 pub fn history(keys: &Keys, steps: &[Step], now_ms: u64, number: usize) -> Option<Write> {
     let moved: Vec<Moved> = steps
         .iter()

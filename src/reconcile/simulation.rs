@@ -276,7 +276,10 @@ fn whatever_happens_the_server_ends_up_with_what_is_wanted() {
         }
         if sim.dice.u32(..4) == 0 {
             let want = sim.wanted().into_iter().find(|want| want.key == key).unwrap();
-            sim.plan.ask_for(want, sim.now);
+            match sim.dice.bool() {
+                true => sim.plan.ask_for(want, sim.now),
+                false => sim.plan.start_now(want, sim.now),
+            }
         }
         match sim.dice.u32(..6) {
             // It is lost: given up by the server, or its camera was restarted.

@@ -1,7 +1,7 @@
 //! The clock of the machines jumps, of the programs' and the servers' (`date -s`, a bad time server): by libfaketime.
 
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
@@ -11,8 +11,11 @@ use crate::support::skip;
 
 const CAMERAS: usize = 400;
 const DAY_MS: i64 = 86_400_000;
-const LIBRARIES: [&str; 2] =
-    ["/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"];
+/// Where Debian has it, for whatever processor.
+fn library() -> Option<PathBuf> {
+    let places = fs::read_dir("/usr/lib").ok()?.flatten();
+    places.map(|place| place.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists())
+}
 
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
@@ -21,7 +24,7 @@ fn now_ms() -> i64 {
 #[test]
 #[ignore = "slow: just test-fleet"]
 fn clocks_that_jump_move_nothing() {
-    let Some(library) = LIBRARIES.into_iter().find(|path| Path::new(path).exists()) else {
+    let Some(library) = library() else {
         skip("a clock that jumps: libfaketime is not there");
         return;
     };
@@ -36,9 +39,10 @@ fn clocks_that_jump_move_nothing() {
     };
     (0..4).for_each(|node| set(node, "+0"));
     let mut fleet = Fleet::start_with(4, 200, |node, etcd| {
+        let clock = clock(node);
         let variables = [
-            ("LD_PRELOAD", library),
-            ("FAKETIME_TIMESTAMP_FILE", clock(node).to_str().unwrap()),
+            ("LD_PRELOAD", library.to_str().unwrap()),
+            ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
             ("FAKETIME_NO_CACHE", "1"),
             ("DONT_FAKE_MONOTONIC", "1"),
         ];
@@ -57,7 +61,7 @@ fn clocks_that_jump_move_nothing() {
     assert_eq!(fleet.street.arrivals(began, 0..CAMERAS), 0, "a clock has jumped");
     assert_eq!(fleet.street.played_by_one(CAMERAS), CAMERAS);
 
-    // That it has: a move bears the time that it was then. What was before it stays in the history.
+    // That it has: a move bears the time that it was then.
     let last = |fleet: &Fleet| -> Value {
         let told = fleet.command(&["history", "--limit", "1"]);
         serde_json::from_str(&told).unwrap_or_else(|why| panic!("{why}: {told}"))
@@ -74,9 +78,6 @@ fn clocks_that_jump_move_nothing() {
         let off_by = moved["at"].as_i64().unwrap() - now_ms() - days * DAY_MS;
         assert!(moved["key"] == *key && off_by.abs() < DAY_MS, "{moved}, which is off by {off_by} ms");
     }
-    let history = fleet.command(&["history", "--limit", "100000"]);
-    assert_eq!(history.matches("it is wanted").count(), CAMERAS, "the first places");
-
     // A death while the clocks of all others jump.
     let died = Instant::now();
     fleet.nodes[1].kill();

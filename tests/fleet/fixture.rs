@@ -300,7 +300,8 @@ impl Fleet {
             server.write_config(&[("enable", "1"), ("path", journal.to_str().unwrap()), ("restore", "off")]);
             let text = format!(
                 "{}[node]\nid = {id:?}\nzone = {:?}\ncapacity = {capacity}\nserver = {beside:?}\n\
-                 public = \"http://127.0.0.1:{}\"\nsecret_file = {:?}\nlisten = {:?}\napi = {api:?}\nlease_sec = {LEASE}\nfence_sec = {FENCE}\nserver_timeout_sec = {LEASE}\n\
+                 public = \"http://127.0.0.1:{}\"\nsecret_file = {:?}\nlisten = {:?}\napi = {api:?}\n\
+                 lease_sec = {LEASE}\nfence_sec = {FENCE}\nserver_timeout_sec = {LEASE}\n\
                  fence_command = [\"sh\", \"-c\", \"kill -9 $(cat {}/server.pid)\"]\nstate_dir = {:?}\n",
                 common(&etcd),
                 if n % 2 == 0 { "north" } else { "south" },

@@ -1,4 +1,4 @@
-//! A network for one test alone, and in it a node with two links: one to etcd, and one to all else.
+//! A network for one test alone, and in it a node with two links: one to etcd, and one to its server and from whoever asks it.
 
 use std::env;
 use std::fs;
@@ -9,6 +9,7 @@ use crate::fixture::{Way, program, wait_for};
 use crate::support::{HOST, run, skip};
 use crate::wire::Wire;
 
+/// A file into which whoever is inside writes.
 const INSIDE: &str = "ZLMJ_FLEET_INSIDE";
 /// Ends with the test, or later if that is killed.
 const HOLD: &str = "ip link set lo up && exec sleep 900";
@@ -18,7 +19,8 @@ const ETCD: &str = "zlmj-etcd";
 
 /// Whether this is a network namespace of its own. If not, the test of this name is run in one.
 pub fn inside(test: &str) -> bool {
-    if env::var_os(INSIDE).is_some() {
+    if let Some(came) = env::var_os(INSIDE) {
+        fs::write(came, test).unwrap();
         return true;
     }
     let unshare = |way: &[&str], script: &str| {
@@ -27,7 +29,7 @@ pub fn inside(test: &str) -> bool {
         command
     };
     let works = |way: &&[&str]| {
-        let try_it = "ip link set lo up && ip link add a type veth peer name b && unshare -n true";
+        let try_it = "ip link set lo up && ip link add name one type veth peer name two && unshare -n true";
         unshare(way, try_it).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     };
     // Whoever is no root may have one all the same, as the root of a user namespace.
@@ -38,10 +40,12 @@ pub fn inside(test: &str) -> bool {
     };
     // What must be built is built out here.
     let _ = &*HOST;
+    let came = tempfile::NamedTempFile::new().unwrap();
     let mut there = unshare(way, "ip link set lo up && exec \"$0\" \"$@\"");
     there.arg(env::current_exe().unwrap()).args(["--exact", test, "--include-ignored", "--nocapture"]);
-    let status = there.env(INSIDE, "1").env("ZLMJ_FLEET", program()).status().unwrap();
+    let status = there.env(INSIDE, came.path()).env("ZLMJ_FLEET", program()).status().unwrap();
     assert!(status.success(), "in a network of its own: {status}");
+    assert!(came.as_file().metadata().unwrap().len() > 0, "{test}: there is no test of this name");
     false
 }
 
@@ -62,7 +66,7 @@ impl Link {
             let enter = link.enter().join(" ");
             let script = format!(
                 "set -e
-                ip link add {name} type veth peer name peer netns {pid}
+                ip link add name {name} type veth peer name peer netns {pid}
                 ip addr add {address}.1/24 dev {name}
                 ip link set {name} up
                 {enter} ip link set peer name {name}

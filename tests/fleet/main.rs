@@ -47,10 +47,13 @@ fn a_dead_node_loses_its_cameras_to_others_and_gets_none_back_by_itself() {
     fleet.wait_until_all_play(CAMERAS, LOST + SOON);
     let (gap, camera) = fleet.street.longest_gap(died);
     assert!(gap <= LOST, "camera {camera} was played by nobody for {gap:?}");
-    say(&format!("the leading node, with {} cameras, died: none was played by nobody for longer than {gap:?}", its.len()));
+    say(&format!(
+        "the leading node, with {} cameras, died: none was played by nobody for longer than {gap:?}",
+        its.len()
+    ));
     fleet.never_two(died);
     assert_eq!(fleet.street.arrivals(died, others), 0, "cameras of living nodes were moved");
-    assert_ne!(fleet.status()["node"], *leader);
+    wait_for("another leader", SOON, || fleet.status()["node"].as_str().is_some_and(|node| node != leader));
 
     let returned = Instant::now();
     fleet.nodes.insert(at, one);
@@ -125,6 +128,29 @@ fn whoever_stops_is_fenced_and_comes_back() {
     wait_for("d to be there again", SOON, || fleet.nodes[3].log().matches("is in the fleet").count() == 2);
     fleet.pass(Duration::from_secs(1));
     assert_eq!(fleet.street.arrivals(killed, 0..CAMERAS), 0);
+    fleet.never_two(began);
+}
+
+/// A machine that hangs, but for the guard, and goes on after a minute as if nothing had been.
+#[test]
+#[ignore = "slow: just test-fleet"]
+fn a_program_and_its_server_that_stand_still_for_a_minute_come_back() {
+    let mut fleet = placed();
+    let (program, server, began) = (fleet.nodes[3].pid(), fleet.nodes[3].server.pid(), Instant::now());
+    Server::signal(program, "STOP");
+    Server::signal(server, "STOP");
+    fleet.pass(Duration::from_secs(LEASE + 6));
+    fleet.wait_until_all_play(CAMERAS, SOON);
+    let (gap, camera) = fleet.street.longest_gap(began);
+    assert!(gap <= LOST, "camera {camera} was played by nobody for {gap:?}");
+    let elsewhere = Instant::now();
+    fleet.pass(Duration::from_secs(60).saturating_sub(began.elapsed()));
+    assert_ne!(fleet.nodes[3].server.pid(), server, "the guard has ended it: it could not stop its cameras");
+    Server::signal(program, "CONT");
+    wait_for("d to be there again", SOON, || fleet.status()["nodes"]["d"]["alive"] == true);
+    fleet.pass(Duration::from_secs(5));
+    assert_eq!(fleet.street.arrivals(elsewhere, 0..CAMERAS), 0, "its return moves nothing");
+    assert_eq!(fleet.nodes[3].given(), 0);
     fleet.never_two(began);
 }
 

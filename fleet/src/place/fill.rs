@@ -1,6 +1,6 @@
 //! How full the nodes are, as a plan goes on, and which of them a camera should go to.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Camera, Node, NodeId, Spec, World};
 
@@ -16,8 +16,8 @@ pub struct Fill<'a> {
     emptiest: HashMap<Option<&'a str>, BTreeSet<(u64, &'a NodeId)>>,
     /// How full the nodes of a zone will be on average.
     average: HashMap<Option<&'a str>, f64>,
-    /// The nodes that have cameras of a group, and how many. Few for each.
-    groups: HashMap<&'a str, Vec<(&'a NodeId, u32)>>,
+    /// The nodes that have cameras of a group, and how many.
+    groups: HashMap<&'a str, BTreeMap<&'a NodeId, u32>>,
 }
 
 struct Filled<'a> {
@@ -73,17 +73,11 @@ impl<'a> Fill<'a> {
             }
         }
         let homes = self.groups.entry(&spec.group).or_default();
-        match homes.iter_mut().find(|(home, _)| *home == id) {
-            Some((_, count)) if more => *count += 1,
-            Some((_, count)) if *count > 1 => *count -= 1,
-            None if more => homes.push((id, 1)),
-            _ => homes.retain(|(home, _)| *home != id),
+        let count = homes.entry(id).or_default();
+        *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        if *count == 0 {
+            homes.remove(id);
         }
-    }
-
-    /// The nodes that have cameras of the group of one, and how many.
-    fn homes(&self, spec: &Spec) -> &[(&'a NodeId, u32)] {
-        self.groups.get(&*spec.group).map_or(&[], Vec::as_slice)
     }
 
     pub fn take(&mut self, node: &NodeId, spec: &'a Spec) {
@@ -150,8 +144,8 @@ impl<'a> Fill<'a> {
             let ratio = self.nodes.get(id).map_or(u64::MAX, |node| node.ratio(spec.weight.into()));
             ratio as f64 / 1e6 <= limit && self.accepts(spec, id).is_ok()
         };
-        let homes = self.homes(spec).iter().filter(|(id, _)| keeps_together(id));
-        if let Some((home, _)) = homes.max_by_key(|(id, count)| (count, id)) {
+        let homes = self.groups.get(&*spec.group).into_iter().flatten().filter(|(id, _)| keeps_together(id));
+        if let Some((home, _)) = homes.max_by_key(|(id, count)| (**count, **id)) {
             return Ok((*home).clone());
         }
         let fits = candidates.iter().find(|(_, id)| self.accepts(spec, id).is_ok());
@@ -162,10 +156,7 @@ impl<'a> Fill<'a> {
     }
 
     /// The camera whose move would even out most, if any is worth it: of the fullest node, one whose group is torn least.
-    pub fn uneven(
-        &self,
-        of: &mut HashMap<&'a NodeId, Vec<Camera<'a>>>,
-    ) -> Option<(Camera<'a>, NodeId, NodeId)> {
+    pub fn uneven(&self, of: &mut HashMap<&'a NodeId, Vec<Camera<'a>>>) -> Option<(Camera<'a>, NodeId, NodeId)> {
         let mut full: Vec<(u64, &NodeId)> = self.emptiest.get(&None)?.iter().copied().collect();
         while let Some((ratio, from)) = full.pop() {
             let Some(cameras) = of.get_mut(from) else { continue };
@@ -180,8 +171,8 @@ impl<'a> Fill<'a> {
                 if ratio.saturating_sub(*least) as f64 / 1e6 <= EVEN {
                     continue;
                 }
-                let homes = self.homes(spec);
-                let count = |node| homes.iter().find(|(home, _)| *home == node).map_or(0, |(_, count)| *count);
+                let homes = self.groups.get(&*spec.group);
+                let count = |node| homes.and_then(|homes| homes.get(node)).copied().unwrap_or_default();
                 let tears = (count(*to) == 0, count(from));
                 if best.is_none_or(|(_, _, tears_now)| tears < tears_now) {
                     best = Some((index, to, tears));

@@ -3,7 +3,7 @@
 use crate::model::{Existing, ProxyKey};
 use std::time::Duration;
 
-use super::{ASKED_AGAIN, Phase, Plan, Wanted};
+use super::{ASKED_AGAIN, Phase, Plan, Proxy, Wanted};
 use crate::settings::RestoreMode;
 
 impl Plan {
@@ -29,12 +29,14 @@ impl Plan {
         }
     }
 
-    /// An operator starts a proxy: it is tried before all others, also if it failed a moment ago.
+    /// An operator starts a proxy: as if a player waited for it, but also if it has failed a moment ago.
     pub fn start_now(&mut self, want: Wanted, now: Duration) {
         let known = self.proxies.get(&want.key).filter(|proxy| proxy.seq == want.seq);
-        match known.map(|proxy| proxy.phase) {
-            Some(Phase::Down { .. }) => self.enqueue(&want.key, false),
-            _ => self.ask_for(want, now),
+        // One of unknown state that has not failed may play: see look_anew.
+        let has_failed = |proxy: &Proxy| matches!(proxy.phase, Phase::Down { .. }) && proxy.last_error.is_some();
+        match known.is_some_and(has_failed) {
+            true => self.enqueue(&want.key, false),
+            false => self.ask_for(want, now),
         }
     }
 

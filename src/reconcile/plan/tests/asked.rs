@@ -26,6 +26,13 @@ fn an_operator_starts_what_has_failed_a_moment_ago() {
     plan.start_now(want("a", 1), secs(1));
     assert_eq!(start(&mut plan, secs(1)), ["a"]);
     assert_eq!(plan.progress().asked, 1);
+
+    // What may play is looked at first, however often it is asked for.
+    let mut plan = restored(LIMITS, Added::Accepted);
+    look(&mut plan, wanted(&["a"]), &playing(&["a"]), secs(10));
+    plan.start_now(want("a", 1), secs(11));
+    plan.start_now(want("a", 1), secs(11));
+    assert!(start(&mut plan, secs(11)).is_empty());
 }
 
 #[test]

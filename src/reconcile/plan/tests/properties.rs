@@ -27,6 +27,7 @@ pub enum Step {
     /// The server answers one of the calls that are open.
     Answer(usize, Added),
     Ask(usize),
+    StartNow(usize),
     MediaChanged(usize),
     SourceCame,
     SourceGone,
@@ -63,6 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => prop_oneof![0..3000_u64, 0..200_000_u64].prop_map(Step::Sleep),
         8 => (0..8_usize, answer).prop_map(|(which, answer)| Step::Answer(which, answer)),
         2 => proxy().prop_map(Step::Ask),
+        1 => proxy().prop_map(Step::StartNow),
         2 => proxy().prop_map(Step::MediaChanged),
         1 => Just(Step::SourceCame),
         1 => Just(Step::SourceGone),

@@ -146,6 +146,12 @@ impl World {
                     self.plan.ask_for(want, self.now);
                 }
             }
+            Step::StartNow(which) => {
+                if let Some(want) = self.wanted(which) {
+                    self.startable.insert(which, want.seq);
+                    self.plan.start_now(want, self.now);
+                }
+            }
             Step::MediaChanged(which) => {
                 if let Some((does, _)) = self.server.get_mut(&which) {
                     *does = Listed::Playing;
