@@ -15,6 +15,9 @@ mod fixture;
 mod street;
 #[path = "../tests/support/mod.rs"]
 mod support;
+#[path = "../tests/fleet/wire.rs"]
+#[allow(dead_code)]
+mod wire;
 
 use std::time::{Duration, Instant};
 

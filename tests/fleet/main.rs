@@ -200,6 +200,17 @@ fn planned_work_leaves_no_gap_where_a_camera_bears_two_connections() {
     fleet.command(&["move", &format!("__defaultVhost__/live/c{camera}"), "b"]);
     wait_for("the move", SOON, || fleet.place(camera) == "b" && fleet.street.now(camera) == 1);
 
+    // One that bears two connections by its argument and not in truth: it is taken back, and plays all the while.
+    let camera = (0..CAMERAS).step_by(3).find(|camera| fleet.place(*camera) == "a").unwrap();
+    fleet.street.bears_one(camera);
+    let (key, asked) = (format!("__defaultVhost__/live/c{camera}"), Instant::now());
+    fleet.command(&["move", &key, "b"]);
+    wait_for("the move to be taken back", SOON, || {
+        fleet.command(&["history", "--key", &key]).contains("did not play on b in time")
+    });
+    assert_eq!((&*fleet.place(camera), fleet.street.now(camera)), ("a", 1));
+    assert!(!fleet.street.gap(camera, asked), "it was played by nobody for a moment");
+
     // One node after the other, each with a program that is restarted.
     let (dir, upgrading) = (fleet.dir.path().to_owned(), Arc::new(AtomicBool::new(true)));
     let wish = dir.join("restart");
@@ -309,6 +320,15 @@ fn what_is_wanted_changes_as_a_whole() {
         let reply = agent.get(format!("{}/live/c1.live.flv?token=x", node.api)).call().unwrap();
         assert_eq!(reply.status(), 302);
         assert_eq!(reply.headers()["location"].to_str().unwrap(), format!("{public}/live/c1.live.flv?token=x"));
+        let reply = agent.get(format!("{}/live/c1/hls.m3u8", node.api)).call().unwrap();
+        assert_eq!(reply.headers()["location"].to_str().unwrap(), format!("{public}/live/c1/hls.m3u8"));
+        // The player's offer goes along.
+        let webrtc = "/index/api/webrtc?app=live&stream=c1&type=play";
+        let reply = agent.post(format!("{}{webrtc}", node.api)).send("v=0").unwrap();
+        assert_eq!(
+            (reply.status().as_u16(), reply.headers()["location"].to_str().unwrap()),
+            (307, &*format!("{public}{webrtc}"))
+        );
         let reply = agent.get(format!("{}/live/nobody.live.flv", node.api)).call().unwrap();
         assert_eq!(reply.status(), 404);
     }

@@ -1,7 +1,7 @@
 //! Cameras that count who is connected to them, moment by moment. They speak RTSP to a MediaServer and the stand-in's words
 //! to a stand-in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -20,6 +20,8 @@ type Log = BTreeMap<usize, Vec<(Instant, usize)>>;
 pub struct Street {
     address: SocketAddr,
     log: Arc<Mutex<Log>>,
+    /// Cameras that end every connection but the first.
+    alone: Arc<Mutex<BTreeSet<usize>>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -27,15 +29,15 @@ impl Street {
     pub fn new() -> Street {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let listener = TcpListener::bind(address).expect("the cameras' address");
-        let (log, stop) = (Arc::new(Mutex::new(Log::new())), Arc::new(AtomicBool::new(false)));
-        let street = Street { address, log: Arc::clone(&log), stop: Arc::clone(&stop) };
+        let street = Street { address, log: Arc::default(), alone: Arc::default(), stop: Arc::default() };
+        let (log, alone, stop) = (street.log.clone(), street.alone.clone(), street.stop.clone());
         thread::spawn(move || {
             for connection in listener.incoming().map_while(Result::ok) {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
-                let (log, stop) = (Arc::clone(&log), Arc::clone(&stop));
-                thread::spawn(move || serve(connection, &log, &stop));
+                let (log, alone, stop) = (log.clone(), alone.clone(), stop.clone());
+                thread::spawn(move || serve(connection, &log, &alone, &stop));
             }
         });
         street
@@ -43,6 +45,11 @@ impl Street {
 
     pub fn url(&self, camera: usize) -> String {
         format!("rtsp://{}/live/camera{camera}", self.address)
+    }
+
+    /// From now on, a camera ends every connection but the first.
+    pub fn bears_one(&self, camera: usize) {
+        self.alone.lock().insert(camera);
     }
 
     /// How many play a camera now.
@@ -109,8 +116,12 @@ impl Drop for Street {
     }
 }
 
-fn serve(connection: TcpStream, log: &Mutex<Log>, stop: &AtomicBool) {
+fn serve(connection: TcpStream, log: &Mutex<Log>, alone: &Mutex<BTreeSet<usize>>, stop: &AtomicBool) {
     let Some((camera, speaks_rtsp, mut connection)) = begin(connection) else { return };
+    let is_played = || log.lock().get(&camera).and_then(|log| log.last()).is_some_and(|(_, count)| *count > 0);
+    if alone.lock().contains(&camera) && is_played() {
+        return;
+    }
     let change = |by: isize| {
         let mut log = log.lock();
         let log = log.entry(camera).or_default();
