@@ -40,7 +40,7 @@ test-embed:
 test-e2e *filter:
     timeout 30m cargo test --test e2e -- --include-ignored {{filter}}
 
-# A fleet on etcd: 5 minutes. `just test-fleet faults` runs a part; with ZLMJ_FLEET_FAULTS=200, 30 minutes more.
+# A fleet on etcd: 8 minutes. `just test-fleet faults` runs a part; with ZLMJ_FLEET_FAULTS=200, 30 minutes more.
 test-fleet *filter:
     timeout 90m cargo test --test fleet -- --include-ignored --nocapture {{filter}}
 

@@ -250,7 +250,9 @@ impl<'a> Planner<'a> {
             Err(why) if reason.is_asked => self.end_ask(camera, &format!("it cannot be moved: {why}")),
             Err(why) => {
                 self.plan.stuck.insert(camera.key.clone(), format!("{}, and {why}", reason.text));
-                camera.place.map(|place| self.refresh(camera, place));
+                if let Some(place) = camera.place {
+                    self.refresh(camera, place);
+                }
             }
         }
     }
@@ -259,7 +261,9 @@ impl<'a> Planner<'a> {
         let Camera { spec, place, .. } = camera;
         if self.limits.moves == 0 {
             self.plan.waiting += 1;
-            place.map(|place| self.refresh(camera, place));
+            if let Some(place) = place {
+                self.refresh(camera, place);
+            }
             return;
         }
         self.limits.moves -= 1;
