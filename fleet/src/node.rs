@@ -215,8 +215,10 @@ async fn renew(shared: &Arc<Shared>, lease: i64) -> Result<()> {
                 if left == 0 {
                     return Err(error.context("the lease could not be renewed in time"));
                 }
+                // Once it was lost, each time: when it is back, all that is left is time for etcd to elect and to answer.
                 let nearly = u64::try_from(patience(node).as_millis()).unwrap_or(u64::MAX) * 2 + 1000;
-                if left < nearly && quorum::of(shared).await == Quorum::Lost && shared.deadline.left() > 0 {
+                let is_due = left < nearly || shared.goes_on_without_quorum.load(Ordering::SeqCst);
+                if is_due && quorum::of(shared).await == Quorum::Lost && shared.deadline.left() > 0 {
                     // Whoever leads etcd after this moment gives all leases their whole time: see quorum.
                     shared.deadline.extend(lease, &shared.instance, deadline_of(node, looked))?;
                     if !shared.goes_on_without_quorum.swap(true, Ordering::SeqCst) {
