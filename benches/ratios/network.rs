@@ -5,7 +5,8 @@
 use std::env;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+
+use super::support::network::own;
 
 const INSIDE: &str = "ZLMJ_BENCH_INSIDE";
 /// The ports that this names lie above those that servers get ([`super::support::server::free_port`]). As many open files as
@@ -20,19 +21,9 @@ pub fn enter() {
     if env::var_os(INSIDE).is_some() {
         return;
     }
-    let unshare = |way: &[&str], script: &str| {
-        let mut command = Command::new("unshare");
-        command.args(way).args(["sh", "-c", script]);
-        command
-    };
-    let works =
-        |way: &&[&str]| unshare(way, SET_UP).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-    // Whoever is no root may have one all the same, as the root of a user namespace.
-    let ways: [&[&str]; 2] = [&["-n"], &["-r", "-n"]];
-    let why = match (env::current_exe(), ways.into_iter().find(works)) {
-        (Ok(program), Some(way)) => {
+    let why = match (env::current_exe(), own(SET_UP)) {
+        (Ok(program), Some(mut inside)) => {
             let args: Vec<OsString> = env::args_os().skip(1).collect();
-            let mut inside = unshare(way, &format!("{SET_UP}; exec \"$0\" \"$@\""));
             // Comes back only where it fails.
             inside.arg(program).args(args).env(INSIDE, "1").exec().to_string()
         }

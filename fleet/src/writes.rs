@@ -66,9 +66,8 @@ pub fn history(keys: &Keys, steps: &[Step], now_ms: u64, number: usize) -> Optio
         .map(|step| {
             let node = |place: &Option<Where>| place.as_ref().map(|place| place.node().clone());
             let to = match &step.after {
-                Some(Where::Stopping { to, .. }) => to.clone(),
-                Some(Where::Both { to, .. }) => Some(to.clone()),
                 Some(Where::On { node }) => Some(node.clone()),
+                Some(moving) => moving.target().cloned(),
                 None => None,
             };
             Moved { key: step.key.clone(), from: node(&step.before), to, why: step.why.clone() }

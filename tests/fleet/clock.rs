@@ -6,11 +6,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::fixture::{Fleet, LEASE, LOST, Way, wait_for};
+use crate::fixture::{CAMERAS, Fleet, LEASE, LOST, Way, wait_for};
 use crate::support::skip;
 
-const CAMERAS: usize = 400;
 const DAY_MS: i64 = 86_400_000;
+
 /// Where Debian has it, for whatever processor.
 fn library() -> Option<PathBuf> {
     let places = fs::read_dir("/usr/lib").ok()?.flatten();
@@ -47,9 +47,8 @@ fn clocks_that_jump_move_nothing() {
             ("DONT_FAKE_MONOTONIC", "1"),
         ];
         Way { env: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(), ..Way::to(etcd) }
-    });
-    fleet.sync(&fleet.items(CAMERAS), &[]);
-    fleet.wait_until_all_play(CAMERAS, Duration::from_secs(60));
+    })
+    .playing();
     let began = Instant::now();
     for offset in ["+400d", "-400d", "+0"] {
         for node in 0..4 {

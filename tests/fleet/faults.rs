@@ -3,13 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fixture::{DOUBLE, Fleet, LEASE, LOST, Way, wait_for};
+use crate::fixture::{CAMERAS, DOUBLE, Fleet, LEASE, LOST, Way, wait_for};
 use crate::link::{self, Link};
 use crate::support::say;
 use crate::support::server::Server;
 use crate::wire::Wire;
-
-const CAMERAS: usize = 400;
 
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
@@ -25,15 +23,13 @@ fn wired() -> (Fleet, Vec<Vec<Wire>>) {
         cell.borrow_mut()[node] = own;
         Way::to(&urls)
     });
-    (fleet, wires)
+    (fleet.playing(), wires)
 }
 
 #[test]
 #[ignore = "slow: just test-fleet"]
 fn a_node_that_is_cut_off_from_etcd_stops_before_others_start() {
     let (mut fleet, wires) = wired();
-    fleet.sync(&fleet.items(CAMERAS), &[]);
-    fleet.wait_until_all_play(CAMERAS, Duration::from_secs(60));
     let cut = Instant::now();
     wires[1].iter().for_each(|wire| wire.cut(true));
     fleet.pass(Duration::from_secs(LEASE + 4));
@@ -79,9 +75,8 @@ fn a_node_whose_link_to_etcd_is_down_stops_before_others_start() {
         return;
     }
     let link = Link::new();
-    let mut fleet = Fleet::start_with(4, 200, |node, etcd| if node == 1 { link.way(etcd) } else { Way::to(etcd) });
-    fleet.sync(&fleet.items(CAMERAS), &[]);
-    fleet.wait_until_all_play(CAMERAS, Duration::from_secs(60));
+    let way = |node, etcd: &[String]| if node == 1 { link.way(etcd) } else { Way::to(etcd) };
+    let mut fleet = Fleet::start_with(4, 200, way).playing();
     assert!(fleet.nodes[1].given() > 0);
     let down = Instant::now();
     link.set("down");
@@ -117,8 +112,6 @@ fn faults_in_a_row_leave_every_camera_with_one() {
     let count = number("ZLMJ_FLEET_FAULTS", 8);
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut fleet, wires) = wired();
-    fleet.sync(&fleet.items(CAMERAS), &[]);
-    fleet.wait_until_all_play(CAMERAS, Duration::from_secs(60));
     let began = Instant::now();
     // While a server is stopped, nobody can end its connections but by ending it.
     let mut double = Duration::ZERO;

@@ -24,6 +24,9 @@ pub const LOST: Duration = Duration::from_secs(LEASE + 5);
 /// For how long two may: while the server that must stop does so.
 pub const DOUBLE: Duration = Duration::from_secs(1);
 
+/// What most tests want, and four nodes with room for 200 each have.
+pub const CAMERAS: usize = 400;
+
 /// The program: `$ZLMJ_FLEET`, or as it is built now.
 static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     if let Some(program) = std::env::var_os("ZLMJ_FLEET") {
@@ -335,6 +338,13 @@ impl Fleet {
             })
         };
         (0..count).map(item).collect()
+    }
+
+    /// With all cameras wanted, and played.
+    pub fn playing(mut self) -> Fleet {
+        self.sync(&self.items(CAMERAS), &[]);
+        self.wait_until_all_play(CAMERAS, Duration::from_secs(60));
+        self
     }
 
     /// A command of the program.

@@ -2,10 +2,11 @@
 
 use std::env;
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use crate::fixture::{Way, program, wait_for};
+use crate::support::network::own;
 use crate::support::{HOST, run, skip};
 use crate::wire::Wire;
 
@@ -23,25 +24,15 @@ pub fn inside(test: &str) -> bool {
         fs::write(came, test).unwrap();
         return true;
     }
-    let unshare = |way: &[&str], script: &str| {
-        let mut command = Command::new("unshare");
-        command.args(way).args(["sh", "-c", script]);
-        command
-    };
-    let works = |way: &&[&str]| {
-        let try_it = "ip link set lo up && ip link add name one type veth peer name two && unshare -n true";
-        unshare(way, try_it).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-    };
-    // Whoever is no root may have one all the same, as the root of a user namespace.
-    let ways: [&[&str]; 2] = [&["-n"], &["-r", "-n"]];
-    let Some(way) = ways.into_iter().find(works) else {
+    let set_up =
+        "ip link set lo up && ip link add name one type veth peer name two && ip link del one && unshare -n true";
+    let Some(mut there) = own(set_up) else {
         skip("a link that is down: unshare or ip is missing or not allowed here");
         return false;
     };
     // What must be built is built out here.
     let _ = &*HOST;
     let came = tempfile::NamedTempFile::new().unwrap();
-    let mut there = unshare(way, "ip link set lo up && exec \"$0\" \"$@\"");
     there.arg(env::current_exe().unwrap()).args(["--exact", test, "--include-ignored", "--nocapture"]);
     let status = there.env(INSIDE, came.path()).env("ZLMJ_FLEET", program()).status().unwrap();
     assert!(status.success(), "in a network of its own: {status}");

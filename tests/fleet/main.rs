@@ -16,19 +16,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fixture::{FENCE, Fleet, LEASE, LOST, wait_for};
+use fixture::{CAMERAS, FENCE, Fleet, LEASE, LOST, wait_for};
 use serde_json::json;
 use support::say;
 use support::server::Server;
 
-const CAMERAS: usize = 400;
 const SOON: Duration = Duration::from_secs(30);
 
 fn placed() -> Fleet {
-    let mut fleet = Fleet::start(4, 200);
-    fleet.sync(&fleet.items(CAMERAS), &[]);
-    fleet.wait_until_all_play(CAMERAS, SOON * 2);
-    fleet
+    Fleet::start(4, 200).playing()
 }
 
 #[test]
