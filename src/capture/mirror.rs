@@ -41,7 +41,8 @@ pub fn is_true(text: &str) -> bool {
 #[derive(Debug, Clone, Default)]
 pub struct Nature {
     /// The names that the source it makes may have: its own, and the one of `stream_replace`.
-    streams: [Option<Arc<Stream>>; 2],
+    own: Option<Stream>,
+    renamed: Option<Box<Stream>>,
     /// The source that it takes by name; it ends for good when that ends.
     taken: Option<Arc<Taken>>,
     can_give_up: bool,
@@ -65,15 +66,20 @@ impl Nature {
         };
         let rules = &facts.rules;
         let is_limited = limit.is_some_and(|text| text.trim().parse::<i64>().unwrap_or(0) >= 0);
-        let mut streams = kind.own_streams(&get, rules).into_iter().map(Arc::new);
+        let mut streams = kind.own_streams(&get, rules).into_iter();
         let is_pull = kind.info().output == Endpoint::Named;
         Nature {
-            streams: [streams.next(), streams.next()],
+            own: streams.next(),
+            renamed: streams.next().map(Box::new),
             taken: kind.taken_stream(&get, rules).map(Arc::new),
             can_give_up: is_limited && !kind.info().is_process,
             tells_media: is_pull && PROTOCOLS.iter().zip(&facts.protocols).any(is_on),
             direct: get(kind.info().connects_to).filter(|_| is_pull).and_then(direct_schema).map_or(0, bit_of),
         }
+    }
+
+    fn streams(&self) -> impl Iterator<Item = &Stream> {
+        self.own.iter().chain(self.renamed.as_deref())
     }
 
     /// For a proxy that was made by an unknown call.
@@ -144,6 +150,10 @@ impl Present {
         self.sources & (if direct == 0 { u16::MAX } else { direct }) != 0
     }
 
+    fn makes(&self, stream: &Stream) -> bool {
+        self.nature.streams().any(|its| its == stream)
+    }
+
     pub fn does(&self) -> Listed {
         match () {
             () if self.playing => Listed::Playing,
@@ -171,9 +181,9 @@ impl Present {
         }
         let was_idle =
             self.idle_since.is_some_and(|since| facts.tells_failures || since.elapsed() <= facts.idle_answer);
-        let is_of_record_app = |stream: &Arc<Stream>| stream.app() == facts.record_app;
+        let is_of_record_app = |stream: &Stream| stream.app() == facts.record_app;
         let is_recorded_app =
-            !facts.record_app.is_empty() && self.nature.streams.iter().flatten().any(is_of_record_app);
+            !facts.record_app.is_empty() && self.nature.streams().any(is_of_record_app);
         // A server that reports failures does so just before a proxy gives up. 8.0 reports only lost connections; but
         // in the recording app, a proxy without viewers is closed while it plays.
         let is_told = facts.tells_failures || is_recorded_app;
@@ -197,9 +207,10 @@ pub struct Filter {
 
 #[derive(Default)]
 pub struct Mirror {
-    proxies: HashMap<ProxyKey, Present>,
-    /// Which proxies make a source, and which take one by name.
-    producers: HashMap<Arc<Stream>, Vec<ProxyKey>>,
+    /// Boxed, since up to half of the table's slots are free.
+    proxies: HashMap<ProxyKey, Box<Present>>,
+    /// Which proxies make a source, unless the name of it is their key; and which take one by name.
+    producers: HashMap<Stream, Vec<ProxyKey>>,
     takers: HashMap<Arc<Taken>, Vec<ProxyKey>>,
     made: u64,
 }
@@ -213,23 +224,25 @@ impl Mirror {
     /// Reserves memory for that many proxies.
     pub fn expect(&mut self, count: usize) {
         self.proxies.reserve(count);
-        self.producers.reserve(count);
     }
 
-    pub fn insert(&mut self, key: ProxyKey, present: Present) {
+    pub fn insert(&mut self, key: ProxyKey, mut present: Present) {
         self.remove(&key);
-        for stream in present.nature.streams.iter().flatten() {
+        for stream in present.nature.streams().filter(|stream| !is_named_by(stream, &key)) {
             add_to(&mut self.producers, stream, key.clone());
+        }
+        if let Some(own) = &mut present.nature.own {
+            own.share(&key.1);
         }
         if let Some(taken) = &present.nature.taken {
             add_to(&mut self.takers, taken, key.clone());
         }
-        self.proxies.insert(key, present);
+        self.proxies.insert(key, Box::new(present));
     }
 
     pub fn remove(&mut self, key: &ProxyKey) -> Option<Present> {
-        let present = self.proxies.remove(key)?;
-        for stream in present.nature.streams.iter().flatten() {
+        let present = *self.proxies.remove(key)?;
+        for stream in present.nature.streams().filter(|stream| !is_named_by(stream, key)) {
             drop_from(&mut self.producers, stream, key);
         }
         if let Some(taken) = &present.nature.taken {
@@ -249,7 +262,7 @@ impl Mirror {
     }
 
     pub fn get(&self, key: &ProxyKey) -> Option<&Present> {
-        self.proxies.get(key)
+        self.proxies.get(key).map(|present| &**present)
     }
 
     /// A proxy that still works; to the reconciler, others do not exist.
@@ -258,7 +271,7 @@ impl Mirror {
     }
 
     pub fn get_mut(&mut self, key: &ProxyKey) -> Option<&mut Present> {
-        self.proxies.get_mut(key)
+        self.proxies.get_mut(key).map(|present| &mut **present)
     }
 
     /// A source was registered or unregistered. Returns false if that changes no proxy; adds an event for each that
@@ -271,10 +284,9 @@ impl Mirror {
         events: &mut Vec<Event>,
     ) -> bool {
         let bit = bit_of(schema);
-        let producers = self.producers.get(stream).map_or(&[][..], Vec::as_slice);
         let mut changed = false;
-        for key in producers {
-            let Some(present) = self.proxies.get_mut(key) else { continue };
+        for key in makers(&self.producers, stream) {
+            let Some(present) = self.proxies.get_mut(&key).filter(|present| present.makes(stream)) else { continue };
             let (had_sources, played) = (present.sources != 0, present.playing);
             if is_there {
                 if !had_sources {
@@ -290,7 +302,7 @@ impl Mirror {
             }
             changed |= had_sources != (present.sources != 0) || played != present.playing;
             if present.playing != played {
-                events.push(Event::MediaChanged(key.clone()));
+                events.push(Event::MediaChanged(key));
             }
         }
         if self.takers.is_empty() {
@@ -307,8 +319,8 @@ impl Mirror {
 
     /// This stream has no viewers now.
     pub fn nobody_watches(&mut self, stream: &Stream) {
-        for key in self.producers.get(stream).map_or(&[][..], Vec::as_slice) {
-            if let Some(present) = self.proxies.get_mut(key) {
+        for key in makers(&self.producers, stream) {
+            if let Some(present) = self.proxies.get_mut(&key).filter(|present| present.makes(stream)) {
                 present.idle_since = Some(Instant::now());
                 present.failed = false;
             }
@@ -343,13 +355,13 @@ impl Filter {
     pub fn hits(&self, present: &Present) -> bool {
         let wanted = if self.schema.is_empty() { u16::MAX } else { bit_of(&self.schema) };
         let is_any = |named: &str, its: &str| named.is_empty() || named == its;
-        let is_named = |stream: &Arc<Stream>| {
+        let is_named = |stream: &Stream| {
             is_any(&self.vhost, stream.vhost())
                 && is_any(&self.app, stream.app())
                 && is_any(&self.stream, stream.stream())
         };
         (present.has_source || present.had_sources & wanted != 0)
-            && present.nature.streams.iter().flatten().any(is_named)
+            && present.nature.streams().any(is_named)
     }
 }
 
@@ -359,12 +371,28 @@ fn bit_of(schema: &str) -> u16 {
     1 << SCHEMAS.iter().position(|its| *its == schema).unwrap_or(15)
 }
 
-fn add_to<T: std::hash::Hash + Eq>(index: &mut HashMap<Arc<T>, Vec<ProxyKey>>, at: &Arc<T>, key: ProxyKey) {
-    // Usually there is only one.
-    index.entry(Arc::clone(at)).or_insert_with(|| Vec::with_capacity(1)).push(key);
+/// The proxies that may make this source; those whose key is its name are in no index.
+fn makers(index: &HashMap<Stream, Vec<ProxyKey>>, stream: &Stream) -> impl Iterator<Item = ProxyKey> {
+    let named = namers().map(|kind| (kind, Arc::clone(stream.name())));
+    named.chain(index.get(stream).into_iter().flatten().cloned())
 }
 
-fn drop_from<T: std::hash::Hash + Eq>(index: &mut HashMap<Arc<T>, Vec<ProxyKey>>, at: &Arc<T>, key: &ProxyKey) {
+/// Whether the key of a proxy is the name of this source, as it usually is.
+fn is_named_by(stream: &Stream, (kind, key): &ProxyKey) -> bool {
+    namers().any(|namer| namer == *kind) && key == stream.name()
+}
+
+/// The kinds whose keys name what they make.
+fn namers() -> impl Iterator<Item = Kind> {
+    Kind::ALL.iter().copied().filter(|kind| kind.info().output == Endpoint::Named)
+}
+
+fn add_to<T: std::hash::Hash + Eq + Clone>(index: &mut HashMap<T, Vec<ProxyKey>>, at: &T, key: ProxyKey) {
+    // Usually there is only one.
+    index.entry(at.clone()).or_insert_with(|| Vec::with_capacity(1)).push(key);
+}
+
+fn drop_from<T: std::hash::Hash + Eq>(index: &mut HashMap<T, Vec<ProxyKey>>, at: &T, key: &ProxyKey) {
     if let Some(keys) = index.get_mut(at) {
         keys.retain(|its| its != key);
         if keys.is_empty() {

@@ -1,6 +1,7 @@
 //! The names of media sources, and how MediaServer derives them from arguments.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The virtual host of a stream without one.
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
@@ -9,7 +10,7 @@ pub const DEFAULT_VHOST: &str = "__defaultVhost__";
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Stream {
     /// `vhost/app/stream`: one allocation, since there is one for each proxy.
-    name: Box<str>,
+    name: Arc<str>,
     /// The offsets of app and stream.
     app: u32,
     stream: u32,
@@ -64,6 +65,17 @@ impl Stream {
     /// `app/stream`.
     pub fn path(&self) -> &str {
         self.name.get(self.app as usize..).unwrap_or_default()
+    }
+
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Lets it share this copy of its name.
+    pub fn share(&mut self, name: &Arc<str>) {
+        if self.name == *name {
+            self.name = Arc::clone(name);
+        }
     }
 
     fn part(&self, from: u32, next: u32) -> &str {

@@ -95,7 +95,8 @@ struct Call {
 #[derive(Default)]
 pub struct Plan {
     limits: Limits,
-    proxies: HashMap<ProxyKey, Proxy>,
+    /// Boxed, since up to half of the table's slots are free.
+    proxies: HashMap<ProxyKey, Box<Proxy>>,
     /// What the server has under these keys is not what is wanted: it is changed or replaced when they are started.
     stale: HashMap<ProxyKey, Existing>,
     queue: Queue,
@@ -233,7 +234,7 @@ impl Plan {
         let revive = self.limits.revive;
         let usual = if revive.is_zero() { LOOK_AT_LEAST } else { revive.clamp(LOOK_AT_MOST, LOOK_AT_LEAST) };
         self.next_look = (now + self.jittered(usual, self.looks)).max(self.soonest_look);
-        let next_try = |proxy: &Proxy| match proxy.phase {
+        let next_try = |proxy: &Box<Proxy>| match proxy.phase {
             Phase::Down { not_before, blocked: false, .. } => Some(not_before),
             _ => None,
         };
