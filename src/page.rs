@@ -72,6 +72,16 @@ mod tests {
     }
 
     #[test]
+    fn the_page_knows_every_kind_of_proxy() {
+        let text = |path: &str| String::from_utf8_lossy(answer(path, "").unwrap().body).into_owned();
+        let names = crate::model::Kind::ALL.iter().map(|kind| kind.name());
+        let listed: Vec<_> = names.clone().map(|name| format!("'{name}'")).collect();
+        assert!(text("/journal/review.js").contains(&format!("KINDS = [{}]", listed.join(", "))));
+        let texts = text("/journal/text.js");
+        assert!(names.into_iter().all(|name| texts.contains(&format!("'kind.{name}': ["))));
+    }
+
+    #[test]
     fn files_are_sent_once_and_then_only_when_they_have_changed() {
         let first = answer("/journal/", "").unwrap();
         assert_eq!((first.status, header(&first, "Content-Type")), (200, Some("text/html; charset=utf-8")));

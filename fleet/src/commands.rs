@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use zlm_journal::model::redact_arg;
 
 use crate::config;
 use crate::etcd::Store;
@@ -23,18 +24,12 @@ pub async fn export(store: &Store, seal: &Seal, label: Option<&str>, reveal: boo
         if label.is_some_and(|label| label != camera.label) {
             continue;
         }
-        let mut args = seal.open(key, &camera.args)?;
-        if !reveal {
-            for (name, value) in &mut args {
-                if name.contains("pwd") || name.contains("passw") || name.contains("passPhrase") {
-                    model::HIDDEN.clone_into(value);
-                } else if value.contains("://") {
-                    *value = model::without_credentials(value);
-                }
-            }
-        }
-        let item = model::item_of(camera, &args);
-        items.push(Value::Object(item));
+        let item = model::item_of(camera, &seal.open(key, &camera.args)?);
+        let shown = |(name, value): (String, Value)| match reveal {
+            true => (name, value),
+            false => (name.clone(), redact_arg(&name, value)),
+        };
+        items.push(Value::Object(item.into_iter().map(shown).collect()));
     }
     Ok(json!({ "revision": wanted.revision, "items": items }))
 }

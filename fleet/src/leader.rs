@@ -1,4 +1,4 @@
-//! The elected one: sees everything of the fleet, plans, and writes where each camera belongs, in transactions that only
+//! The elected one: sees everything of the fleet, has `place` plan, and writes where each camera belongs, in transactions that only
 //! count while it is still elected and everything is still as it was seen.
 
 use std::collections::{BTreeMap, HashMap};

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use zlm_journal::model::url::host_of;
+use zlm_journal::model::{Kind, is_redacted, redact_value};
 
 /// What this program reads and writes. A newer one is left alone.
 pub const SCHEMA: u32 = 1;
@@ -49,8 +51,6 @@ fn one() -> u32 {
     1
 }
 
-/// What stands in place of a password where it is not shown.
-pub const HIDDEN: &str = "***";
 /// Bytes of a camera's arguments at most.
 const LONGEST: usize = 64 << 10;
 
@@ -319,7 +319,7 @@ pub fn camera_of(item: &Map<String, Value>, label: Option<&str>) -> Result<(Stri
     let key = format!("{}/{}/{}", part("vhost")?, part("app")?, part("stream")?);
     ensure!(key.len() <= 1024, "the key is longer than 1024 bytes");
     let url = args.get("url").context("url is missing")?;
-    let host = host_of(url).with_context(|| format!("url has no host: {}", without_credentials(url)))?;
+    let host = host_of(url).with_context(|| format!("url has no host: {}", redact_value(url)))?;
     let plain = |name: &str, value: Option<String>| -> Result<Option<Arc<str>>> {
         let Some(value) = value else { return Ok(None) };
         crate::config::name(name, &value)?;
@@ -353,10 +353,11 @@ pub fn camera_of(item: &Map<String, Value>, label: Option<&str>) -> Result<(Stri
             "{name} is not known: expected fleet_zone, fleet_node, fleet_weight, fleet_group, fleet_overlap or fleet_label"
         );
     }
-    ensure!(
-        !args.values().any(|value| value == HIDDEN || value.contains("://***@")),
-        "it has {HIDDEN} where a password was: export with --reveal"
-    );
+    if let Some((name, _)) = args.iter().find(|(name, value)| is_redacted(name, value)) {
+        bail!("the credentials in its {name} are hidden: export with --reveal");
+    }
+    let given = args.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    Kind::Pull.check_options(given).map_err(|error| anyhow!(error.message))?;
     let length: usize = args.iter().map(|(name, value)| name.len() + value.len()).sum();
     ensure!(length <= LONGEST, "its arguments have {length} bytes: expected at most {LONGEST}");
     ensure!(
@@ -394,30 +395,6 @@ pub fn item_of(camera: &Camera, args: &Args) -> Map<String, Value> {
     item
 }
 
-/// The host that a URL names, without user, password and port.
-fn host_of(url: &str) -> Option<String> {
-    let (_, rest) = url.split_once("://")?;
-    // A password may have a slash in it, so the host comes after the last @ of what comes before the first ?.
-    let rest = rest.split(['?', '#']).next()?;
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    let authority = rest.split('/').next()?;
-    let host = match authority.strip_prefix('[') {
-        Some(six) => six.split(']').next()?,
-        None => authority.split(':').next()?,
-    };
-    (!host.is_empty()).then(|| host.to_ascii_lowercase())
-}
-
-/// A URL as it may be shown.
-pub fn without_credentials(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return "…".to_owned() };
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
-    match rest.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://***@{host}"),
-        None => format!("{scheme}://{rest}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -451,8 +428,12 @@ mod tests {
             ("fleet_zone", json!("a b"), "fleet_zone"),
             ("fleet_colour", json!("red"), "fleet_colour"),
             ("journal_label", json!("x"), "journal_label"),
+            ("journal_hours", json!("25:00-26:00"), "journal_hours"),
+            ("journal_hour", json!("08:00-18:00"), "journal_hour"),
             ("fleet_label", json!("y"), "--label y"),
             ("url", json!("rtsp://***@10.0.0.1/1"), "--reveal"),
+            ("url", json!("rtmp://10.0.0.1/live/gate?token=***"), "--reveal"),
+            ("rtsp_pwd", json!("***"), "its rtsp_pwd"),
             ("custom_header", json!("x".repeat(70_000)), "at most 65536"),
         ] {
             let mut item = item(good.clone());
@@ -462,18 +443,6 @@ mod tests {
         }
         let error = camera_of(&item(json!({"vhost": "v", "app": "live"})), None).unwrap_err().to_string();
         assert_eq!(error, "stream is missing");
-    }
-
-    #[test]
-    fn hosts_are_found_whatever_the_password() {
-        for (url, host) in [
-            ("rtsp://10.0.0.1/1", Some("10.0.0.1")),
-            ("rtsp://u:p@ss/w@10.0.0.1:554/1", Some("10.0.0.1")),
-            ("rtsp://[fe80::1]:554/1", Some("fe80::1")),
-            ("rtsp://", None),
-        ] {
-            assert_eq!(host_of(url).as_deref(), host, "{url}");
-        }
     }
 
     #[test]

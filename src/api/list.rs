@@ -11,7 +11,7 @@ use super::search::Search;
 use super::{Reply, Request};
 use crate::error::{Error, Result};
 use crate::model::{
-    Args, BACKUP_URLS, Entry, Hours, InUse, Kind, LABEL, Options, ProxyKey, State, redact, redact_all,
+    Args, BACKUP_URLS, Entry, Hours, InUse, Kind, LABEL, Options, ProxyKey, State, redact, redact_arg,
     redact_value, urls_of,
 };
 use crate::plugin::Plugin;
@@ -194,7 +194,7 @@ pub fn in_use(args: &Args, reveal: bool) -> Option<InUse> {
     Some(InUse { url, ..in_use.clone() })
 }
 
-/// Arguments, without the credentials in URLs unless `reveal` is set.
+/// Arguments, without credentials unless `reveal` is set.
 pub fn shown(args: &Args, reveal: bool) -> Value {
     match serde_json::from_str(args.as_str()) {
         Ok(Value::Object(mut object)) => {
@@ -206,8 +206,11 @@ pub fn shown(args: &Args, reveal: bool) -> Value {
                     *value = urls.into();
                 }
             }
-            let object = Value::Object(object);
-            if reveal { object } else { redact_all(object, redact_value) }
+            if !reveal {
+                object =
+                    object.into_iter().map(|(name, value)| (name.clone(), redact_arg(&name, value))).collect();
+            }
+            Value::Object(object)
         }
         _ => json!(Outcome::refused(OTHER_FAILED, "these arguments cannot be read")),
     }

@@ -182,8 +182,7 @@ impl Present {
         let was_idle =
             self.idle_since.is_some_and(|since| facts.tells_failures || since.elapsed() <= facts.idle_answer);
         let is_of_record_app = |stream: &Stream| stream.app() == facts.record_app;
-        let is_recorded_app =
-            !facts.record_app.is_empty() && self.nature.streams().any(is_of_record_app);
+        let is_recorded_app = !facts.record_app.is_empty() && self.nature.streams().any(is_of_record_app);
         // A server that reports failures does so just before a proxy gives up. 8.0 reports only lost connections; but
         // in the recording app, a proxy without viewers is closed while it plays.
         let is_told = facts.tells_failures || is_recorded_app;
@@ -286,7 +285,9 @@ impl Mirror {
         let bit = bit_of(schema);
         let mut changed = false;
         for key in makers(&self.producers, stream) {
-            let Some(present) = self.proxies.get_mut(&key).filter(|present| present.makes(stream)) else { continue };
+            let Some(present) = self.proxies.get_mut(&key).filter(|present| present.makes(stream)) else {
+                continue;
+            };
             let (had_sources, played) = (present.sources != 0, present.playing);
             if is_there {
                 if !had_sources {
@@ -360,8 +361,7 @@ impl Filter {
                 && is_any(&self.app, stream.app())
                 && is_any(&self.stream, stream.stream())
         };
-        (present.has_source || present.had_sources & wanted != 0)
-            && present.nature.streams().any(is_named)
+        (present.has_source || present.had_sources & wanted != 0) && present.nature.streams().any(is_named)
     }
 }
 

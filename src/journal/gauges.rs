@@ -1,4 +1,4 @@
-//! Counters for monitoring. Any thread, without a lock.
+//! Counters of commits and errors, for monitoring; the queue is in `Journal::report`. Any thread, without a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

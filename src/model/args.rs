@@ -281,10 +281,11 @@ impl Read {
         here.chain(only_there).map(|(name, _)| name.as_str()).filter(|name| !Options::has(name))
     }
 
-    /// The values that are strings, and each of the backup URLs.
-    pub fn texts(&self) -> impl Iterator<Item = Cow<'_, str>> {
-        let plain = self.0.values().filter_map(Value::as_str).map(Cow::Borrowed);
-        plain.chain(self.get(BACKUP_URLS).and_then(urls_of).into_iter().flatten().map(Cow::Owned))
+    /// The names and values of those that are strings, and of each of the backup URLs.
+    pub fn texts(&self) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+        let plain = self.0.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?.into())));
+        let backups = self.get(BACKUP_URLS).and_then(urls_of).into_iter().flatten();
+        plain.chain(backups.map(|url| (BACKUP_URLS, url.into())))
     }
 }
 

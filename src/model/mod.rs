@@ -18,7 +18,7 @@ pub use self::args::{Args, MAX_ARGS_BYTES, Read, body_of};
 pub use self::hours::Hours;
 pub use self::kind::{Endpoint, Existing, Kind};
 pub use self::options::{BACKUP_URLS, Backups, InUse, LABEL, Options, urls_of};
-pub use self::redact::{redact, redact_all, redact_reason, redact_value};
+pub use self::redact::{is_redacted, redact, redact_all, redact_arg, redact_reason, redact_value};
 pub use self::stream::{DEFAULT_VHOST, NamingRules, Stream};
 use crate::error::{Error, Result};
 

@@ -1,4 +1,5 @@
-//! Hides credentials in URLs: `user:password@`, and the values of names such as `pwd=` or `token=` in path and query.
+//! Hides credentials in URLs: `user:password@`, and the values of names such as `pwd=` or `token=` in path and query; and
+//! arguments with such names.
 //! If it is unclear where a password ends, more is hidden rather than less. Takes time linear in the text.
 
 use std::cmp::Reverse;
@@ -39,6 +40,9 @@ const SECRETS: [&str; 21] = [
     "jwt",
 ];
 
+/// HTTP headers for a camera, which are given for its credentials.
+const HEADERS: &str = "custom_header";
+
 /// Other names in the paths of recorders: in a path, only the next name ends a value.
 const OTHERS: [&str; 7] = ["channel", "ch", "chn", "stream", "subtype", "unicast", "proto"];
 
@@ -54,6 +58,20 @@ pub fn redact(text: &str) -> String {
 /// The same for a value: if it begins like a URL, all of it is one.
 pub fn redact_value(value: &str) -> String {
     without(value, &of_value(value))
+}
+
+/// An argument of a call. One with the name of a secret, such as `rtsp_pwd`, is hidden completely.
+pub fn redact_arg(name: &str, value: Value) -> Value {
+    match value {
+        Value::String(text) if text.is_empty() => Value::String(text),
+        _ if is_secret_arg(name) => Value::from(HIDDEN),
+        other => redact_all(other, redact_value),
+    }
+}
+
+/// Whether an argument was redacted, so that its credentials are lost.
+pub fn is_redacted(name: &str, value: &str) -> bool {
+    of_arg(name, value).into_iter().any(|range| value.get(range) == Some(HIDDEN))
 }
 
 /// Redacts each string of a JSON value separately.
@@ -73,9 +91,9 @@ pub fn redact_all(value: Value, redact: fn(&str) -> String) -> Value {
 pub fn redact_reason(reason: &str, args: &Read) -> String {
     let mut pieces = BTreeSet::new();
     let texts: Vec<_> = args.texts().collect();
-    for value in texts.iter().map(AsRef::as_ref) {
+    for (name, value) in &texts {
         let value: &str = value;
-        for secret in of_value(value).into_iter().filter_map(|range| value.get(range)) {
+        for secret in of_arg(name, value).into_iter().filter_map(|range| value.get(range)) {
             pieces.insert(secret);
             pieces.extend(secret.split(['/', '@', ':', '?', '#', ' ']));
         }
@@ -143,6 +161,14 @@ fn of_value(value: &str) -> Vec<Range<usize>> {
     let mut hidden = Vec::new();
     of_url(url, scheme.len() + 3, url, &mut hidden);
     hidden
+}
+
+fn of_arg(name: &str, value: &str) -> Vec<Range<usize>> {
+    if is_secret_arg(name) { vec![0..value.len()] } else { of_value(value) }
+}
+
+fn is_secret_arg(name: &str) -> bool {
+    is_secret(name) || name.eq_ignore_ascii_case(HEADERS)
 }
 
 fn is_scheme(text: &str) -> bool {
@@ -430,6 +456,30 @@ mod tests {
     }
 
     #[test]
+    fn an_argument_with_the_name_of_a_secret_is_hidden_and_one_that_was_is_known() {
+        for (name, value, shown) in [
+            ("rtsp_pwd", "p w", "***"),
+            ("RTSP_User", "admin", "***"),
+            ("passPhrase", "0123456789", "***"),
+            ("custom_header", "Authorization=Basic YTpi", "***"),
+            ("rtsp_pwd", "", ""),
+            ("rtsp_pwd_md5", "1", "1"),
+            ("proxy_url", "http://u:p@10.0.0.2:3128", "http://***@10.0.0.2:3128"),
+            ("url", "rtmp://h/a?token=x&y=1", "rtmp://h/a?token=***&y=1"),
+            ("url", "rtsp://h/user=a_password=b_channel=1", "rtsp://h/user=***_password=***_channel=1"),
+            ("url", "rtsp://h/a***b", "rtsp://h/a***b"),
+            ("stream", "***", "***"),
+        ] {
+            assert_eq!(redact_arg(name, value.into()), shown, "{name}");
+            assert!(!is_redacted(name, value), "{name}={value}");
+            assert_eq!(is_redacted(name, shown), value != shown, "{name}={shown}");
+        }
+        let hex = serde_json::json!({ "hex": "c4e3" });
+        assert_eq!(redact_arg("rtsp_pwd", hex.clone()), HIDDEN);
+        assert_eq!(redact_arg("url", hex.clone()), hex);
+    }
+
+    #[test]
     fn what_the_server_says_of_a_proxy_shows_no_part_of_its_secrets() {
         for (url, reason, shown) in [
             (
@@ -440,9 +490,11 @@ mod tests {
             ("rtsp://admin:p w@nvr/c", "no host p w, nor w", "no host *** ***, nor ***"),
             ("rtsp://nvr/c?token=ab/cd==", "404: c?token=ab/cd==, cd==", "404: c?token=***, ***"),
             ("rtsp://nvr/c?token=1", "10 of 11 s", "10 of 11 s"),
+            ("rtsp://nvr/c", "401: not geheim", "401: not ***"),
             ("rtsp://nvr/c", "cannot play rtsp://u:p@nvr/c", "cannot play rtsp://***@nvr/c"),
         ] {
-            let args = Args::from_pairs([(b"url".as_slice(), url.as_bytes())]).unwrap();
+            let args = [(b"url".as_slice(), url.as_bytes()), (b"rtsp_pwd", b"geheim")];
+            let args = Args::from_pairs(args).unwrap();
             assert_eq!(redact_reason(reason, &args.read()), shown);
         }
     }

@@ -254,7 +254,8 @@ fn planned_work_leaves_no_gap_where_a_camera_bears_two_connections() {
 #[ignore = "slow: just test-fleet"]
 fn what_is_wanted_changes_as_a_whole() {
     let mut fleet = Fleet::start(2, 200);
-    let items = fleet.items(300);
+    let mut items = fleet.items(300);
+    items[7]["rtsp_pwd"] = json!("geheim");
     let dry = fleet.sync(&items, &["--dry-run"]);
     assert_eq!((dry["added"].as_array().unwrap().len(), dry["dry_run"] == true), (300, true));
     assert_eq!(fleet.status()["cameras"], 0);
@@ -262,7 +263,14 @@ fn what_is_wanted_changes_as_a_whole() {
     fleet.wait_until_all_play(300, SOON);
     // Passwords are not in etcd in clear, nor anywhere in its files.
     let exported = fleet.command(&["export", "--reveal"]);
-    assert!(exported.contains(&fleet.street.url(7)));
+    assert!(exported.contains(&fleet.street.url(7)) && exported.contains("geheim"));
+    // What is shown without it cannot be taken for what is wanted.
+    let hidden = fleet.dir.path().join("hidden.json");
+    let shown = fleet.command(&["export"]);
+    assert!(shown.contains(&fleet.street.url(7)) && !shown.contains("geheim"));
+    std::fs::write(&hidden, shown).unwrap();
+    let error = fleet.try_command(&["sync", hidden.to_str().unwrap(), "--all-labels"]).unwrap_err();
+    assert!(error.contains("the credentials in its rtsp_pwd are hidden: export with --reveal"), "{error}");
     let dump = support::run(std::process::Command::new("etcdctl").env("ETCDCTL_API", "3").args([
         "--endpoints",
         &fleet.etcd.members[0].client,
@@ -271,7 +279,7 @@ fn what_is_wanted_changes_as_a_whole() {
         "/zlm-fleet/",
     ]));
     assert!(
-        dump.contains("cameras/__defaultVhost__/live/c7") && !dump.contains("camera7"),
+        dump.contains("cameras/__defaultVhost__/live/c7") && !dump.contains("camera7") && !dump.contains("geheim"),
         "a URL is there in clear"
     );
 
