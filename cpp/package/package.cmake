@@ -63,7 +63,7 @@ if(ZLM_JOURNAL_MK_INCLUDE)
     file(WRITE "${CMAKE_CURRENT_BINARY_DIR}/package/mk.map" "{ global: zlm_journal_mk_*; local: *; };\n")
     foreach(kind static shared)
         string(TOUPPER "${kind}" type)
-        add_library(zlm_journal_mk_${kind} ${type} cpp/mk_host.cpp)
+        add_library(zlm_journal_mk_${kind} ${type} cpp/mk_host.cpp cpp/mk_proxy.cpp)
         set_target_properties(zlm_journal_mk_${kind} PROPERTIES
             CXX_STANDARD 11 CXX_STANDARD_REQUIRED ON
             POSITION_INDEPENDENT_CODE ON

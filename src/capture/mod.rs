@@ -10,6 +10,7 @@
 
 mod mirror;
 mod ours;
+mod own_end;
 mod reply;
 mod state;
 #[cfg(test)]
@@ -17,29 +18,25 @@ mod tests;
 mod waiting;
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
 pub use self::mirror::{Filter, HostFacts, PROTOCOLS, is_true};
-use self::mirror::{Nature, OwnEnd, Present};
+use self::mirror::{Nature, Present};
 pub use self::ours::Lacking;
 pub use self::reply::{Answer, Outcome, refusal, reply};
 pub use self::state::CLOSES;
-use self::state::{Ask, Doubt, Open, State, Told};
+use self::state::{Ask, Open, State, Told};
 pub use self::waiting::Client;
 use self::waiting::Waiting;
 use crate::error::{Error, Result};
 use crate::journal::{Ack, Call, Cause, Done, Journal};
-use crate::model::State::Dormant;
 use crate::model::{Args, Existing, Kind, Op, ProxyKey, Stream};
 use crate::reconcile::{Add, Event, Handle};
-use crate::settings::{OnError, OnGiveUp, OnIdleClose, RestoreMode};
+use crate::settings::{OnError, RestoreMode};
 
 /// The reason in the history when a proxy is forgotten because MediaServer has given it up.
 pub const GAVE_UP: &str = "the server gave it up (on_give_up=forget)";
-/// The end of a source is reported at most this long after the end of a push that takes it.
-const DOUBT: Duration = Duration::from_secs(2);
 
 /// MediaServer, for our own calls. Each function returns at once.
 pub trait Server: Send + Sync {
@@ -356,54 +353,6 @@ impl Capture {
                 _ => {}
             }
         });
-    }
-
-    /// Handles an end that nobody asked for.
-    fn ended_by_itself(&self, state: &mut State, told: &mut Told, key: &ProxyKey, present: &Present) {
-        let settings = self.journal.settings();
-        match present.own_end(&self.facts()) {
-            OwnEnd::Idle => {
-                let op = match settings.on_idle_close {
-                    OnIdleClose::Forget => Op::Remove,
-                    OnIdleClose::Dormant => Op::Set(Dormant),
-                };
-                self.record_own_end(told, key, op, "closed for lack of viewers");
-            }
-            // It goes on with the next one.
-            OwnEnd::GaveUp
-                if self.journal.get(key.0, &key.1).is_some_and(|entry| entry.args.backups().is_some()) => {}
-            OwnEnd::GaveUp if settings.on_give_up == OnGiveUp::Forget => match present.taken() {
-                None => self.forget_given_up(told, key),
-                // MediaServer may end it before it reports the end of its source: wait until it is clear which of the
-                // two it was.
-                Some(taken) => state.doubts.extend(self.journal.get(key.0, &key.1).map(|entry| Doubt {
-                    key: key.clone(),
-                    seq: entry.seq,
-                    taken: Arc::clone(taken),
-                    since: Instant::now(),
-                })),
-            },
-            OwnEnd::GaveUp | OwnEnd::Other => {}
-        }
-    }
-
-    fn forget_given_up(&self, told: &mut Told, key: &ProxyKey) {
-        if self.record_own_end(told, key, Op::Remove, GAVE_UP) {
-            told.events.push(Event::GivenUp);
-        }
-    }
-
-    /// Returns false if the proxy is not enabled.
-    fn record_own_end(&self, told: &mut Told, key: &ProxyKey, op: Op, reason: &str) -> bool {
-        let is_wanted = self.journal.wants(key.0, &key.1, 0);
-        if is_wanted {
-            log::info!("journal: {} {}: {reason}", key.0.name(), key.1);
-            let cause = Cause { origin: "MediaServer".to_owned(), reason: reason.to_owned() };
-            let call = Call { op, kind: key.0, key: &key.1, args: None, already_exists: false, cause };
-            told.has_queued = true;
-            self.journal.queue(call, Done::new(drop));
-        }
-        is_wanted
     }
 
     /// A source of the server was registered or unregistered.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::Capture;
 use super::mirror::{Nature, Present};
-use super::state::{Ask, Doubt, Open, State, Told};
-use super::{Capture, DOUBT};
+use super::state::{Ask, Open, State, Told};
 use crate::journal::Cause;
 use crate::model::{Existing, ProxyKey};
 use crate::reconcile::{self, Add, Added, Event, Listed};
@@ -131,17 +131,6 @@ impl Capture {
                 self.release(state, told, id, &key);
             }
         });
-    }
-
-    /// A push whose source still exists after a while has used up its retries.
-    fn settle_doubts(&self, state: &mut State, told: &mut Told) {
-        let is_over = |doubt: &mut Doubt| doubt.since.elapsed() >= DOUBT;
-        let over: Vec<Doubt> = state.doubts.extract_if(.., is_over).collect();
-        for Doubt { key, seq, .. } in over {
-            if self.journal.wants(key.0, &key.1, seq) && state.mirror.get(&key).is_none() {
-                self.forget_given_up(told, &key);
-            }
-        }
     }
 
     /// Ends the turn of a call, and lets the next call on the key run.

@@ -164,7 +164,10 @@ fn of_value(value: &str) -> Vec<Range<usize>> {
 }
 
 fn of_arg(name: &str, value: &str) -> Vec<Range<usize>> {
-    if is_secret_arg(name) { vec![0..value.len()] } else { of_value(value) }
+    match is_secret_arg(name) {
+        true => std::iter::once(0..value.len()).collect(),
+        false => of_value(value),
+    }
 }
 
 fn is_secret_arg(name: &str) -> bool {

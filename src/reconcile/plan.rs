@@ -234,11 +234,13 @@ impl Plan {
         let revive = self.limits.revive;
         let usual = if revive.is_zero() { LOOK_AT_LEAST } else { revive.clamp(LOOK_AT_MOST, LOOK_AT_LEAST) };
         self.next_look = (now + self.jittered(usual, self.looks)).max(self.soonest_look);
-        let next_try = |proxy: &Box<Proxy>| match proxy.phase {
+        let next_try = |proxy: &Proxy| match proxy.phase {
             Phase::Down { not_before, blocked: false, .. } => Some(not_before),
             _ => None,
         };
-        if let Some(at) = self.proxies.values().filter_map(next_try).min().filter(|_| !revive.is_zero()) {
+        if let Some(at) =
+            self.proxies.values().map(Box::as_ref).filter_map(next_try).min().filter(|_| !revive.is_zero())
+        {
             self.look_by(at);
         }
     }

@@ -2,6 +2,7 @@
 
 use super::ours::Called;
 use super::*;
+use crate::capture::own_end::DOUBT;
 
 const PUSH: [(&str, &str); 6] = [
     ("schema", "rtmp"),

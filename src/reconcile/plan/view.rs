@@ -60,9 +60,10 @@ impl Plan {
         let mut found: Vec<_> = self
             .proxies
             .iter()
+            .map(|(key, proxy)| (key, &**proxy))
             .filter(|((_, key), proxy)| only.map_or(proxy.phase != Phase::Playing, |only| only == key.as_ref()))
             .collect();
-        let worst = |(_, proxy): &(&ProxyKey, &Box<Proxy>)| (Reverse(proxy.attempts()), proxy.seq);
+        let worst = |(_, proxy): &(&ProxyKey, &Proxy)| (Reverse(proxy.attempts()), proxy.seq);
         if found.len() > most {
             // With 100,000 proxies, only those that are shown are sorted.
             found.select_nth_unstable_by_key(most, worst);

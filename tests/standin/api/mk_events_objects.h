@@ -1,4 +1,4 @@
-/* The part of ZLMediaKit's C API that the host in cpp/mk_host.cpp and the examples use, for the stand-in. ZLMediaKit has one
+/* The part of ZLMediaKit's C API that the host (cpp/mk_*.cpp) and the examples use, for the stand-in. ZLMediaKit has one
  * header for each of these groups; here mk_mediakit.h and this file have them all. */
 #ifndef ZLM_JOURNAL_STANDIN_MK_H
 #define ZLM_JOURNAL_STANDIN_MK_H
