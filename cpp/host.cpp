@@ -63,11 +63,7 @@ struct Add {
         , stream(stringOf(add.stream.stream))
         , setting(stringOf(add.setting))
         , url(stringOf(add.url))
-        , body(stringOf(add.body)) {
-        for (size_t i = 0; i < add.args_len; ++i) {
-            args[stringOf(add.args[i].name)] = stringOf(add.args[i].value);
-        }
-    }
+        , body(stringOf(add.body)) {}
 
     const std::string key;
     const uint64_t seq;
@@ -76,8 +72,16 @@ struct Add {
     const std::string schema, vhost, app, stream;
     const std::string setting;
     const std::string url, body;
-    mINI args;
 };
+
+// What a change in place needs besides.
+mINI argsOf(const zlm_journal_add &add) {
+    mINI args;
+    for (size_t i = 0; i < add.args_len; ++i) {
+        args[stringOf(add.args[i].name)] = stringOf(add.args[i].value);
+    }
+    return args;
+}
 
 void remove(uint64_t call, const std::string &remove_api, const std::string &key) {
     const Scope scope(call);
@@ -129,7 +133,7 @@ void add(uint64_t call, const AddPtr &add) {
 }
 
 // Returns false if the pull has ended. Otherwise on its poller.
-bool update(uint64_t call, const Add &add) {
+bool update(uint64_t call, const Add &add, const mINI &args) {
     const auto pull = pulls::find(add.key);
     if (!pull) {
         return false;
@@ -140,7 +144,7 @@ bool update(uint64_t call, const Add &add) {
         (void)zlm_journal_host_updated(plugin().journal, call);
         crash::made(call);
     };
-    pulls::update(pull, add.url, add.args, updated, [start](const SockException &error) {
+    pulls::update(pull, add.url, args, updated, [start](const SockException &error) {
         start->answer(error ? ZLM_JOURNAL_REFUSED : ZLM_JOURNAL_ACCEPTED, error.what());
     });
     return true;
@@ -155,11 +159,12 @@ void hostAdd(void *, uint64_t call, const zlm_journal_add *borrowed) {
 
 void hostUpdate(void *, uint64_t call, const zlm_journal_add *borrowed) {
     const AddPtr owned = std::make_shared<Add>(*borrowed);
+    const auto args = std::make_shared<const mINI>(argsOf(*borrowed));
     const auto its = pulls::pollerOf(owned->key);
     const auto poller = its ? its : EventPollerPool::Instance().getPoller(false);
     poller->async(
-        [call, owned] {
-            if (!update(call, *owned)) {
+        [call, owned, args] {
+            if (!update(call, *owned, *args)) {
                 add(call, owned);
             }
         },
