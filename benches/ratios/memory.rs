@@ -69,6 +69,9 @@ impl Server for Taker {
         self.add(call, add);
     }
     fn remove(&self, _: u64, _: &ProxyKey) {}
+    fn restored(&self) {
+        zlm_journal::ffi::c_host::give_back_memory();
+    }
 }
 
 fn resident() -> u64 {

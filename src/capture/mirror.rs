@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use indexmap::IndexMap;
+
 use crate::model::url::direct_schema;
 use crate::model::{Endpoint, Kind, NamingRules, ProxyKey, Stream};
 use crate::reconcile::{Event, Listed};
@@ -206,8 +208,7 @@ pub struct Filter {
 
 #[derive(Default)]
 pub struct Mirror {
-    /// Boxed, since up to half of the table's slots are free.
-    proxies: HashMap<ProxyKey, Box<Present>>,
+    proxies: IndexMap<ProxyKey, Present>,
     /// Which proxies make a source, unless the name of it is their key; and which take one by name.
     producers: HashMap<Stream, Vec<ProxyKey>>,
     takers: HashMap<Arc<Taken>, Vec<ProxyKey>>,
@@ -222,7 +223,7 @@ impl Mirror {
 
     /// Reserves memory for that many proxies.
     pub fn expect(&mut self, count: usize) {
-        self.proxies.reserve(count);
+        self.proxies.reserve_exact(count);
     }
 
     pub fn insert(&mut self, key: ProxyKey, mut present: Present) {
@@ -236,11 +237,11 @@ impl Mirror {
         if let Some(taken) = &present.nature.taken {
             add_to(&mut self.takers, taken, key.clone());
         }
-        self.proxies.insert(key, Box::new(present));
+        self.proxies.insert(key, present);
     }
 
     pub fn remove(&mut self, key: &ProxyKey) -> Option<Present> {
-        let present = *self.proxies.remove(key)?;
+        let present = self.proxies.swap_remove(key)?;
         for stream in present.nature.streams().filter(|stream| !is_named_by(stream, key)) {
             drop_from(&mut self.producers, stream, key);
         }
@@ -261,7 +262,7 @@ impl Mirror {
     }
 
     pub fn get(&self, key: &ProxyKey) -> Option<&Present> {
-        self.proxies.get(key).map(|present| &**present)
+        self.proxies.get(key)
     }
 
     /// A proxy that still works; to the reconciler, others do not exist.
@@ -270,7 +271,7 @@ impl Mirror {
     }
 
     pub fn get_mut(&mut self, key: &ProxyKey) -> Option<&mut Present> {
-        self.proxies.get_mut(key).map(|present| &mut **present)
+        self.proxies.get_mut(key)
     }
 
     /// A source was registered or unregistered. Returns false if that changes no proxy; adds an event for each that

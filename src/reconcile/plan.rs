@@ -12,6 +12,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
+use indexmap::IndexMap;
+
 use super::chain::Chains;
 use super::host::{Added, Listed, UsedUrl, Wanted};
 use super::progress::{Meter, Progress, SourceReport};
@@ -95,8 +97,7 @@ struct Call {
 #[derive(Default)]
 pub struct Plan {
     limits: Limits,
-    /// Boxed, since up to half of the table's slots are free.
-    proxies: HashMap<ProxyKey, Box<Proxy>>,
+    proxies: IndexMap<ProxyKey, Proxy>,
     /// What the server has under these keys is not what is wanted: it is changed or replaced when they are started.
     stale: HashMap<ProxyKey, Existing>,
     queue: Queue,
@@ -181,7 +182,7 @@ impl Plan {
     /// Reserves memory for the proxies that are started automatically; returns their number.
     pub fn expect(&mut self, wanted: usize) -> usize {
         let count = if self.limits.mode == RestoreMode::Eager { wanted } else { 0 };
-        self.proxies.reserve(count);
+        self.proxies.reserve_exact(count);
         count
     }
 
@@ -238,9 +239,7 @@ impl Plan {
             Phase::Down { not_before, blocked: false, .. } => Some(not_before),
             _ => None,
         };
-        if let Some(at) =
-            self.proxies.values().map(Box::as_ref).filter_map(next_try).min().filter(|_| !revive.is_zero())
-        {
+        if let Some(at) = self.proxies.values().filter_map(next_try).min().filter(|_| !revive.is_zero()) {
             self.look_by(at);
         }
     }

@@ -77,7 +77,7 @@ impl Plan {
     /// The media of a connected proxy have arrived, for the first time or again.
     pub fn media_came(&mut self, key: &ProxyKey, now: Duration, wall: i64) {
         self.stays_with_url(key);
-        let waits = |proxy: &&mut Box<Proxy>| matches!(proxy.phase, Phase::Connected | Phase::Retrying { .. });
+        let waits = |proxy: &&mut Proxy| matches!(proxy.phase, Phase::Connected | Phase::Retrying { .. });
         if let Some(proxy) = self.proxies.get_mut(key).filter(waits) {
             proxy.changed = now;
             self.plays(key, wall);

@@ -34,7 +34,7 @@ impl Plan {
         let known = self.proxies.get(&want.key).filter(|proxy| proxy.seq == want.seq);
         // One of unknown state that has not failed may play: see look_anew.
         let has_failed = |proxy: &Proxy| matches!(proxy.phase, Phase::Down { .. }) && proxy.last_error.is_some();
-        match known.map(Box::as_ref).is_some_and(has_failed) {
+        match known.is_some_and(has_failed) {
             true => self.enqueue(&want.key, false),
             false => self.ask_for(want, now),
         }

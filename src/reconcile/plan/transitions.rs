@@ -56,7 +56,7 @@ impl Plan {
             urls,
         };
         *self.census.of(&phase) += 1;
-        self.proxies.insert(want.key, Box::new(proxy));
+        self.proxies.insert(want.key, proxy);
     }
 
     /// Makes it part of the restore.
@@ -200,7 +200,7 @@ impl Plan {
 
     pub(super) fn drop_proxy(&mut self, key: &ProxyKey) -> Option<Proxy> {
         self.counts_as(key, |_| true, |progress| &mut progress.unwanted);
-        let proxy = *self.proxies.remove(key)?;
+        let proxy = self.proxies.swap_remove(key)?;
         if let Some(urls) = &proxy.urls {
             self.several -= 1;
             if let Some(at) = urls.alarm {

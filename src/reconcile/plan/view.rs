@@ -60,7 +60,6 @@ impl Plan {
         let mut found: Vec<_> = self
             .proxies
             .iter()
-            .map(|(key, proxy)| (key, &**proxy))
             .filter(|((_, key), proxy)| only.map_or(proxy.phase != Phase::Playing, |only| only == key.as_ref()))
             .collect();
         let worst = |(_, proxy): &(&ProxyKey, &Proxy)| (Reverse(proxy.attempts()), proxy.seq);
