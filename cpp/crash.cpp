@@ -4,7 +4,9 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <ctime>
+#include <type_traits>
 
 #include <fcntl.h>
 #ifdef __linux__
@@ -29,13 +31,14 @@ const int64_t kFreshMs = 2000;
 // Enough for the last seconds of a restore.
 const size_t kCallsPerPoller = 4096;
 
-// A running call, in the slot given by its number, until another call takes the slot.
+// A running call, in the slot given by its number, until another call takes the slot. All zeros in an unused slot.
 struct Call {
-    std::atomic<uint64_t> call{0}, seq{0};
-    std::atomic<int64_t> since{0};
+    std::atomic<uint64_t> call, seq;
+    std::atomic<int64_t> since;
     // The thread that works on it; null until its proxy was made, on any poller.
-    std::atomic<const void *> thread{nullptr};
+    std::atomic<const void *> thread;
 };
+static_assert(std::is_trivially_destructible<Call>::value, "calls are made of zeros");
 
 // A thread, identified by the address of this. Only pollers work on proxies.
 struct Thread {
@@ -143,7 +146,11 @@ void watch(const std::string &file) {
     file.copy(s_file, file.size());
     s_pid = getpid();
     s_count = kCallsPerPoller * EventPollerPool::Instance().getExecutorSize();
-    s_calls = new Call[s_count];
+    // A megabyte: pages of zeros, which is what an unused slot is, take no memory before they are used.
+    s_calls = static_cast<Call *>(std::calloc(s_count, sizeof(Call)));
+    if (!s_calls) {
+        return;
+    }
     EventPollerPool::Instance().for_each(
         [](const TaskExecutor::Ptr &poller) { poller->async([] { t_thread.is_poller = true; }, false); });
     for (size_t n = 0; n < kSignalCount; ++n) {

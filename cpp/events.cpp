@@ -37,20 +37,23 @@ void check(int code, const char *what) {
     }
 }
 
-// Reports the events of one proxy; called on its poller. A late event, of a proxy that has just left the map, counts
-// for the next proxy with its key.
-struct ProxyEvents {
-    int kind;
-    std::string key;
+// The events of a proxy, on its poller. A late one, of a proxy that has just left the map, counts for the next proxy with
+// its key.
 
-    void connected() const {
-        check(zlm_journal_connected(plugin().journal, kind, textOf(key)), "a connect was not recorded");
-    }
+void connected(int kind, const std::string &key) {
+    check(zlm_journal_connected(plugin().journal, kind, textOf(key)), "a connect was not recorded");
+}
 
-    void failed(const std::string &error = "") const {
-        check(zlm_journal_failed(plugin().journal, kind, textOf(key), textOf(error)), "a failure was not recorded");
-    }
-};
+void failed(int kind, const std::string &key, const std::string &error) {
+    check(zlm_journal_failed(plugin().journal, kind, textOf(key), textOf(error)), "a failure was not recorded");
+}
+
+// The key of a pull is the name of its stream (addStreamProxy, server/WebApi.cpp).
+std::string keyOf(const PlayerProxy &pull) {
+    return pull.getMediaTuple().shortUrl();
+}
+
+const int kPull = KindOf<PlayerProxy>::value, kPush = KindOf<PusherProxy>::value;
 
 // The interval at which a push is asked for its state: two atomic reads.
 const uint64_t kLookMs = 5000;
@@ -67,7 +70,7 @@ void made(int kind, const std::string &key) noexcept {
 
 void ended(int kind, const std::string &key) noexcept {
     if (plugin().journal != 0) {
-        if (kind == KindOf<PlayerProxy>::value) {
+        if (kind == kPull) {
             pulls::left(key);
         }
         const int code = zlm_journal_ended(plugin().journal, kind, textOf(key), Scope::current());
@@ -82,10 +85,11 @@ void follow(const std::string &key, PlayerProxy &pull) noexcept {
     }
     try {
         pulls::entered(key, pull);
-        const ProxyEvents events{KindOf<PlayerProxy>::value, key};
-        pull.setOnConnect([events](const TranslationInfo &) { events.connected(); });
+        // It outlives its callbacks, and a pointer needs no memory of its own.
+        const auto *const its = &pull;
+        pull.setOnConnect([its](const TranslationInfo &) { connected(kPull, keyOf(*its)); });
         if (!kTellsFailures) {
-            pull.setOnDisconnect([events] { events.failed(); });
+            pull.setOnDisconnect([its] { failed(kPull, keyOf(*its), ""); });
         }
     } catch (const std::exception &error) {
         ErrorL << "journal: the events of a pull cannot be received: " << error.what();
@@ -99,11 +103,10 @@ void follow(const std::string &key, PusherProxy &push) noexcept {
         return;
     }
     try {
-        const ProxyEvents events{KindOf<PusherProxy>::value, key};
         const std::weak_ptr<PusherProxy> weak_push = push.shared_from_this();
         uint64_t known = 0;
         bool fails = false;
-        push.getPoller()->doDelayTask(kLookMs, [events, weak_push, known, fails]() mutable -> uint64_t {
+        push.getPoller()->doDelayTask(kLookMs, [key, weak_push, known, fails]() mutable -> uint64_t {
             const auto push = weak_push.lock();
             if (!push) {
                 return 0;
@@ -112,11 +115,11 @@ void follow(const std::string &key, PusherProxy &push) noexcept {
             if (tries != known) {
                 fails = true;
                 for (; known != tries; ++known) {
-                    events.failed();
+                    failed(kPush, key, "");
                 }
             } else if (fails && push->getStatus() == 0) {
                 fails = false;
-                events.connected();
+                connected(kPush, key);
             }
             return kLookMs;
         });
@@ -144,7 +147,7 @@ void listenToEvents() {
     });
 #ifdef BroadcastPlayerProxyFailedArgs
     center.addListener(tag, Broadcast::kBroadcastPlayerProxyFailed, [](BroadcastPlayerProxyFailedArgs) {
-        ProxyEvents{KindOf<PlayerProxy>::value, sender.getMediaTuple().shortUrl()}.failed(ex.what());
+        failed(kPull, keyOf(sender), ex.what());
     });
 #endif
 }
