@@ -6,7 +6,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <ctime>
-#include <type_traits>
 
 #include <fcntl.h>
 #ifdef __linux__
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "Poller/EventPoller.h"
+#include "Util/logger.h"
 
 using namespace toolkit;
 
@@ -31,14 +31,14 @@ const int64_t kFreshMs = 2000;
 // Enough for the last seconds of a restore.
 const size_t kCallsPerPoller = 4096;
 
-// A running call, in the slot given by its number, until another call takes the slot. All zeros in an unused slot.
+// A running call, in the slot given by its number, until another call takes the slot. Made of zeros, which all compilers
+// take for atomics of the value zero.
 struct Call {
     std::atomic<uint64_t> call, seq;
     std::atomic<int64_t> since;
     // The thread that works on it; null until its proxy was made, on any poller.
     std::atomic<const void *> thread;
 };
-static_assert(std::is_trivially_destructible<Call>::value, "calls are made of zeros");
 
 // A thread, identified by the address of this. Only pollers work on proxies.
 struct Thread {
@@ -149,6 +149,7 @@ void watch(const std::string &file) {
     // A megabyte: pages of zeros, which is what an unused slot is, take no memory before they are used.
     s_calls = static_cast<Call *>(std::calloc(s_count, sizeof(Call)));
     if (!s_calls) {
+        ErrorL << "journal: no memory for the calls that are running: a crash will accuse no proxy";
         return;
     }
     EventPollerPool::Instance().for_each(

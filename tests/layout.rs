@@ -127,3 +127,18 @@ fn files_of_a_room_import_each_other_without_a_circle() {
     }
     assert!(left.is_empty(), "these import each other in a circle: {left:#?}");
 }
+
+#[test]
+fn the_fleet_uses_nothing_of_the_plugin_but_its_model() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fleet/src");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let mut uses = 0;
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        for (at, _) in text.match_indices("zlm_journal::") {
+            assert!(text[at..].starts_with("zlm_journal::model::"), "{}", path.display());
+            uses += 1;
+        }
+    }
+    assert!(uses > 0);
+}

@@ -69,9 +69,6 @@ impl Server for Taker {
         self.add(call, add);
     }
     fn remove(&self, _: u64, _: &ProxyKey) {}
-    fn restored(&self) {
-        zlm_journal::ffi::c_host::give_back_memory();
-    }
 }
 
 fn resident() -> u64 {

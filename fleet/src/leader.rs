@@ -1,5 +1,5 @@
-//! The elected one: sees everything of the fleet, has `place` plan, and writes where each camera belongs, in transactions that only
-//! count while it is still elected and everything is still as it was seen.
+//! The elected one: sees everything of the fleet, has `place` plan, and writes where each camera belongs, in transactions
+//! that only count while it is still elected and everything is still as it was seen.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

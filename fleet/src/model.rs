@@ -319,7 +319,8 @@ pub fn camera_of(item: &Map<String, Value>, label: Option<&str>) -> Result<(Stri
     let key = format!("{}/{}/{}", part("vhost")?, part("app")?, part("stream")?);
     ensure!(key.len() <= 1024, "the key is longer than 1024 bytes");
     let url = args.get("url").context("url is missing")?;
-    let host = host_of(url).with_context(|| format!("url has no host: {}", redact_value(url)))?;
+    ensure!(url.contains("://"), "url is no URL: {}", redact_value(url));
+    let own_group = own_group(url, &key);
     let plain = |name: &str, value: Option<String>| -> Result<Option<Arc<str>>> {
         let Some(value) = value else { return Ok(None) };
         crate::config::name(name, &value)?;
@@ -339,7 +340,7 @@ pub fn camera_of(item: &Map<String, Value>, label: Option<&str>) -> Result<(Stri
         Some("1" | "true") => true,
         Some(other) => bail!("fleet_overlap is {other:?}: expected 0 or 1"),
     };
-    let group = args.remove("fleet_group").unwrap_or(host).into();
+    let group = args.remove("fleet_group").unwrap_or(own_group).into();
     let label = match args.remove("fleet_label") {
         Some(own) if label.is_none_or(|label| label == own) => own,
         Some(own) => bail!("fleet_label is {own:?}: sync it with --label {own}, or everything with --all-labels"),
@@ -354,7 +355,7 @@ pub fn camera_of(item: &Map<String, Value>, label: Option<&str>) -> Result<(Stri
         );
     }
     if let Some((name, _)) = args.iter().find(|(name, value)| is_redacted(name, value)) {
-        bail!("the credentials in its {name} are hidden: export with --reveal");
+        bail!("its {name} is redacted (***): export it with --reveal, or put the credentials in");
     }
     let given = args.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     Kind::Pull.check_options(given).map_err(|error| anyhow!(error.message))?;
@@ -376,6 +377,11 @@ pub fn camera_of(item: &Map<String, Value>, label: Option<&str>) -> Result<(Stri
     Ok((key, camera, args))
 }
 
+/// The group of a camera for which none is given: the host that MediaServer reads in its URL, or itself.
+fn own_group(url: &str, key: &str) -> String {
+    host_of(url).unwrap_or_else(|| key.to_owned())
+}
+
 /// The item that makes this camera.
 pub fn item_of(camera: &Camera, args: &Args) -> Map<String, Value> {
     let mut item: Map<String, Value> =
@@ -389,8 +395,10 @@ pub fn item_of(camera: &Camera, args: &Args) -> Map<String, Value> {
     add("fleet_zone", camera.zone.as_deref().map(str::to_owned));
     add("fleet_node", camera.node.as_deref().map(str::to_owned));
     add("fleet_weight", (camera.weight != 1).then(|| camera.weight.to_string()));
-    let host = args.get("url").and_then(|url| host_of(url));
-    add("fleet_group", (host.as_deref() != Some(&*camera.group)).then(|| camera.group.to_string()));
+    let part = |name: &str| args.get(name).map_or("", String::as_str);
+    let key = [part("vhost"), part("app"), part("stream")].join("/");
+    let is_own = own_group(part("url"), &key) == *camera.group;
+    add("fleet_group", (!is_own).then(|| camera.group.to_string()));
     add("fleet_overlap", camera.overlap.then(|| "1".to_owned()));
     item
 }
@@ -418,11 +426,29 @@ mod tests {
     }
 
     #[test]
+    fn a_camera_belongs_to_the_host_that_its_server_reads_in_its_url_or_to_itself() {
+        for (url, group) in [
+            ("rtsp://u:p@NVR-1:554/1", "nvr-1"),
+            ("rtsp://[fe80::1]:554/1", "fe80::1"),
+            // What no server can connect to rejects no sync.
+            ("rtsp://admin:a/b@10.0.0.1/1", "v/live/gate"),
+            ("rtsp://10.0.0.1:x/1", "v/live/gate"),
+        ] {
+            let given = item(json!({ "vhost": "v", "app": "live", "stream": "gate", "url": url }));
+            let (key, camera, args) = camera_of(&given, None).unwrap();
+            assert_eq!(&*camera.group, group, "{url}");
+            let again = item_of(&camera, &args);
+            assert!(!again.contains_key("fleet_group"), "{url}");
+            assert_eq!(camera_of(&again, None).unwrap(), (key, camera, args), "{url}");
+        }
+    }
+
+    #[test]
     fn a_bad_item_is_refused_with_what_is_wrong() {
         let good = json!({"vhost": "v", "app": "live", "stream": "gate", "url": "rtsp://10.0.0.1/1"});
         for (name, value, says) in [
             ("stream", json!("a/b"), "stream"),
-            ("url", json!("gate"), "url has no host"),
+            ("url", json!("gate"), "url is no URL"),
             ("fleet_weight", json!(0), "fleet_weight"),
             ("fleet_overlap", json!("perhaps"), "fleet_overlap"),
             ("fleet_zone", json!("a b"), "fleet_zone"),
@@ -433,7 +459,7 @@ mod tests {
             ("fleet_label", json!("y"), "--label y"),
             ("url", json!("rtsp://***@10.0.0.1/1"), "--reveal"),
             ("url", json!("rtmp://10.0.0.1/live/gate?token=***"), "--reveal"),
-            ("rtsp_pwd", json!("***"), "its rtsp_pwd"),
+            ("rtsp_pwd", json!("***"), "its rtsp_pwd is redacted"),
             ("custom_header", json!("x".repeat(70_000)), "at most 65536"),
         ] {
             let mut item = item(good.clone());

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::add_of;
 use super::diff::Desired;
 use crate::error::{Error, Result};
-use crate::model::{Kind, LABEL, ProxyKey, State, is_redacted};
+use crate::model::{Kind, LABEL, ProxyKey, State};
 
 /// The version of the documents that are written, and the newest that is read.
 pub const VERSION: u64 = 1;
@@ -297,11 +297,6 @@ fn desired_of(mut item: Value, label: Option<&str>) -> Result<(ProxyKey, Desired
     if text("key").is_some_and(|given| given != key) {
         return Err(Error::invalid(format!("its key does not match its arguments, which give {key}")));
     }
-    if let Some((name, _)) = args.read().texts().find(|(name, value)| is_redacted(name, value)) {
-        return Err(Error::invalid(format!(
-            "{key} has no credentials in its {name}, only what hides them: export it with reveal=1"
-        )));
-    }
     Ok(((kind, Arc::from(key)), Desired { args, state }))
 }
 
@@ -394,7 +389,7 @@ mod tests {
                 entry(
                     r#",{"kind":"pull","args":{"vhost":"v","app":"a","stream":"t","url":"rtsp://h","rtsp_pwd":"***"}}"#,
                 ),
-                "in its rtsp_pwd",
+                "its rtsp_pwd is redacted",
             ),
             (entry("").replace(":1,", ":2,"), "it has version 2"),
             ("{}".into(), "neither a document"),

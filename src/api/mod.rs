@@ -26,7 +26,7 @@ pub use self::router::{Call, ReplyTo, Router, answer, names};
 pub use self::reply::Reply;
 use crate::error::{Error, Result};
 use crate::journal::Cause;
-use crate::model::{Args, Kind};
+use crate::model::{Args, Kind, is_redacted};
 
 /// The maximum number of items in a body.
 const MOST_ITEMS: usize = 10_000;
@@ -62,12 +62,17 @@ impl Request<'_> {
     }
 }
 
-/// The arguments of an add, and its key.
+/// The arguments of an add, and its key. Fails if they were shown without their credentials.
 fn add_of(kind: Kind, item: &Value) -> Result<(String, Args)> {
     let Value::Object(object) = item else {
         return Err(Error::invalid("expected a JSON object of arguments"));
     };
     let args = Args::from_object(object)?;
     let key = kind.key_of_add(&args)?;
+    if let Some((name, _)) = args.read().texts().find(|(name, value)| is_redacted(name, value)) {
+        return Err(Error::invalid(format!(
+            "its {name} is redacted (***): ask for it with reveal=1, or put the credentials in"
+        )));
+    }
     Ok((key, args))
 }

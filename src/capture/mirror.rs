@@ -253,11 +253,11 @@ impl Mirror {
 
     /// A proxy was given other arguments in place by a call of ours: it connects anew, and its sources stay.
     pub fn update(&mut self, key: &ProxyKey, number: u64, call: u64, nature: Nature) {
-        if let Some(present) = self.proxies.get_mut(key) {
-            // Such arguments do not change the names of its sources, by which it is found.
+        if let Some(mut present) = self.remove(key) {
             (present.number, present.call, present.nature) = (number, Some(call), nature);
             present.recovers();
             (present.playing, present.is_updated) = (false, true);
+            self.insert(key.clone(), present);
         }
     }
 

@@ -49,8 +49,6 @@ pub trait Server: Send + Sync {
     fn update(&self, call: u64, add: &Add);
     /// Passes a delete to the server. Answered by [`Capture::removed`].
     fn remove(&self, call: u64, key: &ProxyKey);
-    /// A restore is over: what it needed is free.
-    fn restored(&self) {}
 }
 
 /// A client's call, before the server gets it.

@@ -217,12 +217,6 @@ impl reconcile::Host for Capture {
         self.with_state(|state, _| state.mirror.expect(count));
     }
 
-    fn restored(&self) {
-        if let Some(server) = self.server.get() {
-            server.restored();
-        }
-    }
-
     fn actual(&self, keys: &[&ProxyKey]) -> Vec<Option<Listed>> {
         self.with_state(|state, told| {
             self.settle_doubts(state, told);

@@ -163,19 +163,6 @@ pub extern "C" fn zlm_journal_host_removed(handle: zlm_journal_handle, call: u64
     })
 }
 
-/// Gives free memory back to the system. The allocator keeps it otherwise, for the thread that has freed it. Blocks
-/// allocations of other threads for some milliseconds.
-pub fn give_back_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        unsafe extern "C" {
-            fn malloc_trim(pad: usize) -> i32;
-        }
-        // SAFETY: a function of glibc for any thread at any time. With another allocator in its place, it finds nothing.
-        unsafe { malloc_trim(0) };
-    }
-}
-
 /// The host behind the C API.
 struct CHost {
     context: Context,
@@ -231,9 +218,5 @@ impl Server for CHost {
     fn remove(&self, call: u64, (kind, key): &ProxyKey) {
         let text = zlm_journal_text::of::<str>;
         (self.remove)(self.context.get(), call, text(kind.info().remove), text(key));
-    }
-
-    fn restored(&self) {
-        give_back_memory();
     }
 }

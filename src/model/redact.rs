@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use super::Read;
 use super::url::{is_address, is_full_host};
+use super::{Kind, Read};
 
 /// Replaces what is hidden.
 const HIDDEN: &str = "***";
@@ -95,7 +95,10 @@ pub fn redact_reason(reason: &str, args: &Read) -> String {
         let value: &str = value;
         for secret in of_arg(name, value).into_iter().filter_map(|range| value.get(range)) {
             pieces.insert(secret);
-            pieces.extend(secret.split(['/', '@', ':', '?', '#', ' ']));
+            // A URL, the server may read in parts.
+            if !is_secret_arg(name) {
+                pieces.extend(secret.split(['/', '@', ':', '?', '#', ' ']));
+            }
         }
     }
     if pieces.len() > MOST_PIECES {
@@ -171,7 +174,9 @@ fn of_arg(name: &str, value: &str) -> Vec<Range<usize>> {
 }
 
 fn is_secret_arg(name: &str) -> bool {
-    is_secret(name) || name.eq_ignore_ascii_case(HEADERS)
+    // The name of a setting is none, though its argument ends with `key`.
+    let mut settings = Kind::ALL.iter().filter_map(|kind| kind.info().names_setting);
+    (is_secret(name) || name.eq_ignore_ascii_case(HEADERS)) && !settings.any(|its| name.eq_ignore_ascii_case(its))
 }
 
 fn is_scheme(text: &str) -> bool {
@@ -467,6 +472,7 @@ mod tests {
             ("custom_header", "Authorization=Basic YTpi", "***"),
             ("rtsp_pwd", "", ""),
             ("rtsp_pwd_md5", "1", "1"),
+            ("ffmpeg_cmd_key", "ffmpeg.mine", "ffmpeg.mine"),
             ("proxy_url", "http://u:p@10.0.0.2:3128", "http://***@10.0.0.2:3128"),
             ("url", "rtmp://h/a?token=x&y=1", "rtmp://h/a?token=***&y=1"),
             ("url", "rtsp://h/user=a_password=b_channel=1", "rtsp://h/user=***_password=***_channel=1"),
@@ -493,10 +499,14 @@ mod tests {
             ("rtsp://admin:p w@nvr/c", "no host p w, nor w", "no host *** ***, nor ***"),
             ("rtsp://nvr/c?token=ab/cd==", "404: c?token=ab/cd==, cd==", "404: c?token=***, ***"),
             ("rtsp://nvr/c?token=1", "10 of 11 s", "10 of 11 s"),
-            ("rtsp://nvr/c", "401: not geheim", "401: not ***"),
+            ("rtsp://nvr/c", "401: not geheim, 1 of 2", "401: not ***, 1 of 2"),
+            ("rtsp://nvr/c", "no ffmpeg.mine", "no ffmpeg.mine"),
             ("rtsp://nvr/c", "cannot play rtsp://u:p@nvr/c", "cannot play rtsp://***@nvr/c"),
         ] {
-            let args = [(b"url".as_slice(), url.as_bytes()), (b"rtsp_pwd", b"geheim")];
+            let more =
+                [("rtsp_pwd", "geheim"), ("custom_header", "User-Agent=x 1"), ("ffmpeg_cmd_key", "ffmpeg.mine")];
+            let args =
+                [("url", url)].into_iter().chain(more).map(|(name, value)| (name.as_bytes(), value.as_bytes()));
             let args = Args::from_pairs(args).unwrap();
             assert_eq!(redact_reason(reason, &args.read()), shown);
         }

@@ -424,8 +424,6 @@ impl Driver {
                 let host = if host.is_empty() { "(no host)" } else { &host };
                 log::warn!("journal: {failing} of {total} proxies at {host} fail; last error: {last_error}");
             }
-            drop(plan);
-            self.host.restored();
         } else if now >= self.next_line {
             self.next_line = now + SECOND;
             let left = plan.eta(now).map_or("?".to_owned(), |eta| format!("{:.0}", eta.as_secs_f64().ceil()));

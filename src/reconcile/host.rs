@@ -102,8 +102,6 @@ pub enum Listed {
 pub trait Host: Send + Sync {
     /// About that many proxies will be added: reserve memory.
     fn expect(&self, count: usize);
-    /// A restore is over.
-    fn restored(&self) {}
     /// Adds or changes a proxy when its turn on the key comes. Returns at once. The answer comes through [`Event::Added`] with
     /// the same number, on any thread, possibly before this returns, and may take as long as the server's connect
     /// timeout.

@@ -270,7 +270,7 @@ fn what_is_wanted_changes_as_a_whole() {
     assert!(shown.contains(&fleet.street.url(7)) && !shown.contains("geheim"));
     std::fs::write(&hidden, shown).unwrap();
     let error = fleet.try_command(&["sync", hidden.to_str().unwrap(), "--all-labels"]).unwrap_err();
-    assert!(error.contains("the credentials in its rtsp_pwd are hidden: export with --reveal"), "{error}");
+    assert!(error.contains("its rtsp_pwd is redacted (***): export it with --reveal"), "{error}");
     let dump = support::run(std::process::Command::new("etcdctl").env("ETCDCTL_API", "3").args([
         "--endpoints",
         &fleet.etcd.members[0].client,

@@ -2,6 +2,52 @@
 
 use super::*;
 
+/// A pull that is there and journaled, and has sent nothing yet.
+fn connected(bench: &Bench, vhost: &str, app: &str, stream: &str) -> String {
+    let add =
+        bench.call("addStreamProxy", &[("vhost", vhost), ("app", app), ("stream", stream), ("url", "rtsp://1")]);
+    let key = format!("{vhost}/{app}/{stream}");
+    bench.capture.made(Kind::Pull, &key);
+    bench.capture.answered(add.id, answer(true));
+    assert!(add.is_persisted());
+    key
+}
+
+#[test]
+fn a_source_whose_name_only_reads_like_the_key_of_a_pull_is_not_its() {
+    let bench = Bench::new();
+    let key = connected(&bench, "__defaultVhost__", "a/b", "c");
+    bench.capture.stream_changed("rtsp", &stream("a", "b/c"), true);
+    assert_eq!(bench.does(Kind::Pull, &key), Listed::Connecting);
+    bench.capture.stream_changed("rtsp", &stream("a/b", "c"), true);
+    assert_eq!(bench.does(Kind::Pull, &key), Listed::Playing);
+    // Nobody watches the other.
+    bench.capture.nobody_watches(&stream("a", "b/c"));
+    bench.capture.stream_changed("rtsp", &stream("a", "b/c"), false);
+    assert_eq!(bench.does(Kind::Pull, &key), Listed::Playing);
+    bench.capture.failed(Kind::Pull, &key, "off");
+    bench.capture.ended(Kind::Pull, &key, 0);
+    assert!(bench.journal.wants(Kind::Pull, &key, 0), "it failed, and was not idle");
+}
+
+/// Without virtual hosts (`general.enableVhost=0`), a key has the one that was given, and its source the default one.
+#[test]
+fn every_pull_that_makes_a_source_hears_of_it_whatever_its_key() {
+    let bench = Bench::new();
+    let keys = ["foo", "__defaultVhost__", "bar"].map(|vhost| connected(&bench, vhost, "live", "a"));
+    let play = |key: &String| bench.does(Kind::Pull, key) == Listed::Playing;
+    bench.source(true);
+    assert!(keys.iter().all(play));
+    bench.capture.ended(Kind::Pull, &keys[1], 0);
+    bench.source(false);
+    assert!(!play(&keys[0]) && !play(&keys[2]));
+    bench.source(true);
+    assert!(play(&keys[0]) && play(&keys[2]));
+    bench.capture.ended(Kind::Pull, &keys[0], 0);
+    bench.source(false);
+    assert!(!play(&keys[2]));
+}
+
 #[test]
 fn a_pull_plays_when_media_come_and_one_that_makes_no_source_when_it_has_connected() {
     let bench = Bench::new();
