@@ -146,7 +146,7 @@ void watch(const std::string &file) {
     file.copy(s_file, file.size());
     s_pid = getpid();
     s_count = kCallsPerPoller * EventPollerPool::Instance().getExecutorSize();
-    // A megabyte: pages of zeros, which is what an unused slot is, take no memory before they are used.
+    // Pages of zeros, which is what an unused slot is, take no memory before they are used.
     s_calls = static_cast<Call *>(std::calloc(s_count, sizeof(Call)));
     if (!s_calls) {
         ErrorL << "journal: no memory for the calls that are running: a crash will accuse no proxy";

@@ -24,7 +24,7 @@ pub async fn export(store: &Store, seal: &Seal, label: Option<&str>, reveal: boo
         if label.is_some_and(|label| label != camera.label) {
             continue;
         }
-        let item = model::item_of(camera, &seal.open(key, &camera.args)?);
+        let item = model::item_of(key, camera, &seal.open(key, &camera.args)?);
         let shown = |(name, value): (String, Value)| match reveal {
             true => (name, value),
             false => (name.clone(), redact_arg(&name, value)),

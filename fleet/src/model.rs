@@ -383,7 +383,7 @@ fn own_group(url: &str, key: &str) -> String {
 }
 
 /// The item that makes this camera.
-pub fn item_of(camera: &Camera, args: &Args) -> Map<String, Value> {
+pub fn item_of(key: &str, camera: &Camera, args: &Args) -> Map<String, Value> {
     let mut item: Map<String, Value> =
         args.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect();
     let mut add = |name: &str, value: Option<String>| {
@@ -395,9 +395,8 @@ pub fn item_of(camera: &Camera, args: &Args) -> Map<String, Value> {
     add("fleet_zone", camera.zone.as_deref().map(str::to_owned));
     add("fleet_node", camera.node.as_deref().map(str::to_owned));
     add("fleet_weight", (camera.weight != 1).then(|| camera.weight.to_string()));
-    let part = |name: &str| args.get(name).map_or("", String::as_str);
-    let key = [part("vhost"), part("app"), part("stream")].join("/");
-    let is_own = own_group(part("url"), &key) == *camera.group;
+    let url = args.get("url").map_or("", String::as_str);
+    let is_own = own_group(url, key) == *camera.group;
     add("fleet_group", (!is_own).then(|| camera.group.to_string()));
     add("fleet_overlap", camera.overlap.then(|| "1".to_owned()));
     item
@@ -421,7 +420,7 @@ mod tests {
         let (key, camera, args) = camera_of(&given, Some("site")).unwrap();
         assert_eq!((&*key, &*camera.group, camera.weight), ("v/live/gate", "nvr-1", 2));
         assert_eq!(args.get("rtp_type").map(String::as_str), Some("1"));
-        let again = camera_of(&item_of(&camera, &args), None).unwrap();
+        let again = camera_of(&item_of(&key, &camera, &args), None).unwrap();
         assert_eq!(again, (key, camera, args));
     }
 
@@ -437,7 +436,7 @@ mod tests {
             let given = item(json!({ "vhost": "v", "app": "live", "stream": "gate", "url": url }));
             let (key, camera, args) = camera_of(&given, None).unwrap();
             assert_eq!(&*camera.group, group, "{url}");
-            let again = item_of(&camera, &args);
+            let again = item_of(&key, &camera, &args);
             assert!(!again.contains_key("fleet_group"), "{url}");
             assert_eq!(camera_of(&again, None).unwrap(), (key, camera, args), "{url}");
         }

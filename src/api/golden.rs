@@ -316,6 +316,7 @@ fn replies(name: &str) -> Vec<Value> {
                 ),
             ),
             ask(&[("if_seq", "4")], &format!("[{}]", camera("door", "rtsp://10.0.0.4/1"))),
+            ask(&[], &format!("[{}]", camera("hall", "rtsp://***@10.0.0.6/1"))),
             ask(&[], r#"{"vhost":"v"}"#),
             ask(&[], &format!("[{}]", vec!["0"; 10_001].join(","))),
         ],
@@ -440,6 +441,7 @@ fn replies(name: &str) -> Vec<Value> {
                 ask(&[], &format!("[{gate},{gate}]")),
                 ask(&[("label", "site 2"), ("dry_run", "1")], &format!("[{gate}]")),
                 ask(&[("dry_run", "yes")], &both),
+                ask(&[], &format!("[{}]", camera("hall", "rtsp://10.0.0.6/1?token=***"))),
                 ask(&[], &gate),
             ]
         }
@@ -457,6 +459,8 @@ fn replies(name: &str) -> Vec<Value> {
             ask(&[("key", gate), ("stream", "yard")], ""),
             ask(&[("key", gate), ("url", "")], ""),
             ask(&[("key", gate), ("url", "rtsp://\u{fffd}")], ""),
+            ask(&[("key", gate), ("url", "rtsp://***@10.0.0.9/1")], ""),
+            ask(&[("key", gate), ("rtsp_pwd", "***")], ""),
             ask(&[("key", gate), ("journal_hours", "always")], ""),
             ask(&[("url", "rtsp://10.0.0.9/1")], ""),
         ],

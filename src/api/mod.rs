@@ -26,7 +26,7 @@ pub use self::router::{Call, ReplyTo, Router, answer, names};
 pub use self::reply::Reply;
 use crate::error::{Error, Result};
 use crate::journal::Cause;
-use crate::model::{Args, Kind, is_redacted};
+use crate::model::{Args, Kind, Read, is_redacted};
 
 /// The maximum number of items in a body.
 const MOST_ITEMS: usize = 10_000;
@@ -69,10 +69,16 @@ fn add_of(kind: Kind, item: &Value) -> Result<(String, Args)> {
     };
     let args = Args::from_object(object)?;
     let key = kind.key_of_add(&args)?;
-    if let Some((name, _)) = args.read().texts().find(|(name, value)| is_redacted(name, value)) {
-        return Err(Error::invalid(format!(
-            "its {name} is redacted (***): ask for it with reveal=1, or put the credentials in"
-        )));
-    }
+    check_not_redacted(&args.read())?;
     Ok((key, args))
+}
+
+/// Fails if an argument has what lists and exports show in place of credentials: the camera would be without them.
+fn check_not_redacted(args: &Read) -> Result<()> {
+    match args.texts().find(|(name, value)| is_redacted(name, value)) {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::invalid(format!(
+            "its {name} is redacted (***): ask for it with reveal=1, or put the credentials in"
+        ))),
+    }
 }

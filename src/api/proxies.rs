@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::diff::{Desired, Diff};
 use super::reply::{INVALID_ARGS, NOT_FOUND, OTHER_FAILED, Outcome};
-use super::{Reply, Request, add_of};
+use super::{Reply, Request, add_of, check_not_redacted};
 use crate::error::{Error, Result};
 use crate::journal::{Cause, Mutation, Precondition, Scope};
-use crate::model::{Existing, Kind, Op, ProxyKey, State};
+use crate::model::{Args, Existing, Kind, Op, ProxyKey, State};
 use crate::plugin::Plugin;
 
 /// The body has the arguments of addStreamProxy for each item. The reconciler starts the proxies: no reply waits for a
@@ -132,6 +132,9 @@ pub fn update(plugin: &Plugin, request: &Request<'_>) -> Result<Reply> {
         )));
     }
     let given = given.map(|(name, value)| (name.as_str(), value.as_str()));
+    check_not_redacted(
+        &Args::from_pairs(given.clone().map(|(name, value)| (name.as_bytes(), value.as_bytes())))?.read(),
+    )?;
     let asked = entry.args.noting(None)?.with(given)?;
     Kind::Pull.check_options(asked.read().pairs())?;
     let args = Kind::Pull.with_note_of(asked, &entry.args);

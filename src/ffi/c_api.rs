@@ -211,8 +211,8 @@ pub unsafe extern "C" fn zlm_journal_open(
 }
 
 /// Applies the `[journal]` section, all of it as for zlm_journal_open, and the current `facts` (NULL: they are as before)
-/// after the ini was read again. Settings that need a restart (enable, path, key_file, restore) and invalid ones are reported in the log and
-/// the status. Touches no storage.
+/// after the ini was read again. Settings that need a restart (enable, path, key_file, restore) and invalid ones are
+/// reported in the log and the status. Touches no storage.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.

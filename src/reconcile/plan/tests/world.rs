@@ -140,18 +140,8 @@ impl World {
                     self.answer(call, answer);
                 }
             }
-            Step::Ask(which) => {
-                if let Some(want) = self.wanted(which) {
-                    self.startable.insert(which, want.seq);
-                    self.plan.ask_for(want, self.now);
-                }
-            }
-            Step::StartNow(which) => {
-                if let Some(want) = self.wanted(which) {
-                    self.startable.insert(which, want.seq);
-                    self.plan.start_now(want, self.now);
-                }
-            }
+            Step::Ask(which) => self.request(which, Plan::ask_for),
+            Step::StartNow(which) => self.request(which, Plan::start_now),
             Step::MediaChanged(which) => {
                 if let Some((does, _)) = self.server.get_mut(&which) {
                     *does = Listed::Playing;
@@ -201,6 +191,13 @@ impl World {
                 self.plan.put_back(want, existing, self.now);
             }
             None => drop(self.server.remove(&which)),
+        }
+    }
+
+    fn request(&mut self, which: usize, how: fn(&mut Plan, Wanted, Duration)) {
+        if let Some(want) = self.wanted(which) {
+            self.startable.insert(which, want.seq);
+            how(&mut self.plan, want, self.now);
         }
     }
 
