@@ -46,7 +46,7 @@ test-fleet *filter:
 
 # The rules of placement, on 1,000 nodes with 100,000 cameras and 10,000 events.
 simulate:
-    cargo run --release --package zlm-journal-fleet -- simulate --events 10000
+    timeout 30m cargo run --release --package zlm-journal-fleet -- simulate --events 10000
 
 # Each fuzz target for so many seconds.
 fuzz seconds="60":
@@ -65,7 +65,7 @@ test-long:
     ZLMJ_NO_SKIP=1 just test-storage test-native test-embed test-e2e
     ZLMJ_NO_SKIP=1 ZLMJ_FLEET_FAULTS=200 ZLMJ_SEED=$(date +%s) just test-fleet
     just simulate
-    ZLMJ_SEED=$(date +%s) ZLMJ_CASES=100000 cargo test --lib properties -- --nocapture
+    ZLMJ_SEED=$(date +%s) ZLMJ_CASES=100000 timeout 1h cargo test --lib properties -- --nocapture
     just fuzz 600
     just schedules
     just soak

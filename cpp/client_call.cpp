@@ -135,7 +135,7 @@ void ClientCall::run(const Handler &handler, const Parser &parser, SockInfo &sen
     // Held by every copy of the invoker that the handler gets. If the last copy is destroyed and none was called, the
     // server has dropped the call.
     const std::shared_ptr<void> held(
-        nullptr, [self](void *) { self->answered(ZLM_JOURNAL_DROPPED, 0, Reply(std::string())); });
+        nullptr, [self](void *) { self->answered(ZLM_JOURNAL_DROPPED, API::OtherFailed, Reply(std::string())); });
     try {
         const Scope scope(_number);
         const auto reply_to_us =
@@ -147,7 +147,7 @@ void ClientCall::run(const Handler &handler, const Parser &parser, SockInfo &sen
         (void)zlm_journal_call_settled(plugin().journal, _number);
         throw;
     } catch (const std::exception &error) {
-        answered(ZLM_JOURNAL_THREW, 0, Reply(error.what()));
+        answered(ZLM_JOURNAL_THREW, API::Exception, Reply(error.what()));
     }
     if (settles) {
         settleWhenAllPollersHaveTurned();
@@ -180,7 +180,10 @@ void ClientCall::answered(uint32_t outcome, int code, Reply reply) {
     if (zlm_journal_call_answered(plugin().journal, _number, &answer) != 0) {
         // The journal failed, or was closed and has reported that: send the server's own answer.
         const std::string body =
-            outcome == ZLM_JOURNAL_REPLIED ? text : R"({"code":-1,"msg":)" + Json::valueToQuotedString(text.c_str()) + "}";
+            outcome == ZLM_JOURNAL_REPLIED
+                                     ? text
+                                     : R"({"code":)" + std::to_string(code) + R"(,"msg":)" +
+                                           Json::valueToQuotedString(text.c_str()) + "}";
         const auto self = shared_from_this();
         outbox().put(_poller, [self, body] { self->send(body); });
         outbox().wake();

@@ -25,9 +25,6 @@ namespace {
 
 const int kSignals[] = {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL};
 const size_t kSignalCount = sizeof(kSignals) / sizeof(*kSignals);
-// The server does not report when a thread reads a proxy's data. It does so, and survives it or not, within this time
-// after the proxy was made or its add succeeded. Same as SETTLES in src/reconcile/plan.rs.
-const int64_t kFreshMs = 2000;
 // Enough for the last seconds of a restore.
 const size_t kCallsPerPoller = 4096;
 
@@ -96,7 +93,7 @@ void note() {
             const Call &call = s_calls[n];
             const void *thread = call.thread.load();
             const bool may_be = thread == nullptr || thread == &t_thread;
-            if (call.call.load() != 0 && may_be && now - call.since.load() < kFreshMs) {
+            if (call.call.load() != 0 && may_be && now - call.since.load() < ZLM_JOURNAL_SETTLES_MS) {
                 note.add(call.seq.load());
             }
         }

@@ -13,7 +13,7 @@ import threading
 import time
 from ctypes import POINTER, Structure, c_bool, c_char_p, c_int, c_int32, c_size_t, c_uint16, c_uint32, c_uint64, c_void_p
 
-ABI = 16
+ABI = 17
 ADD, REMOVE = 1, 2
 PERSISTED = 1
 ENABLED = {"enable": "1", "path": "journal/proxies.db"}
@@ -55,7 +55,7 @@ class Options(Structure):
 class Call(Structure):
     _fields_ = [
         ("size", c_uint32), ("op", c_uint32), ("kind", Text), ("key", Text), ("args", POINTER(Pair)),
-        ("args_len", c_size_t), ("origin", Text), ("reason", Text),
+        ("args_len", c_size_t), ("caller", Text), ("reason", Text),
     ]
 
 

@@ -96,7 +96,7 @@ fn want(number: usize, url: Option<&str>) -> Result<()> {
         key: zlm_journal_text::NULL,
         args: args.as_ptr(),
         args_len: args.len(),
-        origin: zlm_journal_text::NULL,
+        caller: zlm_journal_text::NULL,
         reason: zlm_journal_text::of("embed"),
     };
     let (told, done) = mpsc::channel();

@@ -137,7 +137,7 @@ static void add_proxy(server *self, size_t number) {
     call.key = text(key);
     call.args = args;
     call.args_len = 4;
-    call.origin = text("127.0.0.1:0");
+    call.caller = text("127.0.0.1:0");
     call.reason = text("addStreamProxy");
     pthread_mutex_lock(&self->mutex);
     server_insert(self, key, strlen(key));

@@ -149,9 +149,9 @@ private:
         std::unique_ptr<std::promise<Ack>> promise(new std::promise<Ack>);
         auto ack = promise->get_future();
         const auto pairs = detail::pairs(args);
-        const std::string origin = "in-process";
+        const std::string caller = "in-process";
         const zlm_journal_call call{sizeof call,  op,           detail::text(kind),   detail::text(key),
-                                    pairs.data(), pairs.size(), detail::text(origin), detail::text(reason)};
+                                    pairs.data(), pairs.size(), detail::text(caller), detail::text(reason)};
         (void)zlm_journal_want(_handle, &call, onAck, promise.release());
         return ack;
     }

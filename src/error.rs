@@ -26,6 +26,7 @@ pub enum Code {
     /// The journal is closing or closed.
     Closed = 9,
     /// A bug in zlm-journal: a panic was caught at the boundary.
+    /// Any function may return it.
     Panic = 10,
     /// The file was written by a newer zlm-journal.
     NewerSchema = 11,
@@ -40,25 +41,32 @@ pub enum Code {
 /// An error with its code and a sentence that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
+    /// What went wrong, for programs.
     pub code: Code,
+    /// A sentence for people, in English.
     pub message: String,
 }
 
+/// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// An error with this code and this message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
+    /// An error with [`Code::InvalidArgument`].
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(Code::InvalidArgument, message)
     }
 
+    /// An error with [`Code::Corrupt`].
     pub fn corrupt(message: impl Into<String>) -> Self {
         Self::new(Code::Corrupt, message)
     }
 
+    /// An error with [`Code::Storage`].
     pub fn storage(message: impl Into<String>) -> Self {
         Self::new(Code::Storage, message)
     }

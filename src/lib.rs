@@ -2,8 +2,8 @@
 //!
 //! Accepted API calls are journaled in SQLite ([`journal`]); after a restart the [`reconcile`]r dispatches them
 //! again inside the server, until MediaServer lists what its operators asked for. [`plugin`] ties both together,
-//! `ffi` makes them a C library. Imports run one way: `ffi → api → plugin → capture → {reconcile, journal} →
-//! {storage, settings} → {model, error}`.
+//! `ffi` makes them a C library. Imports run one way: `ffi → api → alerts → plugin → capture → {reconcile, journal} →
+//! {storage, settings, memory} → {page, model, error}`.
 
 #![cfg_attr(
     not(test),

@@ -19,10 +19,14 @@ const HEADERS: [(&str, &str); 4] = [
     ("Cache-Control", "no-cache"),
 ];
 
+/// An answer over HTTP.
 #[derive(Debug)]
 pub struct Answer {
+    /// The HTTP status: 200, 302 or 304.
     pub status: u32,
+    /// All headers but Content-Length.
     pub headers: Vec<(&'static str, String)>,
+    /// The body; empty unless the status is 200.
     pub body: &'static [u8],
 }
 

@@ -31,6 +31,7 @@ const RATE_PER_THREAD: u64 = 1000;
 /// How long a batch waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The journal of one server, with the parts that work for it. Dropping it closes it.
 pub struct Plugin {
     base_dir: PathBuf,
     /// Invalid settings, as messages.
@@ -121,6 +122,7 @@ impl Plugin {
         self.journal.on_loaded(move || loaded.tell(Event::Begin));
     }
 
+    /// What proxies are wanted, and their history.
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
@@ -135,6 +137,7 @@ impl Plugin {
         self.file_status.lock().clone()
     }
 
+    /// Notes what has become of the watched file; `None`: no file is watched.
     pub fn set_file_status(&self, status: Option<FileStatus>) {
         *self.file_status.lock() = status;
     }
@@ -159,6 +162,8 @@ impl Plugin {
         done.call(ack);
     }
 
+    /// Records a call as [`Journal::record`] does. Unless `restore=eager`, an add is also told to the reconciler, which
+    /// keeps that proxy running from then on. Any thread, takes microseconds.
     pub fn record(&self, call: Call<'_>, done: Done) {
         let is_told = call.op == Op::Add && self.journal.settings().restore != RestoreMode::Eager;
         let called =
@@ -316,6 +321,7 @@ fn limits(settings: &Settings, host_threads: u64) -> Limits {
 /// The result of a batch.
 #[derive(Debug)]
 pub struct Changed {
+    /// How many changes were made; what already was as asked is not counted.
     pub count: usize,
     /// The last change of the batch, or of the journal if the batch changed nothing.
     pub seq: u64,

@@ -59,7 +59,9 @@ pub enum OnIdleClose {
 /// One key of the section, with its default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
+    /// The name, without the section.
     pub name: &'static str,
+    /// The value that applies where the ini has none, or an invalid one.
     pub default: &'static str,
     rule: Rule,
 }
@@ -110,16 +112,23 @@ pub const KEYS: &[Key] = &[
 /// The values of the section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// Whether there is a journal at all.
     pub enable: bool,
     /// The journal file; a relative path refers to the directory of the server's executable.
     pub path: PathBuf,
+    /// When a call is answered.
     pub durability: Durability,
+    /// What happens to a call that cannot be journaled.
     pub on_error: OnError,
+    /// How often a snapshot is made, if anything has changed since the last one.
     pub snapshot_every: Duration,
+    /// How many snapshots are kept: the newest.
     pub snapshot_keep: usize,
+    /// How long changes at least stay in the history; those since the last snapshot but one always do.
     pub history: Duration,
     /// The file with the key that encrypts arguments; `None`: they are not encrypted.
     pub key_file: Option<PathBuf>,
+    /// What happens to the journaled proxies when the server starts.
     pub restore: RestoreMode,
     /// Proxies started per second; 0: depends on the number of pollers.
     pub restore_rate: u64,
@@ -129,7 +138,9 @@ pub struct Settings {
     pub restore_ffmpeg_parallel: usize,
     /// The pause before a lost proxy is first added again; zero: it is not.
     pub revive: Duration,
+    /// What happens to a proxy that MediaServer has given up.
     pub on_give_up: OnGiveUp,
+    /// What happens to a proxy that MediaServer closed because it had no viewers.
     pub on_idle_close: OnIdleClose,
     /// The file whose proxies are wanted; `None`: none.
     pub file: Option<PathBuf>,

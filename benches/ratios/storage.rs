@@ -156,7 +156,7 @@ fn call(key: &str) -> Call<'_> {
         key,
         args: Some(Args::from_pairs(pairs).expect("good arguments")),
         already_exists: false,
-        cause: Cause { origin: "127.0.0.1:40000".into(), reason: "addStreamProxy".into() },
+        cause: Cause { caller: "127.0.0.1:40000".into(), reason: "addStreamProxy".into() },
     }
 }
 
@@ -427,7 +427,7 @@ fn bulk_insert(journal: &Path) -> f64 {
             transaction
                 .prepare_cached("insert into journal values (?1, ?2, 'add', 'pull', ?3, ?4, ?5, ?6, ?7)")
                 .and_then(|mut statement| {
-                    let cause = (&call.cause.origin, &call.cause.reason);
+                    let cause = (&call.cause.caller, &call.cause.reason);
                     statement.execute(rusqlite::params![seq, 0, key, args.as_str(), cause.0, cause.1, 7])
                 })
                 .expect("a row");

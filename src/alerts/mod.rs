@@ -1,6 +1,7 @@
 //! Alerts: what needs attention, sent to an address of the operator's (`alert_url`) in the manner of MediaServer's hooks.
 //! One thread, zlmj-alerts, looks at the proxies, the history and the storage, and sends. Nothing else waits for it.
 
+mod alert;
 mod outbox;
 mod post;
 mod watch;
@@ -8,17 +9,15 @@ mod watch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::{Serialize, Serializer};
-
+pub use self::alert::{Alert, Event};
 use self::outbox::Outbox;
 use self::post::Receiver;
 use self::watch::Watch;
 use crate::capture::GAVE_UP;
 use crate::error::Result;
 use crate::journal::{Condition, HistoryFilter};
-use crate::model::{Change, Kind, LABEL, Op, ProxyKey, State, redact};
+use crate::model::{Change, LABEL, Op, ProxyKey, State, redact};
 use crate::plugin::{Background, MOVED, Plugin, Stop};
-use crate::reconcile::Progress;
 
 /// How often the proxies are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -28,64 +27,6 @@ const LOOK_FOR_URL: Duration = Duration::from_secs(5);
 const MOST_LABELS: usize = 20;
 /// The most changes of one look.
 const MOST_CHANGES: usize = 10_000;
-
-/// What is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Event {
-    /// It has not played for `alert_after_sec`.
-    ProxyDown,
-    /// It plays again, or is no longer wanted.
-    ProxyUp,
-    /// MediaServer gave it up, and it was forgotten (`on_give_up=forget`).
-    ProxyGivenUp,
-    /// It plays from another of its URLs.
-    ProxyMoved,
-    /// It is quarantined.
-    ProxySetAside,
-    RestoreDone,
-    StorageFailed,
-    StorageOk,
-    /// The watched file cannot be applied; what it had before still holds.
-    FileRefused,
-    /// It could not be applied, and was now.
-    FileOk,
-}
-
-/// Times are milliseconds since 1970-01-01 UTC.
-#[derive(Debug, Clone, Serialize)]
-pub struct Alert {
-    pub event: Event,
-    pub at: i64,
-    /// Since when it is so, or, where it is over, was so.
-    pub since: i64,
-    #[serde(flatten, serialize_with = "named")]
-    pub proxy: Option<ProxyKey>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub label: Option<String>,
-    /// Without secrets.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub why: String,
-    /// How often, for example how many attempts have failed in a row.
-    pub count: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub restore: Option<Progress>,
-}
-
-impl Alert {
-    fn of(event: Event, proxy: Option<ProxyKey>, at: i64, since: i64) -> Alert {
-        Alert { event, at, since, proxy, label: None, why: String::new(), count: 0, restore: None }
-    }
-}
-
-fn named<S: Serializer>(proxy: &Option<ProxyKey>, to: S) -> std::result::Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    struct Named<'a> {
-        kind: Kind,
-        key: &'a str,
-    }
-    proxy.as_ref().map(|(kind, key)| Named { kind: *kind, key }).serialize(to)
-}
 
 /// Starts the thread, which ends up to 10 s after its handle is dropped if it is just sending.
 pub fn start(plugin: Arc<Plugin>) -> Result<Background> {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::Alert;
+use super::alert::Alert;
 
 /// The most that wait; the oldest are dropped. A receiver that is off for an hour costs alerts, and nothing else.
 pub const MOST_WAITING: usize = 10_000;
@@ -60,7 +60,7 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Event;
+    use super::super::alert::Event;
     use super::*;
 
     fn alerts(from: i64, count: i64) -> impl Iterator<Item = Alert> {

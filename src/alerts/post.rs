@@ -7,7 +7,7 @@ use serde::Serialize;
 use sha2::Sha256;
 use ureq::tls::{RootCerts, TlsConfig};
 
-use super::Alert;
+use super::alert::Alert;
 use crate::model::url::host_of;
 
 /// With name lookup, connect and reply.

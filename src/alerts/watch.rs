@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Alert, Event};
+use super::alert::{Alert, Event};
 use crate::model::ProxyKey;
-use crate::reconcile::Trouble;
+use crate::reconcile::Unhealthy;
 
 #[derive(Default)]
 pub struct Watch {
@@ -32,13 +32,13 @@ impl Watch {
     /// any more.
     pub fn look<'a>(
         &mut self,
-        troubles: impl IntoIterator<Item = Trouble<'a>>,
+        troubles: impl IntoIterator<Item = Unhealthy<'a>>,
         after: Duration,
         now: Duration,
         wall: i64,
     ) -> Vec<Alert> {
         let mut alerts = Vec::new();
-        for Trouble { key, state, attempts, last_error } in troubles {
+        for Unhealthy { key, state, attempts, last_error } in troubles {
             let new = Down { since: now, since_wall: wall, is_told: false, seen: now, attempts };
             let down = match self.down.get_mut(key) {
                 Some(down) => down,
@@ -72,7 +72,7 @@ mod tests {
     fn look(watch: &mut Watch, keys: &[&str], sec: u64) -> Vec<(Event, String, i64)> {
         let keys: Vec<ProxyKey> = keys.iter().map(|key| (Kind::Pull, (*key).into())).collect();
         let last_error = "Connection refused";
-        let troubles = keys.iter().map(|key| Trouble { key, state: "down", attempts: 3, last_error });
+        let troubles = keys.iter().map(|key| Unhealthy { key, state: "down", attempts: 3, last_error });
         let alerts = watch.look(troubles, AFTER, Duration::from_secs(sec), sec as i64 * 1000);
         let mut told: Vec<_> = alerts
             .into_iter()

@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::diff::{Diff, Showing};
 use super::formats::{FORMAT, Format, Mistake, VERSION, read_all};
-use super::reply::{INVALID_ARGS, Name, Outcome};
+use super::reply::{Name, Outcome};
 use super::{Reply, Request};
 use crate::error::Result;
 use crate::journal::{Precondition, Scope};
+use crate::model::codes::INVALID_ARGS;
 use crate::model::{Entry, Kind, ProxyKey, State};
 use crate::plugin::Plugin;
 

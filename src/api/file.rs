@@ -137,7 +137,7 @@ fn apply(plugin: &Plugin, path: &Path, content: &[u8]) -> Result<Applied> {
     let diff = Diff::between(desired, present, true);
     let changed = diff.added.len() + diff.updated.len() + diff.removed.len();
     if changed > 0 {
-        let cause = Cause { origin: "zlm-journal".to_owned(), reason: "the file has changed".to_owned() };
+        let cause = Cause { caller: "zlm-journal".to_owned(), reason: "the file has changed".to_owned() };
         // Whether it is on disk yet or not: it is applied again at the next start.
         plugin.change_all(diff.mutations, None, &cause)?;
     }

@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::args::Limit;
-use super::reply::{OTHER_FAILED, Outcome};
+use super::reply::Outcome;
 use super::search::Search;
 use super::{Reply, Request};
 use crate::error::{Error, Result};
+use crate::model::codes::OTHER_FAILED;
 use crate::model::{
     Args, BACKUP_URLS, Entry, Hours, InUse, Kind, LABEL, Options, ProxyKey, State, redact, redact_arg,
     redact_value, urls_of,

@@ -31,9 +31,11 @@ use crate::model::{Args, Kind, Read, is_redacted};
 /// The maximum number of items in a body.
 const MOST_ITEMS: usize = 10_000;
 
+/// An API call's arguments and body, borrowed while it is carried out.
 pub struct Request<'a> {
     /// Names are compared ignoring case.
     pub args: &'a [(String, String)],
+    /// The body as it came; empty if the call has none.
     pub body: &'a [u8],
     /// The client, `ip:port`.
     pub caller: &'a str,
@@ -58,7 +60,7 @@ impl Request<'_> {
     }
 
     fn cause(&self, reason: &str) -> Cause {
-        Cause { origin: self.caller.to_owned(), reason: reason.to_owned() }
+        Cause { caller: self.caller.to_owned(), reason: reason.to_owned() }
     }
 }
 

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::diff::{Desired, Diff};
-use super::reply::{INVALID_ARGS, NOT_FOUND, OTHER_FAILED, Outcome};
+use super::reply::Outcome;
 use super::{Reply, Request, add_of, check_not_redacted};
 use crate::error::{Error, Result};
 use crate::journal::{Cause, Mutation, Precondition, Scope};
+use crate::model::codes::{INVALID_ARGS, NOT_FOUND, OTHER_FAILED};
 use crate::model::{Args, Existing, Kind, Op, ProxyKey, State};
 use crate::plugin::Plugin;
 

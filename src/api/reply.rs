@@ -4,18 +4,16 @@ use serde::Serialize;
 
 use crate::error::{Code, Error};
 use crate::journal::JournalWord;
+use crate::model::codes::{INVALID_ARGS, OTHER_FAILED};
 use crate::model::{Kind, ProxyKey};
 use crate::plugin::Changed;
-
-/// MediaServer's error codes (its server/WebApi.h).
-pub const NOT_FOUND: i32 = -500;
-pub const INVALID_ARGS: i32 = -300;
-pub const OTHER_FAILED: i32 = -1;
 
 /// The whole reply to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
+    /// The HTTP header Content-Type.
     pub content_type: &'static str,
+    /// The body, in UTF-8.
     pub body: String,
 }
 
@@ -83,6 +81,7 @@ struct Page<T, N> {
 }
 
 impl Reply {
+    /// A reply with `code` 0 and this `data`.
     pub fn success(data: impl Serialize) -> Reply {
         Reply::json(&Success { code: 0, data, journal: None::<At> })
     }
@@ -97,16 +96,19 @@ impl Reply {
         Reply::json(&Success { code: 0, data, journal: Some(JournalWord::of(changed.seq, &changed.result)) })
     }
 
+    /// A page of a list: `next` is where the next one begins (`null` after the last), `seq` as for [`Reply::as_of`].
     pub fn page(data: Vec<impl Serialize>, next: Option<impl Serialize>, seq: Option<u64>) -> Reply {
         Reply::json(&Page { code: 0, data, next, journal: seq.map(|seq| At { seq }) })
     }
 
+    /// A reply that says why the call failed, with MediaServer's code for it.
     pub fn failure(error: &Error) -> Reply {
         let code = if error.code == Code::InvalidArgument { INVALID_ARGS } else { OTHER_FAILED };
         let conflict = error.code == Code::Conflict;
         Reply::json(&Outcome { conflict, ..Outcome::refused(code, format!("journal: {error}")) })
     }
 
+    /// A reply with this body.
     pub fn json(reply: &impl Serialize) -> Reply {
         // Serializing these types cannot fail.
         let body = serde_json::to_string(reply).unwrap_or_default();

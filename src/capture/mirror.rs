@@ -13,6 +13,7 @@ use crate::reconcile::{Event, Listed};
 /// Facts about the server that decide how its events are read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostFacts {
+    /// How the server names its sources, and by which addresses and ports it is reached.
     pub rules: NamingRules,
     /// What the server calls itself (`general.mediaServerId`).
     pub server_id: String,
@@ -200,9 +201,13 @@ impl Present {
 /// The filter of a close call; an empty part matches everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
+    /// The schema of the source, such as `rtmp`.
     pub schema: String,
+    /// Its virtual host.
     pub vhost: String,
+    /// Its app.
     pub app: String,
+    /// Its name within the app.
     pub stream: String,
 }
 
@@ -276,7 +281,7 @@ impl Mirror {
 
     /// A source was registered or unregistered. Returns false if that changes no proxy; adds an event for each that
     /// plays from now on, or no longer.
-    pub fn source_moved(
+    pub fn stream_changed(
         &mut self,
         schema: &str,
         stream: &Stream,
@@ -285,7 +290,7 @@ impl Mirror {
     ) -> bool {
         let bit = bit_of(schema);
         let mut changed = false;
-        for key in makers(&self.producers, stream) {
+        for key in producers_of(&self.producers, stream) {
             let Some(present) = self.proxies.get_mut(&key).filter(|present| present.makes(stream)) else {
                 continue;
             };
@@ -321,7 +326,7 @@ impl Mirror {
 
     /// This stream has no viewers now.
     pub fn nobody_watches(&mut self, stream: &Stream) {
-        for key in makers(&self.producers, stream) {
+        for key in producers_of(&self.producers, stream) {
             if let Some(present) = self.proxies.get_mut(&key).filter(|present| present.makes(stream)) {
                 present.idle_since = Some(Instant::now());
                 present.failed = false;
@@ -373,7 +378,7 @@ fn bit_of(schema: &str) -> u16 {
 }
 
 /// The proxies that may make this source; those whose key is its name are in no index.
-fn makers(index: &HashMap<Stream, Vec<ProxyKey>>, stream: &Stream) -> impl Iterator<Item = ProxyKey> {
+fn producers_of(index: &HashMap<Stream, Vec<ProxyKey>>, stream: &Stream) -> impl Iterator<Item = ProxyKey> {
     let named = namers().map(|kind| (kind, Arc::clone(stream.name())));
     named.chain(index.get(stream).into_iter().flatten().cloned())
 }

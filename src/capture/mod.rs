@@ -25,8 +25,8 @@ pub use self::mirror::{Filter, HostFacts, PROTOCOLS, is_true};
 use self::mirror::{Nature, Present};
 pub use self::ours::Lacking;
 pub use self::reply::{Answer, Outcome, refusal, reply};
-pub use self::state::CLOSES;
 use self::state::{Ask, Open, State, Told};
+pub use self::state::{CLOSES, Request};
 pub use self::waiting::Client;
 use self::waiting::Waiting;
 use crate::error::{Error, Result};
@@ -51,28 +51,27 @@ pub trait Server: Send + Sync {
     fn remove(&self, call: u64, key: &ProxyKey);
 }
 
-/// A client's call, before the server gets it.
-pub struct Request<'a> {
-    /// The API's name, in any case.
-    pub name: &'a str,
-    /// The arguments that its handler finds, in the URL, the body and the headers.
-    pub args: &'a [(&'a [u8], &'a [u8])],
-    /// `ip:port`.
-    pub caller: &'a str,
-}
-
 /// What to do with a call.
 #[derive(Debug)]
 pub enum Verdict {
     /// Pass it to the server now. If it settles, call [`Capture::settled`] later.
-    Go { call: u64, settles: bool },
+    Go {
+        /// The number of the call, from 1.
+        call: u64,
+        /// Its handler leaves work on other threads.
+        settles: bool,
+    },
     /// Pass it to the server when `go` of its client is called.
-    Wait { call: u64 },
+    Wait {
+        /// The number of the call; 0 if it ends without the server, as an add outside of its hours does.
+        call: u64,
+    },
     /// Pass it to the server unchanged: it is not journaled, or is incomplete, so that the server will refuse it, or
     /// the journal is closed.
     Pass,
 }
 
+/// What is known of the server and of the calls that are open in it. Any thread.
 pub struct Capture {
     journal: Arc<Journal>,
     facts: RwLock<Arc<HostFacts>>,
@@ -82,6 +81,7 @@ pub struct Capture {
 }
 
 impl Capture {
+    /// For a server with these facts. Until [`Capture::set_server`], it asks nothing of the server.
     pub fn new(journal: Arc<Journal>, facts: HostFacts) -> Capture {
         Capture {
             journal,
@@ -92,10 +92,12 @@ impl Capture {
         }
     }
 
+    /// The facts that apply now.
     pub fn facts(&self) -> Arc<HostFacts> {
         Arc::clone(&self.facts.read())
     }
 
+    /// Replaces the facts, for calls and events from now on.
     pub fn set_facts(&self, facts: HostFacts) {
         *self.facts.write() = Arc::new(facts);
     }
@@ -119,7 +121,7 @@ impl Capture {
         let facts = self.facts();
         let Some(ask) = Ask::of(request, &facts)? else { return Ok(Verdict::Pass) };
         self.journal.admit()?;
-        let cause = Cause { origin: request.caller.to_owned(), reason: request.name.to_owned() };
+        let cause = Cause { caller: request.caller.to_owned(), reason: request.name.to_owned() };
         let settles = matches!(ask, Ask::Close(_));
         self.with_state(|state, told| {
             // The server is stopping: the call takes its normal way.
@@ -358,7 +360,7 @@ impl Capture {
     /// A source of the server was registered or unregistered.
     pub fn stream_changed(&self, schema: &str, stream: &Stream, is_there: bool) {
         self.with_state(|state, told| {
-            told.has_changed |= state.mirror.source_moved(schema, stream, is_there, &mut told.events);
+            told.has_changed |= state.mirror.stream_changed(schema, stream, is_there, &mut told.events);
             // A source that is registered now had gone: the push did not give up.
             state.doubts.retain(|doubt| doubt.taken.0 != schema || doubt.taken.1 != *stream);
         });

@@ -56,7 +56,7 @@ impl Capture {
         let is_wanted = self.journal.wants(key.0, &key.1, 0);
         if is_wanted {
             log::info!("journal: {} {}: {reason}", key.0.name(), key.1);
-            let cause = Cause { origin: "MediaServer".to_owned(), reason: reason.to_owned() };
+            let cause = Cause { caller: "MediaServer".to_owned(), reason: reason.to_owned() };
             let call = Call { op, kind: key.0, key: &key.1, args: None, already_exists: false, cause };
             told.has_queued = true;
             self.journal.queue(call, Done::new(drop));

@@ -4,10 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::journal::{JournalWord, Persisted};
-
-/// MediaServer's codes (API::OtherFailed, API::Exception).
-const OTHER_FAILED: i32 = -1;
-const EXCEPTION: i32 = -400;
+use crate::model::codes::{EXCEPTION, OTHER_FAILED};
 
 /// MediaServer's answer to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +24,7 @@ pub enum Answer {
 pub struct Outcome {
     /// The last change that it made or depends on; 0 if there is none.
     pub seq: u64,
+    /// Where that change is, or why it is not journaled.
     pub result: Result<Persisted>,
     /// `on_error=reject`: intent is as before the call.
     pub undone: bool,
@@ -63,6 +61,7 @@ impl Answer {
         Answer::Replied(json(&Added { code: 0, data: Key { key } }))
     }
 
+    /// Whether the server has carried out the call: it replied with a JSON object whose `code` is 0.
     pub fn is_success(&self) -> bool {
         match self {
             Answer::Replied(body) if !is_object(body) => false,

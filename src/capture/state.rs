@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Request;
 use super::mirror::{Filter, HostFacts, Mirror, Nature, Present, Taken, is_true};
 use super::waiting::Waiting;
 use crate::error::{Error, Result};
@@ -15,6 +14,16 @@ use crate::reconcile::{Add, Event};
 
 /// MediaServer's calls that close one source, and all sources that match a filter.
 pub const CLOSES: [&str; 2] = ["close_stream", "close_streams"];
+
+/// A client's call, before the server gets it.
+pub struct Request<'a> {
+    /// The API's name, in any case.
+    pub name: &'a str,
+    /// The arguments that its handler finds, in the URL, the body and the headers.
+    pub args: &'a [(&'a [u8], &'a [u8])],
+    /// `ip:port`.
+    pub caller: &'a str,
+}
 
 /// What a call asks for.
 pub enum Ask {

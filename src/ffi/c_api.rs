@@ -15,9 +15,10 @@ use crate::error::{Code, Error, Result};
 use crate::journal::{Ack, Call, Cause, Done, Mutation, Persisted};
 use crate::model::{Args, Kind, NamingRules, Op};
 use crate::plugin::Plugin;
+use crate::reconcile::SETTLES;
 
 /// The version of this header. Every incompatible change increments it; docs/abi.md says which changes are compatible.
-pub const ZLM_JOURNAL_ABI: u32 = 16;
+pub const ZLM_JOURNAL_ABI: u32 = 17;
 
 /// `zlm_journal_call.op`: the call made a proxy. No change if the journal already has it with the same arguments,
 /// enabled and on disk.
@@ -62,6 +63,7 @@ pub struct zlm_journal_facts {
     /// pull. A pull with any of them plays once it has a media source; a pull with none plays once its add succeeds.
     /// Values that are not UTF-8 (paths may be) are ignored. Copied.
     pub protocol: *const zlm_journal_pair,
+    /// The number of pairs at `protocol`.
     pub protocol_len: usize,
     /// `general.mediaServerId`: what the host calls itself in alerts. May be empty.
     pub server_id: zlm_journal_text,
@@ -95,14 +97,18 @@ pub struct zlm_journal_options {
     pub host_threads: u32,
     /// The [journal] section of the host's ini file, without "journal." in the names. Missing keys have their defaults.
     pub settings: *const zlm_journal_pair,
+    /// The number of pairs at `settings`.
     pub settings_len: usize,
     /// The directory to which a relative `path` refers.
     pub base_dir: zlm_journal_text,
     /// The host's own names and addresses other than loopback, and the ports on which it plays and receives streams. A
     /// proxy that would feed itself through them is not started. Both may be empty.
     pub own_hosts: *const zlm_journal_text,
+    /// The number of texts at `own_hosts`.
     pub own_hosts_len: usize,
+    /// The ports, in host byte order.
     pub own_ports: *const u16,
+    /// The number of ports at `own_ports`.
     pub own_ports_len: usize,
     /// NULL: as if all of it were zero.
     pub facts: *const zlm_journal_facts,
@@ -125,9 +131,10 @@ pub struct zlm_journal_call {
     pub key: zlm_journal_text,
     /// All arguments of an add, at most 1 MiB; `secret` is dropped. Unused by other operations.
     pub args: *const zlm_journal_pair,
+    /// The number of pairs at `args`.
     pub args_len: usize,
     /// Who called, "ip:port"; for operators to read.
-    pub origin: zlm_journal_text,
+    pub caller: zlm_journal_text,
     /// Which API was called, such as "addStreamProxy"; for operators to read.
     pub reason: zlm_journal_text,
 }
@@ -169,6 +176,7 @@ pub type zlm_journal_log = Option<extern "C" fn(context: *mut c_void, level: u32
 /// the disk: do not call it on media threads. Errors: ZLM_JOURNAL_CODE_DISABLED if `enable` is 0, _VERSION_MISMATCH,
 /// _INVALID_ARGUMENT. An unusable journal file is not an error: calls are acknowledged with ZLM_JOURNAL_NOT_PERSISTED,
 /// the status says why, and opening is retried every second.
+/// ZLM_JOURNAL_CODE_STORAGE: a thread could not be started.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -213,6 +221,7 @@ pub unsafe extern "C" fn zlm_journal_open(
 /// Applies the `[journal]` section, all of it as for zlm_journal_open, and the current `facts` (NULL: they are as before)
 /// after the ini was read again. Settings that need a restart (enable, path, key_file, restore) and invalid ones are
 /// reported in the log and the status. Touches no storage.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT, _VERSION_MISMATCH.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -246,6 +255,9 @@ pub unsafe extern "C" fn zlm_journal_reload(
 /// zlm_journal_record, when the change is on disk, and may be NULL. The host is asked before or after that, and the status
 /// says how it goes. While the journal cannot be written, the call is refused, whatever `on_error` says. Takes
 /// microseconds, copies the arguments, and touches no storage.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT, _VERSION_MISMATCH, _QUEUE_FULL, _CLOSED; or what
+/// keeps the journal from being written: _STORAGE, _CORRUPT, _LOCKED, _NEWER_SCHEMA, _KEY_MISSING. `done` gets the
+/// same one.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -273,6 +285,8 @@ pub unsafe extern "C" fn zlm_journal_want(
 /// Records a call. The desired state has changed when this returns, and `done` is called when the change is on disk.
 /// Calls on one key take effect in the order in which they arrive. Meant for media threads: takes microseconds, copies
 /// the arguments, and touches no storage. `done` may be NULL.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT, _VERSION_MISMATCH; `done` gets the same one. That a call
+/// cannot be journaled is no error here: only `done` is told.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -309,6 +323,7 @@ pub unsafe extern "C" fn zlm_journal_record(
 
 /// Sets `*wanted` to whether the journal has the proxy enabled, exactly as change `seq` left it; with `seq` 0, in any
 /// version.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -346,6 +361,7 @@ pub extern "C" fn zlm_journal_close(handle: zlm_journal_handle) -> i32 {
 
 /// Sends the log lines of all journals of this process to `log`; NULL stops that. When this returns, the previous
 /// function is no longer called. Must not be called from within a log callback.
+/// Has no errors of its own.
 #[unsafe(no_mangle)]
 pub extern "C" fn zlm_journal_set_log(log: zlm_journal_log, context: *mut c_void) -> i32 {
     let context = Context(context);
@@ -355,9 +371,15 @@ pub extern "C" fn zlm_journal_set_log(log: zlm_journal_log, context: *mut c_void
     })
 }
 
+/// A proxy whose add was answered this many milliseconds ago or less is accused of a crash as well: its first data are
+/// read then.
+pub const ZLM_JOURNAL_SETTLES_MS: u32 = 2000;
+const _: () = assert!(SETTLES.as_millis() == ZLM_JOURNAL_SETTLES_MS as u128);
+
 /// Copies the path of the file to which a handler of crash signals must write what the host was working on: the `seq` of
 /// each zlm_journal_add, in decimal, one per line. The next start reads and removes it. `buffer`, `capacity` and `*len` are
 /// as for zlm_journal_last_error.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT (also if the path is not UTF-8).
 ///
 /// # Safety
 /// `buffer` is NULL or has room for `capacity` bytes; `len` is NULL or may be written.
@@ -377,6 +399,7 @@ pub unsafe extern "C" fn zlm_journal_crash_file(
 
 /// Copies the message of this thread's last error to `buffer`, truncated to `capacity` bytes including the terminating
 /// zero, and sets `*len` to its full length without the zero. `buffer` may be NULL if `capacity` is 0.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_ARGUMENT.
 ///
 /// # Safety
 /// `buffer` is NULL or has room for `capacity` bytes; `len` is NULL or may be written.
@@ -460,7 +483,7 @@ unsafe fn read_call<'a>(call: *const zlm_journal_call) -> Result<(Call<'a>, Resu
         other => return Err(Error::invalid(format!("{other} is not an operation"))),
     };
     let cause = Cause {
-        origin: unsafe { call.origin.lossy() }?.into_owned(),
+        caller: unsafe { call.caller.lossy() }?.into_owned(),
         reason: unsafe { call.reason.lossy() }?.into_owned(),
     };
     let already_exists = call.op == ZLM_JOURNAL_ADD_EXISTING;
@@ -480,14 +503,14 @@ unsafe fn read_wish(call: *const zlm_journal_call) -> Result<(Mutation, Cause)> 
         ZLM_JOURNAL_ADD => (Op::Add, kind.key_of_add(&args)?, Some(args)),
         ZLM_JOURNAL_REMOVE if given.is_empty() => (Op::Remove, kind.key_of_args(&args), None),
         ZLM_JOURNAL_REMOVE => (Op::Remove, given.to_owned(), None),
-        other => return Err(Error::invalid(format!("{other} is nothing that can be asked for"))),
+        other => return Err(Error::invalid(format!("op is {other}, not ZLM_JOURNAL_ADD or ZLM_JOURNAL_REMOVE"))),
     };
     if !given.is_empty() && given != key {
         return Err(Error::invalid(format!("these arguments make the key {key:?}, not {given:?}")));
     }
     crate::model::check_key(&key)?;
     let cause = Cause {
-        origin: unsafe { call.origin.lossy() }?.into_owned(),
+        caller: unsafe { call.caller.lossy() }?.into_owned(),
         reason: unsafe { call.reason.lossy() }?.into_owned(),
     };
     Ok((Mutation { key: (kind, key.into()), op, args, expected: None }, cause))

@@ -36,7 +36,9 @@ pub const ZLM_JOURNAL_DROPPED: u32 = 5;
 
 /// The kinds of proxy, for zlm_journal_made and zlm_journal_ended.
 pub const ZLM_JOURNAL_PULL: u32 = 0;
+/// A push: addStreamPusherProxy.
 pub const ZLM_JOURNAL_PUSH: u32 = 1;
+/// An FFmpeg source: addFFmpegSource.
 pub const ZLM_JOURNAL_FFMPEG: u32 = 2;
 
 /// A client's API call that has passed the server's check of secret and address.
@@ -49,6 +51,7 @@ pub struct zlm_journal_request {
     pub name: zlm_journal_text,
     /// All arguments that its handler can find, in the URL, the body and the headers.
     pub args: *const zlm_journal_pair,
+    /// The number of pairs at `args`.
     pub args_len: usize,
     /// "ip:port", for the operator to read.
     pub caller: zlm_journal_text,
@@ -100,6 +103,7 @@ unsafe impl Growing for zlm_journal_answer {}
 pub struct zlm_journal_client {
     /// sizeof(zlm_journal_client).
     pub size: u32,
+    /// The first argument of both functions; may be NULL.
     pub context: *mut c_void,
     /// Run the handler now. Only after ZLM_JOURNAL_WAIT.
     pub go: Option<extern "C" fn(context: *mut c_void)>,
@@ -116,6 +120,7 @@ unsafe impl Growing for zlm_journal_client {}
 /// Registers a call that is about to be passed to the server, and sets `*verdict`. With ZLM_JOURNAL_PASS or an error,
 /// `client` is not used, and the call takes its normal way. With ZLM_JOURNAL_REFUSE (on_error=reject, and the journal
 /// cannot be written), `client.done` has already been called.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT, _VERSION_MISMATCH.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -157,6 +162,7 @@ pub unsafe extern "C" fn zlm_journal_call_open(
 }
 
 /// Reports the server's answer to a call. Exactly once for each call that was not passed or refused.
+/// An unknown `call` is ignored. Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT, _VERSION_MISMATCH.
 ///
 /// # Safety
 /// `answer` is NULL or valid, with its text, until this returns.
@@ -187,12 +193,15 @@ pub(super) unsafe fn answer_of(answer: *const zlm_journal_answer) -> Result<Answ
         ZLM_JOURNAL_REFUSED => Ok(Answer::Refused(answer.code, words())),
         ZLM_JOURNAL_THREW => Ok(Answer::Threw(words())),
         ZLM_JOURNAL_DROPPED => Ok(Answer::Dropped),
-        other => Err(Error::invalid(format!("{other} is no outcome of a call"))),
+        other => Err(Error::invalid(format!(
+            "outcome is {other}, not ZLM_JOURNAL_ACCEPTED, _REPLIED, _REFUSED, _THREW or _DROPPED"
+        ))),
     }
 }
 
 /// Reports that everything that the handler of close_stream or close_streams queued on the server's threads has run.
 /// Once for each of these calls; other calls are ignored.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE.
 #[unsafe(no_mangle)]
 pub extern "C" fn zlm_journal_call_settled(handle: zlm_journal_handle, call: u64) -> i32 {
     c_result("zlm_journal_call_settled", || {
@@ -204,6 +213,7 @@ pub extern "C" fn zlm_journal_call_settled(handle: zlm_journal_handle, call: u64
 /// Reports that a proxy has entered the server's map of its kind (ZLM_JOURNAL_PULL, _PUSH, _FFMPEG). Call it under that
 /// map's lock, so that the order of the reports is the order of the effects. Sets `*call` to the call of
 /// zlm_journal_host.add that made it, or to 0.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 ///
 /// # Safety
 /// `key` is valid until this returns; `call` is NULL or can be written.
@@ -225,6 +235,7 @@ pub unsafe extern "C" fn zlm_journal_made(
 
 /// Reports that a proxy has left that map: in the handler of the call `within` (a delete, or a call of
 /// zlm_journal_host), or in none if `within` is 0. Call it under the map's lock.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 ///
 /// # Safety
 /// `key` is valid until this returns.
@@ -247,13 +258,17 @@ pub unsafe extern "C" fn zlm_journal_ended(
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct zlm_journal_stream {
+    /// The virtual host. In reports of the host, empty stands for the default one.
     pub vhost: zlm_journal_text,
+    /// The app.
     pub app: zlm_journal_text,
+    /// The name within the app.
     pub stream: zlm_journal_text,
 }
 
 /// Reports that a media source with this schema was registered or unregistered (kBroadcastMediaChanged). Registering
 /// starts the pushes that take it; with restore=off, only those that have run since the start.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -274,6 +289,7 @@ pub unsafe extern "C" fn zlm_journal_stream_changed(
 
 /// Reports that nobody watches a media source (kBroadcastStreamNoneReader). If its proxy is closed next, this is taken
 /// as the reason.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -292,6 +308,7 @@ pub unsafe extern "C" fn zlm_journal_stream_unwatched(
 
 /// Reports that a player waits for a missing media source (kBroadcastNotFoundStream). If an enabled or dormant proxy
 /// makes it, that proxy is started before all others, unless restore=off.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.
@@ -310,6 +327,7 @@ pub unsafe extern "C" fn zlm_journal_stream_not_found(
 
 /// Reports that a proxy of this kind failed to connect or lost its connection, with the error message, or an empty one.
 /// MediaServer reports this for pulls (kBroadcastPlayerProxyFailed); pushes must be asked.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 ///
 /// # Safety
 /// `key` and `error` are valid until this returns.
@@ -332,6 +350,7 @@ pub unsafe extern "C" fn zlm_journal_failed(
 /// Reports that a proxy of this kind has connected, also if it did before. Without this report, a proxy that registers
 /// no new source then (a push; a pull with `general.resetWhenRePlay=0` or without protocols) stays `retrying` after its
 /// first failure.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 ///
 /// # Safety
 /// `key` is valid until this returns.

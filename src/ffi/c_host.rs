@@ -27,16 +27,20 @@ pub struct zlm_journal_add {
     pub size: u32,
     /// The server has this proxy, but it no longer works, or has to be another: remove it first.
     pub replace: bool,
+    /// The kind of proxy: "pull", "push" or "ffmpeg".
     pub kind: zlm_journal_text,
+    /// The key that the server gives it.
     pub key: zlm_journal_text,
     /// The number of the change. A handler of crash signals writes it to zlm_journal_crash_file while the server works on
     /// the proxy.
     pub seq: u64,
     /// The server's API calls that add and remove it.
     pub add_api: zlm_journal_text,
+    /// The call that removes it.
     pub remove_api: zlm_journal_text,
     /// The media source that it needs; none if the schema is empty.
     pub schema: zlm_journal_text,
+    /// The name of that media source; all of it is empty if the schema is.
     pub stream: zlm_journal_stream,
     /// The key of the server's ini file that it needs; none if empty.
     pub setting: zlm_journal_text,
@@ -47,6 +51,7 @@ pub struct zlm_journal_add {
     pub body: zlm_journal_text,
     /// The same, one by one.
     pub args: *const zlm_journal_pair,
+    /// The number of pairs at `args`.
     pub args_len: usize,
 }
 
@@ -62,6 +67,7 @@ unsafe impl Growing for zlm_journal_add {}
 pub struct zlm_journal_host {
     /// sizeof(zlm_journal_host).
     pub size: u32,
+    /// The first argument of all functions; may be NULL.
     pub context: *mut c_void,
     /// Start a proxy, on a thread of the host. No other add of its key is running then. Answer with
     /// zlm_journal_host_added. If something that it needs is missing, do nothing and answer with
@@ -84,6 +90,7 @@ unsafe impl Growing for zlm_journal_host {}
 
 /// Begins the restore: from now on the host is asked to start what the journal has. Call it when the server accepts API
 /// calls; further calls have no effect. With restore=lazy or restore=off, proxies are started only on demand.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT, _VERSION_MISMATCH.
 ///
 /// # Safety
 /// `host` is NULL or points to a zlm_journal_host whose functions can be called.
@@ -104,6 +111,7 @@ pub unsafe extern "C" fn zlm_journal_start(handle: zlm_journal_handle, host: *co
 /// Answers zlm_journal_host.add, and sets `*success` to whether the answer is a success. Once per call; further answers
 /// are ignored. After three ZLM_JOURNAL_THREW in a row the proxy is quarantined. Any thread, also from within the
 /// callback.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT, _VERSION_MISMATCH.
 ///
 /// # Safety
 /// `answer` is NULL or valid, with its text, until this returns; `success` is NULL or can be written.
@@ -130,6 +138,7 @@ pub unsafe extern "C" fn zlm_journal_host_added(
 /// Answers zlm_journal_host.add if nothing was tried because something is missing (`lacking`: ZLM_JOURNAL_NO_API,
 /// _NO_STREAM or _NO_SETTING). The proxy is started when the stream comes (zlm_journal_stream_changed) or on demand,
 /// and is retried about every five minutes. Otherwise as zlm_journal_host_added.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub extern "C" fn zlm_journal_host_blocked(handle: zlm_journal_handle, call: u64, lacking: u32) -> i32 {
     c_result("zlm_journal_host_blocked", || {
@@ -137,7 +146,11 @@ pub extern "C" fn zlm_journal_host_blocked(handle: zlm_journal_handle, call: u64
             ZLM_JOURNAL_NO_API => Lacking::Api,
             ZLM_JOURNAL_NO_STREAM => Lacking::Stream,
             ZLM_JOURNAL_NO_SETTING => Lacking::Setting,
-            other => return Err(Error::invalid(format!("{other} is nothing that an add needs"))),
+            other => {
+                return Err(Error::invalid(format!(
+                    "lacking is {other}, not ZLM_JOURNAL_NO_API, _NO_STREAM or _NO_SETTING"
+                )));
+            }
         };
         handles::get(handle)?.capture().blocked(call, lacking);
         Ok(())
@@ -146,6 +159,7 @@ pub extern "C" fn zlm_journal_host_blocked(handle: zlm_journal_handle, call: u64
 
 /// Reports that the running proxy has the arguments of zlm_journal_host.update, and connects anew from now on. Exactly
 /// once, before the answer. Any thread.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE.
 #[unsafe(no_mangle)]
 pub extern "C" fn zlm_journal_host_updated(handle: zlm_journal_handle, call: u64) -> i32 {
     c_result("zlm_journal_host_updated", || {
@@ -155,6 +169,7 @@ pub extern "C" fn zlm_journal_host_updated(handle: zlm_journal_handle, call: u64
 }
 
 /// Reports that zlm_journal_host.remove was carried out. Any thread, also from within the callback.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE.
 #[unsafe(no_mangle)]
 pub extern "C" fn zlm_journal_host_removed(handle: zlm_journal_handle, call: u64) -> i32 {
     c_result("zlm_journal_host_removed", || {

@@ -24,6 +24,7 @@ pub type zlm_journal_response = Option<
 /// Answers a GET of the journal's page. `path` is that of the request, after percent decoding and without the query;
 /// `if_none_match` is that header, or empty. Calls `response` once, unless the path is none of the page's, or there is an
 /// error. The caller has to check the client's address. Takes microseconds, also meant for media threads.
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.

@@ -20,6 +20,8 @@ pub type zlm_journal_reply =
 /// Carries out one of the API calls of docs/api.md, such as getJournalStatus or syncJournal. `request` has the arguments from URL and
 /// body, `body` the unparsed body; both are copied. Returns at once; `reply` is called exactly once, whatever this
 /// returns, unless it is NULL (ZLM_JOURNAL_CODE_INVALID_ARGUMENT).
+/// Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT, _VERSION_MISMATCH. What goes wrong later is in the
+/// reply.
 ///
 /// # Safety
 /// Pointers are NULL or point to what their types say.

@@ -12,7 +12,9 @@ use crate::error::{Code, Error, Result};
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct zlm_journal_text {
+    /// The first byte.
     pub data: *const c_char,
+    /// The number of bytes.
     pub len: usize,
 }
 
@@ -20,16 +22,20 @@ pub struct zlm_journal_text {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct zlm_journal_pair {
+    /// The name.
     pub name: zlm_journal_text,
+    /// The value; it may be empty.
     pub value: zlm_journal_text,
 }
 
 impl zlm_journal_text {
+    /// Borrows `text`: valid only as long as that is.
     pub fn of<T: AsRef<[u8]> + ?Sized>(text: &T) -> Self {
         let text = text.as_ref();
         Self { data: text.as_ptr().cast(), len: text.len() }
     }
 
+    /// An empty text without a pointer.
     pub const NULL: Self = Self { data: ptr::null(), len: 0 };
 
     /// # Safety

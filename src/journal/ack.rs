@@ -18,6 +18,7 @@ pub enum Persisted {
 pub struct Ack {
     /// The change by which intent is what the call asked for; 0 if it was never applied.
     pub seq: u64,
+    /// Where the change is, or why it is not journaled.
     pub result: Result<Persisted>,
     /// `on_error=reject`: intent is as before the call, and the server has to follow.
     pub undone: bool,
@@ -43,6 +44,7 @@ pub struct JournalWord<'a> {
 }
 
 impl JournalWord<'_> {
+    /// What to say about change `seq`, which ended with this result.
     pub fn of(seq: u64, result: &Result<Persisted>) -> JournalWord<'_> {
         let error = result.as_ref().err().map(|error| error.message.as_str());
         JournalWord {
@@ -59,10 +61,12 @@ impl JournalWord<'_> {
 pub struct Reply(Option<Box<dyn FnOnce(bool) + Send>>);
 
 impl Reply {
+    /// A reply that `leave` sends, on any thread. It gets `more`.
     pub fn new(leave: impl FnOnce(bool) + Send + 'static) -> Reply {
         Reply(Some(Box::new(leave)))
     }
 
+    /// Sends it.
     pub fn leave(mut self, more: bool) {
         if let Some(leave) = self.0.take() {
             leave(more);
@@ -84,6 +88,7 @@ impl Drop for Reply {
 pub struct Done(Option<Box<dyn FnOnce(Ack) -> Option<Reply> + Send>>);
 
 impl Done {
+    /// Calls `told` once with the result.
     pub fn new(told: impl FnOnce(Ack) + Send + 'static) -> Done {
         Done::with_reply(move |ack| {
             told(ack);
@@ -96,6 +101,7 @@ impl Done {
         Done(Some(Box::new(told)))
     }
 
+    /// Reports the result on this thread, and then sends the reply, if there is one.
     pub fn call(mut self, ack: Ack) {
         self.tell(ack);
     }

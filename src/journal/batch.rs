@@ -10,9 +10,12 @@ use crate::error::{Code, Error, Result};
 use crate::model::{Args, Change, Existing, Kind, Op, ProxyKey};
 use crate::storage::intent::{Cause, Intent};
 
+/// A change that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mutation {
+    /// The proxy.
     pub key: ProxyKey,
+    /// What is to be done with it.
     pub op: Op,
     /// Only for an add.
     pub args: Option<Args>,
@@ -23,7 +26,9 @@ pub struct Mutation {
 /// A mutation that changed something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppliedMutation {
+    /// The proxy.
     pub key: ProxyKey,
+    /// The number of the change.
     pub seq: u64,
     op: Op,
     /// The arguments before it, and those that it gave.
@@ -45,10 +50,13 @@ impl AppliedMutation {
 /// Requires that nothing in a scope has changed since change `since`.
 #[derive(Clone, Copy)]
 pub struct Precondition<'a> {
+    /// The change that the caller has seen; it must not be later than the last one.
     pub since: u64,
+    /// What must not have changed.
     pub scope: Scope<'a>,
 }
 
+/// The proxies that a precondition is about.
 #[derive(Clone, Copy)]
 pub enum Scope<'a> {
     /// These, whether they are there or not.
@@ -72,7 +80,7 @@ impl Journal {
         // Encrypted before the lock is taken.
         if let Some(cipher) = self.core.inbox.cipher() {
             for Mutation { key: (kind, key), args, .. } in &mut mutations {
-                *args = args.take().map(|args| cipher.sealed(*kind, key, args));
+                *args = args.take().map(|args| cipher.encrypted(*kind, key, args));
             }
         }
         let submitted = self.core.submit(done, |inbox| {
@@ -83,7 +91,7 @@ impl Journal {
             // A batch of any size is taken, if the queue is not already full.
             inbox.has_room(0)?;
             let make = |Mutation { key: (kind, key), op, args, .. }| {
-                let (after, Cause { origin, reason }) = (args.clone(), cause.clone());
+                let (after, Cause { caller: origin, reason }) = (args.clone(), cause.clone());
                 let change = Change { seq: 0, at, op, kind, key: Arc::clone(&key), args, origin, reason };
                 let Made { seq, before } = inbox.change(change)?;
                 Some(AppliedMutation { key: (kind, key), seq, op, before, after })

@@ -45,30 +45,41 @@ use crate::storage::paths::{JournalPaths, log_of};
 /// A call that MediaServer has carried out, or an event.
 #[derive(Debug, Clone)]
 pub struct Call<'a> {
+    /// What the call did.
     pub op: Op,
+    /// The kind of the proxy.
     pub kind: Kind,
+    /// The key that the server gave to the proxy: 1 to 4096 bytes.
     pub key: &'a str,
     /// Only for an add.
     pub args: Option<Args>,
     /// An add of a proxy that the server already had and did not change. No change if that is enabled, with any
     /// arguments.
     pub already_exists: bool,
+    /// Who called, and with which API call.
     pub cause: Cause,
 }
 
 /// The state of the journal, for operators.
 #[derive(Debug, Clone)]
 pub struct Report {
+    /// Whether changes are written.
     pub condition: Condition,
+    /// The number of proxies in each state, by the name of the state. All states are there.
     pub by_state: BTreeMap<&'static str, u64>,
+    /// The number of the last change, on disk or not; 0 if there was none.
     pub seq: u64,
+    /// The number of the last change on disk; 0 if there is none.
     pub durable_seq: u64,
     /// The last change in the database file without its log.
     pub file_seq: u64,
+    /// Changes, and calls that depend on them, that the writer has not taken yet.
     pub queue: usize,
+    /// The number from which on further ones are not taken into the queue.
     pub queue_capacity: usize,
     /// Time that the oldest unacknowledged change has waited.
     pub ack_lag: Duration,
+    /// The newest snapshot; `None` if there is none, or the journal was not opened yet.
     pub snapshot: Option<SnapshotFile>,
     /// Arguments are encrypted.
     pub encrypted: bool,
@@ -76,9 +87,11 @@ pub struct Report {
     pub last_error: Option<(i64, Error)>,
 }
 
+/// Whether changes are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
+    /// They are.
     #[serde(rename = "ok")]
     Healthy,
     /// It cannot be written at the moment. Retried until it can.
@@ -120,6 +133,7 @@ impl Journal {
         Ok(journal)
     }
 
+    /// The settings that apply now. Any thread.
     pub fn settings(&self) -> Arc<Settings> {
         self.core.options()
     }
@@ -197,7 +211,7 @@ impl Journal {
         at: i64,
         is_undone: bool,
     ) -> std::result::Result<(), Ack> {
-        let Call { op, kind, key, args, already_exists, cause: Cause { origin, reason } } = call;
+        let Call { op, kind, key, args, already_exists, cause: Cause { caller: origin, reason } } = call;
         let durable = self.core.durable_seq.load(Ordering::Acquire);
         // A change that is not on disk may yet be undone, and this call must then be undone with it.
         let is_the_same = |entry: &Entry| args.as_ref() == Some(&entry.args) && entry.seq <= durable;
@@ -325,6 +339,7 @@ impl Journal {
         [size(&paths.file), size(&log_of(&paths.file)), snapshots]
     }
 
+    /// The state of the journal now. Never waits for the disk. Any thread.
     pub fn report(&self) -> Report {
         let (standing, queue, ack_lag, (by_state, seq, encrypted)) = self.core.inbox.report(|intent| {
             let by_state = State::ALL.iter().map(|&state| (state.name(), intent.count(state))).collect();

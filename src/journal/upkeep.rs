@@ -150,12 +150,12 @@ impl Core {
     fn seal_what_is_old(&self) -> Result<()> {
         let Some(cipher) = self.inbox.cipher() else { return Ok(()) };
         let _files = self.files.lock();
-        let is_sealed = |path: &Path| {
+        let is_encrypted = |path: &Path| {
             let key_id = Store::open_for_reading(&self.paths, path).and_then(|store| store.key_id());
             key_id.is_ok_and(|id| id == Some(cipher.id))
         };
         for snapshot in self.paths.list_snapshots() {
-            if is_sealed(&snapshot.path) {
+            if is_encrypted(&snapshot.path) {
                 continue;
             }
             match db::load(&self.paths, &snapshot.path, Some(&cipher)) {
@@ -168,7 +168,8 @@ impl Core {
                 ),
             }
         }
-        let holds_more = |folder: &PathBuf| self.paths.database_in(folder).is_some_and(|file| !is_sealed(&file));
+        let holds_more =
+            |folder: &PathBuf| self.paths.database_in(folder).is_some_and(|file| !is_encrypted(&file));
         for folder in self.paths.quarantined(REPLACED).iter().filter(|folder| holds_more(folder)) {
             self.paths.empty(folder)?;
         }

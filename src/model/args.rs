@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 pub const MAX_ARGS_BYTES: usize = 1 << 20;
 
 /// The form of encrypted arguments in the file: a JSON object that no call can have.
-const SEALED: (&str, &str) = (r#"{"sealed":{"xchacha20poly1305":""#, r#""}}"#);
+const ENCRYPTED: (&str, &str) = (r#"{"sealed":{"xchacha20poly1305":""#, r#""}}"#);
 
 /// A call's arguments as the text of a JSON object, sorted by name, without `secret`. Values are the given strings; a
 /// value that is not UTF-8 is stored as `{"hex":"…"}`.
@@ -23,7 +23,7 @@ pub struct Args {
     /// Empty while they are not decrypted.
     text: Arc<str>,
     /// Their form in the file, if they are encrypted there.
-    sealed: Option<Arc<str>>,
+    encrypted: Option<Arc<str>>,
     /// What they ask of the journal; `None` if nothing.
     options: Option<Arc<Options>>,
 }
@@ -31,7 +31,7 @@ pub struct Args {
 impl PartialEq for Args {
     /// Compares the arguments themselves, or the encrypted forms if they are not decrypted.
     fn eq(&self, other: &Args) -> bool {
-        self.text == other.text && (!self.is_encrypted() || self.sealed == other.sealed)
+        self.text == other.text && (!self.is_encrypted() || self.encrypted == other.encrypted)
     }
 }
 
@@ -79,7 +79,7 @@ impl Args {
         text.push(b'}');
         let text = String::from_utf8(text).map_err(|_| Error::invalid("the arguments are not UTF-8"))?;
         let options = Options::read(given)?.map(Arc::new);
-        Ok(Args { text: text.into(), sealed: None, options })
+        Ok(Args { text: text.into(), encrypted: None, options })
     }
 
     /// From a JSON object of a client. Numbers and booleans become strings.
@@ -116,16 +116,17 @@ impl Args {
     /// From a column of a row whose CRC is valid; a CRC does not prove that the content is. Encrypted arguments stay so
     /// until `decrypted`.
     pub fn from_stored(text: &str) -> Result<Args> {
-        if text.starts_with(SEALED.0) {
-            return Ok(Args { text: "".into(), sealed: Some(text.into()), options: None });
+        if text.starts_with(ENCRYPTED.0) {
+            return Ok(Args { text: "".into(), encrypted: Some(text.into()), options: None });
         }
-        let mut args = Args { text: text.into(), sealed: None, options: None };
+        let mut args = Args { text: text.into(), encrypted: None, options: None };
         let pairs = args.pairs()?;
         let given = pairs.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         args.options = Options::stored(given).map(Arc::new);
         Ok(args)
     }
 
+    /// The arguments as the text of a JSON object; empty while they are not decrypted. With the credentials of cameras.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -135,10 +136,12 @@ impl Args {
         self.options.as_deref()
     }
 
+    /// When the proxy should run; `None` for always.
     pub fn hours(&self) -> Option<&Hours> {
         self.options()?.hours.as_ref()
     }
 
+    /// The backup URLs of a pull; `None` if it has none.
     pub fn backups(&self) -> Option<&Backups> {
         self.options()?.backups.as_ref()
     }
@@ -176,16 +179,17 @@ impl Args {
 
     /// The same arguments, marked as not encryptable: they must not be written.
     pub fn unstorable(self) -> Args {
-        Args { sealed: Some("".into()), ..self }
+        Args { encrypted: Some("".into()), ..self }
     }
 
+    /// Whether they may be written: false after [`Args::unstorable`].
     pub fn is_storable(&self) -> bool {
         !self.stored().is_empty()
     }
 
     /// Their form in the file.
     pub fn stored(&self) -> &str {
-        self.sealed.as_deref().unwrap_or(&self.text)
+        self.encrypted.as_deref().unwrap_or(&self.text)
     }
 
     /// Whether they were read from a file and are not decrypted yet.
@@ -194,20 +198,20 @@ impl Args {
     }
 
     /// The encrypted bytes; `None` if they are not encrypted, or damaged.
-    pub fn seal(&self) -> Option<Vec<u8>> {
-        let text = self.sealed.as_deref()?.strip_prefix(SEALED.0)?.strip_suffix(SEALED.1)?;
+    pub fn ciphertext(&self) -> Option<Vec<u8>> {
+        let text = self.encrypted.as_deref()?.strip_prefix(ENCRYPTED.0)?.strip_suffix(ENCRYPTED.1)?;
         hex::decode(text).ok()
     }
 
     /// The same arguments, with their encrypted form for the file.
-    pub fn sealed_as(self, seal: &[u8]) -> Args {
-        let text = [SEALED.0, &hex::encode(seal), SEALED.1].concat();
-        Args { sealed: Some(text.into()), ..self }
+    pub fn encrypted_as(self, ciphertext: &[u8]) -> Args {
+        let text = [ENCRYPTED.0, &hex::encode(ciphertext), ENCRYPTED.1].concat();
+        Args { encrypted: Some(text.into()), ..self }
     }
 
     /// The same arguments, decrypted to `text`.
     pub fn decrypted(self, text: &str) -> Result<Args> {
-        Ok(Args { sealed: self.sealed, ..Self::from_stored(text)? })
+        Ok(Args { encrypted: self.encrypted, ..Self::from_stored(text)? })
     }
 
     /// The arguments of the call that replays these, with `replay` on top. Values may not be UTF-8.
@@ -260,6 +264,7 @@ pub fn body_of(args: &[(String, Vec<u8>)]) -> Vec<u8> {
     body
 }
 
+/// Parsed arguments; none while they are not decrypted.
 pub struct Read(Map<String, Value>);
 
 impl Read {
@@ -393,9 +398,9 @@ mod tests {
     fn what_is_asked_of_the_journal_is_known_however_it_was_kept() {
         let hours = |args: &Args| args.hours().is_some();
         let given = args(&[("url", b"rtsp://1"), ("journal_hours", b"08:00-18:00 @ UTC")]);
-        let sealed = given.clone().sealed_as(b"seal");
-        let stored = Args::from_stored(sealed.stored()).unwrap();
-        assert_eq!([hours(&given), hours(&sealed), hours(&stored)], [true, true, false]);
+        let encrypted = given.clone().encrypted_as(b"ciphertext");
+        let stored = Args::from_stored(encrypted.stored()).unwrap();
+        assert_eq!([hours(&given), hours(&encrypted), hours(&stored)], [true, true, false]);
         assert!(
             hours(&stored.decrypted(given.as_str()).unwrap())
                 && hours(&Args::from_stored(given.as_str()).unwrap())

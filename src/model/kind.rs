@@ -7,11 +7,15 @@ use super::options::{BACKUP_URLS, Options};
 use super::{NamingRules, Stream, url};
 use crate::error::{Error, Result};
 
+/// A kind of proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
+    /// Takes a stream from a URL into this server.
     Pull,
+    /// Sends a stream of this server to a URL.
     Push,
+    /// A process that takes a stream from one URL and sends it to another, mostly of this server.
     Ffmpeg,
 }
 
@@ -70,6 +74,7 @@ pub enum Endpoint {
 }
 
 impl Kind {
+    /// All kinds, in the order of the numbers that the C API has for them.
     pub const ALL: &'static [Kind] = &[Kind::Pull, Kind::Push, Kind::Ffmpeg];
 
     /// The arguments with URLs.
@@ -81,6 +86,7 @@ impl Kind {
         [self.info().input, self.info().output].into_iter().filter_map(url)
     }
 
+    /// How MediaServer handles proxies of this kind.
     pub fn info(self) -> &'static KindInfo {
         match self {
             Kind::Pull => &KindInfo {
@@ -152,10 +158,12 @@ impl Kind {
         }
     }
 
+    /// The name in the API and in the file, such as `pull`.
     pub fn name(self) -> &'static str {
         self.info().name
     }
 
+    /// The kind with this name, in lower case; `None` if there is no such kind.
     pub fn from_name(name: &str) -> Option<Kind> {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }

@@ -3,6 +3,7 @@
 //! calls arrive.
 
 mod args;
+pub mod codes;
 mod hours;
 mod kind;
 mod options;
@@ -32,15 +33,21 @@ pub const MAX_KEY_BYTES: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
+    /// It should run, within its hours.
     Enabled,
+    /// It was switched off, and is not started.
     Disabled,
+    /// It was closed because it had no viewers, and is enabled when a player asks for its stream.
     Dormant,
+    /// It is not started, since the server has crashed or thrown exceptions over it.
     Quarantined,
 }
 
 impl State {
+    /// All states.
     pub const ALL: &'static [State] = &[State::Enabled, State::Disabled, State::Dormant, State::Quarantined];
 
+    /// The name in the API and in the file, such as `enabled`.
     pub fn name(self) -> &'static str {
         match self {
             State::Enabled => "enabled",
@@ -50,6 +57,7 @@ impl State {
         }
     }
 
+    /// The state with this name, in lower case; `None` if there is no such state.
     pub fn from_name(name: &str) -> Option<State> {
         Self::ALL.iter().copied().find(|state| state.name() == name)
     }
@@ -58,13 +66,16 @@ impl State {
 /// The operation of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
+    /// It was added, perhaps in place of the one with its key; it is enabled then.
     Add,
+    /// It was removed.
     Remove,
     /// It got another state.
     Set(State),
 }
 
 impl Op {
+    /// The name in the history and in the file: `add`, `remove`, `enable`, `disable`, `sleep` or `quarantine`.
     pub fn name(self) -> &'static str {
         match self {
             Op::Add => "add",
@@ -85,6 +96,7 @@ impl Op {
         }
     }
 
+    /// The operation with this name; `None` if there is no such operation.
     pub fn from_name(name: &str) -> Option<Op> {
         let states = State::ALL.iter().copied().map(Op::Set);
         [Op::Add, Op::Remove].into_iter().chain(states).find(|op| op.name() == name)
@@ -94,11 +106,15 @@ impl Op {
 /// A proxy in intent. Times are milliseconds since 1970-01-01 UTC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
+    /// The arguments of its last add.
     pub args: Args,
+    /// Whether it should run.
     pub state: State,
     /// The last change of this entry.
     pub seq: u64,
+    /// When it was added; another add in its place does not change that.
     pub created_at: i64,
+    /// When its last change was made.
     pub updated_at: i64,
 }
 
@@ -132,9 +148,13 @@ impl Entry {
 pub struct Change {
     /// 0 until it is made.
     pub seq: u64,
+    /// When it was made, in milliseconds since 1970-01-01 UTC, by the system clock, which may jump.
     pub at: i64,
+    /// What was done.
     pub op: Op,
+    /// The kind of the proxy.
     pub kind: Kind,
+    /// The key of the proxy.
     pub key: Arc<str>,
     /// The arguments of the proxy after the change; `None` if it was removed.
     pub args: Option<Args>,

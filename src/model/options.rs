@@ -33,7 +33,9 @@ const LONGEST_FAILOVER_SEC: u64 = 86_400;
 /// What the arguments of a proxy ask of the journal, but for its label.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
+    /// When it should run; `None` for always.
     pub hours: Option<Hours>,
+    /// Its further URLs; `None` if it has only one.
     pub backups: Option<Backups>,
     /// Of stored arguments: what this version cannot read, as another may have written it.
     pub unread: Option<String>,
@@ -46,6 +48,7 @@ pub struct Backups {
     pub urls: Vec<String>,
     /// For how long a URL must have failed; `None`: as the settings say.
     pub patience: Option<Duration>,
+    /// Whether it goes back to its first URL when that works again.
     pub goes_back: bool,
     /// The backup from which it played last; `None` for its first URL.
     pub in_use: Option<InUse>,
@@ -54,6 +57,7 @@ pub struct Backups {
 /// A URL that is not the first one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InUse {
+    /// The URL, which is one of the backups.
     pub url: String,
     /// Milliseconds since 1970-01-01 UTC.
     pub since: i64,

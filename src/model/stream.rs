@@ -50,14 +50,17 @@ impl Stream {
         }
     }
 
+    /// The virtual host.
     pub fn vhost(&self) -> &str {
         self.part(0, self.app)
     }
 
+    /// The app.
     pub fn app(&self) -> &str {
         self.part(self.app, self.stream)
     }
 
+    /// The name within the app.
     pub fn stream(&self) -> &str {
         self.name.get(self.stream as usize..).unwrap_or_default()
     }
@@ -67,6 +70,7 @@ impl Stream {
         self.name.get(self.app as usize..).unwrap_or_default()
     }
 
+    /// `vhost/app/stream`, which may be that of another stream too if a part has a slash.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }

@@ -118,7 +118,9 @@ pub fn host_of(url: &str) -> Option<String> {
 pub struct Server {
     /// In lower case.
     pub scheme: String,
+    /// In lower case, without the brackets of an IPv6 address.
     pub host: String,
+    /// As in the URL, or the usual one of the scheme.
     pub port: u16,
     /// Path and query.
     pub target: String,

@@ -147,7 +147,7 @@ impl reconcile::Intent for JournaledIntent {
         let in_use = (number > 1).then_some(InUse { url, since, why });
         let noted = entry.args.noting(in_use.as_ref()).and_then(|args| {
             let mutation = Mutation { key: key.clone(), op: Op::Add, args: Some(args), expected: Some(seq) };
-            let cause = Cause { origin: "zlm-journal".to_owned(), reason };
+            let cause = Cause { caller: "zlm-journal".to_owned(), reason };
             self.journal.submit_batch(vec![mutation], None, &cause, Done::new(drop))
         });
         let noted = noted.inspect_err(|error| {
@@ -184,7 +184,7 @@ impl reconcile::Intent for JournaledIntent {
             return Vec::new();
         }
         let reason = "the server started well without it".to_owned();
-        let cause = Cause { origin: "zlm-journal".to_owned(), reason };
+        let cause = Cause { caller: "zlm-journal".to_owned(), reason };
         let (told, ack) = mpsc::channel();
         let done = Done::new(move |ack| drop(told.send(ack)));
         let made = self.journal.submit_batch(mutations, None, &cause, done).unwrap_or_else(|error| {

@@ -13,7 +13,7 @@ use super::host::{Added, Host, Intent, Listed, UsedUrl, Wanted};
 use super::plan::{Action, Limits, Plan};
 use super::probe::Prober;
 use super::progress::{Progress, SourceReport};
-use super::proxy::{PhaseCounts, Trouble, UnhealthyProxy};
+use super::proxy::{PhaseCounts, Unhealthy, UnhealthyProxy};
 use crate::error::{Code, Error, Result};
 use crate::model::{Existing, Kind, NamingRules, ProxyKey, redact_reason, redact_value};
 
@@ -76,8 +76,11 @@ struct Shared {
 /// The state of the reconciler, for operators.
 #[derive(Debug, Clone, Default)]
 pub struct ReconcileStatus {
+    /// The counts of the restore.
     pub progress: Progress,
+    /// Whether every proxy of the restore has a result. False before the restore has begun.
     pub finished: bool,
+    /// What the proxies that should run do now.
     pub now: PhaseCounts,
     /// Pulls that play from a backup URL, or did so last.
     pub on_backup: usize,
@@ -85,9 +88,13 @@ pub struct ReconcileStatus {
     pub elapsed: Duration,
     /// Proxies done per second, recently.
     pub rate: f64,
+    /// The time until the restore is done at the recent pace; `None` if that is not known.
     pub eta: Option<Duration>,
+    /// The hosts with the most failures in the restore, the worst first; at most 5.
     pub worst: Vec<SourceReport>,
+    /// Proxies that do not play, those with the most attempts first; or only the one that was asked for.
     pub troubles: Vec<UnhealthyProxy>,
+    /// The error of the last start that failed, or that a bug has ended the reconciler; `None` if there was none.
     pub last_error: Option<String>,
 }
 
@@ -125,7 +132,7 @@ impl Handle {
     }
 
     /// Looks at all proxies that do not play, while no event is handled: for a millisecond or so.
-    pub fn troubles<T>(&self, look: impl FnOnce(&mut dyn Iterator<Item = Trouble<'_>>) -> T) -> T {
+    pub fn troubles<T>(&self, look: impl FnOnce(&mut dyn Iterator<Item = Unhealthy<'_>>) -> T) -> T {
         look(&mut self.shared.plan.lock().troubles())
     }
 

@@ -8,9 +8,11 @@ use crate::model::{Args, Existing, ProxyKey};
 /// A proxy that should run now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
+    /// The proxy.
     pub key: ProxyKey,
     /// The change that its entry has.
     pub seq: u64,
+    /// Its arguments.
     pub args: Args,
     /// The number of consecutive server crashes in which the server was working on it.
     pub crashes: u32,
@@ -22,6 +24,7 @@ pub struct Wanted {
 /// The URL that a pull with several plays from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsedUrl {
+    /// The URL, with its credentials.
     pub url: String,
     /// 1 for the first.
     pub number: usize,
@@ -29,20 +32,24 @@ pub struct UsedUrl {
     pub ago: Duration,
     /// Without an address; and the error of the one before, redacted.
     pub why: String,
+    /// What went wrong with the URL before.
     pub error: String,
 }
 
 /// The recorded call of a proxy to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Add {
+    /// The proxy.
     pub key: ProxyKey,
     /// The change of its entry. The host drops the call if the entry has another one when its turn on the key comes.
     pub seq: u64,
+    /// What to do with the proxy that the server already has under this key.
     pub existing: Existing,
     /// The URL that it connects to.
     pub url: String,
     /// What it needs: a source of the server (schema, virtual host, app, stream), and a setting. Empty if it needs none.
     pub takes: [String; 4],
+    /// The key of the server's ini file that it needs; empty if it needs none.
     pub setting: String,
     /// The arguments, without the secret.
     pub args: Vec<(String, Vec<u8>)>,
@@ -89,11 +96,14 @@ impl Added {
 pub enum Listed {
     /// It is connecting for the first time, or has connected but no media have arrived yet.
     Connecting,
+    /// As far as the events tell, it works.
     Playing,
     /// It could not connect or lost its media, and reconnects by itself. `failures` since it last played, and the last
     /// error.
     Retrying {
+        /// How often it has failed since it last played.
         failures: u32,
+        /// The last error; `None` if none is known.
         error: Option<Arc<str>>,
     },
 }

@@ -17,6 +17,6 @@ mod urls;
 
 pub use self::driver::{Event, Handle, ReconcileStatus, start};
 pub use self::host::{Add, Added, Host, Intent, Listed, UsedUrl, Wanted};
-pub use self::plan::Limits;
+pub use self::plan::{Limits, SETTLES};
 pub use self::progress::{Progress, SourceReport};
-pub use self::proxy::{PhaseCounts, Trouble, UnhealthyProxy};
+pub use self::proxy::{PhaseCounts, Unhealthy, UnhealthyProxy};

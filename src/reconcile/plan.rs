@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 use super::chain::Chains;
 use super::host::{Added, Listed, UsedUrl, Wanted};
 use super::progress::{Meter, Progress, SourceReport};
-use super::proxy::{Part, Phase, PhaseCounts, Proxy, Trouble, UnhealthyProxy};
+use super::proxy::{Part, Phase, PhaseCounts, Proxy, Unhealthy, UnhealthyProxy};
 use super::queue::{PROCESSES, Queue, Rank};
 use crate::memory::give_back;
 use crate::model::{Existing, Kind, NamingRules, ProxyKey};
@@ -30,9 +30,8 @@ const LOST: Duration = Duration::from_secs(120);
 /// After this many consecutive exceptions, or consecutive crashes while the server worked on it, a proxy is
 /// quarantined.
 const MOST_CRASHES: u32 = 3;
-/// A crash this soon after the answer counts against the proxy, whose first data are read then. Same as in
-/// cpp/crash.cpp.
-const SETTLES: Duration = Duration::from_secs(2);
+/// A crash this soon after the answer counts against the proxy, whose first data are read then.
+pub const SETTLES: Duration = Duration::from_secs(2);
 /// How long to wait for first media: they come with the next key frame, or MediaServer reports a timeout after 5 s.
 const FIRST_MEDIA: Duration = Duration::from_secs(10);
 /// A start has gone well this long after the restore is over.

@@ -52,8 +52,10 @@ pub struct Progress {
     /// When 50, 95 and 100 % were done, since the beginning.
     #[serde(skip)]
     pub half_after: Option<Duration>,
+    /// When 95 % were done; `None` before that.
     #[serde(skip)]
     pub most_after: Option<Duration>,
+    /// When all were done; `None` before that.
     #[serde(skip)]
     pub all_after: Option<Duration>,
 }
@@ -64,6 +66,7 @@ impl Progress {
         self.present + self.live + self.connected + self.failing + self.blocked + self.unwanted
     }
 
+    /// The count of this part, to be changed.
     pub fn of(&mut self, part: Part) -> &mut usize {
         match part {
             Part::Waiting => &mut self.waiting,
@@ -72,6 +75,7 @@ impl Progress {
         }
     }
 
+    /// Whether all proxies of the restore have a result; also true of a restore without any.
     pub fn is_finished(&self) -> bool {
         self.waiting + self.connecting == 0
     }
@@ -80,9 +84,13 @@ impl Progress {
 /// The restore of the proxies of one remote host.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct SourceReport {
+    /// The host; empty for proxies whose URL names none.
     pub host: String,
+    /// Its proxies in the restore.
     pub total: usize,
+    /// Those of them whose result was a failure.
     pub failing: usize,
+    /// The error of the last failure; empty if there was none.
     pub last_error: String,
 }
 

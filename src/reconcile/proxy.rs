@@ -11,7 +11,9 @@ use super::urls::Urls;
 /// A proxy that should play but does not, for operators.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnhealthyProxy {
+    /// The kind of the proxy.
     pub kind: Kind,
+    /// The key of the proxy.
     pub key: String,
     /// waiting: not its turn yet; connecting: no media yet; retrying: the server reconnects; down: the server has lost
     /// it; blocked: something that it needs is missing.
@@ -21,6 +23,7 @@ pub struct UnhealthyProxy {
     /// Which of its URLs is tried, 1 for the first; only if it has several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<usize>,
+    /// Why it does not play, if known; otherwise empty.
     pub last_error: String,
     /// The time until the next attempt, if known.
     #[serde(skip)]
@@ -29,21 +32,31 @@ pub struct UnhealthyProxy {
 
 /// The same where it lies.
 #[derive(Debug, Clone, Copy)]
-pub struct Trouble<'a> {
+pub struct Unhealthy<'a> {
+    /// The proxy.
     pub key: &'a ProxyKey,
+    /// As [`UnhealthyProxy::state`].
     pub state: &'static str,
+    /// Consecutive failed attempts.
     pub attempts: u32,
+    /// Why it does not play, if known; otherwise empty.
     pub last_error: &'a str,
 }
 
 /// The number of proxies by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct PhaseCounts {
+    /// They play.
     pub playing: usize,
+    /// The server has them, and reconnects by itself.
     pub retrying: usize,
+    /// They were passed to the server, but have no media yet.
     pub connecting: usize,
+    /// It is not their turn yet.
     pub waiting: usize,
+    /// Not in the server, which has refused or lost them.
     pub down: usize,
+    /// Something that they need is missing.
     pub blocked: usize,
 }
 
@@ -99,7 +112,7 @@ pub struct Proxy {
     /// When its phase was last set by an event or an action.
     pub changed: Duration,
     /// When its input stream was last registered or unregistered.
-    pub source_moved: Option<Duration>,
+    pub stream_changed: Option<Duration>,
     /// The last comparison that included it.
     pub look: u64,
     /// Only if it has several URLs.
@@ -107,7 +120,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    pub fn trouble<'a>(&'a self, key: &'a ProxyKey) -> Trouble<'a> {
+    pub fn unhealthy<'a>(&'a self, key: &'a ProxyKey) -> Unhealthy<'a> {
         let state = match self.phase {
             Phase::Waiting { .. } => "waiting",
             Phase::Connecting { .. } | Phase::Connected => "connecting",
@@ -117,11 +130,11 @@ impl Proxy {
             Phase::Down { .. } => "down",
         };
         let last_error = self.last_error.as_deref().unwrap_or_default();
-        Trouble { key, state, attempts: self.attempts(), last_error }
+        Unhealthy { key, state, attempts: self.attempts(), last_error }
     }
 
     pub fn shown(&self, key: &ProxyKey, now: Duration) -> UnhealthyProxy {
-        let Trouble { key: (kind, key), state, attempts, last_error } = self.trouble(key);
+        let Unhealthy { key: (kind, key), state, attempts, last_error } = self.unhealthy(key);
         let next_try = match self.phase {
             Phase::Down { not_before, .. } => Some(not_before.saturating_sub(now)),
             _ => None,
@@ -141,6 +154,7 @@ impl Proxy {
 }
 
 impl PhaseCounts {
+    /// The count of this phase, to be changed.
     pub fn of(&mut self, phase: &Phase) -> &mut usize {
         match phase {
             Phase::Waiting { .. } => &mut self.waiting,

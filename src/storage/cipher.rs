@@ -63,18 +63,18 @@ impl ArgsCipher {
     }
 
     /// The arguments, encrypted for the file unless they already are. Takes microseconds, touches no storage.
-    pub fn sealed(&self, kind: Kind, key: &str, args: Args) -> Args {
+    pub fn encrypted(&self, kind: Kind, key: &str, args: Args) -> Args {
         if args.stored() != args.as_str() {
             return args;
         }
         let payload = Payload { msg: args.as_str().as_bytes(), aad: &bound_to(kind, key) };
-        let seal = XNonce::try_generate().ok().and_then(|nonce| {
-            let sealed = self.cipher.encrypt(&nonce, payload).ok()?;
-            Some([nonce.as_slice(), &sealed].concat())
+        let ciphertext = XNonce::try_generate().ok().and_then(|nonce| {
+            let encrypted = self.cipher.encrypt(&nonce, payload).ok()?;
+            Some([nonce.as_slice(), &encrypted].concat())
         });
         // If encryption fails, the write must fail: neither plain text nor nothing may be stored.
-        match seal {
-            Some(seal) => args.sealed_as(&seal),
+        match ciphertext {
+            Some(ciphertext) => args.encrypted_as(&ciphertext),
             None => args.unstorable(),
         }
     }
@@ -82,19 +82,19 @@ impl ArgsCipher {
     fn decrypted(&self, kind: Kind, key: &str, args: Args) -> Result<Args> {
         let wrong =
             || Error::corrupt(format!("the arguments of {key} cannot be decrypted: altered, or of another key"));
-        let seal = args.seal().ok_or_else(wrong)?;
-        let (nonce, sealed) = seal.split_first_chunk::<NONCE_BYTES>().ok_or_else(wrong)?;
-        let payload = Payload { msg: sealed, aad: &bound_to(kind, key) };
+        let ciphertext = args.ciphertext().ok_or_else(wrong)?;
+        let (nonce, encrypted) = ciphertext.split_first_chunk::<NONCE_BYTES>().ok_or_else(wrong)?;
+        let payload = Payload { msg: encrypted, aad: &bound_to(kind, key) };
         let text = self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| wrong())?;
         args.decrypted(&String::from_utf8(text).map_err(|_| wrong())?)
     }
 }
 
 /// Arguments from a file for memory: readable, and encrypted for the file if there is a key.
-pub fn kept(cipher: Option<&ArgsCipher>, kind: Kind, key: &str, args: Args) -> Result<Args> {
+pub fn from_file(cipher: Option<&ArgsCipher>, kind: Kind, key: &str, args: Args) -> Result<Args> {
     match cipher {
         Some(cipher) if args.is_encrypted() => cipher.decrypted(kind, key, args),
-        Some(cipher) => Ok(cipher.sealed(kind, key, args)),
+        Some(cipher) => Ok(cipher.encrypted(kind, key, args)),
         None if args.is_encrypted() => {
             Err(Error::new(Code::KeyMissing, format!("the arguments of {key} are encrypted, and no key is set")))
         }
@@ -120,44 +120,49 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_is_unlocked_by_its_key_for_its_proxy_alone() {
+    fn what_is_encrypted_is_read_by_its_key_for_its_proxy_alone() {
         let cipher = cipher(1);
-        let sealed = kept(Some(&cipher), Kind::Pull, "v/a/s", args()).unwrap();
-        assert_eq!(sealed, args());
-        assert!(!sealed.stored().contains("host") && !sealed.stored().contains("pass"), "{}", sealed.stored());
-        let read = || Args::from_stored(sealed.stored()).unwrap();
+        let encrypted = from_file(Some(&cipher), Kind::Pull, "v/a/s", args()).unwrap();
+        assert_eq!(encrypted, args());
+        assert!(
+            !encrypted.stored().contains("host") && !encrypted.stored().contains("pass"),
+            "{}",
+            encrypted.stored()
+        );
+        let read = || Args::from_stored(encrypted.stored()).unwrap();
         assert!(read().is_encrypted() && read() != args());
-        let decrypted = kept(Some(&cipher), Kind::Pull, "v/a/s", read()).unwrap();
-        assert_eq!((decrypted.as_str(), decrypted.stored()), (args().as_str(), sealed.stored()));
+        let decrypted = from_file(Some(&cipher), Kind::Pull, "v/a/s", read()).unwrap();
+        assert_eq!((decrypted.as_str(), decrypted.stored()), (args().as_str(), encrypted.stored()));
         for (cipher, kind, key) in [
             (Some(&*cipher), Kind::Pull, "v/a/t"),
             (Some(&cipher), Kind::Push, "v/a/s"),
             (Some(&self::cipher(2)), Kind::Pull, "v/a/s"),
             (None, Kind::Pull, "v/a/s"),
         ] {
-            assert!(kept(cipher, kind, key, read()).is_err(), "{kind:?} {key}");
+            assert!(from_file(cipher, kind, key, read()).is_err(), "{kind:?} {key}");
         }
     }
 
     /// Made by the crate alone, with the nonce of 16 bytes and a counter that earlier versions drew.
     #[test]
     fn what_an_earlier_version_encrypted_is_decrypted() {
-        let seal = "0707070707070707070707070707070701000000000000002e350aae6d34c8082fdd7c6e4b103ce5\
+        let ciphertext = "0707070707070707070707070707070701000000000000002e350aae6d34c8082fdd7c6e4b103ce5\
                     8f31e2ae0f41d0eba3769142695eb4f52a3d";
-        let stored = Args::from_stored(&format!(r#"{{"sealed":{{"xchacha20poly1305":"{seal}"}}}}"#)).unwrap();
-        let args = kept(Some(&cipher(1)), Kind::Pull, "v/a/s", stored).unwrap();
+        let stored =
+            Args::from_stored(&format!(r#"{{"sealed":{{"xchacha20poly1305":"{ciphertext}"}}}}"#)).unwrap();
+        let args = from_file(Some(&cipher(1)), Kind::Pull, "v/a/s", stored).unwrap();
         assert_eq!(args.as_str(), r#"{"url":"rtsp://1"}"#);
     }
 
     #[test]
-    fn every_altered_digit_breaks_the_seal() {
+    fn every_altered_digit_is_noticed() {
         let cipher = cipher(1);
-        let sealed = kept(Some(&cipher), Kind::Pull, "v/a/s", args()).unwrap().stored().to_owned();
-        for at in 0..sealed.len() {
-            let mut bytes = sealed.clone().into_bytes();
+        let encrypted = from_file(Some(&cipher), Kind::Pull, "v/a/s", args()).unwrap().stored().to_owned();
+        for at in 0..encrypted.len() {
+            let mut bytes = encrypted.clone().into_bytes();
             bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
             let altered = Args::from_stored(std::str::from_utf8(&bytes).unwrap());
-            let read = altered.and_then(|args| kept(Some(&cipher), Kind::Pull, "v/a/s", args));
+            let read = altered.and_then(|args| from_file(Some(&cipher), Kind::Pull, "v/a/s", args));
             assert!(read.is_err_and(|error| error.code == Code::Corrupt), "{at}");
         }
     }
@@ -198,8 +203,8 @@ mod tests {
         const PRINT: &str = "ZLMJ_PRINT_NONCES";
         let cipher = cipher(1);
         let own = (0..10_000).map(|_| {
-            let sealed = kept(Some(&cipher), Kind::Pull, "v/a/s", args()).unwrap();
-            hex::encode(&sealed.seal().unwrap()[..NONCE_BYTES])
+            let encrypted = from_file(Some(&cipher), Kind::Pull, "v/a/s", args()).unwrap();
+            hex::encode(&encrypted.ciphertext().unwrap()[..NONCE_BYTES])
         });
         if std::env::var_os(PRINT).is_some() {
             own.for_each(|nonce| println!("\nnonce {nonce}"));

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::paths::{JournalPaths, NoteFile};
 use crate::model::{Kind, ProxyKey};
 
+/// How often the server has crashed while it worked on each proxy.
 pub struct CrashCounters {
     file: NoteFile,
     of: BTreeMap<ProxyKey, Record>,

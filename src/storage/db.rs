@@ -197,7 +197,7 @@ impl Store {
         while let Some(row) = rows.next()? {
             let seq: i64 = row.get(9)?;
             let found = rows::values_of(row, 9).ok().and_then(|values| rows::row_of(&values, seq));
-            match found.and_then(|row| row.kept(cipher).ok()) {
+            match found.and_then(|row| row.in_memory(cipher).ok()) {
                 Some(Row::Change(change)) => changes.push(change),
                 _ => {
                     log::warn!("journal: the row of change {seq} is damaged and was left out of a history");
@@ -234,7 +234,7 @@ impl Store {
             let (kind, key, mut entry) = rows::proxy_of(&rows::values_of(row, 8)?)?;
             found.add(kind, &key, &entry);
             // The key id has no checksum. If it seems to be another key's, decrypting shows whether that is true.
-            entry.args = cipher::kept(cipher.map(Arc::as_ref), kind, &key, entry.args)
+            entry.args = cipher::from_file(cipher.map(Arc::as_ref), kind, &key, entry.args)
                 .map_err(|error| if is_ours { error } else { another_key() })?;
             entries.push(((kind, key.into()), entry));
         }
@@ -333,6 +333,7 @@ impl Store {
 /// A filter for changes.
 #[derive(Debug, Clone, Default)]
 pub struct HistoryFilter {
+    /// Only changes of this kind of proxy; `None` for all.
     pub kind: Option<Kind>,
     /// A prefix of the key.
     pub prefix: Option<String>,
@@ -342,9 +343,11 @@ pub struct HistoryFilter {
     pub after: u64,
     /// Milliseconds since 1970-01-01 UTC, both inclusive.
     pub since: Option<i64>,
+    /// The latest time; `None` for no limit.
     pub until: Option<i64>,
     /// Only changes that no client asked for.
     pub is_own: bool,
+    /// The most changes, the newest of those that fit. With 0, none.
     pub limit: usize,
 }
 

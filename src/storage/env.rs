@@ -10,7 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The status of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
+    /// It is a directory.
     pub is_dir: bool,
+    /// Its size in bytes.
     pub len: u64,
     /// Distinguishes the file from others that had the same name: device and inode, where available.
     pub identity: (u64, u64),
@@ -29,6 +31,7 @@ pub trait Env: Send + Sync {
     /// Returns a fast check whether the file that is now at the path has been deleted or replaced. Not for database
     /// files: on Unix, closing such a file would release SQLite's locks on it.
     fn watch(&self, path: &Path) -> io::Result<Box<dyn Fn() -> bool + Send>>;
+    /// The whole content of a file. Fails if there is none.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// The paths of everything in a directory.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
@@ -42,6 +45,7 @@ pub trait Env: Send + Sync {
     fn sync(&self, path: &Path) -> io::Result<()>;
     /// Replaces `to` atomically.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file. Fails if there is none.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Locks a file, which is created if necessary, until the result is dropped. `None` if another process has it
     /// locked.

@@ -41,7 +41,9 @@ impl Digest {
 /// Who changed intent, and with which call.
 #[derive(Debug, Clone, Default)]
 pub struct Cause {
-    pub origin: String,
+    /// Who: a client as `ip:port`, `zlm-journal` or `MediaServer`.
+    pub caller: String,
+    /// The API call, or why it was done without one.
     pub reason: String,
 }
 
@@ -164,8 +166,8 @@ impl Intent {
     /// The proxies that end with this source of the server, and the source with them.
     pub fn producers(&self, stream: &Stream, rules: &NamingRules) -> Vec<ProxyKey> {
         let name: Arc<str> = stream.to_string().into();
-        let makers = Kind::ALL.iter().filter(|kind| kind.info().output == Endpoint::Named);
-        let named = makers.map(|kind| (*kind, Arc::clone(&name)));
+        let producers = Kind::ALL.iter().filter(|kind| kind.info().output == Endpoint::Named);
+        let named = producers.map(|kind| (*kind, Arc::clone(&name)));
         let found = named.chain(self.on_path(stream).filter(|(_, key)| *key != name));
         let makes = |(kind, key): &ProxyKey| {
             let args = self.get(*kind, key).map(|entry| entry.args.read());
@@ -262,7 +264,7 @@ impl Intent {
         let entry = match (op, &before) {
             (Op::Add, _) => {
                 let args = match &self.cipher {
-                    Some(cipher) => cipher.sealed(kind, key, change.args?),
+                    Some(cipher) => cipher.encrypted(kind, key, change.args?),
                     None => change.args?,
                 };
                 let created_at = before.as_ref().map_or(at, |entry| entry.created_at);
@@ -342,7 +344,7 @@ mod tests {
     }
 
     fn change(at: i64, op: Op, kind: Kind, key: &str, args: Option<Args>, cause: Cause) -> Change {
-        Change { seq: 0, at, op, kind, key: key.into(), args, origin: cause.origin, reason: cause.reason }
+        Change { seq: 0, at, op, kind, key: key.into(), args, origin: cause.caller, reason: cause.reason }
     }
 
     fn args(url: &str) -> Args {

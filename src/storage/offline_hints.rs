@@ -14,6 +14,7 @@ pub struct OfflineHints {
 }
 
 impl OfflineHints {
+    /// Reads what the last process has noted; none if that cannot be read.
     pub fn read(paths: &JournalPaths) -> Self {
         let file = NoteFile::new(paths, ".dark");
         let line = |line: &str| {

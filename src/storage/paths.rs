@@ -296,8 +296,11 @@ fn parse_mark(slot: &[u8]) -> Option<u64> {
 /// A snapshot by its name; its content is not checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SnapshotFile {
+    /// The last change that it includes.
     pub seq: u64,
+    /// When it was made, in milliseconds since 1970-01-01 UTC.
     pub at: i64,
+    /// Where it lies.
     #[serde(rename = "file", serialize_with = "shown")]
     pub path: PathBuf,
 }

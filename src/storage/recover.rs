@@ -48,7 +48,7 @@ pub fn open(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Op
     paths.remove_database(&paths.unfinished(&paths.file))?;
     match open_healthy(paths, cipher) {
         Ok(opened) if cipher.map(|cipher| cipher.id) == opened.store.key_id()? => Ok(opened),
-        Ok(Opened { store, intent, .. }) => seal(paths, store, intent),
+        Ok(Opened { store, intent, .. }) => encrypt_file(paths, store, intent),
         Err(error) if error.code == Code::Corrupt => recover(paths, cipher, &error.message),
         Err(_) if paths.stat(&paths.file)?.is_none() => {
             recover(paths, cipher, &format!("{} is missing", paths.file.display()))
@@ -58,7 +58,7 @@ pub fn open(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Op
 }
 
 /// Writes a new file, encrypted: the old one would still contain the plain text.
-fn seal(paths: &JournalPaths, store: Store, intent: Intent) -> Result<Opened> {
+fn encrypt_file(paths: &JournalPaths, store: Store, intent: Intent) -> Result<Opened> {
     store.abandon();
     let seq = intent.seq();
     let content = with_old_history(paths, intent, seq);
@@ -222,7 +222,7 @@ impl Evidence {
     fn read(paths: &JournalPaths, cipher: Option<&Arc<ArgsCipher>>) -> Result<Self> {
         let (database, log) = (paths.read(&paths.file)?, paths.read(&log_of(&paths.file))?);
         let mut evidence = Self::default();
-        Pages::new(&database, &log).rows(|row| match row.kept(cipher.map(Arc::as_ref)) {
+        Pages::new(&database, &log).rows(|row| match row.in_memory(cipher.map(Arc::as_ref)) {
             Err(_) => evidence.locked += 1,
             Ok(row) => {
                 evidence.decrypted += u64::from(row.has_args());

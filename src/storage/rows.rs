@@ -29,16 +29,16 @@ impl Row {
         matches!(self, Row::Proxy(..) | Row::Change(Change { args: Some(_), .. }))
     }
 
-    /// The row with its arguments as in memory; see [`cipher::kept`].
-    pub fn kept(self, cipher: Option<&ArgsCipher>) -> Result<Row> {
+    /// The row with its arguments as in memory; see [`cipher::from_file`].
+    pub fn in_memory(self, cipher: Option<&ArgsCipher>) -> Result<Row> {
         Ok(match self {
             Row::Proxy(kind, key, entry) => {
-                let args = cipher::kept(cipher, kind, &key, entry.args)?;
+                let args = cipher::from_file(cipher, kind, &key, entry.args)?;
                 Row::Proxy(kind, key, Entry { args, ..entry })
             }
             Row::Change(mut change) => {
-                let kept = |args| cipher::kept(cipher, change.kind, &change.key, args);
-                change.args = change.args.map(kept).transpose()?;
+                let in_memory = |args| cipher::from_file(cipher, change.kind, &change.key, args);
+                change.args = change.args.map(in_memory).transpose()?;
                 Row::Change(change)
             }
             other => other,

@@ -126,7 +126,7 @@ static inline zlm_journal_call call_of(uint32_t op, const char *key, const zlm_j
     call.key = text(key);
     call.args = args;
     call.args_len = len;
-    call.origin = text("127.0.0.1:1234");
+    call.caller = text("127.0.0.1:1234");
     call.reason = text(op == ZLM_JOURNAL_ADD ? "addStreamProxy" : "delStreamProxy");
     return call;
 }

@@ -70,7 +70,7 @@ fn call(op: Op, key: &str, url: &str) -> Call<'static> {
         key: key.to_owned().leak(),
         args,
         already_exists: false,
-        cause: Cause { origin: "127.0.0.1:1".to_owned(), reason: "test".to_owned() },
+        cause: Cause { caller: "127.0.0.1:1".to_owned(), reason: "test".to_owned() },
     }
 }
 

@@ -38,7 +38,7 @@ fn open(sim: &Sim, more: &[(&str, &str)]) -> Journal {
 
 fn call<'a>(op: Op, key: &'a str, url: &str) -> Call<'a> {
     let args = (op == Op::Add).then(|| Args::from_pairs([(b"url".as_slice(), url.as_bytes())]).unwrap());
-    let cause = Cause { origin: "127.0.0.1:1".to_owned(), reason: "test".to_owned() };
+    let cause = Cause { caller: "127.0.0.1:1".to_owned(), reason: "test".to_owned() };
     Call { op, kind: Kind::Pull, key, args, already_exists: false, cause }
 }
 

@@ -101,10 +101,9 @@ pub fn root() -> &'static Path {
 
 /// Runs a command; its whole output in the panic when it fails.
 pub fn run(command: &mut Command) -> String {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}. Is it installed? See README.md, \"Tests\""));
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| {
+        panic!("{command:?}: {error}. Is it installed? See README.md, \"See it work, and test it\"")
+    });
     assert!(
         output.status.success(),
         "{command:?}: {}\n{}{}",

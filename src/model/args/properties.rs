@@ -88,14 +88,14 @@ proptest! {
     }
 
     #[test]
-    fn a_seal_hides_all_until_it_is_opened(pairs in pairs(), seal in vec(any::<u8>(), 0..40)) {
+    fn encrypted_arguments_are_hidden_until_they_are_decrypted(pairs in pairs(), ciphertext in vec(any::<u8>(), 0..40)) {
         let plain = args(&pairs);
-        let sealed = plain.clone().sealed_as(&seal);
-        prop_assert_eq!((&sealed, sealed.seal()), (&plain, Some(seal.clone())));
-        let read = Args::from_stored(sealed.stored()).unwrap();
-        prop_assert_eq!((read.is_encrypted(), read.as_str(), read.seal()), (true, "", Some(seal)));
+        let encrypted = plain.clone().encrypted_as(&ciphertext);
+        prop_assert_eq!((&encrypted, encrypted.ciphertext()), (&plain, Some(ciphertext.clone())));
+        let read = Args::from_stored(encrypted.stored()).unwrap();
+        prop_assert_eq!((read.is_encrypted(), read.as_str(), read.ciphertext()), (true, "", Some(ciphertext)));
         let opened = read.decrypted(plain.as_str()).unwrap();
-        prop_assert_eq!((&opened, opened.stored()), (&plain, sealed.stored()));
+        prop_assert_eq!((&opened, opened.stored()), (&plain, encrypted.stored()));
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl Plan {
         let its = self.proxies.get_mut(&key).filter(|proxy| proxy.phase == Phase::Connecting { call });
         if let Some(proxy) = its {
             proxy.changed = now;
-            let source_moved = proxy.source_moved;
+            let stream_changed = proxy.stream_changed;
             let has_started = |part| part == Part::Started;
             match answer {
                 Added::Accepted => self.plays(&key, wall),
@@ -47,7 +47,7 @@ impl Plan {
                     self.look_anew(&key, now);
                 }
                 // It was registered after the host had looked for it.
-                Added::Blocked(_) if source_moved > Some(since) => {
+                Added::Blocked(_) if stream_changed > Some(since) => {
                     self.counts_as(&key, has_started, |progress| &mut progress.blocked);
                     self.enqueue(&key, true);
                 }

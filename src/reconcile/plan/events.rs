@@ -74,7 +74,7 @@ impl Plan {
         let key = want.key.clone();
         let known = self.proxies.get_mut(&key).filter(|proxy| proxy.seq == want.seq);
         let phase = known.map(|proxy| {
-            proxy.source_moved = Some(now);
+            proxy.stream_changed = Some(now);
             proxy.phase
         });
         match phase {
@@ -90,7 +90,7 @@ impl Plan {
     /// The stream that a proxy takes from this server has ended: the proxy ends too, and waits for it.
     pub fn source_gone(&mut self, key: &ProxyKey, now: Duration) {
         let Some(proxy) = self.proxies.get_mut(key) else { return };
-        proxy.source_moved = Some(now);
+        proxy.stream_changed = Some(now);
         if !matches!(proxy.phase, Phase::Waiting { .. } | Phase::Connecting { .. }) {
             proxy.changed = now;
             self.waits_for(key, "the stream that it takes is gone".to_owned(), now);

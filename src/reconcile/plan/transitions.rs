@@ -51,7 +51,7 @@ impl Plan {
             last_played: want.dark_since.unwrap_or(PLAYED),
             part: None,
             changed: Duration::ZERO,
-            source_moved: None,
+            stream_changed: None,
             look: self.looks,
             urls,
         };

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::{
-    Kind, Meter, PLAYED, Phase, PhaseCounts, Plan, Progress, Proxy, SourceReport, Trouble, UnhealthyProxy,
+    Kind, Meter, PLAYED, Phase, PhaseCounts, Plan, Progress, Proxy, SourceReport, Unhealthy, UnhealthyProxy,
 };
 
 impl Plan {
@@ -47,9 +47,9 @@ impl Plan {
     }
 
     /// The proxies that do not play.
-    pub fn troubles(&self) -> impl Iterator<Item = Trouble<'_>> {
+    pub fn troubles(&self) -> impl Iterator<Item = Unhealthy<'_>> {
         let troubled = self.proxies.iter().filter(|(_, proxy)| proxy.phase != Phase::Playing);
-        troubled.map(|(key, proxy)| proxy.trouble(key))
+        troubled.map(|(key, proxy)| proxy.unhealthy(key))
     }
 
     /// The proxies that do not play, those with the most attempts first; or only the one of this key.

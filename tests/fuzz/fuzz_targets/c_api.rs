@@ -118,7 +118,7 @@ fuzz_target!(|data: &[u8]| {
                 key: text(part(1)),
                 args: pairs.as_ptr(),
                 args_len: pairs.len(),
-                origin: text(part(2)),
+                caller: text(part(2)),
                 reason: text(part(3)),
             };
             let before = RECORDED.fetch_add(1, Ordering::SeqCst);
