@@ -184,6 +184,7 @@ enum zlm_journal_code
   ZLM_JOURNAL_CODE_CLOSED = 9,
   /*
    A bug in zlm-journal: a panic was caught at the boundary.
+   Any function may return it.
    */
   ZLM_JOURNAL_CODE_PANIC = 10,
   /*
@@ -695,6 +696,9 @@ int32_t zlm_journal_reload(zlm_journal_handle handle,
  zlm_journal_record, when the change is on disk, and may be NULL. The host is asked before or after that, and the status
  says how it goes. While the journal cannot be written, the call is refused, whatever `on_error` says. Takes
  microseconds, copies the arguments, and touches no storage.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT, _VERSION_MISMATCH, _QUEUE_FULL, _CLOSED; or what
+ keeps the journal from being written: _STORAGE, _CORRUPT, _LOCKED, _NEWER_SCHEMA, _KEY_MISSING. `done` gets the
+ same one.
 
  # Safety
  Pointers are NULL or point to what their types say.
@@ -708,6 +712,8 @@ int32_t zlm_journal_want(zlm_journal_handle handle,
  Records a call. The desired state has changed when this returns, and `done` is called when the change is on disk.
  Calls on one key take effect in the order in which they arrive. Meant for media threads: takes microseconds, copies
  the arguments, and touches no storage. `done` may be NULL.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT, _VERSION_MISMATCH; `done` gets the same one. That a call
+ cannot be journaled is no error here: only `done` is told.
 
  # Safety
  Pointers are NULL or point to what their types say.
@@ -720,6 +726,7 @@ int32_t zlm_journal_record(zlm_journal_handle handle,
 /*
  Sets `*wanted` to whether the journal has the proxy enabled, exactly as change `seq` left it; with `seq` 0, in any
  version.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 
  # Safety
  Pointers are NULL or point to what their types say.
@@ -741,6 +748,7 @@ int32_t zlm_journal_close(zlm_journal_handle handle);
 /*
  Sends the log lines of all journals of this process to `log`; NULL stops that. When this returns, the previous
  function is no longer called. Must not be called from within a log callback.
+ Has no errors of its own.
  */
 int32_t zlm_journal_set_log(zlm_journal_log log,
                             void *context);
@@ -749,6 +757,7 @@ int32_t zlm_journal_set_log(zlm_journal_log log,
  Copies the path of the file to which a handler of crash signals must write what the host was working on: the `seq` of
  each zlm_journal_add, in decimal, one per line. The next start reads and removes it. `buffer`, `capacity` and `*len` are
  as for zlm_journal_last_error.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT (also if the path is not UTF-8).
 
  # Safety
  `buffer` is NULL or has room for `capacity` bytes; `len` is NULL or may be written.
@@ -761,6 +770,7 @@ int32_t zlm_journal_crash_file(zlm_journal_handle handle,
 /*
  Copies the message of this thread's last error to `buffer`, truncated to `capacity` bytes including the terminating
  zero, and sets `*len` to its full length without the zero. `buffer` may be NULL if `capacity` is 0.
+ Errors: ZLM_JOURNAL_CODE_INVALID_ARGUMENT.
 
  # Safety
  `buffer` is NULL or has room for `capacity` bytes; `len` is NULL or may be written.
@@ -773,6 +783,7 @@ int32_t zlm_journal_last_error(char *buffer,
  Registers a call that is about to be passed to the server, and sets `*verdict`. With ZLM_JOURNAL_PASS or an error,
  `client` is not used, and the call takes its normal way. With ZLM_JOURNAL_REFUSE (on_error=reject, and the journal
  cannot be written), `client.done` has already been called.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT, _VERSION_MISMATCH.
 
  # Safety
  Pointers are NULL or point to what their types say.
@@ -784,6 +795,7 @@ int32_t zlm_journal_call_open(zlm_journal_handle handle,
 
 /*
  Reports the server's answer to a call. Exactly once for each call that was not passed or refused.
+ An unknown `call` is ignored. Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT, _VERSION_MISMATCH.
 
  # Safety
  `answer` is NULL or valid, with its text, until this returns.
@@ -795,6 +807,7 @@ int32_t zlm_journal_call_answered(zlm_journal_handle handle,
 /*
  Reports that everything that the handler of close_stream or close_streams queued on the server's threads has run.
  Once for each of these calls; other calls are ignored.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE.
  */
 int32_t zlm_journal_call_settled(zlm_journal_handle handle,
                                  uint64_t call);
@@ -803,6 +816,7 @@ int32_t zlm_journal_call_settled(zlm_journal_handle handle,
  Reports that a proxy has entered the server's map of its kind (ZLM_JOURNAL_PULL, _PUSH, _FFMPEG). Call it under that
  map's lock, so that the order of the reports is the order of the effects. Sets `*call` to the call of
  zlm_journal_host.add that made it, or to 0.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 
  # Safety
  `key` is valid until this returns; `call` is NULL or can be written.
@@ -815,6 +829,7 @@ int32_t zlm_journal_made(zlm_journal_handle handle,
 /*
  Reports that a proxy has left that map: in the handler of the call `within` (a delete, or a call of
  zlm_journal_host), or in none if `within` is 0. Call it under the map's lock.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 
  # Safety
  `key` is valid until this returns.
@@ -827,6 +842,7 @@ int32_t zlm_journal_ended(zlm_journal_handle handle,
 /*
  Reports that a media source with this schema was registered or unregistered (kBroadcastMediaChanged). Registering
  starts the pushes that take it; with restore=off, only those that have run since the start.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 
  # Safety
  Pointers are NULL or point to what their types say.
@@ -839,6 +855,7 @@ int32_t zlm_journal_stream_changed(zlm_journal_handle handle,
 /*
  Reports that nobody watches a media source (kBroadcastStreamNoneReader). If its proxy is closed next, this is taken
  as the reason.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 
  # Safety
  Pointers are NULL or point to what their types say.
@@ -849,6 +866,7 @@ int32_t zlm_journal_stream_unwatched(zlm_journal_handle handle,
 /*
  Reports that a player waits for a missing media source (kBroadcastNotFoundStream). If an enabled or dormant proxy
  makes it, that proxy is started before all others, unless restore=off.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 
  # Safety
  Pointers are NULL or point to what their types say.
@@ -859,6 +877,7 @@ int32_t zlm_journal_stream_not_found(zlm_journal_handle handle,
 /*
  Reports that a proxy of this kind failed to connect or lost its connection, with the error message, or an empty one.
  MediaServer reports this for pulls (kBroadcastPlayerProxyFailed); pushes must be asked.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 
  # Safety
  `key` and `error` are valid until this returns.
@@ -872,6 +891,7 @@ int32_t zlm_journal_failed(zlm_journal_handle handle,
  Reports that a proxy of this kind has connected, also if it did before. Without this report, a proxy that registers
  no new source then (a push; a pull with `general.resetWhenRePlay=0` or without protocols) stays `retrying` after its
  first failure.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 
  # Safety
  `key` is valid until this returns.
@@ -883,6 +903,7 @@ int32_t zlm_journal_connected(zlm_journal_handle handle,
 /*
  Begins the restore: from now on the host is asked to start what the journal has. Call it when the server accepts API
  calls; further calls have no effect. With restore=lazy or restore=off, proxies are started only on demand.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT, _VERSION_MISMATCH.
 
  # Safety
  `host` is NULL or points to a zlm_journal_host whose functions can be called.
@@ -894,6 +915,7 @@ int32_t zlm_journal_start(zlm_journal_handle handle,
  Answers zlm_journal_host.add, and sets `*success` to whether the answer is a success. Once per call; further answers
  are ignored. After three ZLM_JOURNAL_THREW in a row the proxy is quarantined. Any thread, also from within the
  callback.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT, _VERSION_MISMATCH.
 
  # Safety
  `answer` is NULL or valid, with its text, until this returns; `success` is NULL or can be written.
@@ -907,6 +929,7 @@ int32_t zlm_journal_host_added(zlm_journal_handle handle,
  Answers zlm_journal_host.add if nothing was tried because something is missing (`lacking`: ZLM_JOURNAL_NO_API,
  _NO_STREAM or _NO_SETTING). The proxy is started when the stream comes (zlm_journal_stream_changed) or on demand,
  and is retried about every five minutes. Otherwise as zlm_journal_host_added.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
  */
 int32_t zlm_journal_host_blocked(zlm_journal_handle handle,
                                  uint64_t call,
@@ -915,12 +938,14 @@ int32_t zlm_journal_host_blocked(zlm_journal_handle handle,
 /*
  Reports that the running proxy has the arguments of zlm_journal_host.update, and connects anew from now on. Exactly
  once, before the answer. Any thread.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE.
  */
 int32_t zlm_journal_host_updated(zlm_journal_handle handle,
                                  uint64_t call);
 
 /*
  Reports that zlm_journal_host.remove was carried out. Any thread, also from within the callback.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE.
  */
 int32_t zlm_journal_host_removed(zlm_journal_handle handle, uint64_t call);
 
@@ -928,6 +953,8 @@ int32_t zlm_journal_host_removed(zlm_journal_handle handle, uint64_t call);
  Carries out one of the API calls of docs/api.md, such as getJournalStatus or syncJournal. `request` has the arguments from URL and
  body, `body` the unparsed body; both are copied. Returns at once; `reply` is called exactly once, whatever this
  returns, unless it is NULL (ZLM_JOURNAL_CODE_INVALID_ARGUMENT).
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT, _VERSION_MISMATCH. What goes wrong later is in the
+ reply.
 
  # Safety
  Pointers are NULL or point to what their types say.
@@ -942,6 +969,7 @@ int32_t zlm_journal_api_call(zlm_journal_handle handle,
  Answers a GET of the journal's page. `path` is that of the request, after percent decoding and without the query;
  `if_none_match` is that header, or empty. Calls `response` once, unless the path is none of the page's, or there is an
  error. The caller has to check the client's address. Takes microseconds, also meant for media threads.
+ Errors: ZLM_JOURNAL_CODE_INVALID_HANDLE, _INVALID_ARGUMENT.
 
  # Safety
  Pointers are NULL or point to what their types say.

@@ -5,6 +5,7 @@
 //! `ffi` makes them a C library. Imports run one way: `ffi → api → alerts → plugin → capture → {reconcile, journal} →
 //! {storage, settings, memory} → {page, model, error}`.
 
+#![warn(missing_docs)]
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)
