@@ -179,11 +179,9 @@ void ClientCall::answered(uint32_t outcome, int code, Reply reply) {
     const zlm_journal_answer answer{sizeof answer, outcome, code, textOf(text)};
     if (zlm_journal_call_answered(plugin().journal, _number, &answer) != 0) {
         // The journal failed, or was closed and has reported that: send the server's own answer.
-        const std::string body =
-            outcome == ZLM_JOURNAL_REPLIED
-                                     ? text
-                                     : R"({"code":)" + std::to_string(code) + R"(,"msg":)" +
-                                           Json::valueToQuotedString(text.c_str()) + "}";
+        const std::string body = outcome == ZLM_JOURNAL_REPLIED
+            ? text
+            : R"({"code":)" + std::to_string(code) + R"(,"msg":)" + Json::valueToQuotedString(text.c_str()) + "}";
         const auto self = shared_from_this();
         outbox().put(_poller, [self, body] { self->send(body); });
         outbox().wake();
