@@ -15,6 +15,7 @@
 
 #include "Poller/EventPoller.h"
 #include "Util/logger.h"
+#include "zlm_journal.h"
 
 using namespace toolkit;
 
