@@ -263,6 +263,7 @@ impl Plan {
         let phase = proxy.phase;
         // What was listed is older than what we know, or the answer to the add will tell.
         let is_late = is_known && (proxy.changed >= asked || matches!(phase, Phase::Connecting { .. }));
+        let is_asked_for = !is_late && std::mem::take(&mut proxy.is_asked_for);
         if restoring {
             self.count(&key);
         }
@@ -293,7 +294,7 @@ impl Plan {
                 self.fails(&key, "the server gave it up or lost it".to_owned(), false, now, wall);
             }
             (Phase::Down { not_before, .. }, None) => {
-                if now >= not_before && !self.limits.revive.is_zero() {
+                if is_asked_for || now >= not_before && !self.limits.revive.is_zero() {
                     self.enqueue(&key, true);
                 }
             }

@@ -113,6 +113,8 @@ pub struct Proxy {
     pub changed: Duration,
     /// When its input stream was last registered or unregistered.
     pub stream_changed: Option<Duration>,
+    /// An operator starts it, if the next comparison does not find it.
+    pub is_asked_for: bool,
     /// The last comparison that included it.
     pub look: u64,
     /// Only if it has several URLs.

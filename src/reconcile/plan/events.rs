@@ -34,9 +34,14 @@ impl Plan {
         let known = self.proxies.get(&want.key).filter(|proxy| proxy.seq == want.seq);
         // One of unknown state that has not failed may play: see look_anew.
         let has_failed = |proxy: &Proxy| matches!(proxy.phase, Phase::Down { .. }) && proxy.last_error.is_some();
-        match known.is_some_and(has_failed) {
-            true => self.enqueue(&want.key, false),
-            false => self.ask_for(want, now),
+        if known.is_some_and(has_failed) {
+            return self.enqueue(&want.key, false);
+        }
+        let key = want.key.clone();
+        self.ask_for(want, now);
+        if let Some(proxy) = self.proxies.get_mut(&key).filter(|proxy| matches!(proxy.phase, Phase::Down { .. })) {
+            proxy.is_asked_for = true;
+            self.look_by(now);
         }
     }
 

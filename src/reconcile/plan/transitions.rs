@@ -52,6 +52,7 @@ impl Plan {
             part: None,
             changed: Duration::ZERO,
             stream_changed: None,
+            is_asked_for: false,
             look: self.looks,
             urls,
         };

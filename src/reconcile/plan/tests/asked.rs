@@ -36,6 +36,19 @@ fn an_operator_starts_what_has_failed_a_moment_ago() {
 }
 
 #[test]
+fn an_operator_starts_what_the_server_does_not_have_any_more() {
+    for (listed, expected) in [(playing(&["a"]), &[][..]), (HashMap::new(), &["a"])] {
+        let mut plan = restored(Limits { revive: Duration::ZERO, ..LIMITS }, Added::Accepted);
+        look(&mut plan, wanted(&["a"]), &playing(&["a"]), secs(10));
+        plan.start_now(want("a", 1), secs(11));
+        look(&mut plan, wanted(&["a"]), &listed, secs(12));
+        assert_eq!(start(&mut plan, secs(12)), *expected);
+        look(&mut plan, wanted(&["a"]), &HashMap::new(), secs(20));
+        assert!(start(&mut plan, secs(20)).is_empty(), "once");
+    }
+}
+
+#[test]
 fn a_player_who_waits_for_what_we_think_plays_has_the_server_looked_at() {
     for (listed, expected) in [(playing(&["a"]), None), (HashMap::new(), Some("a"))] {
         let mut plan = restored(LIMITS, Added::Accepted);
